@@ -1,0 +1,63 @@
+"""Errors: what can go wrong, each with its cure. This room knows of nothing else in the house.
+
+    VaultError(Exception)
+      VaultNotFoundError    (also FileNotFoundError)  no such vault, and none was to be created
+      VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
+      VaultClosedError      (also ValueError)         used after close()
+      VaultReadOnlyError    (also PermissionError)    a write to a vault opened with flag='r', or a file one may not write
+      VaultCorruptError                               damaged bytes were met; no wrong value was returned
+      VaultFormatError                                not a vault, or one of a newer format
+      VaultFullError        (also OSError)            the disk is full or failing
+      UntrustedPickleError                            a pickle, in a file that others may have written
+      EmptyVaultError       (also KeyError)           popitem() of an empty vault
+      SerializationError    (also TypeError)          a value that cannot be stored, or not be rebuilt here
+
+An error changes nothing: the vault is as it was before the call.
+"""
+
+
+class VaultError(Exception):
+    """Base of every error of this package."""
+
+    # KeyError and OSError print their arguments in ways of their own; a VaultError prints its message.
+    __str__ = Exception.__str__
+
+
+class VaultNotFoundError(VaultError, FileNotFoundError):
+    """There is no such vault, and it was not to be created."""
+
+
+class VaultBusyError(VaultError, TimeoutError):
+    """Another writer held the vault for longer than `timeout` seconds."""
+
+
+class VaultClosedError(VaultError, ValueError):
+    """The vault was used after it was closed."""
+
+
+class VaultReadOnlyError(VaultError, PermissionError):
+    """The vault, or its file, can only be read."""
+
+
+class VaultCorruptError(VaultError):
+    """Stored bytes are damaged: their checksum or their structure is wrong."""
+
+
+class VaultFormatError(VaultError):
+    """The file is not a vault, or it has a newer format than this version reads."""
+
+
+class VaultFullError(VaultError, OSError):
+    """The disk is full or failing; nothing of the call was kept."""
+
+
+class UntrustedPickleError(VaultError):
+    """A pickle may not be read or written here, because it could run somebody else's code."""
+
+
+class EmptyVaultError(VaultError, KeyError):
+    """popitem() found nothing to pop."""
+
+
+class SerializationError(VaultError, TypeError):
+    """A value cannot be turned into bytes, or bytes not into the value they were."""

@@ -1,0 +1,1007 @@
+"""The SQLite store: every line of SQL, every pragma, every connection. Knows neither Python values nor what keys mean.
+
+docs/format.md describes the file. Each thread has a connection of its own, which closes when the thread ends or the
+store does. Nothing here reads the file but SQLite (guard.py says why).
+"""
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+import threading
+from itertools import repeat
+from time import monotonic, sleep
+from weakref import WeakSet
+from zlib import crc32
+
+from . import guard, log
+from .errors import (
+    SerializationError,
+    VaultBusyError,
+    VaultClosedError,
+    VaultCorruptError,
+    VaultError,
+    VaultFormatError,
+    VaultFullError,
+    VaultNotFoundError,
+    VaultReadOnlyError,
+)
+from .keys import HIGHEST, LOWEST, SIGN
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Tuple
+
+    from .keys import Stored
+    from .store import Entry, Progress
+
+MEMORY = ':memory:'
+OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
+MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
+
+# Persisted: never renumber, never reuse. Pinned by tests.py::TestFileFormat.
+APPLICATION_ID = 0x7661756C  # 'vaul'
+FORMAT = 1                   # user_version
+BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
+CHECKSUM = BOOL - 1          # the 32 bits below it
+# What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
+OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
+
+# The marker is the entry with the empty BLOB for a key, which no encoded key is. Its id is the highest that was ever
+# deleted, so that SQLite, which gives a new entry the highest id plus one, never gives an id twice: a walk can tell what
+# was added since it began. Its crc counts the ids given and no longer used, itself among them: the number of entries is
+# the highest id less that count. Only deleting writes it: a counter kept by every put would cost a page per commit.
+CREATE = """CREATE TABLE entries
+ (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
+CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
+MARK = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
+MARK_ALL = "INSERT INTO entries VALUES (?1, x'', x'', ?1)"
+RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
+
+GET = 'SELECT value, crc FROM entries WHERE key = ?'
+CONTAINS = 'SELECT 1 FROM entries WHERE key = ?'
+PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
+ SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 4294967295)"""
+DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id'
+DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
+DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
+NEWEST = 'SELECT max(id) FROM entries'
+COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
+COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
+COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
+
+# By [by_key][reverse][values]. `+id` keeps SQLite from walking the table by id and sorting what it finds.
+_KEYS = f'SELECT id, key, key IN (0, 1) AND crc >= {BOOL} FROM entries '
+_ENTRIES = 'SELECT id, key, value, crc FROM entries '
+_BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
+_BY_ID_BACK = "WHERE id < ? AND id <= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
+_BY_KEY = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
+_BY_KEY_BACK = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?"
+SCAN = (
+    ((_KEYS + _BY_ID, _ENTRIES + _BY_ID), (_KEYS + _BY_ID_BACK, _ENTRIES + _BY_ID_BACK)),
+    ((_KEYS + _BY_KEY, _ENTRIES + _BY_KEY), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
+)
+
+BEGIN = 'BEGIN IMMEDIATE'  # a deferred one that reads and then writes fails at once when another wrote, timeout or not
+COMMIT = 'COMMIT'
+ROLLBACK = 'ROLLBACK'
+READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
+# A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open.
+MAX_DEPTH = 100
+SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
+                       for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
+TOUCH = "UPDATE entries SET crc = crc WHERE key = x''"
+
+# 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times
+# faster than at 1024 or 2048, and 16 KiB values read 1.7 times faster; larger pages gain nothing more on either.
+PAGE_SIZE = 'PRAGMA page_size = 4096'
+CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays in memory until it commits
+NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
+CACHE = 16 << 20
+ROW = 4096              # bytes that an entry's pages take in the WAL, estimated
+TICK = 64 * ROW         # bytes written between two looks at the file
+CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: a WAL of about 1000 pages, which is SQLite's default
+FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
+
+_open_stores: WeakSet[SQLiteStore] = WeakSet()
+_inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
+
+
+def checksum(key: Stored, data: bytes) -> int:
+    """Return the CRC-32 of the key's canonical form and the value. Equal keys have one form: 1, 1.0 and True."""
+    if isinstance(key, str):
+        return crc32(data, crc32(key.encode(), OF_TEXT))
+    if isinstance(key, bytes):
+        return crc32(data, crc32(key, OF_BYTES))
+    if key == key // 1 and -SIGN <= key < SIGN:
+        return crc32(data, crc32(int(key).to_bytes(8, 'big', signed=True), OF_INT))
+    return crc32(data, crc32(struct.pack('>d', key), OF_FLOAT))
+
+
+def _uri(path: str, parameters: str) -> str:
+    """Return the URI of a file; SQLite reads %, ? and # in one as its own."""
+    for character, code in (('%', '%25'), ('?', '%3f'), ('#', '%23')):
+        path = path.replace(character, code)
+    path = path.replace('\\', '/') if os.name == 'nt' else path
+    return f"file:{'' if path.startswith('/') else '/'}{path}?{parameters}"
+
+
+class File:
+    """What every connection to one vault's file must know. `journal` is chosen once, by `prepare`."""
+
+    def __init__(self, path: str, flag: str, timeout: float, synchronous: str) -> None:
+        self.path = path
+        self.flag = flag
+        self.timeout = timeout
+        self.synchronous = f'PRAGMA synchronous = {synchronous}'
+        self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
+        self.journal: Optional[str] = None
+        self.identity: Optional[Tuple[int, int]] = None
+
+    def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
+        uri = MEMORY if self.path == MEMORY else _uri(self.path, parameters or self.mode)
+        return sqlite3.connect(uri, timeout=self.timeout, isolation_level=None, check_same_thread=False,
+                               uri=uri != MEMORY)
+
+    def stat(self) -> Optional[Tuple[int, int]]:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+        """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
+        text = str(error)
+        where = f'vault {self.path}' + ('' if key is None else f', key {key!r}')
+        for words, cls, message in MEANINGS:
+            if words in text:
+                return cls(message.format(where=where, text=text, timeout=self.timeout))
+        return VaultError(f'SQLite failed ({text}): {where}')
+
+
+MEANINGS: Tuple[Tuple[str, type, str], ...] = (
+    ('locked', VaultBusyError, 'another thread or process was writing for the whole timeout of {timeout} s: {where}; '
+                               'wait, make its transactions shorter, or open with a larger timeout'),
+    ('readonly', VaultReadOnlyError, "it can only be read: {where}; open it without flag='r', as a user who may write "
+                                     'the file and its folder'),
+    ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat it'),
+    ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
+                                       '({text}): {where}; nothing of this call was kept'),
+    ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
+    ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged ({text}): {where}; run check(), restore a backup'),
+    ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
+    ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the folder '
+                                   'exists and that you may read and write it'),
+    ('closed database', VaultClosedError, 'it was closed meanwhile: {where}'),
+    ('too big', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
+    ('INT_MAX', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
+)
+
+
+class _Connection:
+    """One thread's connection, with what it needs on the hot path bound once. It closes when nobody holds it."""
+
+    def __init__(self, file: File) -> None:
+        self.guard: Optional[Tuple[int, int]] = None
+        self.pid = os.getpid()
+        self.depth = 0                             # of nested transactions
+        self.epoch = 0                             # rollbacks so far
+        self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
+        self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
+        if file.journal == 'immutable':
+            self.raw: Any = _Snapshot(file)
+            self.execute: Callable[..., Any] = self.raw.execute
+            return
+        self.raw = file.connect()
+        self.execute = self.raw.cursor().execute
+        self.execute(file.synchronous)
+        self.execute(CACHE_SIZE)
+        if file.flag == 'r':
+            self.execute('PRAGMA query_only = ON')
+        if file.journal == 'wal':
+            self.shield(file)
+
+    def shield(self, file: File) -> None:
+        """Arrange for write-ahead logging: our own checkpoints, and the locks that others must not drop."""
+        self.execute(NO_AUTO_CHECKPOINT)
+        self.execute(CONTAINS, (b'',)).fetchone()  # opens the WAL, so that there is something to guard
+        if file.identity:
+            self.guard = guard.enter(file.path, file.identity)
+
+    def __del__(self) -> None:
+        raw = getattr(self, 'raw', None)
+        if raw is None:
+            return
+        if self.pid != os.getpid():
+            _inherited.append(raw)
+        else:
+            guard.leave(self.guard, raw.close)
+
+
+class _Local(threading.local):
+    """Each thread's connection, as `c`: opened when the thread first asks."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> _Connection:
+        if name != 'c':
+            raise AttributeError(name)
+        try:
+            self.c = _Connection(self._file)
+        except sqlite3.Error as error:
+            raise self._file.explain(error) from error
+        return self.c
+
+
+class _Shared:
+    """The one connection of a vault in memory, as `c`."""
+
+    def __init__(self, file: File) -> None:
+        self.c = _Connection(file)
+
+
+class _Broken:
+    """In place of the connections when the store is closed, or must be opened again: asking for one raises."""
+
+    def __init__(self, error: type, message: str) -> None:
+        self._error, self._message = error, message
+
+    @property
+    def c(self) -> NoReturn:
+        raise self._error(self._message)
+
+
+class SQLiteStore(Store):
+    """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
+
+    local_class: Any = _Local
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self._local = self.local_class(file)
+        self._checkpointer: Optional[_Connection] = None
+        self._checkpointing = threading.Lock()
+        self.inherited = 0  # depth of the transaction that was open when this process was forked
+
+    # --- reading and writing ---
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        try:
+            row = self._local.c.execute(GET, (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error, key) from error
+        if row is None:
+            return None
+        data, crc = row
+        try:
+            if crc == crc32(data, crc32(key.encode(), OF_TEXT)):  # type: ignore[union-attr]  # most keys are text
+                return data  # type: ignore[no-any-return]
+        except (AttributeError, TypeError):
+            pass  # another kind of key, or a damaged row: as below
+        self._intact(key, data, crc)
+        return data  # type: ignore[no-any-return]
+
+    def contains(self, key: Stored) -> bool:
+        try:
+            return self._local.c.execute(CONTAINS, (key,)).fetchone() is not None
+        except sqlite3.Error as error:
+            raise self._failed(error, key) from error
+
+    def put(self, key: Stored, data: bytes) -> None:
+        crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
+               else checksum(key, data) | (BOOL if type(key) is bool else 0))
+        c = self._local.c
+        try:
+            c.execute(PUT, (key, data, crc))
+        except (sqlite3.Error, OverflowError) as error:
+            raise self._failed(error, key) from error
+        c.written += ROW + len(data)
+        if c.written > c.due:
+            self._look(c)
+
+    def put_many(self, pairs: Iterable[Entry]) -> int:
+        self.begin()
+        try:
+            c = self._local.c
+            count = c.raw.executemany(PUT, _counted(c, pairs)).rowcount
+            self.commit()
+        except (sqlite3.Error, OverflowError) as error:
+            problem = self._failed(error)
+            self.rollback()
+            raise problem from error
+        except BaseException:
+            self.rollback()
+            raise
+        return max(count, 0)  # -1 when there was none
+
+    def delete(self, key: Stored) -> bool:
+        def delete(c: _Connection) -> bool:
+            rows = c.execute(DELETE, (key,)).fetchall()
+            if rows:
+                c.execute(MARK, (1, rows[0][0]))
+            return bool(rows)
+        return bool(self._transact(delete))
+
+    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        def delete(c: _Connection) -> int:
+            newest = c.execute(NEWEST).fetchone()[0]
+            c.written += CACHE  # it may touch any number of pages
+            if (low, high) == (LOWEST, HIGHEST):
+                count = c.execute(COUNT_ALL).fetchone()[0]
+                c.execute(DELETE_ALL)
+                c.execute(MARK_ALL, (newest,))
+            else:
+                count = c.execute(DELETE_RANGE, (low, high)).rowcount
+                c.execute(MARK, (count, newest))
+            return int(count)
+        return int(self._transact(delete))
+
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        try:
+            if (low, high) == (LOWEST, HIGHEST):
+                row = self._local.c.execute(COUNT).fetchone()
+            else:
+                row = self._local.c.execute(COUNT_RANGE, (low, high)).fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if row[0] is None or row[0] < 0:
+            raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
+        return int(row[0])
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[List[Any]]:
+        sql = SCAN[by_key][reverse][values]
+        try:
+            c = self._local.c
+            newest = self._page(c, NEWEST, ())[0][0]
+            began = c.epoch if c.depth else None
+            first: Any = low if by_key else newest + 1 if reverse else -1
+            last: Any = high if by_key else newest
+            size, skip = FIRST_PAGE, False
+            while True:
+                c = self._local.c
+                if began is not None and c.epoch != began:
+                    raise VaultError(f'the transaction this walk began in was rolled back: vault {self.file.path}; '
+                                     'begin a new one')
+                rows = self._page(c, sql, (first, last, newest, size) if by_key else (first, last, size))
+                full = len(rows) == size
+                if skip and rows and rows[0][1] == first:
+                    del rows[0]  # the last of the page before: a page by key begins where that one ended
+                if rows:
+                    yield self._verified(rows) if values else [bool(key) if flag else key for _, key, flag in rows]
+                if not full:
+                    return
+                if not by_key:
+                    first = rows[-1][0]
+                elif reverse:
+                    last = rows[-1][1]
+                else:
+                    first, skip = rows[-1][1], True
+                size = _next_size(rows, size) if values else LAST_PAGE
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
+        rows: List[Any] = c.execute(sql, arguments).fetchall()
+        return rows
+
+    def _verified(self, rows: List[Any]) -> List[Entry]:
+        """Return the (key, value) of rows whose checksums hold; a page at a time, in C where all keys are text."""
+        _, keys, datas, crcs = zip(*rows)
+        if set(map(type, keys)) == {str}:
+            expected = map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))
+        else:
+            expected = map(checksum, keys, datas)
+        try:
+            if list(expected) == list(crcs):
+                return list(zip(keys, datas))
+        except TypeError:
+            pass  # a damaged row: found and named below
+        return [(self._intact(key, data, crc), data) for key, data, crc in zip(keys, datas, crcs)]
+
+    def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
+        """Return the key in the form it was put, when it and the value are what was written."""
+        try:
+            expected = checksum(key, data)
+        except TypeError:
+            expected = None  # a damaged row may hold any type
+        if crc == expected is not None:
+            return key
+        if expected is not None and crc == expected | BOOL and key in (0, 1):
+            return bool(key)
+        raise VaultCorruptError(f'the entry of key {key!r} is damaged: its checksum does not hold; vault '
+                                f'{self.file.path}; run check(), and restore the entry from a backup')
+
+    # --- transactions ---
+
+    def begin(self) -> None:
+        c = self._local.c
+        if c.depth:
+            return self._nest(c)
+        self._same_file()
+        c.depth, c.begun = 1, c.written
+        try:
+            c.execute(READ if self.file.flag == 'r' else BEGIN)
+        except BaseException as error:
+            c.depth = 0
+            if c.raw.in_transaction:  # an interrupt came just after it had begun
+                c.raw.execute(ROLLBACK)
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
+
+    def _nest(self, c: _Connection) -> None:
+        if c.depth > MAX_DEPTH:
+            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}')
+        c.depth += 1
+        try:
+            c.execute(SAVE[c.depth - 1])
+        except BaseException as error:
+            c.depth -= 1
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
+
+    def commit(self) -> None:
+        c = self._local.c
+        if not c.depth:
+            return self._left_to_parent()
+        try:
+            c.execute(RELEASE[c.depth - 1] if c.depth > 1 else COMMIT)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        c.depth -= 1
+        if not c.depth and c.written > c.due:
+            self._look(c)
+
+    def rollback(self) -> None:
+        c = self._local.c
+        if not c.depth:
+            return self._left_to_parent()
+        c.epoch += 1
+        try:
+            if c.raw.in_transaction and c.depth > 1:
+                c.raw.execute(UNDO[c.depth - 1])
+                c.raw.execute(RELEASE[c.depth - 1])
+            elif c.raw.in_transaction:
+                c.raw.execute(ROLLBACK)
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        finally:
+            c.depth -= 1
+            if not c.depth and c.lost:
+                c.lost, c.execute = None, c.raw.cursor().execute
+
+    def _left_to_parent(self) -> None:
+        """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
+        if not self.inherited:
+            raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}')
+        self.inherited -= 1
+
+    def _transact(self, operation: Callable[[_Connection], Any]) -> Any:
+        self.begin()
+        try:
+            result = operation(self._local.c)
+            self.commit()
+        except sqlite3.Error as error:
+            problem = self._failed(error)
+            self.rollback()
+            raise problem from error
+        except BaseException:
+            self.rollback()
+            raise
+        return result
+
+    def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+        """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
+        problem = self.file.explain(error, key)
+        c = self._local.c
+        if c.depth and not c.raw.in_transaction and not c.lost:
+            def refuse(*_: Any) -> NoReturn:
+                raise type(problem)(f'an earlier error undid the transaction, leave the block: {problem}') from problem
+            c.lost, c.execute = problem, refuse
+        return problem
+
+    # --- looking after the file ---
+
+    def _look(self, c: _Connection) -> None:
+        """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
+        c.due = c.written + TICK
+        self._same_file()
+        if not c.depth and c.written - c.checkpointed > CHECKPOINT:
+            c.checkpointed = c.written
+            self._checkpoint(c)
+
+    def _same_file(self) -> None:
+        if self.file.identity and self.file.stat() != self.file.identity:
+            raise VaultNotFoundError(f'the file was deleted or replaced while it was open: {self.file.path}; what was '
+                                     'written since is in no file, open the vault again')
+
+    def _checkpoint(self, c: _Connection) -> None:
+        """Move the WAL into the database while holding the write lock, without waiting for any reader.
+
+        SQLite 3.7.0 to 3.51.2 can lose pages when one connection resets the WAL while another checkpoints
+        (https://www.sqlite.org/wal.html#walresetbug). A reset is a write: with the lock held there is none. SQLite's own
+        modes that hold it also wait for readers, and go on without it when they cannot have it; so one connection
+        holds it, and a second one checkpoints in the mode that never waits.
+        """
+        if self.file.journal != 'wal' or not self._checkpointing.acquire(blocking=False):
+            return
+        try:
+            if self._checkpointer is None:
+                self._checkpointer = _Connection(self.file)
+            c.execute(BEGIN)
+            self._checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
+        except sqlite3.Error as error:
+            self._checkpoint_failed(error)
+        finally:
+            if c.raw.in_transaction:
+                c.raw.execute(ROLLBACK)
+            self._checkpointing.release()
+
+    def _checkpoint_failed(self, error: sqlite3.Error) -> None:
+        """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages."""
+        if 'disk I/O error' in str(error):
+            self._break(error)
+        log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
+
+    def _break(self, error: sqlite3.Error) -> NoReturn:
+        problem = self.file.explain(error)
+        self._local = _Broken(VaultError, f'the vault must be opened again, after an error of the disk: {problem}')
+        raise problem from error
+
+    def _outside(self, verb: str) -> _Connection:
+        c: _Connection = self._local.c
+        if c.depth:
+            raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.file.path}')
+        return c
+
+    def sync(self) -> None:
+        """Commit once more with an fsync, which covers all that the log holds so far."""
+        c = self._outside('sync')
+        try:
+            c.execute('PRAGMA synchronous = FULL')
+            c.execute(TOUCH)
+        except sqlite3.Error as error:
+            if 'disk I/O error' in str(error):
+                self._break(error)
+            raise self._failed(error) from error
+        finally:
+            c.execute(self.file.synchronous)
+
+    def compact(self, progress: Progress = None) -> None:
+        c = self._outside('compact')
+        self._same_file()
+        try:
+            total = c.execute('PRAGMA page_count').fetchone()[0]
+            if progress:
+                progress(0, total)
+            c.execute(RECOUNT)
+            c.execute('VACUUM')
+            self._checkpoint(c)
+            if self.file.journal == 'wal':
+                c.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        if progress:
+            progress(total, total)
+
+    def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
+        c = self._local.c
+        problems = []
+        try:
+            problems += [f'SQLite: {line}' for line, in c.execute('PRAGMA integrity_check').fetchall() if line != 'ok']
+            counted, total = c.execute(COUNT).fetchone()[0], c.execute(COUNT_ALL).fetchone()[0]
+            if counted != total:
+                problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
+            for done, row in enumerate(self._raw_rows(), 1):
+                problems += self._examined(row, examine)
+                if progress and (done % LAST_PAGE == 0 or done == total):
+                    progress(done, total)
+        except (sqlite3.Error, VaultCorruptError) as error:
+            problems.append(f'the entries cannot all be read: {error}')
+        return problems
+
+    def _raw_rows(self) -> Iterator[Tuple[Any, ...]]:
+        """Yield every row unverified, a few at a time."""
+        position = -1
+        while True:
+            rows = self._page(self._local.c, SCAN[0][0][1], (position, SIGN - 1, FIRST_PAGE))
+            yield from rows
+            if len(rows) < FIRST_PAGE:
+                return
+            position = rows[-1][0]
+
+    def _examined(self, row: Tuple[Any, ...], examine: Callable[[Stored, bytes], Optional[str]]) -> Iterator[str]:
+        _, key, data, crc = row
+        try:
+            problem = examine(self._intact(key, data, crc), data)
+        except VaultCorruptError as error:
+            problem = f'key {key!r}: {error}'
+        if problem:
+            yield problem
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        part = f'{path}.partial'
+        for taken in (path, part):
+            if os.path.exists(taken):
+                raise VaultError(f'there is a file at {taken} already: give another path, or remove it')
+        source = self._source()
+        try:
+            target = sqlite3.connect(part)
+            try:
+                source.execute('BEGIN')
+                source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
+                source.backup(target, pages=1024, progress=_reported(progress))
+            finally:
+                target.close()
+            os.rename(part, path)
+        except (sqlite3.Error, OSError) as error:
+            raise VaultError(f'the backup to {path} failed, nothing was written: {error}') from error
+        finally:
+            if self.file.path == MEMORY:
+                source.execute(ROLLBACK)
+            else:
+                source.close()
+            if os.path.exists(part):
+                os.unlink(part)
+
+    def _source(self) -> sqlite3.Connection:
+        c = self._outside('backup')
+        return c.raw if self.file.path == MEMORY else self.file.connect()
+
+    def close(self) -> None:
+        """Let go of all connections: those in use in other threads close when their call ends."""
+        _open_stores.discard(self)
+        self._checkpointer = None
+        self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
+
+
+def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
+    """Yield the rows of `pairs`, and count the bytes."""
+    for key, data in pairs:
+        c.written += ROW + len(data)
+        yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
+                          else checksum(key, data) | (BOOL if type(key) is bool else 0))
+
+
+def _next_size(rows: List[Any], size: int) -> int:
+    """Return how many entries the next page may hold: more and more, up to about PAGE_BYTES."""
+    average = sum(len(row[2]) for row in rows) // len(rows) + 64
+    return max(2, min(size * 8, LAST_PAGE, PAGE_BYTES // average))
+
+
+def _reported(progress: Progress) -> Optional[Callable[[int, int, int], object]]:
+    return progress and (lambda _, remaining, total: progress(total - remaining, total))
+
+
+# --- stores that lock ---------------------------------------------------------------------------------------------
+
+def _locked(name: str) -> Any:
+    plain = getattr(SQLiteStore, name)
+
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        with self.lock:
+            return plain(self, *arguments, **options)
+    method.__name__ = name
+    method.__doc__ = plain.__doc__
+    return method
+
+
+class QueuedStore(SQLiteStore):
+    """A store whose writers and blocks queue on an RLock, so that no thread times out waiting for another."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self.lock = threading.RLock()
+
+    put, put_many, delete, delete_range = map(_locked, ('put', 'put_many', 'delete', 'delete_range'))
+    sync, compact = map(_locked, ('sync', 'compact'))
+
+    def begin(self) -> None:
+        self.lock.acquire()
+        try:
+            super().begin()
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def commit(self) -> None:
+        depth = self._local.c.depth
+        super().commit()
+        if depth:
+            self.lock.release()
+
+    def rollback(self) -> None:
+        depth = self._local.c.depth
+        try:
+            super().rollback()
+        finally:
+            if depth:
+                self.lock.release()
+
+
+class MemoryStore(QueuedStore):
+    """A store in memory. Its one connection serves all threads, so that reading locks as well."""
+
+    local_class = _Shared
+
+    get, contains, count, _page = map(_locked, ('get', 'contains', 'count', '_page'))
+    check, backup = map(_locked, ('check', 'backup'))
+
+
+# --- opening ------------------------------------------------------------------------------------------------------
+
+def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: str = 'NORMAL',
+               thread_safe: bool = False) -> SQLiteStore:
+    """Open the file at `path` as `flag` says: 'r' to read, 'w' an existing one, 'c' or a new one, 'n' emptied.
+
+    `timeout` is in seconds; `synchronous` is SQLite's word. Any number of threads and processes may open, and create,
+    one file at the same moment.
+
+    Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {sqlite3.sqlite_version}: '
+                         'use a newer Python, or one linked to a newer SQLite')
+    file = File(path, flag, timeout, synchronous)
+    if path == MEMORY:
+        store: SQLiteStore = MemoryStore(file)
+        _create(store._local.c, file)
+        file.journal = 'memory'
+    else:
+        try:
+            empty = _is_empty(file)
+            store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            raise file.explain(error) from error
+    _open_stores.add(store)
+    return store
+
+
+def _is_empty(file: File) -> bool:
+    """Tell whether the file is to be made a vault; raise when it is missing or something else.
+
+    Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable` hides
+    what is in the log, but what makes a file a vault is never only there.
+    """
+    if not os.path.exists(file.path):
+        if file.flag in 'rw':
+            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and set_root_path, or let it be '
+                                     'created')
+        folder = os.path.dirname(file.path)
+        if not os.path.isdir(folder):
+            raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
+        return True
+    if os.path.isdir(file.path):
+        raise VaultFormatError(f'{file.path} is a folder: a vault is a file')
+    if not os.path.getsize(file.path):
+        return True
+    raw = file.connect('immutable=1&mode=ro')
+    try:
+        found = raw.execute('PRAGMA application_id').fetchone()[0]
+        version = raw.execute('PRAGMA user_version').fetchone()[0]
+    finally:
+        raw.close()
+    if found != APPLICATION_ID:
+        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as it '
+                               'was, give another name or path')
+    if version != FORMAT:
+        raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
+                               'install a newer vaults')
+    return False
+
+
+def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
+    if file.flag == 'r':
+        if empty:
+            raise VaultFormatError(f'the file is empty, not a vault: {file.path}; open it without flag=\'r\' to make it one')
+        file.journal = _reading(file)
+    store: SQLiteStore = cls(file)
+    c = store._local.c
+    if empty:
+        _patiently(lambda: _create(c, file), file.timeout)
+    if file.journal is None:
+        file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
+    if file.journal == 'immutable':
+        return store
+    file.mode = 'mode=rw'  # a connection made later must not make a file anew
+    file.identity = file.stat()
+    if file.journal == 'wal' and not c.guard:
+        c.shield(file)
+    if file.flag == 'n':
+        store.delete_range()
+    return store
+
+
+def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
+    """Repeat what SQLite refuses without waiting, as it does when several open a new file at once."""
+    deadline = monotonic() + timeout
+    while True:
+        try:
+            return operation()
+        except sqlite3.OperationalError as error:
+            if 'locked' not in str(error) or monotonic() > deadline:
+                raise
+            sleep(0.005)
+
+
+def _create(c: _Connection, file: File) -> None:
+    """Make an empty file a vault, in a rollback journal: what marks it must be in the main file from the start."""
+    c.execute(PAGE_SIZE)
+    c.execute(BEGIN)
+    try:
+        if c.execute('PRAGMA application_id').fetchone()[0] != APPLICATION_ID:
+            c.execute(f'PRAGMA application_id = {APPLICATION_ID}')
+            c.execute(f'PRAGMA user_version = {FORMAT}')
+            c.execute(CREATE)
+            c.execute(CREATE_MARKER)
+        c.execute(COMMIT)
+    except BaseException:
+        if c.raw.in_transaction:
+            c.execute(ROLLBACK)
+        raise
+
+
+def _choose_journal(c: _Connection, file: File) -> str:
+    """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
+    if file.flag == 'r':
+        return str(c.execute('PRAGMA journal_mode').fetchone()[0])
+    if not os.access(file.path, os.W_OK):
+        raise VaultReadOnlyError(f"you may not write {file.path}: open it with flag='r' to read it")
+    mode = c.execute('PRAGMA journal_mode = WAL').fetchone()[0]
+    if mode == 'wal':
+        return 'wal'
+    log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
+                             'writers wait for each other', file.path)
+    file.synchronous = 'PRAGMA synchronous = FULL'  # NORMAL is not safe in a power cut without a write-ahead log
+    c.execute(file.synchronous)
+    return str(mode)
+
+
+def _reading(file: File) -> Optional[str]:
+    """Decide how to read without leaving a file behind.
+
+    Where the folder can be written, as any other, and SQLite tidies up. Where it cannot and there is no log, nobody has
+    the vault open, and the file alone is the vault: `immutable`, as long as it does not change. With a log there is a
+    writer, whose shared memory can be read along.
+    """
+    if os.access(os.path.dirname(file.path), os.W_OK) and os.access(file.path, os.W_OK):
+        return None
+    file.mode = 'mode=ro'
+    return 'immutable'
+
+
+def _stamp(path: str) -> Tuple[int, ...]:
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns, os.path.exists(f'{path}-wal')
+
+
+class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a cursor's clothes
+    def fetchall(self) -> List[Any]:
+        return self
+
+    def fetchone(self) -> Any:
+        return self[0] if self else None
+
+
+class _Snapshot:
+    """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
+    statement, that the file is still what was opened, which `immutable` does not."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._open()
+
+    def _open(self) -> None:
+        self._stamp = _stamp(self._file.path)
+        alone = not os.path.exists(f'{self._file.path}-wal')
+        self._raw = self._file.connect('immutable=1&mode=ro' if alone else 'mode=ro')
+        self._raw.execute('PRAGMA query_only = ON')
+        self.close = self._raw.close
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._raw.in_transaction
+
+    def execute(self, sql: str, arguments: Tuple[Any, ...] = ()) -> _Rows:
+        while True:
+            if not self._raw.in_transaction and _stamp(self._file.path) != self._stamp:
+                self.close()
+                self._open()
+            rows = _Rows(self._raw.execute(sql, arguments).fetchall())
+            if self._raw.in_transaction or _stamp(self._file.path) == self._stamp:
+                return rows
+
+
+# --- forks --------------------------------------------------------------------------------------------------------
+# SQLite may not carry a connection over a fork, so the child forgets what it inherited and opens its own. Its copy of
+# the library still counts the inherited connections' locks as taken in this process, though. So the forking thread's
+# connections, which no call is using, are rolled back and closed in the child; POSIX locks are not inherited, so the
+# parent loses none. A rollback is private to the child while nothing of the transaction is in the file and the parent
+# holds its write lock, which is why the parent waits until the child has done it.
+
+class _Fork(threading.local):
+    """What a thread that forks holds from before to after."""
+
+    pipe: Tuple[int, ...] = ()
+    queued: Tuple[QueuedStore, ...] = ()
+
+
+_fork = _Fork()
+HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
+
+
+def _in_transaction(store: SQLiteStore) -> bool:
+    connection = _own(store)
+    return connection is not None and store.file.path != MEMORY and connection.raw.in_transaction
+
+
+def _own(store: SQLiteStore) -> Optional[_Connection]:
+    """Return the connection of this thread if it has one already."""
+    connection: Optional[_Connection] = vars(store._local).get('c')
+    return connection
+
+
+def _before_fork() -> None:
+    stores = list(_open_stores)
+    _fork.queued = tuple(store for store in stores
+                         if isinstance(store, QueuedStore) and store.lock.acquire(timeout=store.file.timeout))
+    _fork.pipe = os.pipe() if any(map(_in_transaction, stores)) else ()
+
+
+def _after_fork_in_parent() -> None:
+    if _fork.pipe:
+        import select
+        read, write = _fork.pipe
+        os.close(write)
+        select.select([read], [], [], HANDSHAKE_TIMEOUT)  # readable when the child, or its end, has closed the pipe
+        os.close(read)
+    for store in _fork.queued:
+        store.lock.release()
+    _fork.pipe = _fork.queued = ()
+
+
+def _after_fork_in_child() -> None:
+    guard.forget()
+    for store in list(_open_stores):
+        _orphan(store)
+    for end in _fork.pipe:
+        os.close(end)
+    _fork.pipe = _fork.queued = ()
+
+
+def _orphan(store: SQLiteStore) -> None:
+    c = _own(store)
+    store._checkpointing = threading.Lock()
+    if isinstance(store, QueuedStore):
+        store.lock = threading.RLock()
+    store.inherited = c.depth if c else 0
+    if store.file.path == MEMORY:
+        if c and c.raw.in_transaction:
+            c.raw.execute(ROLLBACK)
+        if c:
+            c.depth = 0
+        return
+    for connection in (c, store._checkpointer):
+        if connection is not None:
+            _let_go(connection, store.file)
+    store._checkpointer = None
+    store._local = _Local(store.file)
+
+
+def _let_go(c: _Connection, file: File) -> None:
+    """Close an inherited connection of the forking thread, unless its rollback could reach the parent's file."""
+    c.guard = None
+    small = c.written - c.begun < CACHE // 16 and file.journal == 'wal'
+    if not c.raw.in_transaction or small:
+        c.pid = os.getpid()
+        if c.raw.in_transaction:
+            c.raw.execute(ROLLBACK)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

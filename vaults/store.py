@@ -1,0 +1,112 @@
+"""Store: the contract between the dict and an engine. Bytes in, bytes out; knows neither values nor SQL.
+
+Keys are encoded, as keys.py describes: bool, int, float, str or bytes, where equal keys are one entry and the first
+form stored is the one that comes back. Their order is keys.order's. Values are bytes. Every entry has a position,
+given when its key is first put: positions grow, are kept when the value is replaced, and never return.
+
+Ten operations (begin, commit and rollback are one) hold the data; the four below them are upkeep.
+"""
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from .errors import VaultClosedError, VaultError
+from .keys import HIGHEST, LOWEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Tuple
+
+    from .keys import Stored
+
+    Entry = Tuple[Stored, bytes]
+    Progress = Optional[Callable[[int, int], object]]
+
+
+class Store(ABC):
+    """An ordered, transactional map of encoded keys to bytes. Safe in any thread; transactions belong to a thread.
+
+    Every method raises errors of errors.py alone, and changes nothing when it does. Outside a transaction each call
+    is its own, and survives a killed process once it has returned.
+    """
+
+    @abstractmethod
+    def get(self, key: Stored) -> Optional[bytes]:
+        """Return the value, or None. Raises VaultCorruptError rather than return a value that was not put."""
+
+    @abstractmethod
+    def contains(self, key: Stored) -> bool:
+        """Tell whether the key is there, without reading its value."""
+
+    @abstractmethod
+    def put(self, key: Stored, data: bytes) -> None:
+        """Set the value; a new key comes last in insertion order, an old one keeps its place and its form."""
+
+    @abstractmethod
+    def put_many(self, pairs: Iterable[Entry]) -> int:
+        """Put all pairs or, when the iterable or a pair fails, none. Returns how many there were."""
+
+    @abstractmethod
+    def delete(self, key: Stored) -> bool:
+        """Remove the entry; tell whether there was one."""
+
+    @abstractmethod
+    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        """Remove all keys in [low, high), all or none; returns how many. All keys by default."""
+
+    @abstractmethod
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        """Return the number of keys in [low, high); of all keys in time that does not grow with their number."""
+
+    @abstractmethod
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[List[Any]]:
+        """Yield pages: lists of (key, value) or, without `values`, of keys; by insertion, over all keys, or by key.
+
+        Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
+        nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
+        open. A walk begun in a transaction that was rolled back raises VaultError.
+        """
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin this thread's transaction, which excludes other writers; within one, begin a nested one.
+
+        Raises: VaultBusyError after `timeout` seconds.
+        """
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the innermost transaction's writes part of what is around it; the outermost makes them durable."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo the innermost transaction's writes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give everything back; an open transaction is rolled back. May be called twice."""
+
+    def sync(self) -> None:  # noqa: B027  # an engine that is durable on commit has nothing to do
+        """Make all commits so far survive a power cut."""
+
+    def compact(self, progress: Progress = None) -> None:  # noqa: B027  # not every engine has slack to give back
+        """Give unused space back."""
+
+    def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
+        """Return the problems found: the engine's, and what `examine` says of each entry."""
+        return [problem for page in self.scan() for entry in page for problem in [examine(*entry)] if problem]
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        """Write a copy of the last commit to a new file at `path`."""
+        raise VaultError(f'{type(self).__name__} cannot be backed up to a file')
+
+
+class ClosedStore:
+    """What a closed vault has in place of its store: everything raises, so that nothing has to ask."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, method: str) -> NoReturn:
+        raise VaultClosedError(f'the vault {self._name!r} is closed: open it again with Vault({self._name!r})')

@@ -1,0 +1,604 @@
+"""Values: Python objects to bytes and back, msgpack first. Knows neither keys nor stores.
+
+What msgpack carries is plain msgpack, readable by any msgpack reader. The other types travel as msgpack ExtTypes,
+and what no ExtType knows is pickled, only that leaf. Nothing is flattened: `type(loads(dumps(x))) is type(x)`.
+"""
+from __future__ import annotations
+
+import struct
+import sys
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from functools import partial
+
+from msgpack import ExtType, Packer, unpackb
+
+from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Protocol, Tuple, Type, TypeVar, Union
+
+    T = TypeVar('T')
+    AllowPickle = Union[bool, Iterable[type]]
+    Pack = Callable[[Any], bytes]
+    Unpack = Callable[[bytes], Any]
+    Encoder = Tuple[int, Callable[[Any, Pack], Optional[bytes]]]
+
+    class Pickles(Protocol):
+        """What a codec does with a leaf that only pickle can carry."""
+
+        def dumps(self, obj: Any) -> bytes: ...
+        def loads(self, data: bytes) -> Any: ...
+        def rebuild(self, name: str, payload: Any) -> Any: ...
+
+# Persisted: never renumber, never reuse. docs/format.md describes each payload; tests.py::TestValueFormat pins the
+# bytes. Example: (1, 2) is c7 03 05 92 01 02: an ExtType of 3 bytes, code 5, holding the msgpack array [1, 2].
+PICKLE = 1
+REGISTERED = 2
+INT = 3
+BYTEARRAY = 4
+TUPLE = 5
+SET = 6
+FROZENSET = 7
+COMPLEX = 8
+DATE = 9
+DATETIME = 10
+TIME = 11
+TIMEDELTA = 12
+DECIMAL = 13
+FRACTION = 14
+UUID = 15
+RANGE = 16
+EXTTYPE = 17
+NDARRAY = 18
+NUMPY_SCALAR = 19
+
+# A level of nested ExtTypes takes about 40 KB of C stack in msgpack's unpacker; 16 fit the smallest thread stacks.
+MAX_DEPTH = 16
+PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
+
+# msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
+# headers are looked for in the packed bytes, which costs 0.1 us; only then are the objects walked.
+HIDING = (bytearray, memoryview, ExtType)
+PLAIN = bytes(set(range(256)) - {*range(0xC4, 0xCA), *range(0xD4, 0xD9)})
+
+
+class _TooDeep(Exception):
+    """ExtTypes are nested past MAX_DEPTH: the value is pickled whole."""
+
+
+class Codec:
+    """dumps() and loads() under one rule for pickles. Safe in any thread."""
+
+    def __init__(self, pickles: Pickles) -> None:
+        self.pickles = pickles
+        self._pool: List[Pack] = []  # a packer is used by one call at a time: list.pop and append are atomic
+        self._hooks = _hooks(pickles)
+        self.ext_hook = self._hooks[0]
+
+    def dumps(self, obj: Any) -> bytes:
+        """Return `obj` as msgpack.
+
+        Raises: SerializationError, UntrustedPickleError.
+        """
+        try:
+            pack = self._pool.pop()
+        except IndexError:
+            pack = _Packer(self.pickles).pack
+        try:
+            data = pack(obj)
+            if data.translate(None, PLAIN) and _hides(obj):
+                data = pack(_revealed(obj))
+        except (ValueError, OverflowError, RecursionError, _TooDeep):
+            return self._whole(obj)
+        self._pool.append(pack)
+        return data
+
+    def loads(self, data: bytes) -> Any:
+        """Return the object that `data` was made from.
+
+        Raises: VaultCorruptError for bytes that are no msgpack of ours, SerializationError for a type that is not
+        known here, UntrustedPickleError.
+        """
+        try:
+            return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
+        except Exception as error:
+            undecodable(error)
+
+    def _whole(self, obj: Any) -> bytes:
+        """Pickle what cannot be split: cycles, nesting past msgpack's limit, text with lone surrogates."""
+        data: bytes = Packer().pack(ExtType(PICKLE, self.pickles.dumps(obj)))
+        return data
+
+
+def undecodable(error: Exception) -> NoReturn:
+    """Raise what `error`, met while unpacking, means to a user."""
+    if isinstance(error, (VaultError, ImportError, MemoryError)):
+        raise error
+    raise VaultCorruptError(f'the stored bytes are no value of this format ({error!r})') from error
+
+
+class _Packer:
+    """A msgpack packer and, for what lies inside ExtTypes, the packer one level deeper. For one thread at a time."""
+
+    def __init__(self, pickles: Pickles, depth: int = 0) -> None:
+        self.pickles = pickles
+        self.depth = depth
+        self.pack: Pack = Packer(default=self.default, strict_types=True).pack
+        self._deeper: Optional[_Packer] = None
+
+    def default(self, obj: Any) -> ExtType:
+        """Turn what msgpack cannot carry into an ExtType. It never calls its own packer, whose buffer is half full."""
+        kind = type(obj)
+        registered = _by_class.get(kind)
+        if registered is not None:
+            return ExtType(REGISTERED, self.inner([registered.name, registered.dumped(obj)]))
+        code, dump = ENCODERS.get(kind) or _lazy(kind)
+        payload = dump(obj, self.inner)
+        return ExtType(PICKLE, self.pickles.dumps(obj)) if payload is None else ExtType(code, payload)
+
+    def inner(self, obj: Any) -> bytes:
+        if self._deeper is None:
+            if self.depth == MAX_DEPTH:
+                raise _TooDeep
+            self._deeper = _Packer(self.pickles, self.depth + 1)
+        data = self._deeper.pack(obj)
+        return self._deeper.pack(_revealed(obj)) if data.translate(None, PLAIN) and _hides(obj) else data
+
+
+def _hides(obj: Any) -> bool:
+    """Tell whether msgpack would flatten something in `obj`. Looks into lists and dicts; `inner` sees to the rest."""
+    unseen = [obj]
+    while unseen:
+        part = unseen.pop()
+        parts = part if type(part) is list else [*part, *part.values()] if type(part) is dict else ()
+        kinds = set(map(type, parts))
+        if type(part) in HIDING or not kinds.isdisjoint(HIDING):
+            return True
+        if list in kinds or dict in kinds:
+            unseen += [inner for inner in parts if type(inner) in (list, dict)]
+    return False
+
+
+def _revealed(obj: Any) -> Any:
+    """Copy the lists and dicts of `obj`, with what msgpack would flatten as ExtTypes of ours."""
+    kind = type(obj)
+    if kind is list:
+        return [_revealed(part) for part in obj]
+    if kind is dict:
+        return {_revealed(key): _revealed(value) for key, value in obj.items()}
+    if kind is bytearray:
+        return ExtType(BYTEARRAY, bytes(obj))
+    if kind is ExtType:
+        return ExtType(EXTTYPE, Packer().pack([obj.code, obj.data]))
+    if kind is memoryview:
+        raise SerializationError('a memoryview cannot be stored: store bytes(view)')
+    return obj
+
+
+# --- the types, a pair of functions each: obj, inner packer -> payload; payload, inner unpacker -> obj -------------
+
+_UNKNOWN_ZONE = object()
+
+
+def _zone(zone: Optional[tzinfo]) -> Any:
+    """Describe a time zone in msgpack: nil, [offset in microseconds] or [offset, name], or a zoneinfo key."""
+    if zone is None:
+        return None
+    if type(zone) is timezone:
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # present since 3.2, not in the stubs
+        return [offset // timedelta(microseconds=1), *name]
+    if type(zone).__module__.endswith('zoneinfo') and getattr(zone, 'key', None):
+        return zone.key  # type: ignore[attr-defined]  # a ZoneInfo made from a file has no key and is pickled
+    return _UNKNOWN_ZONE
+
+
+def _rezone(zone: Any) -> Optional[tzinfo]:
+    if zone is None:
+        return None
+    if isinstance(zone, list):
+        return timezone(timedelta(microseconds=zone[0]), *zone[1:])
+    try:
+        from zoneinfo import ZoneInfo
+        return ZoneInfo(zone)
+    except (ImportError, LookupError) as error:
+        raise SerializationError(f'the time zone {zone!r} is not known here: install `tzdata`, '
+                                 'on Python 3.9 or newer') from error
+
+
+def _dump_moment(obj: Any, inner: Pack) -> Optional[bytes]:
+    """Describe a datetime or time as [ISO text without zone, fold, zone]; None when its zone is of a foreign class."""
+    zone = _zone(obj.tzinfo)
+    return None if zone is _UNKNOWN_ZONE else inner([obj.replace(tzinfo=None, fold=0).isoformat(), obj.fold, zone])
+
+
+def _load_moment(kind: Any, data: bytes, inner: Unpack) -> Any:
+    text, fold, zone = inner(data)
+    return kind.fromisoformat(text).replace(fold=fold, tzinfo=_rezone(zone))
+
+
+def _dump_int(obj: int, inner: Pack) -> bytes:
+    return obj.to_bytes(obj.bit_length() // 8 + 1, 'big', signed=True)
+
+
+def _dump_list(obj: Any, inner: Pack) -> bytes:
+    return inner(list(obj))
+
+
+def _dump_nothing(obj: Any, inner: Pack) -> None:
+    """Leave `obj` to pickle."""
+
+
+ENCODERS: Dict[type, Encoder] = {
+    tuple: (TUPLE, _dump_list), set: (SET, _dump_list), frozenset: (FROZENSET, _dump_list),
+    int: (INT, _dump_int), complex: (COMPLEX, lambda obj, _: struct.pack('>dd', obj.real, obj.imag)),
+    date: (DATE, lambda obj, _: obj.isoformat().encode()), datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
+    timedelta: (TIMEDELTA, lambda obj, inner: inner([obj.days, obj.seconds, obj.microseconds])),
+    range: (RANGE, lambda obj, inner: inner([obj.start, obj.stop, obj.step])),
+}
+
+
+def _load_decimal(data: bytes, inner: Unpack) -> Any:
+    from decimal import Decimal
+    return Decimal(data.decode())
+
+
+def _load_fraction(data: bytes, inner: Unpack) -> Any:
+    from fractions import Fraction
+    numerator, denominator = inner(data)
+    return Fraction(numerator, denominator)
+
+
+def _load_uuid(data: bytes, inner: Unpack) -> Any:
+    from uuid import UUID
+    return UUID(bytes=data)
+
+
+def _dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
+    """Describe a NumPy array as [dtype, shape, order, bytes], the dtype as in NumPy's own .npy files."""
+    descr = _describe(obj.dtype)
+    order = 'F' if obj.flags.f_contiguous and not obj.flags.c_contiguous else 'C'
+    return None if descr is None else inner([descr, list(obj.shape), order, obj.tobytes(order)])
+
+
+def _dump_scalar(obj: Any, inner: Pack) -> Optional[bytes]:
+    descr = _describe(obj.dtype)
+    return None if descr is None else inner([descr, obj.tobytes()])
+
+
+def _describe(dtype: Any) -> Any:
+    """Return the description of `dtype`; None when it holds objects or is a foreign one, which pickle must carry."""
+    from numpy.lib.format import dtype_to_descr
+    if dtype.hasobject or dtype.isbuiltin == 2:
+        return None
+    descr = dtype_to_descr(dtype)
+    return descr if _dtype(descr) == dtype else None
+
+
+def _dtype(descr: Any) -> Any:
+    try:
+        from numpy.lib.format import descr_to_dtype
+    except ImportError as error:
+        raise ImportError("this value is of NumPy, which is not installed: pip install 'vaults[numpy]'") from error
+    dtype = descr_to_dtype(_retupled(descr))
+    if dtype.hasobject:  # its bytes would be taken for addresses
+        raise VaultCorruptError('a stored NumPy array claims to hold objects')
+    return dtype
+
+
+def _retupled(descr: Any) -> Any:
+    """Make the tuples again that msgpack turned into lists: the fields of a structured dtype, and their shapes."""
+    if not isinstance(descr, (list, tuple)):
+        return descr
+    return [tuple([tuple(part) if at == 2 else tuple(part) if at == 0 and isinstance(part, list) else _retupled(part)
+                   for at, part in enumerate(field)]) for field in descr]
+
+
+def _load_array(data: bytes, inner: Unpack) -> Any:
+    descr, shape, order, raw = inner(data)
+    dtype = _dtype(descr)
+    import numpy
+    return numpy.ndarray(tuple(shape), dtype, raw, order=order).copy(order=order)
+
+
+def _load_scalar(data: bytes, inner: Unpack) -> Any:
+    descr, raw = inner(data)
+    dtype = _dtype(descr)
+    import numpy
+    return numpy.ndarray((), dtype, raw)[()] if raw else dtype.type()
+
+
+def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
+    code, payload = inner(data)
+    return ExtType(code, payload)
+
+
+DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
+    INT: lambda data, _: int.from_bytes(data, 'big', signed=True),
+    BYTEARRAY: lambda data, _: bytearray(data),
+    TUPLE: lambda data, inner: tuple(inner(data)),
+    SET: lambda data, inner: set(inner(data)),
+    FROZENSET: lambda data, inner: frozenset(inner(data)),
+    COMPLEX: lambda data, _: complex(*struct.unpack('>dd', data)),
+    DATE: lambda data, _: date.fromisoformat(data.decode()),
+    DATETIME: partial(_load_moment, datetime),
+    TIME: partial(_load_moment, time),
+    TIMEDELTA: lambda data, inner: timedelta(*inner(data)),
+    DECIMAL: _load_decimal, FRACTION: _load_fraction, UUID: _load_uuid,
+    RANGE: lambda data, inner: range(*inner(data)),
+    EXTTYPE: _load_exttype, NDARRAY: _load_array, NUMPY_SCALAR: _load_scalar,
+}
+
+# Types of modules that this one does not import: an object of theirs can only come from a program that has.
+LAZY: Dict[Tuple[str, str], Encoder] = {
+    ('decimal', 'Decimal'): (DECIMAL, lambda obj, _: str(obj).encode()),
+    ('fractions', 'Fraction'): (FRACTION, lambda obj, inner: inner([obj.numerator, obj.denominator])),
+    ('uuid', 'UUID'): (UUID, lambda obj, _: obj.bytes),
+    ('numpy', 'ndarray'): (NDARRAY, _dump_array),
+}
+
+
+def _lazy(kind: type) -> Encoder:
+    """Return the encoder of a type whose module this one does not import; pickle's for any other."""
+    module, name = kind.__module__, kind.__qualname__
+    known = LAZY.get((module, name))
+    if known and getattr(sys.modules[module], name, None) is kind:
+        return known
+    if module == 'numpy' and issubclass(kind, sys.modules['numpy'].generic):
+        return NUMPY_SCALAR, _dump_scalar
+    return PICKLE, _dump_nothing
+
+
+def _hooks(pickles: Pickles) -> List[Callable[[int, bytes], Any]]:
+    """Return msgpack's ext_hook for each depth of nesting, the outermost first."""
+    def refuse(code: int, data: bytes) -> NoReturn:
+        raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
+    hooks: List[Callable[[int, bytes], Any]] = [refuse]
+    for _ in range(MAX_DEPTH + 1):
+        inner = partial(unpackb, ext_hook=hooks[0], strict_map_key=False)
+        hooks.insert(0, partial(_load_ext, pickles, inner))
+    return hooks
+
+
+def _load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
+    decoder = DECODERS.get(code)
+    if decoder is not None:
+        return decoder(data, inner)
+    if code == PICKLE:
+        return pickles.loads(data)
+    if code != REGISTERED:
+        raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
+                                 'it was written by a newer one')
+    name, payload = inner(data)
+    return pickles.rebuild(name, payload)
+
+
+# --- registered types ---------------------------------------------------------------------------------------------
+
+class _Registered:
+    """A user's class, with the name it is stored under."""
+
+    def __init__(self, cls: type, name: str, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
+        self.cls, self.name, self.dump, self.load = cls, name, dump, load
+
+    def dumped(self, obj: Any) -> Any:
+        return self._guarded(self.dump, obj, 'dump')
+
+    def loaded(self, payload: Any) -> Any:
+        return self._guarded(self.load, payload, 'load')
+
+    def _guarded(self, function: Callable[[Any], Any], argument: Any, verb: str) -> Any:
+        try:
+            return function(argument)
+        except Exception as error:
+            raise SerializationError(f'the {verb} function registered for {self.name!r} failed: {error!r}') from error
+
+
+_by_class: Dict[type, _Registered] = {}
+_by_name: Dict[str, _Registered] = {}
+
+
+def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Optional[Callable[[Any], T]] = None, *,
+             name: Optional[str] = None) -> Type[T]:
+    """Store objects of class `cls` by name, without pickle; return `cls`, so that it decorates as well.
+
+    `dump(obj)` returns anything msgpack can carry, `load` makes the object again. Dataclasses and Enums need neither.
+    `name` is what the file holds; by default the module and name of the class. Subclasses are types of their own.
+
+    >>> import vaults
+    >>> class Point:
+    ...     def __init__(self, x, y):
+    ...         self.x, self.y = x, y
+    >>> vaults.register(Point, lambda p: [p.x, p.y], lambda xy: Point(*xy), name='Point')  # doctest: +ELLIPSIS
+    <class '...Point'>
+
+    Raises: TypeError when `cls` needs functions or cannot be registered, ValueError when the name is another's.
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f'register takes a class, not {cls!r}')
+    if cls in ENCODERS or cls in (type(None), bool, float, str, bytes, bytearray, list, dict, memoryview):
+        raise TypeError(f'{cls.__name__} is stored exactly already and cannot be registered')
+    if (dump is None) != (load is None):
+        raise TypeError(f'register({cls.__name__}) takes dump and load together')
+    if dump is None or load is None:
+        dump, load = _derived(cls)
+    entry = _Registered(cls, name or f'{cls.__module__}.{cls.__qualname__}', dump, load)
+    other = _by_name.get(entry.name)
+    if other and (other.cls.__module__, other.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f'the name {entry.name!r} is registered for {other.cls!r}: choose another with name=...')
+    _by_class[cls] = _by_name[entry.name] = entry
+    return cls
+
+
+def _derived(cls: Any) -> Tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return the functions of a dataclass or an Enum."""
+    import dataclasses
+    import enum
+    if dataclasses.is_dataclass(cls):
+        return partial(_dump_fields, dataclasses.fields(cls)), partial(_load_fields, cls, dataclasses.fields(cls))
+    if issubclass(cls, enum.Flag):
+        return (lambda member: member.value), cls
+    if issubclass(cls, enum.Enum):
+        return (lambda member: member.name), cls.__getitem__
+    raise TypeError(f'register({cls.__name__}) needs dump and load: only dataclasses and Enums go without')
+
+
+def _dump_fields(fields: Any, obj: Any) -> Dict[str, Any]:
+    return {field.name: getattr(obj, field.name) for field in fields}
+
+
+def _load_fields(cls: Any, fields: Any, stored: Dict[str, Any]) -> Any:
+    """Rebuild a dataclass field by field, not through __init__, which may compute; new fields get their defaults."""
+    import dataclasses
+    obj = cls.__new__(cls)
+    for field in fields:
+        if field.name in stored:
+            value = stored[field.name]
+        elif field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            raise LookupError(f'the stored object has no field {field.name!r}, and it has no default')
+        object.__setattr__(obj, field.name, value)
+    return obj
+
+
+def _rebuild(name: str, payload: Any) -> Any:
+    entry = _by_name.get(name)
+    if entry is None:
+        raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
+                                 f'registered: call vaults.register(..., name={name!r}) first')
+    return entry.loaded(payload)
+
+
+# --- pickles, under each rule -------------------------------------------------------------------------------------
+
+class Trusting:
+    """Reads and writes pickles, once `check` has passed; it raises when the place is not to be trusted."""
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check: Optional[Callable[[], None]] = check
+
+    def dumps(self, obj: Any) -> bytes:
+        self._checked()
+        return _pickled(obj)
+
+    def loads(self, data: bytes) -> Any:
+        self._checked()
+        import pickle
+        return _unpickled(lambda: pickle.loads(data))
+
+    rebuild = staticmethod(_rebuild)
+
+    def _checked(self) -> None:
+        if self._check is not None:
+            self._check()
+            self._check = None
+
+
+class Refusing:
+    """Neither reads nor writes pickles."""
+
+    def dumps(self, obj: Any) -> bytes:
+        raise UntrustedPickleError(f'{_named(obj)} would have to be pickled, which allow_pickle=False forbids: '
+                                   'register its type with vaults.register, or store plain data')
+
+    def loads(self, data: bytes) -> Any:
+        raise UntrustedPickleError('the value holds a pickle, which allow_pickle=False does not read: pass '
+                                   'allow_pickle=True, or a list of its types, if you trust who wrote the file')
+
+    rebuild = staticmethod(_rebuild)
+
+
+class Listed:
+    """Reads and writes pickles that name no class or function but the listed types."""
+
+    def __init__(self, types: Iterable[type]) -> None:
+        self._types = {(cls.__module__, cls.__qualname__): cls for cls in types}
+
+    def dumps(self, obj: Any) -> bytes:
+        data = _pickled(obj)
+        self.loads(data)  # what could not be read again is not written
+        return data
+
+    def loads(self, data: bytes) -> Any:
+        import io
+        import pickle
+
+        class Unpickler(pickle.Unpickler):
+            find_class = staticmethod(self._find)
+        return _unpickled(Unpickler(io.BytesIO(data)).load)
+
+    def _find(self, module: str, name: str) -> type:
+        try:
+            return self._types[module, name]
+        except KeyError:
+            raise UntrustedPickleError(f'the value holds a pickle that names {module}.{name}, which is not in '
+                                       'allow_pickle: add the type to the list if you trust it') from None
+
+    rebuild = staticmethod(_rebuild)
+
+
+class Unread:
+    """Leaves pickles and registered objects as they are; for looking at a value's structure without running code."""
+
+    def dumps(self, obj: Any) -> bytes:
+        raise SerializationError('this codec only reads')
+
+    def loads(self, data: bytes) -> Any:
+        return ('pickle', data)
+
+    def rebuild(self, name: str, payload: Any) -> Any:
+        return ('registered', name)
+
+
+def rule(allow_pickle: Optional[AllowPickle], check: Callable[[], None]) -> Pickles:
+    """Return what `allow_pickle` asks for; `check` is called before the first pickle when it is None.
+
+    Raises: TypeError when it is neither None, a bool nor a collection of types.
+    """
+    if allow_pickle is None:
+        return Trusting(check)
+    if isinstance(allow_pickle, bool):
+        return Trusting() if allow_pickle else Refusing()
+    types = () if isinstance(allow_pickle, (str, bytes, type)) else tuple(allow_pickle)
+    if not types or not all(isinstance(cls, type) for cls in types):
+        raise TypeError(f'allow_pickle is True, False, None or a list of types, not {allow_pickle!r}')
+    return Listed(types)
+
+
+def _named(obj: Any) -> str:
+    return f'an object of type {type(obj).__module__}.{type(obj).__qualname__}'
+
+
+def _pickled(obj: Any) -> bytes:
+    import pickle
+    try:
+        return pickle.dumps(obj, PICKLE_PROTOCOL)
+    except Exception as error:
+        raise SerializationError(f'{_named(obj)} cannot be stored, because it cannot be pickled ({error}): '
+                                 'register its type with vaults.register, or store plain data') from error
+
+
+def _unpickled(load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except VaultError:
+        raise
+    except Exception as error:
+        raise SerializationError(f'the value holds a pickle that cannot be loaded here ({error!r}): is its class '
+                                 'where it was, and importable?') from error
+
+
+def dumps(obj: Any, *, allow_pickle: AllowPickle = True) -> bytes:
+    """Return `obj` as msgpack bytes, as a vault would store it. Raises: SerializationError, UntrustedPickleError."""
+    return Codec(rule(allow_pickle, lambda: None)).dumps(obj)
+
+
+def loads(data: bytes, *, allow_pickle: AllowPickle = False) -> Any:
+    """Return the object of `dumps`. Bytes say not who wrote them: pickles are read only when you allow it.
+
+    Raises: VaultCorruptError, SerializationError, UntrustedPickleError.
+    """
+    return Codec(rule(allow_pickle, lambda: None)).loads(data)

@@ -1,0 +1,625 @@
+"""Vault: the dict, and every verb a user calls. Knows neither SQL, nor how keys sort, nor what a value looks like."""
+from __future__ import annotations
+
+import os
+from collections import abc
+
+from . import keys, trust, values
+from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
+from .errors import EmptyVaultError, VaultCorruptError, VaultError, VaultReadOnlyError
+from .sqlite import MAX_TIMEOUT, MEMORY, open_store
+from .store import ClosedStore
+from .values import unpackb
+from .views import Items, Keys, SortedSlice, Values
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type, Union
+
+    from .store import Store
+
+    Path = Union[str, os.PathLike[str]]
+    Progress = Optional[Callable[[int, int], object]]
+
+_MISSING: Any = object()
+_root: Optional[str] = None
+
+
+def set_root_path(path: Optional[Path]) -> None:
+    """Keep vaults in the folder `path`/vaults, which is made if need be; None forgets it.
+
+    Without it the folder is the environment variable VAULTS_ROOT, and without that the current directory.
+
+    Raises: VaultError when the folder cannot be made.
+    """
+    global _root
+    if path is not None:
+        _folder(os.path.abspath(os.fspath(path)))
+    _root = path if path is None else os.path.abspath(os.fspath(path))
+
+
+def _folder(root: str) -> str:
+    folder = os.path.join(root, 'vaults')
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise VaultError(f'the folder {folder} cannot be made: {error}; choose another with set_root_path') from error
+    return folder
+
+
+def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
+    """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file."""
+    if not isinstance(name, str):
+        path = os.path.abspath(os.fspath(name))
+        if isinstance(path, bytes):
+            path = os.fsdecode(path)
+        if '\0' in path:
+            raise VaultError(f'a path holds no NUL character: {path!r}')
+        return os.path.splitext(os.path.basename(path))[0], path
+    if name == MEMORY:
+        return name, name
+    if not name or any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
+        raise VaultError(f'a name is not empty and holds no path separator, no ".." and no NUL, unlike {name!r}: '
+                         'pass pathlib.Path(...) for an exact file')
+    root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
+    folder = _folder(root) if to_create else os.path.join(root, 'vaults')
+    return name, os.path.join(folder, f'{name}.db')
+
+
+class Vault(MutableMapping[K, V]):
+    """A dict that stays: the whole MutableMapping protocol over one SQLite file.
+
+    >>> import vaults
+    >>> v = vaults.Vault(':memory:')
+    >>> v['settings'] = {'theme': 'dark'}
+    >>> v['log', 2026, 11] = (1, 2)
+    >>> with v:
+    ...     v['count'] = v.get('count', 0) + 1
+    >>> v.items()
+    [('settings', {'theme': 'dark'}), (('log', 2026, 11), (1, 2)), ('count', 1)]
+
+    Insertion order is kept. Each call is a transaction of its own, durable against a killed process when it returns;
+    a `with` block is one transaction: all of it, or none.
+
+    Safe in any thread, whatever `thread_safe` says: each has its own connection. `thread_safe=True` makes writers and
+    blocks of one process wait for each other in a queue rather than by `timeout`. Safe in any number of processes,
+    and over forks. It can be pickled, which sends where it is, not what it holds.
+    """
+
+    __slots__ = ('__weakref__', '_codec', '_hook', '_name', '_options', '_path', '_store')
+    _store: Any
+
+    # --- opening ---
+
+    def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: str = 'c',
+                 timeout: float = 5.0, synchronous: str = 'NORMAL',
+                 allow_pickle: Optional[values.AllowPickle] = None) -> None:
+        """Open the vault `name`, or make it.
+
+        `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all.
+        `to_create`: False raises when there is no such vault.
+        `flag`: as in dbm: 'c' to write and create, 'w' to write, 'r' to read, 'n' to begin with an empty one.
+        `timeout`: seconds to wait for another writer. `synchronous`: 'NORMAL', where a power cut may take the newest
+        commits, or 'FULL', where it takes none, 'EXTRA', or 'OFF', where it may take the file.
+        `allow_pickle`: True, False, a list of types, or None: only in a file that nobody else may write.
+
+        Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
+        """
+        if flag not in ('r', 'w', 'c', 'n') or not isinstance(flag, str):
+            raise VaultError(f"flag is 'r', 'w', 'c' or 'n', not {flag!r}")
+        if str(synchronous).upper() not in ('OFF', 'NORMAL', 'FULL', 'EXTRA'):
+            raise VaultError(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
+        if not isinstance(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
+            raise VaultError(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not {timeout!r}')
+        flag = 'w' if flag == 'c' and not to_create else flag
+        self._store = ClosedStore(str(name))
+        self._name, self._path = _locate(name, flag in ('c', 'n'))
+        path = self._path
+        in_memory = path == MEMORY
+        if in_memory and flag in 'rw':
+            raise VaultError("a vault in memory is always new: open ':memory:' with flag 'c'")
+        self._codec = values.Codec(values.rule(allow_pickle, lambda: None if in_memory else trust.require(path)))
+        self._hook = self._codec.ext_hook
+        self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle
+        self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
+
+    @property
+    def name(self) -> str:
+        """The vault's name; of an exact file, its file name without the ending."""
+        return self._name
+
+    @property
+    def db_path(self) -> str:
+        """The absolute path of the vault's file, or ':memory:'."""
+        return self._path
+
+    # --- the five methods of a mutable mapping ---
+
+    @overload
+    def __getitem__(self, key: slice) -> SortedSlice[K, V]: ...
+    @overload
+    def __getitem__(self, key: K) -> V: ...
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
+        if type(key) is slice:
+            return SortedSlice(self, *self._slice_bounds(key))
+        data = self._store.get(keys.encode(key))
+        if data is None:
+            raise KeyError(key)
+        try:
+            return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+        except Exception as error:
+            self._unreadable(error, key)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if type(key) is slice:
+            raise TypeError('a slice cannot be assigned: use update() with keys and values')
+        stored = keys.encode(key)
+        try:
+            data = self._codec.dumps(value)
+        except VaultError as error:
+            raise self._about(error, key) from error
+        self._store.put(stored, data)
+
+    def __delitem__(self, key: Union[K, slice]) -> None:
+        """Delete the entry; for a slice, all entries in it in one statement."""
+        if type(key) is slice:
+            self._delete_range(*self._slice_bounds(key))
+        elif not self._store.delete(keys.encode(key)):
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return self._walk_keys()
+
+    def __len__(self) -> int:
+        return self._count()
+
+    # --- what a dict does besides ---
+
+    def __contains__(self, key: object) -> bool:
+        return self._store.contains(keys.encode(key))  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        return self._count() > 0
+
+    def __reversed__(self) -> Iterator[K]:
+        return self._walk_keys(reverse=True)
+
+    @overload
+    def get(self, key: K) -> Optional[V]: ...
+    @overload
+    def get(self, key: K, default: Union[V, T]) -> Union[V, T]: ...
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value, or `default` when there is no such key. A stored None is a value."""
+        data = self._store.get(keys.encode(key))
+        if data is None:
+            return default
+        try:
+            return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+        except Exception as error:
+            self._unreadable(error, key)
+
+    def put(self, key: K, value: V) -> None:
+        """Set the value, as v[key] = value does."""
+        self[key] = value
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: Union[V, T]) -> Union[V, T]: ...
+
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+        """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
+        with self.transaction():
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                self._store.delete(keys.encode(key))
+                return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> Tuple[K, V]:
+        """Remove and return the newest (key, value); atomic between processes.
+
+        Raises: EmptyVaultError, which is a KeyError, when there is none.
+        """
+        with self.transaction():
+            for key, value in self._walk_items(reverse=True):
+                self._store.delete(keys.encode(key))
+                return key, value
+        raise EmptyVaultError(f'popitem(): {self!r} is empty')
+
+    @overload
+    def setdefault(self: Vault[K, Optional[T]], key: K, default: None = None) -> Optional[T]: ...
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the value, having set it to `default` when there was none; atomic between processes."""
+        value = self.get(key, _MISSING)
+        if value is not _MISSING:
+            return value
+        with self.transaction():
+            value = self.get(key, _MISSING)
+            if value is _MISSING:
+                self[key] = value = default
+        return value
+
+    def update(self, other: Any = (), /, **named: Any) -> None:  # type: ignore[override]
+        """Set what dict.update would, in one transaction: all, or when anything fails, none."""
+        self.put_many(_pairs(other, named))
+
+    def clear(self) -> None:
+        """Delete everything, in one statement."""
+        self._delete_range(*keys.bounds())
+
+    def keys(self) -> Keys[K]:
+        """Return a lazy view of the keys, which is list-like and set-like."""
+        return Keys(self)
+
+    def values(self) -> Values[V]:
+        """Return a lazy, list-like view of the values."""
+        return Values(self)
+
+    def items(self) -> Items[K, V]:
+        """Return a lazy view of the (key, value) pairs, which is list-like and set-like."""
+        return Items(self)
+
+    def __eq__(self, other: object) -> Any:
+        """Compare as dicts compare: the same keys with equal values, in any order."""
+        if other is self:
+            return True
+        if not isinstance(other, abc.Mapping):
+            return NotImplemented
+        if len(self) != len(other):
+            return False
+        return all(value is mine or value == mine for key, mine in self.items()
+                   for value in [other.get(key, _MISSING)])
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Any) -> Dict[Any, Any]:
+        """Return a dict of both, the other's values winning."""
+        return {**dict(self.items()), **dict(other)} if isinstance(other, abc.Mapping) else NotImplemented
+
+    def __ror__(self, other: Any) -> Dict[Any, Any]:
+        return {**dict(other), **dict(self.items())} if isinstance(other, abc.Mapping) else NotImplemented
+
+    def __ior__(self, other: Any) -> Vault[K, V]:
+        self.update(other)
+        return self
+
+    def copy(self) -> Dict[K, V]:
+        """Return a dict of all entries."""
+        return dict(self.items())
+
+    # --- many at once ---
+
+    def put_many(self, pairs: Any) -> int:
+        """Set all entries of a mapping or of an iterable of pairs, in one transaction; return how many.
+
+        The iterable is streamed. When it or a value fails, nothing is set.
+        """
+        return self._store.put_many(self._encoded(_pairs(pairs, {})))  # type: ignore[no-any-return]
+
+    def get_many(self, wanted: Iterable[K]) -> Dict[K, V]:
+        """Return a dict of those keys that exist, in the order asked for.
+
+        A statement per key, because SQLite answers a prepared one faster than a list of keys.
+        """
+        found = ((key, self.get(key, _MISSING)) for key in wanted)
+        return {key: value for key, value in found if value is not _MISSING}
+
+    def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
+        """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
+        with self.transaction():
+            found = self.get_many(wanted)
+            for key in found:
+                self._store.delete(keys.encode(key))
+        return found
+
+    def has_keys(self, wanted: Iterable[object]) -> bool:
+        """Tell whether all the keys exist; true for none."""
+        return all(key in self for key in wanted)
+
+    # --- ranges of keys ---
+
+    def prefix(self, prefix: Any) -> SortedSlice[K, V]:
+        """Return the sorted mapping of the keys that begin with `prefix`: text, bytes, or a tuple's first elements.
+
+        Raises: TypeError for any other prefix.
+        """
+        return SortedSlice(self, *keys.prefix_bounds(prefix))
+
+    def irange(self, minimum: Optional[K] = None, maximum: Optional[K] = None,
+               inclusive: Tuple[bool, bool] = (True, True), reverse: bool = False) -> Iterator[K]:
+        """Iterate over the sorted keys from `minimum` to `maximum`, as sortedcontainers does; None is no bound."""
+        low, high = keys.bounds(minimum, maximum)
+        last = [maximum] if maximum is not None and inclusive[1] else []
+        ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self]
+        if reverse:
+            yield from (self._stored_form(key) for key in ends)
+        for key in self._walk_keys(reverse, (low, high)):
+            if inclusive[0] or minimum is None or key != minimum:
+                yield key
+        if not reverse:
+            yield from (self._stored_form(key) for key in ends)
+
+    # --- transactions ---
+
+    def __enter__(self) -> Vault[K, V]:
+        """Begin a transaction; within one, a nested one."""
+        self._store.begin()
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        """Commit, or after any exception roll back. The vault stays open."""
+        _end(self._store, kind)
+
+    def transaction(self) -> Transaction:
+        """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
+        return Transaction(self._store)
+
+    def edit(self, key: K, default: Any = _MISSING) -> Edit[V]:
+        """Return a block that loads the value, lets you change it in place, and writes it back in one transaction.
+
+        >>> import vaults
+        >>> v = vaults.Vault(':memory:')
+        >>> with v.edit('log', []) as log:
+        ...     log.append('started')
+        >>> v['log']
+        ['started']
+
+        Raises: KeyError on entering when there is no such key and no default.
+        """
+        return Edit(self, key, default)
+
+    # --- upkeep ---
+
+    def sync(self) -> None:
+        """Make all commits so far survive a power cut. Raises: VaultError inside a transaction."""
+        if self._options[1] != 'r':
+            self._store.sync()
+
+    def check(self, progress: Progress = None) -> List[str]:
+        """Return the problems found, a line each; empty means sound.
+
+        Looks at the structure of the file, each entry's checksum, and each value's bytes; runs no pickle.
+        `progress(done, total)` is called with numbers of entries.
+        """
+        codec = values.Codec(values.Unread())
+
+        def examine(key: keys.Stored, data: bytes) -> Optional[str]:
+            try:
+                keys.decode(key)
+                codec.loads(data)
+            except (VaultError, ImportError) as error:
+                return f'key {key!r}: {error}'
+            return None
+        return self._store.check(examine, progress)  # type: ignore[no-any-return]
+
+    def compact(self, progress: Progress = None) -> None:
+        """Give the space of deleted entries back. `progress(done, total)` is called with numbers of pages.
+
+        Raises: VaultError inside a transaction.
+        """
+        self._store.compact(progress)
+
+    def backup(self, path: Path, progress: Progress = None) -> None:
+        """Write a whole, openable copy to a new file at `path`, while others may write.
+
+        It holds the last commit at the time of the call. `progress(done, total)` is called with numbers of pages.
+
+        Raises: VaultError when there is a file at `path`, or inside a transaction.
+        """
+        self._store.backup(os.path.abspath(os.fspath(path)), progress)
+
+    # --- closing ---
+
+    def close(self) -> None:
+        """Close the vault, for good; an open transaction is rolled back. May be called twice."""
+        store, self._store = self._store, ClosedStore(self._name)
+        if not isinstance(store, ClosedStore):
+            store.close()
+
+    def delete_vault(self) -> None:
+        """Close the vault and delete its file, with its -wal and -shm. Raises: VaultReadOnlyError with flag='r'."""
+        if self._options[1] == 'r':
+            raise VaultReadOnlyError(f"{self!r} was opened with flag='r': open it to write, to delete it")
+        self.close()
+        for suffix in () if self._path == MEMORY else ('', '-wal', '-shm', '-journal'):
+            try:
+                os.unlink(self._path + suffix)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise VaultError(f'{self._path + suffix} cannot be deleted: {error}') from error
+
+    def __reduce__(self) -> Any:
+        if self._path == MEMORY:
+            raise TypeError('a vault in memory cannot be pickled: it lives in this process alone')
+        thread_safe, flag, *rest = self._options
+        return _reopen, (type(self), self._path, self._name, thread_safe, 'r' if flag == 'r' else 'w', *rest)
+
+    def __repr__(self) -> str:
+        if isinstance(self._store, ClosedStore):
+            return f'{type(self).__name__}({self._name!r}, closed)'
+        try:
+            count = self._count()
+        except VaultError:
+            return f'{type(self).__name__}({self._name!r})'
+        return f"{type(self).__name__}({self._name!r}, {count} item{'' if count == 1 else 's'})"
+
+    # --- for the views, which see a vault as walks over entries ---
+
+    def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
+        decode = keys.decode
+        for page in self._scan(reverse, bounds, values=False):
+            for key in page:
+                yield key if type(key) is str else decode(key)
+
+    def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
+        decode, unpack, hook = keys.decode, unpackb, self._hook
+        for page in self._scan(reverse, bounds, values=True):
+            for key, data in page:
+                try:
+                    value = unpack(data, ext_hook=hook, strict_map_key=False)
+                except Exception as error:
+                    self._unreadable(error, decode(key))
+                yield (key if type(key) is str else decode(key)), value
+
+    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[List[Any]]:
+        if bounds is None:
+            return self._store.scan(reverse=reverse, values=values)  # type: ignore[no-any-return]
+        return self._store.scan(*bounds, by_key=True, reverse=reverse, values=values)  # type: ignore[no-any-return]
+
+    def _count(self, *bounds: Any) -> int:
+        return self._store.count(*bounds)  # type: ignore[no-any-return]
+
+    def _delete_range(self, low: Any, high: Any) -> int:
+        return self._store.delete_range(low, high)  # type: ignore[no-any-return]
+
+    def _slice_bounds(self, key: slice) -> Any:
+        if key.step is not None:
+            raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
+        return keys.bounds(key.start, key.stop)
+
+    def _stored_form(self, key: Any) -> Any:
+        """Return the key as it was first put: 1 may be stored as 1.0."""
+        stored = keys.encode(key)
+        for found in self._walk_keys(False, (stored, keys.HIGHEST)):
+            return found
+        return key
+
+    # --- helpers ---
+
+    def _encoded(self, pairs: Iterable[Tuple[Any, Any]]) -> Iterator[Tuple[keys.Stored, bytes]]:
+        encode, dumps = keys.encode, self._codec.dumps
+        for key, value in pairs:
+            try:
+                data = dumps(value)
+            except VaultError as error:
+                raise self._about(error, key) from error
+            yield encode(key), data
+
+    def _about(self, error: VaultError, key: Any) -> VaultError:
+        return type(error)(f'{error} (key {key!r} of the vault {self._path})')
+
+    def _unreadable(self, error: Exception, key: Any) -> Any:
+        """Raise what an error met while decoding the value of `key` means."""
+        try:
+            values.undecodable(error)
+        except VaultError as problem:
+            raise self._about(problem, key) from error
+
+    def _check(self) -> None:
+        """Assert every invariant of the file and the mapping. Ends every stress test."""
+        assert self.check() == [], self.check()
+        listed = list(self)
+        assert len(self) == len(listed) == len(set(listed)) == len(self[:])
+        assert list(reversed(self)) == listed[::-1]
+        assert set(self[:]) == set(listed)
+        ordered = [keys.order(keys.encode(key)) for key in self[:]]
+        assert ordered == sorted(ordered)
+        assert all(key in self for key in listed)
+
+
+class Transaction:
+    """A block that is one transaction. It belongs to the thread that entered it."""
+
+    __slots__ = ('_store',)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store.begin()
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        _end(self._store, kind)
+
+
+class Edit(Transaction):
+    """A block in which one value is loaded, changed in place, and written back."""
+
+    __slots__ = ('_default', '_key', '_value', '_vault')
+
+    def __class_getitem__(cls, _: Any) -> type:
+        return cls
+
+    def __init__(self, vault: Any, key: Any, default: Any) -> None:
+        super().__init__(vault._store)
+        self._vault, self._key, self._default = vault, key, default
+
+    def __enter__(self) -> Any:
+        self._store.begin()
+        try:
+            self._value = self._vault.get(self._key, self._default)
+            if self._value is _MISSING:
+                raise KeyError(self._key)
+        except BaseException:
+            self._store.rollback()
+            raise
+        return self._value
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        if kind is None:
+            try:
+                self._vault[self._key] = self._value
+            except BaseException:
+                self._store.rollback()
+                raise
+        super().__exit__(kind, error, trace)
+
+
+def _end(store: Store, kind: Optional[Type[BaseException]]) -> None:
+    """End a block: commit without an exception, else roll back; also when the commit itself fails."""
+    if kind is not None:
+        return store.rollback()
+    try:
+        store.commit()
+    except BaseException:
+        store.rollback()
+        raise
+
+
+def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    """Yield what dict.update(other, **named) would set."""
+    if isinstance(other, (dict, Vault, SortedSlice)):
+        yield from other.items()
+    elif hasattr(other, 'keys'):
+        for key in other.keys():
+            yield key, other[key]
+    else:
+        for place, pair in enumerate(other):
+            try:
+                key, value = pair
+            except (TypeError, ValueError) as error:
+                raise type(error)(f'element {place} is no pair of a key and a value: {error}') from error
+            yield key, value
+    yield from named.items()
+
+
+def _reopen(cls: Any, path: str, name: str, thread_safe: bool, flag: str, timeout: float, synchronous: str,
+            allow_pickle: Any) -> Any:
+    """Open again, by its path, a vault that was pickled."""
+    vault = cls(_ExactPath(path), thread_safe=thread_safe, flag=flag, timeout=timeout, synchronous=synchronous,
+                allow_pickle=allow_pickle)
+    vault._name = name
+    return vault
+
+
+class _ExactPath:
+    """An os.PathLike, without importing pathlib."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path

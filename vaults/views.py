@@ -1,0 +1,217 @@
+"""Views: keys(), values() and items(), and the sorted slices v[a:b]. Knows entries only as the vault hands them out.
+
+A view costs nothing until it is used and streams a vault of any size. It does what a list does (index, slice, ==,
+repr) and, for keys and items, what a set does.
+"""
+from __future__ import annotations
+
+from collections import abc
+from itertools import islice
+
+from . import keys
+from ._typing import TYPE_CHECKING, ItemsView, K, K_co, KeysView, Mapping, V, V_co, ValuesView
+
+if TYPE_CHECKING:
+    from typing import Any, Generic, Iterator, List, Optional, Tuple, Union
+
+    from .vault import Vault
+
+    Bound = Tuple[keys.Stored, keys.Stored]
+
+REPR_LENGTH = 20  # entries shown
+
+
+class _ListLike:
+    """What a list can do, for a view. A thread may use a view that another one made."""
+
+    __slots__ = ()
+    _mapping: Any
+
+    def _walk(self, reverse: bool = False) -> Iterator[Any]:
+        raise TypeError('a view walks in its own way')
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._walk()
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._walk(reverse=True)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the element at `index`, or a list of those in a slice. Walks there: cheap near either end."""
+        if isinstance(index, slice):
+            return self._slice(index)
+        at = index.__index__()
+        for element in islice(self._walk(at < 0), ~at if at < 0 else at, None):
+            return element
+        raise IndexError(f'index {at} is out of range: the vault has {len(self)} entries here')  # type: ignore[arg-type]
+
+    def _slice(self, index: slice) -> List[Any]:
+        places = range(*index.indices(len(self)))  # type: ignore[arg-type]  # a view has a length
+        if not places:
+            return []
+        ordered = sorted((places[0], places[-1]))
+        found = list(islice(self._walk(), ordered[0], ordered[1] + 1, abs(places.step)))
+        return found if places.step > 0 else found[::-1]
+
+    def index(self, value: Any) -> int:
+        """Return the place of the first element equal to `value`. Raises: ValueError when there is none."""
+        for place, element in enumerate(self):
+            if element is value or element == value:
+                return place
+        raise ValueError(f'{value!r} is not here')
+
+    def count(self, value: Any) -> int:
+        """Return how many elements equal `value`."""
+        return sum(element is value or element == value for element in self)
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, (list, tuple, ValuesView)):
+            return len(self) == len(other) and all(  # type: ignore[arg-type]
+                mine is theirs or mine == theirs for mine, theirs in zip(self, other))
+        return super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = list(islice(self, REPR_LENGTH + 1))
+        inside = ', '.join(map(repr, shown[:REPR_LENGTH]))
+        return f'[{inside}, ...]' if len(shown) > REPR_LENGTH else f'[{inside}]'
+
+
+class Keys(_ListLike, KeysView[K_co]):
+    """The keys, in the mapping's order; a set as well."""
+
+    __slots__ = ()
+
+    def _walk(self, reverse: bool = False) -> Iterator[Any]:
+        return self._mapping._walk_keys(reverse)  # type: ignore[no-any-return]
+
+    @classmethod
+    def _from_iterable(cls, it: Any) -> Any:
+        return set(it)
+
+
+class Values(_ListLike, ValuesView[V_co]):
+    """The values, in the order of their keys."""
+
+    __slots__ = ()
+
+    def _walk(self, reverse: bool = False) -> Iterator[Any]:
+        return (value for _, value in self._mapping._walk_items(reverse))
+
+    def __contains__(self, value: object) -> bool:
+        return any(element is value or element == value for element in self)
+
+
+class Items(_ListLike, ItemsView[K_co, V_co]):
+    """The (key, value) pairs, in the mapping's order; a set as well when the values are hashable."""
+
+    __slots__ = ()
+
+    def _walk(self, reverse: bool = False) -> Iterator[Any]:
+        return self._mapping._walk_items(reverse)  # type: ignore[no-any-return]
+
+    @classmethod
+    def _from_iterable(cls, it: Any) -> Any:
+        return set(it)
+
+
+class SortedSlice(Mapping[K, V]):
+    """The entries with low <= key < high, sorted by key: what v[a:b] and v.prefix() return.
+
+    Lazy and live: it holds two keys and a vault, and shows what is in the vault when it is asked. Safe in any thread.
+    """
+
+    __slots__ = ('_bounds', '_vault')
+
+    def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
+        self._vault = vault
+        self._bounds = low, high
+
+    def _has(self, key: Any) -> bool:
+        place = keys.order(keys.encode(key))
+        return keys.order(self._bounds[0]) <= place < keys.order(self._bounds[1])
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the value of a key within the range; for a slice, the part of this range within it."""
+        if isinstance(key, slice):
+            low, high = self._vault._slice_bounds(key)
+            return SortedSlice(self._vault, max(low, self._bounds[0], key=keys.order),
+                               min(high, self._bounds[1], key=keys.order))
+        if not self._has(key):
+            raise KeyError(key)
+        return self._vault[key]
+
+    def __delitem__(self, key: Any) -> None:
+        """Delete a key within the range; for a slice, all keys within both."""
+        if isinstance(key, slice):
+            self[key].clear()
+        elif self._has(key):
+            del self._vault[key]
+        else:
+            raise KeyError(key)
+
+    def clear(self) -> None:
+        """Delete every entry of the range, in one statement."""
+        self._vault._delete_range(*self._bounds)
+
+    def __contains__(self, key: object) -> bool:
+        return self._has(key) and key in self._vault
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._vault.get(key, default) if self._has(key) else default
+
+    def __len__(self) -> int:
+        return self._vault._count(*self._bounds)
+
+    def __bool__(self) -> bool:
+        return next(self._walk_keys(), self) is not self
+
+    def __iter__(self) -> Iterator[K]:
+        return self._walk_keys()
+
+    def __reversed__(self) -> Iterator[K]:
+        return self._walk_keys(reverse=True)
+
+    def keys(self) -> Keys[K]:
+        return Keys(self)
+
+    def values(self) -> Values[V]:
+        return Values(self)
+
+    def items(self) -> Items[K, V]:
+        return Items(self)
+
+    def first(self, default: Any = ...) -> Any:
+        """Return the (key, value) of the smallest key. Raises: KeyError when there is none and no default."""
+        return self._end(False, default)
+
+    def last(self, default: Any = ...) -> Any:
+        """Return the (key, value) of the greatest key. Raises: KeyError when there is none and no default."""
+        return self._end(True, default)
+
+    def _end(self, reverse: bool, default: Any) -> Any:
+        for item in self._walk_items(reverse):
+            return item
+        if default is ...:
+            raise KeyError(f'there are no keys in this range of {self._vault!r}')
+        return default
+
+    def _walk_keys(self, reverse: bool = False) -> Iterator[Any]:
+        return self._vault._walk_keys(reverse, self._bounds)
+
+    def _walk_items(self, reverse: bool = False) -> Iterator[Any]:
+        return self._vault._walk_items(reverse, self._bounds)
+
+    def __eq__(self, other: object) -> Any:
+        return dict(self) == dict(other) if isinstance(other, abc.Mapping) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = list(islice(self.items(), REPR_LENGTH + 1))
+        inside = ', '.join(f'{key!r}: {value!r}' for key, value in shown[:REPR_LENGTH])
+        return f"SortedSlice({{{inside}{', ...' if len(shown) > REPR_LENGTH else ''}}})"
