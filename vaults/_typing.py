@@ -22,7 +22,8 @@ else:
         return function
 
     def _subscriptable(base):
-        return type(base)(base.__name__, (base,), {'__slots__': (), '__class_getitem__': classmethod(lambda cls, _: cls)})
+        itself = classmethod(lambda cls, _: cls)
+        return type(base)(base.__name__, (base,), {'__slots__': (), '__class_getitem__': itself})
 
     Mapping, MutableMapping = _subscriptable(abc.Mapping), _subscriptable(abc.MutableMapping)
     KeysView, ValuesView, ItemsView = map(_subscriptable, (abc.KeysView, abc.ValuesView, abc.ItemsView))

@@ -4,7 +4,7 @@
       VaultNotFoundError    (also FileNotFoundError)  no such vault, and none was to be created
       VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
       VaultClosedError      (also ValueError)         used after close()
-      VaultReadOnlyError    (also PermissionError)    a write to a vault opened with flag='r', or a file one may not write
+      VaultReadOnlyError    (also PermissionError)    a write with flag='r', or to a file you may not write
       VaultCorruptError                               damaged bytes were met; no wrong value was returned
       VaultFormatError                                not a vault, or one of a newer format
       VaultFullError        (also OSError)            the disk is full or failing

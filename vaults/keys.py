@@ -45,20 +45,20 @@ MICROSECOND = timedelta(microseconds=1)
 SIGN = 1 << 63             # added to 64-bit integers, so that their bytes sort as they do
 
 
-def encode(key: Any) -> Stored:
-    """Return the stored form of `key`.
+def encode(key: Any) -> Any:
+    """Return the stored form of `key`, a Stored.
 
     Raises: TypeError for what cannot be a key, ValueError for NaN.
     """
     kind = type(key)
     if kind is str:
-        return key if key.isascii() or _is_text(key) else _pack(key)  # type: ignore[no-any-return]
+        return key if key.isascii() or _is_text(key) else _pack(key)
     if kind is int:
-        return key if -SIGN <= key < SIGN else _large(key)  # type: ignore[no-any-return]
+        return key if -SIGN <= key < SIGN else _large(key)
     if kind is float:
-        return _number(key)  # type: ignore[return-value]
+        return _number(key)
     if kind is bool:
-        return key  # type: ignore[no-any-return]
+        return key
     if kind in PACKERS:
         return _pack(key)
     return encode(_plain(key))

@@ -31,7 +31,7 @@ from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Tuple
+    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type
 
     from .keys import Stored
     from .store import Entry, Progress
@@ -49,9 +49,10 @@ CHECKSUM = BOOL - 1          # the 32 bits below it
 OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
 
 # The marker is the entry with the empty BLOB for a key, which no encoded key is. Its id is the highest that was ever
-# deleted, so that SQLite, which gives a new entry the highest id plus one, never gives an id twice: a walk can tell what
-# was added since it began. Its crc counts the ids given and no longer used, itself among them: the number of entries is
-# the highest id less that count. Only deleting writes it: a counter kept by every put would cost a page per commit.
+# deleted, so that SQLite, which gives a new entry the highest id plus one, never gives an id twice: a walk can tell
+# what was added since it began. Its crc counts the ids given and no longer used, itself among them: the number of
+# entries is the highest id less that count. Only deleting writes it: a counter that every put keeps would cost a page
+# per commit.
 CREATE = """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
@@ -99,9 +100,11 @@ PAGE_SIZE = 'PRAGMA page_size = 4096'
 CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays in memory until it commits
 NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
 CACHE = 16 << 20
-ROW = 4096              # bytes that an entry's pages take in the WAL, estimated
-TICK = 64 * ROW         # bytes written between two looks at the file
-CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: a WAL of about 1000 pages, which is SQLite's default
+ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
+TOGETHER = 256          # its own; in a transaction entries share their pages
+TICK = 64 * ALONE       # bytes written between two looks at the file
+CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows to some 2000 pages
+SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
 
 _open_stores: WeakSet[SQLiteStore] = WeakSet()
@@ -161,19 +164,19 @@ class File:
         return VaultError(f'SQLite failed ({text}): {where}')
 
 
-MEANINGS: Tuple[Tuple[str, type, str], ...] = (
+MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('locked', VaultBusyError, 'another thread or process was writing for the whole timeout of {timeout} s: {where}; '
                                'wait, make its transactions shorter, or open with a larger timeout'),
     ('readonly', VaultReadOnlyError, "it can only be read: {where}; open it without flag='r', as a user who may write "
                                      'the file and its folder'),
-    ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat it'),
+    ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat'),
     ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
                                        '({text}): {where}; nothing of this call was kept'),
     ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
-    ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged ({text}): {where}; run check(), restore a backup'),
+    ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
     ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
-    ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the folder '
-                                   'exists and that you may read and write it'),
+    ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
+                                   'folder exists and that you may read and write it'),
     ('closed database', VaultClosedError, 'it was closed meanwhile: {where}'),
     ('too big', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
     ('INT_MAX', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
@@ -189,7 +192,9 @@ class _Connection:
         self.depth = 0                             # of nested transactions
         self.epoch = 0                             # rollbacks so far
         self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
+        self.row = ALONE
         self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
+        self.changes = 0                           # of the connection when its transaction began
         if file.journal == 'immutable':
             self.raw: Any = _Snapshot(file)
             self.execute: Callable[..., Any] = self.raw.execute
@@ -224,16 +229,22 @@ class _Local(threading.local):
     """Each thread's connection, as `c`: opened when the thread first asks."""
 
     def __init__(self, file: File) -> None:
-        self._file = file
-
-    def __getattr__(self, name: str) -> _Connection:
-        if name != 'c':
-            raise AttributeError(name)
         try:
-            self.c = _Connection(self._file)
+            self.c = _Connection(file)
         except sqlite3.Error as error:
-            raise self._file.explain(error) from error
-        return self.c
+            raise file.explain(error) from error
+
+
+class _Later:
+    """In place of the connections in a forked child, until it first asks for one."""
+
+    def __init__(self, store: SQLiteStore) -> None:
+        self._store = store
+
+    @property
+    def c(self) -> _Connection:
+        local = self._store._local = _Local(self._store.file)
+        return local.c
 
 
 class _Shared:
@@ -298,7 +309,7 @@ class SQLiteStore(Store):
             c.execute(PUT, (key, data, crc))
         except (sqlite3.Error, OverflowError) as error:
             raise self._failed(error, key) from error
-        c.written += ROW + len(data)
+        c.written += c.row + len(data)
         if c.written > c.due:
             self._look(c)
 
@@ -315,7 +326,7 @@ class SQLiteStore(Store):
         except BaseException:
             self.rollback()
             raise
-        return max(count, 0)  # -1 when there was none
+        return max(int(count), 0)  # -1 when there was none
 
     def delete(self, key: Stored) -> bool:
         def delete(c: _Connection) -> bool:
@@ -352,7 +363,7 @@ class SQLiteStore(Store):
         return int(row[0])
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
-             values: bool = True) -> Iterator[List[Any]]:
+             values: bool = True) -> Iterator[Any]:
         sql = SCAN[by_key][reverse][values]
         try:
             c = self._local.c
@@ -388,19 +399,15 @@ class SQLiteStore(Store):
         rows: List[Any] = c.execute(sql, arguments).fetchall()
         return rows
 
-    def _verified(self, rows: List[Any]) -> List[Entry]:
-        """Return the (key, value) of rows whose checksums hold; a page at a time, in C where all keys are text."""
+    def _verified(self, rows: List[Any]) -> Tuple[Sequence[Stored], Sequence[bytes]]:
+        """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
         _, keys, datas, crcs = zip(*rows)
-        if set(map(type, keys)) == {str}:
-            expected = map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))
-        else:
-            expected = map(checksum, keys, datas)
         try:
-            if list(expected) == list(crcs):
-                return list(zip(keys, datas))
+            if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
+                return keys, datas
         except TypeError:
-            pass  # a damaged row: found and named below
-        return [(self._intact(key, data, crc), data) for key, data, crc in zip(keys, datas, crcs)]
+            pass  # other keys than text, or a damaged row
+        return list(map(self._intact, keys, datas, crcs)), datas
 
     def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
@@ -420,13 +427,14 @@ class SQLiteStore(Store):
     def begin(self) -> None:
         c = self._local.c
         if c.depth:
-            return self._nest(c)
+            self._nest(c)
+            return
         self._same_file()
-        c.depth, c.begun = 1, c.written
+        c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
         try:
             c.execute(READ if self.file.flag == 'r' else BEGIN)
         except BaseException as error:
-            c.depth = 0
+            c.depth, c.row = 0, ALONE
             if c.raw.in_transaction:  # an interrupt came just after it had begun
                 c.raw.execute(ROLLBACK)
             if isinstance(error, sqlite3.Error):
@@ -448,19 +456,23 @@ class SQLiteStore(Store):
     def commit(self) -> None:
         c = self._local.c
         if not c.depth:
-            return self._left_to_parent()
+            self._left_to_parent()
+            return
         try:
             c.execute(RELEASE[c.depth - 1] if c.depth > 1 else COMMIT)
         except sqlite3.Error as error:
             raise self._failed(error) from error
         c.depth -= 1
-        if not c.depth and c.written > c.due:
-            self._look(c)
+        if not c.depth:
+            c.row = ALONE
+            if c.written > c.due:
+                self._look(c)
 
     def rollback(self) -> None:
         c = self._local.c
         if not c.depth:
-            return self._left_to_parent()
+            self._left_to_parent()
+            return
         c.epoch += 1
         try:
             if c.raw.in_transaction and c.depth > 1:
@@ -472,6 +484,8 @@ class SQLiteStore(Store):
             raise self._failed(error) from error
         finally:
             c.depth -= 1
+            if not c.depth:
+                c.row = ALONE
             if not c.depth and c.lost:
                 c.lost, c.execute = None, c.raw.cursor().execute
 
@@ -524,8 +538,8 @@ class SQLiteStore(Store):
         """Move the WAL into the database while holding the write lock, without waiting for any reader.
 
         SQLite 3.7.0 to 3.51.2 can lose pages when one connection resets the WAL while another checkpoints
-        (https://www.sqlite.org/wal.html#walresetbug). A reset is a write: with the lock held there is none. SQLite's own
-        modes that hold it also wait for readers, and go on without it when they cannot have it; so one connection
+        (https://www.sqlite.org/wal.html#walresetbug). A reset is a write: with the lock held there is none. SQLite's
+        own modes that hold it also wait for readers, and go on without it when they cannot have it; so one connection
         holds it, and a second one checkpoints in the mode that never waits.
         """
         if self.file.journal != 'wal' or not self._checkpointing.acquire(blocking=False):
@@ -662,10 +676,12 @@ class SQLiteStore(Store):
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
     """Yield the rows of `pairs`, and count the bytes."""
+    written = c.written
     for key, data in pairs:
-        c.written += ROW + len(data)
+        written += TOGETHER + len(data)
         yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
                           else checksum(key, data) | (BOOL if type(key) is bool else 0))
+    c.written = written
 
 
 def _next_size(rows: List[Any], size: int) -> int:
@@ -765,13 +781,13 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
 def _is_empty(file: File) -> bool:
     """Tell whether the file is to be made a vault; raise when it is missing or something else.
 
-    Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable` hides
-    what is in the log, but what makes a file a vault is never only there.
+    Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable`
+    hides what is in the log, but what makes a file a vault is never only there.
     """
     if not os.path.exists(file.path):
         if file.flag in 'rw':
-            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and set_root_path, or let it be '
-                                     'created')
+            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and set_root_path, or let it '
+                                     'be created')
         folder = os.path.dirname(file.path)
         if not os.path.isdir(folder):
             raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
@@ -787,8 +803,8 @@ def _is_empty(file: File) -> bool:
     finally:
         raw.close()
     if found != APPLICATION_ID:
-        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as it '
-                               'was, give another name or path')
+        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
+                               'it was, give another name or path')
     if version != FORMAT:
         raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
@@ -798,7 +814,7 @@ def _is_empty(file: File) -> bool:
 def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
     if file.flag == 'r':
         if empty:
-            raise VaultFormatError(f'the file is empty, not a vault: {file.path}; open it without flag=\'r\' to make it one')
+            raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
         file.journal = _reading(file)
     store: SQLiteStore = cls(file)
     c = store._local.c
@@ -990,13 +1006,13 @@ def _orphan(store: SQLiteStore) -> None:
         if connection is not None:
             _let_go(connection, store.file)
     store._checkpointer = None
-    store._local = _Local(store.file)
+    store._local = _Later(store)
 
 
 def _let_go(c: _Connection, file: File) -> None:
     """Close an inherited connection of the forking thread, unless its rollback could reach the parent's file."""
     c.guard = None
-    small = c.written - c.begun < CACHE // 16 and file.journal == 'wal'
+    small = c.written - c.begun < CACHE // 16 and c.raw.total_changes - c.changes < SMALL and file.journal == 'wal'
     if not c.raw.in_transaction or small:
         c.pid = os.getpid()
         if c.raw.in_transaction:

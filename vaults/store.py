@@ -60,8 +60,8 @@ class Store(ABC):
 
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
-             values: bool = True) -> Iterator[List[Any]]:
-        """Yield pages: lists of (key, value) or, without `values`, of keys; by insertion, over all keys, or by key.
+             values: bool = True) -> Iterator[Any]:
+        """Yield pages: (keys, values), two sequences, or without `values` the keys; by insertion, over all, or by key.
 
         Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
         nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
@@ -95,7 +95,7 @@ class Store(ABC):
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         """Return the problems found: the engine's, and what `examine` says of each entry."""
-        return [problem for page in self.scan() for entry in page for problem in [examine(*entry)] if problem]
+        return [problem for page in self.scan() for entry in zip(*page) for problem in [examine(*entry)] if problem]
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""

@@ -10,13 +10,27 @@ import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 
-from msgpack import ExtType, Packer, unpackb
+from msgpack import ExtType, Packer, Unpacker, unpackb
 
 from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, List, NoReturn, Optional, Protocol, Tuple, Type, TypeVar, Union
+    from typing import (
+        Any,
+        Callable,
+        Dict,
+        Iterable,
+        List,
+        NoReturn,
+        Optional,
+        Protocol,
+        Sequence,
+        Tuple,
+        Type,
+        TypeVar,
+        Union,
+    )
 
     T = TypeVar('T')
     AllowPickle = Union[bool, Iterable[type]]
@@ -60,7 +74,8 @@ PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
 # msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
 # headers are looked for in the packed bytes, which costs 0.1 us; only then are the objects walked.
 HIDING = (bytearray, memoryview, ExtType)
-PLAIN = bytes(set(range(256)) - {*range(0xC4, 0xCA), *range(0xD4, 0xD9)})
+HEADERS = {*range(0xC4, 0xCA), *range(0xD4, 0xD9)}
+FLAGS = bytes(0x80 if byte in HEADERS else 0 for byte in range(256))  # translate() and isascii() look for any at once
 
 
 class _TooDeep(Exception):
@@ -87,7 +102,7 @@ class Codec:
             pack = _Packer(self.pickles).pack
         try:
             data = pack(obj)
-            if data.translate(None, PLAIN) and _hides(obj):
+            if not data.translate(FLAGS).isascii() and _hides(obj):
                 data = pack(_revealed(obj))
         except (ValueError, OverflowError, RecursionError, _TooDeep):
             return self._whole(obj)
@@ -104,6 +119,19 @@ class Codec:
             return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
         except Exception as error:
             undecodable(error)
+
+    def loads_many(self, datas: Sequence[bytes]) -> List[Any]:
+        """Return the objects of many `data`, faster than one by one: msgpack's stream has no call for each.
+
+        Raises: as it comes, whatever is wrong; loads() of each tells which it is.
+        """
+        joined = b''.join(datas)
+        unpacker = Unpacker(ext_hook=self.ext_hook, strict_map_key=False, max_buffer_size=len(joined))
+        unpacker.feed(joined)
+        objects = list(unpacker)
+        if len(objects) != len(datas):
+            raise ValueError('the bytes do not end where their values do')
+        return objects
 
     def _whole(self, obj: Any) -> bytes:
         """Pickle what cannot be split: cycles, nesting past msgpack's limit, text with lone surrogates."""
@@ -143,7 +171,7 @@ class _Packer:
                 raise _TooDeep
             self._deeper = _Packer(self.pickles, self.depth + 1)
         data = self._deeper.pack(obj)
-        return self._deeper.pack(_revealed(obj)) if data.translate(None, PLAIN) and _hides(obj) else data
+        return data if data.translate(FLAGS).isascii() or not _hides(obj) else self._deeper.pack(_revealed(obj))
 
 
 def _hides(obj: Any) -> bool:
@@ -232,7 +260,8 @@ def _dump_nothing(obj: Any, inner: Pack) -> None:
 ENCODERS: Dict[type, Encoder] = {
     tuple: (TUPLE, _dump_list), set: (SET, _dump_list), frozenset: (FROZENSET, _dump_list),
     int: (INT, _dump_int), complex: (COMPLEX, lambda obj, _: struct.pack('>dd', obj.real, obj.imag)),
-    date: (DATE, lambda obj, _: obj.isoformat().encode()), datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
+    date: (DATE, lambda obj, _: obj.isoformat().encode()),
+    datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
     timedelta: (TIMEDELTA, lambda obj, inner: inner([obj.days, obj.seconds, obj.microseconds])),
     range: (RANGE, lambda obj, inner: inner([obj.start, obj.stop, obj.step])),
 }

@@ -4,18 +4,20 @@ from __future__ import annotations
 import os
 from collections import abc
 
+from msgpack import unpackb
+
 from . import keys, trust, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
-from .errors import EmptyVaultError, VaultCorruptError, VaultError, VaultReadOnlyError
+from .errors import EmptyVaultError, VaultError, VaultReadOnlyError
 from .sqlite import MAX_TIMEOUT, MEMORY, open_store
 from .store import ClosedStore
-from .values import unpackb
 from .views import Items, Keys, SortedSlice, Values
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type, Union
 
+    from .keys import Stored
     from .store import Store
 
     Path = Union[str, os.PathLike[str]]
@@ -248,7 +250,7 @@ class Vault(MutableMapping[K, V]):
                 self[key] = value = default
         return value
 
-    def update(self, other: Any = (), /, **named: Any) -> None:  # type: ignore[override]
+    def update(self, other: Any = (), /, **named: Any) -> None:
         """Set what dict.update would, in one transaction: all, or when anything fails, none."""
         self.put_many(_pairs(other, named))
 
@@ -364,7 +366,7 @@ class Vault(MutableMapping[K, V]):
         """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
         return Transaction(self._store)
 
-    def edit(self, key: K, default: Any = _MISSING) -> Edit[V]:
+    def edit(self, key: K, default: Any = _MISSING) -> Edit:
         """Return a block that loads the value, lets you change it in place, and writes it back in one transaction.
 
         >>> import vaults
@@ -393,7 +395,7 @@ class Vault(MutableMapping[K, V]):
         """
         codec = values.Codec(values.Unread())
 
-        def examine(key: keys.Stored, data: bytes) -> Optional[str]:
+        def examine(key: Stored, data: bytes) -> Optional[str]:
             try:
                 keys.decode(key)
                 codec.loads(data)
@@ -463,16 +465,14 @@ class Vault(MutableMapping[K, V]):
                 yield key if type(key) is str else decode(key)
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode, unpack, hook = keys.decode, unpackb, self._hook
-        for page in self._scan(reverse, bounds, values=True):
-            for key, data in page:
-                try:
-                    value = unpack(data, ext_hook=hook, strict_map_key=False)
-                except Exception as error:
-                    self._unreadable(error, decode(key))
-                yield (key if type(key) is str else decode(key)), value
+        for stored, datas in self._scan(reverse, bounds, values=True):
+            try:
+                loaded: Any = self._codec.loads_many(datas)
+            except Exception:  # one of the page: they are loaded singly, and raise when their turn comes
+                loaded = map(self._load, stored, datas)
+            yield from zip(stored if set(map(type, stored)) == {str} else map(keys.decode, stored), loaded)
 
-    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[List[Any]]:
+    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         if bounds is None:
             return self._store.scan(reverse=reverse, values=values)  # type: ignore[no-any-return]
         return self._store.scan(*bounds, by_key=True, reverse=reverse, values=values)  # type: ignore[no-any-return]
@@ -497,7 +497,7 @@ class Vault(MutableMapping[K, V]):
 
     # --- helpers ---
 
-    def _encoded(self, pairs: Iterable[Tuple[Any, Any]]) -> Iterator[Tuple[keys.Stored, bytes]]:
+    def _encoded(self, pairs: Iterable[Tuple[Any, Any]]) -> Iterator[Tuple[Stored, bytes]]:
         encode, dumps = keys.encode, self._codec.dumps
         for key, value in pairs:
             try:
@@ -508,6 +508,12 @@ class Vault(MutableMapping[K, V]):
 
     def _about(self, error: VaultError, key: Any) -> VaultError:
         return type(error)(f'{error} (key {key!r} of the vault {self._path})')
+
+    def _load(self, key: Stored, data: bytes) -> Any:
+        try:
+            return self._codec.loads(data)
+        except VaultError as error:
+            raise self._about(error, keys.decode(key)) from error
 
     def _unreadable(self, error: Exception, key: Any) -> Any:
         """Raise what an error met while decoding the value of `key` means."""
@@ -590,11 +596,15 @@ def _end(store: Store, kind: Optional[Type[BaseException]]) -> None:
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    """Yield what dict.update(other, **named) would set."""
-    if isinstance(other, (dict, Vault, SortedSlice)):
-        yield from other.items()
-    elif hasattr(other, 'keys'):
-        for key in other.keys():
+    """Return the pairs that dict.update(other, **named) would set."""
+    if isinstance(other, (dict, Vault, SortedSlice)) and not named:
+        return iter(other.items())
+    return _checked_pairs(other, named)
+
+
+def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    if hasattr(other, 'keys'):
+        for key in other.keys():  # noqa: SIM118  # as dict.update: it may have keys() and iterate over something else
             yield key, other[key]
     else:
         for place, pair in enumerate(other):

@@ -12,7 +12,7 @@ from . import keys
 from ._typing import TYPE_CHECKING, ItemsView, K, K_co, KeysView, Mapping, V, V_co, ValuesView
 
 if TYPE_CHECKING:
-    from typing import Any, Generic, Iterator, List, Optional, Tuple, Union
+    from typing import Any, Iterator, List, Tuple
 
     from .vault import Vault
 
