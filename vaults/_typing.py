@@ -5,13 +5,15 @@ Type checkers read the first half; at run time the second half makes `Vault[str,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, ValuesView
-    from typing import TypeVar, overload
+    from typing import Any, overload
 
-    K = TypeVar('K')
-    V = TypeVar('V')
+    from typing_extensions import TypeVar  # for type checkers alone, which bring it
+
+    K = TypeVar('K', default=Any)
+    V = TypeVar('V', default=Any)
     T = TypeVar('T')
-    K_co = TypeVar('K_co', covariant=True)
-    V_co = TypeVar('V_co', covariant=True)
+    K_co = TypeVar('K_co', covariant=True, default=Any)
+    V_co = TypeVar('V_co', covariant=True, default=Any)
 else:
     from collections import abc
 

@@ -27,18 +27,16 @@ from .errors import (
     VaultReadOnlyError,
 )
 from .keys import HIGHEST, LOWEST, SIGN
-from .store import Store
+from .store import MEMORY, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type
 
     from .keys import Stored
     from .store import Entry, Progress
 
-MEMORY = ':memory:'
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
-MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 # Persisted: never renumber, never reuse. Pinned by tests.py::TestFileFormat.
 APPLICATION_ID = 0x7661756C  # 'vaul'
@@ -62,6 +60,7 @@ RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entrie
 
 GET = 'SELECT value, crc FROM entries WHERE key = ?'
 CONTAINS = 'SELECT 1 FROM entries WHERE key = ?'
+ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 4294967295)"""
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id'
@@ -173,6 +172,7 @@ MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
                                        '({text}): {where}; nothing of this call was kept'),
     ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
+    ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
     ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
     ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
     ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
@@ -215,14 +215,16 @@ class _Connection:
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
 
-    def __del__(self) -> None:
-        raw = getattr(self, 'raw', None)
+    def close(self) -> None:
+        raw, self.raw = getattr(self, 'raw', None), None
         if raw is None:
             return
         if self.pid != os.getpid():
             _inherited.append(raw)
         else:
             guard.leave(self.guard, raw.close)
+
+    __del__ = close
 
 
 class _Local(threading.local):
@@ -231,7 +233,7 @@ class _Local(threading.local):
     def __init__(self, file: File) -> None:
         try:
             self.c = _Connection(file)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:
             raise file.explain(error) from error
 
 
@@ -333,6 +335,7 @@ class SQLiteStore(Store):
             rows = c.execute(DELETE, (key,)).fetchall()
             if rows:
                 c.execute(MARK, (1, rows[0][0]))
+                self.deletions += 1
             return bool(rows)
         return bool(self._transact(delete))
 
@@ -340,6 +343,7 @@ class SQLiteStore(Store):
         def delete(c: _Connection) -> int:
             newest = c.execute(NEWEST).fetchone()[0]
             c.written += CACHE  # it may touch any number of pages
+            self.deletions += 1
             if (low, high) == (LOWEST, HIGHEST):
                 count = c.execute(COUNT_ALL).fetchone()[0]
                 c.execute(DELETE_ALL)
@@ -367,11 +371,12 @@ class SQLiteStore(Store):
         sql = SCAN[by_key][reverse][values]
         try:
             c = self._local.c
+            state = self._state(c)
             newest = self._page(c, NEWEST, ())[0][0]
             began = c.epoch if c.depth else None
             first: Any = low if by_key else newest + 1 if reverse else -1
             last: Any = high if by_key else newest
-            size, skip = FIRST_PAGE, False
+            size, skip, walked = FIRST_PAGE, False, 0
             while True:
                 c = self._local.c
                 if began is not None and c.epoch != began:
@@ -382,9 +387,11 @@ class SQLiteStore(Store):
                 if skip and rows and rows[0][1] == first:
                     del rows[0]  # the last of the page before: a page by key begins where that one ended
                 if rows:
-                    yield self._verified(rows) if values else [bool(key) if flag else key for _, key, flag in rows]
+                    self._advanced(rows, by_key, reverse, first)
+                    yield self._keys_alone(rows) if not values else self._verified(rows)
+                walked += len(rows)
                 if not full:
-                    return
+                    return self._complete(walked, low, high, by_key, state)
                 if not by_key:
                     first = rows[-1][0]
                 elif reverse:
@@ -395,19 +402,46 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def _state(self, c: _Connection) -> Tuple[int, int]:
+        """Return what is the same later when nobody has written meanwhile."""
+        return self._page(c, 'PRAGMA data_version', ())[0][0], c.raw.total_changes
+
+    def _advanced(self, rows: List[Any], by_key: bool, reverse: bool, first: Any) -> None:
+        """Raise when a page does not lie behind the one before: the ids of a damaged file could run in circles."""
+        if not by_key and ((rows[-1][0] >= first) if reverse else (rows[-1][0] <= first)):
+            raise VaultCorruptError(f'the order of the entries is damaged: vault {self.file.path}; run check()')
+
+    def _complete(self, walked: int, low: Stored, high: Stored, by_key: bool, state: Tuple[int, int]) -> None:
+        """Raise when a walk, with nobody writing meanwhile, found fewer or more entries than there are."""
+        c = self._local.c
+        whole = (low, high) == (LOWEST, HIGHEST)
+        if whole and walked != self.count() and self._state(c) == state:
+            raise VaultCorruptError(f'{walked} of {self.count()} entries were found: vault {self.file.path} is '
+                                    'damaged, run check()')
+
+    def _alive(self, rows: List[Any]) -> Callable[[Stored], bool]:
+        def alive(key: Stored) -> bool:
+            ids.update((row[1], row[0]) for row in rows[len(ids):])
+            return bool(self._page(self._local.c, ALIVE, (ids[key], key)))
+        ids: Dict[Stored, int] = {}
+        return alive
+
+    def _keys_alone(self, rows: List[Any]) -> Tuple[List[Stored], None, Callable[[Stored], bool]]:
+        return [bool(key) if flag else key for _, key, flag in rows], None, self._alive(rows)
+
     def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         rows: List[Any] = c.execute(sql, arguments).fetchall()
         return rows
 
-    def _verified(self, rows: List[Any]) -> Tuple[Sequence[Stored], Sequence[bytes]]:
+    def _verified(self, rows: List[Any]) -> Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]:
         """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
         _, keys, datas, crcs = zip(*rows)
         try:
             if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
-                return keys, datas
+                return keys, datas, self._alive(rows)
         except TypeError:
             pass  # other keys than text, or a damaged row
-        return list(map(self._intact, keys, datas, crcs)), datas
+        return list(map(self._intact, keys, datas, crcs)), datas, self._alive(rows)
 
     def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
@@ -474,6 +508,9 @@ class SQLiteStore(Store):
             self._left_to_parent()
             return
         c.epoch += 1
+        self.deletions += 1
+        if not c.lost:
+            c.execute = c.raw.cursor().execute  # the old cursor may have a statement in progress
         try:
             if c.raw.in_transaction and c.depth > 1:
                 c.raw.execute(UNDO[c.depth - 1])
@@ -481,13 +518,12 @@ class SQLiteStore(Store):
             elif c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            if 'no such savepoint' not in str(error):  # an interrupt came just after it had been released
+                raise self._failed(error) from error
         finally:
             c.depth -= 1
             if not c.depth:
-                c.row = ALONE
-            if not c.depth and c.lost:
-                c.lost, c.execute = None, c.raw.cursor().execute
+                c.row, c.lost, c.execute = ALONE, None, c.raw.cursor().execute
 
     def _left_to_parent(self) -> None:
         """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
@@ -615,7 +651,7 @@ class SQLiteStore(Store):
                 problems += self._examined(row, examine)
                 if progress and (done % LAST_PAGE == 0 or done == total):
                     progress(done, total)
-        except (sqlite3.Error, VaultCorruptError) as error:
+        except (sqlite3.Error, VaultCorruptError, UnicodeError) as error:
             problems.append(f'the entries cannot all be read: {error}')
         return problems
 
@@ -624,6 +660,8 @@ class SQLiteStore(Store):
         position = -1
         while True:
             rows = self._page(self._local.c, SCAN[0][0][1], (position, SIGN - 1, FIRST_PAGE))
+            if rows:
+                self._advanced(rows, False, False, position)
             yield from rows
             if len(rows) < FIRST_PAGE:
                 return
@@ -668,10 +706,16 @@ class SQLiteStore(Store):
         return c.raw if self.file.path == MEMORY else self.file.connect()
 
     def close(self) -> None:
-        """Let go of all connections: those in use in other threads close when their call ends."""
+        """Close this thread's connection, unless a block of it is open, and let go of the others.
+
+        A connection that nobody holds closes itself; one that a call is using does so when the call ends.
+        """
         _open_stores.discard(self)
+        c = _own(self)
         self._checkpointer = None
         self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
+        if c is not None and not c.depth:
+            c.close()
 
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
@@ -746,7 +790,7 @@ class MemoryStore(QueuedStore):
     local_class = _Shared
 
     get, contains, count, _page = map(_locked, ('get', 'contains', 'count', '_page'))
-    check, backup = map(_locked, ('check', 'backup'))
+    check, backup, close = map(_locked, ('check', 'backup', 'close'))
 
 
 # --- opening ------------------------------------------------------------------------------------------------------
@@ -772,7 +816,7 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
         try:
             empty = _is_empty(file)
             store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
-        except (sqlite3.Error, sqlite3.Warning) as error:
+        except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
     _open_stores.add(store)
     return store

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     Progress = Optional[Callable[[int, int], object]]
 
 
+MEMORY = ':memory:'         # the name of a vault without a file
+MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
+
+
 class Store(ABC):
     """An ordered, transactional map of encoded keys to bytes. Safe in any thread; transactions belong to a thread.
 
     Every method raises errors of errors.py alone, and changes nothing when it does. Outside a transaction each call
     is its own, and survives a killed process once it has returned.
     """
+
+    deletions = 0  # counts what may have deleted entries: a walk looks at it at every step
 
     @abstractmethod
     def get(self, key: Stored) -> Optional[bytes]:
@@ -61,11 +67,15 @@ class Store(ABC):
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
-        """Yield pages: (keys, values), two sequences, or without `values` the keys; by insertion, over all, or by key.
+        """Yield pages (keys, values, alive), two sequences and a function; by insertion, over all, or by key.
+
+        `alive(key)` tells whether an entry of the page has not been deleted since; `deletions` changes when this
+        process may have deleted one. Without `values` they are None.
 
         Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
         nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
-        open. A walk begun in a transaction that was rolled back raises VaultError.
+        open. A walk begun in a transaction that was rolled back raises VaultError, and one that finds fewer entries
+        than there are, VaultCorruptError.
         """
 
     @abstractmethod
@@ -95,7 +105,7 @@ class Store(ABC):
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         """Return the problems found: the engine's, and what `examine` says of each entry."""
-        return [problem for page in self.scan() for entry in zip(*page) for problem in [examine(*entry)] if problem]
+        return [problem for page in self.scan() for entry in zip(*page[:2]) for problem in [examine(*entry)] if problem]
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""

@@ -10,7 +10,7 @@ import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 
-from msgpack import ExtType, Packer, Unpacker, unpackb
+from msgpack import ExtType, Packer, Unpacker, UnpackException, unpackb
 
 from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError
 
@@ -78,6 +78,11 @@ HEADERS = {*range(0xC4, 0xCA), *range(0xD4, 0xD9)}
 FLAGS = bytes(0x80 if byte in HEADERS else 0 for byte in range(256))  # translate() and isascii() look for any at once
 
 
+# Whatever msgpack and the decoders below raise for bytes that are no value; not what a signal handler may raise.
+MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
+             UnpackException, VaultError, ImportError)
+
+
 class _TooDeep(Exception):
     """ExtTypes are nested past MAX_DEPTH: the value is pickled whole."""
 
@@ -117,7 +122,7 @@ class Codec:
         """
         try:
             return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
-        except Exception as error:
+        except MALFORMED as error:
             undecodable(error)
 
     def loads_many(self, datas: Sequence[bytes]) -> List[Any]:
@@ -141,7 +146,7 @@ class Codec:
 
 def undecodable(error: Exception) -> NoReturn:
     """Raise what `error`, met while unpacking, means to a user."""
-    if isinstance(error, (VaultError, ImportError, MemoryError)):
+    if isinstance(error, (VaultError, ImportError)):
         raise error
     raise VaultCorruptError(f'the stored bytes are no value of this format ({error!r})') from error
 

@@ -9,8 +9,7 @@ from msgpack import unpackb
 from . import keys, trust, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
 from .errors import EmptyVaultError, VaultError, VaultReadOnlyError
-from .sqlite import MAX_TIMEOUT, MEMORY, open_store
-from .store import ClosedStore
+from .store import MAX_TIMEOUT, MEMORY, ClosedStore
 from .views import Items, Keys, SortedSlice, Values
 
 if TYPE_CHECKING:
@@ -113,6 +112,7 @@ class Vault(MutableMapping[K, V]):
             raise VaultError(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
         if not isinstance(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
             raise VaultError(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not {timeout!r}')
+        from .sqlite import open_store  # here: half of what `import vaults` would take
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))
         self._name, self._path = _locate(name, flag in ('c', 'n'))
@@ -151,7 +151,7 @@ class Vault(MutableMapping[K, V]):
             raise KeyError(key)
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except Exception as error:
+        except values.MALFORMED as error:
             self._unreadable(error, key)
 
     def __setitem__(self, key: K, value: V) -> None:
@@ -200,7 +200,7 @@ class Vault(MutableMapping[K, V]):
             return default
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except Exception as error:
+        except values.MALFORMED as error:
             self._unreadable(error, key)
 
     def put(self, key: K, value: V) -> None:
@@ -459,18 +459,33 @@ class Vault(MutableMapping[K, V]):
     # --- for the views, which see a vault as walks over entries ---
 
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode = keys.decode
-        for page in self._scan(reverse, bounds, values=False):
-            for key in page:
+        decode, store = keys.decode, self._store
+        for stored, _, alive in self._scan(reverse, bounds, values=False):
+            seen, rest = store.deletions, iter(stored)
+            for key in rest:
                 yield key if type(key) is str else decode(key)
+                if store.deletions != seen:
+                    break
+            for key in rest:
+                if alive(key):
+                    yield decode(key)
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        for stored, datas in self._scan(reverse, bounds, values=True):
+        decode, store = keys.decode, self._store
+        for stored, datas, alive in self._scan(reverse, bounds, values=True):
+            seen = store.deletions
             try:
                 loaded: Any = self._codec.loads_many(datas)
-            except Exception:  # one of the page: they are loaded singly, and raise when their turn comes
+            except values.MALFORMED:  # one of the page: they are loaded singly, and raise when their turn comes
                 loaded = map(self._load, stored, datas)
-            yield from zip(stored if set(map(type, stored)) == {str} else map(keys.decode, stored), loaded)
+            rest = zip(stored, loaded)
+            for key, value in rest:
+                yield (key if type(key) is str else decode(key)), value
+                if store.deletions != seen:
+                    break
+            for key, value in rest:
+                if alive(key):
+                    yield decode(key), value
 
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         if bounds is None:

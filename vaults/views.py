@@ -89,6 +89,13 @@ class Keys(_ListLike, KeysView[K_co]):
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_keys(reverse)  # type: ignore[no-any-return]
 
+    def __contains__(self, key: object) -> bool:
+        """Tell whether the key is there; false for what cannot be a key, as sets need to know."""
+        try:
+            return key in self._mapping
+        except (TypeError, ValueError):
+            return False
+
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:
         return set(it)
@@ -113,6 +120,12 @@ class Items(_ListLike, ItemsView[K_co, V_co]):
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_items(reverse)  # type: ignore[no-any-return]
+
+    def __contains__(self, item: object) -> bool:
+        try:
+            return bool(super().__contains__(item))  # type: ignore[operator]  # anything may be asked for
+        except (TypeError, ValueError):
+            return False
 
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:

@@ -1,0 +1,2419 @@
+"""The specification of vaults, a class per promise. Run with `pytest tests.py`."""
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import gc
+import itertools
+import logging
+import multiprocessing
+import os
+import pathlib
+import pickle
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import uuid
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import vaults
+from vaults import Vault, guard, keys, log, sqlite, trust, values
+from vaults.store import Store
+
+HERE = pathlib.Path(__file__).parent
+LINUX = sys.platform.startswith('linux')
+needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this system')
+needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes another user, which only root may')
+settings.register_profile('vaults', deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+settings.load_profile('vaults')
+UTC = dt.timezone.utc
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path):
+    vaults.set_root_path(tmp_path)
+    yield tmp_path
+    vaults.set_root_path(None)
+
+
+@pytest.fixture
+def v(root):
+    vault = Vault('test')
+    yield vault
+    if 'closed' not in repr(vault):
+        vault._check()
+        vault.close()
+
+
+def run(code, *arguments, **options):
+    """Run a program in a Python of its own, with warnings as errors; return its completed process."""
+    env = {**os.environ, 'PYTHONPATH': str(HERE), **options.pop('env', {})}
+    return subprocess.run([sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *map(str, arguments)], env=env,
+                          capture_output=True, text=True, timeout=60, **options)
+
+
+def output(code, *arguments, **options):
+    done = run(code, *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def in_child(function):
+    """Fork, run `function` in the child, and return what it returned or raised there."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            answer = function()
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, pickle.dumps(answer))
+        os._exit(0)
+    os.close(writer)
+    return Child(child, reader)
+
+
+class Child:
+    def __init__(self, process, reader):
+        self.process, self.reader = process, reader
+
+    def answer(self):
+        data = b''.join(iter(lambda: os.read(self.reader, 65536), b''))
+        os.close(self.reader)
+        os.waitpid(self.process, 0)
+        return pickle.loads(data)
+
+
+# --- what can be a key, a value ---
+
+numbers = st.one_of(st.booleans(), st.integers(), st.integers(-2**70, 2**70), st.floats(allow_nan=False),
+                    st.sampled_from([0, 1, -0.0, 2**53 + 1, float(2**53), 2**63, 2**63 - 1, -2**63, 2**70, 2.0**70]))
+texts = st.one_of(st.text(), st.text(alphabet='a\0\U0010ffff\ud7ff\ue000'))
+aware = st.datetimes(timezones=st.sampled_from([UTC, dt.timezone(dt.timedelta(hours=5, minutes=30)),
+                                                dt.timezone(-dt.timedelta(hours=23, seconds=1))]))
+plain_keys = {'none': st.none(), 'number': numbers, 'text': texts, 'bytes': st.binary(), 'date': st.dates(),
+              'naive': st.datetimes(), 'aware': aware, 'uuid': st.uuids()}
+flat_keys = st.one_of(*plain_keys.values())
+any_key = st.recursive(flat_keys, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=5)
+
+
+def sharing(key):
+    """Tell whether the key holds numbers of which two types share a form: the documented exceptions."""
+    if isinstance(key, tuple):
+        return any(isinstance(part, (bool, int, float)) or sharing(part) for part in key)
+    return isinstance(key, (int, float)) and not -2**63 <= key < 2**63
+
+
+class TestKeys:
+    @given(st.lists(any_key, max_size=12))
+    def test_equal_keys_are_one_entry_and_others_are_not(self, wanted):
+        v = Vault(':memory:')
+        oracle = {}
+        for place, key in enumerate(wanted):
+            v[key] = oracle[key] = place
+        assert len(v) == len(oracle)
+        assert dict(v.items()) == oracle
+        assert list(v) == list(oracle)
+        v._check()
+
+    @pytest.mark.parametrize('kind', plain_keys)
+    def test_within_a_kind_the_order_is_pythons(self, kind):
+        @given(st.lists(plain_keys[kind], max_size=12))
+        def check(wanted):
+            if kind == 'number':  # ints past 64 bits that no float equals are a kind of their own
+                wanted = [key for key in wanted if not isinstance(keys.encode(key), bytes)]
+            v = Vault(':memory:')
+            v.update(dict.fromkeys(wanted))
+            assert list(v[:]) == (list(set(wanted)) if kind == 'none' else sorted(set(wanted)))
+            assert list(reversed(v[:])) == list(v[:])[::-1]
+        check()
+
+    @given(st.lists(st.integers(-2**200, 2**200).filter(lambda n: isinstance(keys.encode(n), bytes)), max_size=8))
+    def test_integers_past_64_bits_are_in_order_among_themselves(self, wanted):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(wanted))
+        assert list(v[:]) == sorted(set(wanted))
+
+    @given(st.lists(st.tuples(numbers, texts, numbers) | st.tuples(numbers, texts) | st.tuples(numbers), max_size=10))
+    def test_tuples_sort_element_by_element_and_before_their_extensions(self, wanted):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(wanted))
+        assert list(v[:]) == sorted(set(wanted))
+
+    def test_across_kinds_the_order_is_total_and_documented(self, v):
+        ordered = [float('-inf'), -1, False, 0.5, 2**70, '', 'a', 2**70 + 1, '\ud800', None, b'', b'a',
+                   dt.date(2026, 1, 1), dt.datetime(1, 1, 1), dt.datetime(1, 1, 2, tzinfo=UTC), uuid.UUID(int=1),
+                   (), (1,), (1, 'a'), ('a',), (None,), (b'',), ((),)]
+        v.update(dict.fromkeys(reversed(ordered)))
+        assert list(v[:]) == ordered
+
+    @given(any_key)
+    def test_every_key_comes_back_equal_and_of_its_type(self, key):
+        v = Vault(':memory:')
+        v[key] = 1
+        (back,) = v
+        assert back == key
+        if not sharing(key):
+            assert type(back) is type(key)
+            assert repr(back) == repr(key) or any(kind in repr(key) for kind in ('datetime', '-0.0'))
+        assert v.pop(back) == 1
+
+    @pytest.mark.parametrize('same', [[1, 1.0, True], [0.0, False, 0, -0.0], [2**70, float(2**70)],
+                                      [(1, 'a'), (1.0, 'a'), (True, 'a')], [(2**70,), (2.0**70,)],
+                                      [dt.datetime(2026, 1, 1, 12, tzinfo=UTC),
+                                       dt.datetime(2026, 1, 1, 14, tzinfo=dt.timezone(dt.timedelta(hours=2)))]])
+    def test_the_first_of_equal_keys_is_the_one_that_stays(self, v, same):
+        for first in same:
+            oracle = {}
+            for key in [first, *same]:
+                v[key] = oracle[key] = repr(key)
+            assert v.items() == list(oracle.items())
+            if not sharing(first):
+                assert [*map(type, v[:])] == [type(first)]
+            v.clear()
+
+    def test_a_subclass_counts_as_its_base(self, v):
+        class Colour(enum.IntEnum):
+            RED = 7
+
+        class Name(str):
+            pass
+
+        class Day(dt.datetime):
+            pass
+        Point = collections.namedtuple('Point', 'x y')
+        v[Colour.RED] = v[Name('n')] = v[Point(1, 2)] = v[Day(2026, 1, 1)] = 1
+        assert v.keys() == [7, 'n', (1, 2), dt.datetime(2026, 1, 1)]
+        assert [*map(type, v)] == [int, str, tuple, dt.datetime]
+
+    @pytest.mark.parametrize('key, cure', [([1], 'use a tuple'), (bytearray(b'a'), 'bytes'), ({1}, 'tuple'),
+                                           (object(), 'str(key)'), (1j, 'str(key)'), ((1, [2]), 'tuple')])
+    def test_what_cannot_be_a_key_is_named_with_the_cure(self, v, key, cure):
+        for act in (v.__getitem__, v.get, v.__contains__, v.pop, v.__delitem__, lambda key: v.put(key, 1)):
+            with pytest.raises(TypeError, match=re.escape(cure)):
+                act(key)
+        assert len(v) == 0
+
+    @pytest.mark.parametrize('key', [float('nan'), (1, float('nan'))])
+    def test_nan_is_refused(self, v, key):
+        with pytest.raises(ValueError, match='NaN'):
+            v[key] = 1
+
+    def test_the_edges_of_the_calendar_survive(self, v):
+        edges = [dt.datetime.min.replace(tzinfo=dt.timezone(dt.timedelta(hours=3))),
+                 dt.datetime.max.replace(tzinfo=dt.timezone(dt.timedelta(hours=-3))), dt.date.min, dt.date.max]
+        v.update(dict.fromkeys(edges))
+        assert v.keys() == edges
+
+    def test_sqlite_shows_readable_keys(self, v):
+        v['text'] = v[42] = v[1.5] = 0
+        with sqlite3.connect(v.db_path) as other:
+            rows = other.execute("SELECT key FROM entries WHERE typeof(key) <> 'blob' ORDER BY id").fetchall()
+        other.close()
+        assert rows == [('text',), (42,), (1.5,)]
+
+    def test_a_damaged_packed_key_is_an_error_of_ours(self):
+        for data in (b'', b'\x09' * 100000, b'\x01', b'\x02a', b'\x05\xff\xff\xff\xff', b'\x63', b'\x08abc', b'\x03x'):
+            with pytest.raises(vaults.VaultCorruptError):
+                keys.decode(data)
+
+
+class TestKeyFormat:
+    """Persisted bytes: never renumber."""
+
+    @pytest.mark.parametrize('key, stored', [
+        (('a', 1), '09026100018101' '0000'), (None, '03'), (b'\0a', '0400ff6100'), (2**70 + 1, '0189' '400000000000000001' '00'),
+        (dt.date(2026, 11, 21), '05000b4a65'), (dt.datetime(1970, 1, 1), '068000000000000000'),
+        (dt.datetime(1970, 1, 1, tzinfo=UTC), '078000000000000000'), (uuid.UUID(int=1), '08' + '00' * 15 + '01'),
+        ((-1,), '09017e' 'fe' 'ff' '00'), ((0.5,), '090180' '013fe0000000000000' '00'), ('\ud800', '02eda08000'),
+        ((float('inf'),), '0901ffffffffff00')])
+    def test_packed_keys_are_these_bytes(self, key, stored):
+        assert keys.encode(key).hex() == stored
+        assert keys.decode(bytes.fromhex(stored)) == key
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Flag(enum.Flag):
+    A = 1
+    B = 2
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: list = dataclasses.field(default_factory=list)
+
+
+class Pair(collections.namedtuple('Pair', 'a b')):
+    pass
+
+
+class Custom:
+    def __init__(self, x):
+        self.x = x
+
+    def __eq__(self, other):
+        return type(other) is Custom and other.x == self.x
+
+    __hash__ = None
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError('no')
+
+
+leaves = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.integers(-2**80, 2**80), st.floats(allow_nan=False), st.text(),
+    st.binary(), st.binary().map(bytearray), st.complex_numbers(allow_nan=False), st.dates(), st.datetimes(), aware,
+    st.times(), st.timedeltas(), st.decimals(allow_nan=False), st.fractions(), st.uuids(),
+    st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 5)))
+hashable = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.text()), st.dates(), st.binary())
+trees = st.recursive(leaves, lambda inner: st.one_of(
+    st.lists(inner, max_size=4), st.lists(inner, max_size=4).map(tuple), st.dictionaries(hashable, inner, max_size=4),
+    st.sets(hashable, max_size=4), st.frozensets(hashable, max_size=4)), max_leaves=12)
+
+
+def shape(obj):
+    """Describe an object with the type of every part, so that 1, 1.0 and True, or (1,) and [1], differ."""
+    if isinstance(obj, dict):
+        return type(obj), [(shape(key), shape(value)) for key, value in obj.items()]
+    if isinstance(obj, (list, tuple)):
+        return type(obj), [shape(part) for part in obj]
+    if isinstance(obj, (set, frozenset)):
+        return type(obj), sorted(repr(shape(part)) for part in obj)
+    return type(obj), repr(obj)
+
+
+class TestValues:
+    @given(trees)
+    def test_every_value_comes_back_exactly_at_any_depth(self, value):
+        v = Vault(':memory:', allow_pickle=False)
+        v['k'] = value
+        assert shape(v['k']) == shape(value)
+        assert shape(v.values()[0]) == shape(value)
+        assert v['k'] == value
+
+    @pytest.mark.parametrize('value', [
+        float('nan'), float('inf'), -0.0, dt.timezone.utc and dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1, tzinfo=UTC),
+        dt.datetime(2026, 1, 1, fold=1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1), 'CET')),
+        decimal.Decimal('-0.00'), decimal.Decimal('NaN'), msgpack.ExtType(1, b'cos\nsystem\n'), msgpack.ExtType(99, b''),
+        [msgpack.ExtType(2, b'')], {'a': [bytearray(b'x'), {'b': (bytearray(b'y'),)}]}, [(1, 2), 3], {(1, 2): {3}},
+        msgpack.Timestamp(1, 2), [[[bytearray(b'deep')]]], 'é\u0104', b'\xc4' * 300, bytearray(70000), 2**64, -2**63 - 1])
+    def test_these_are_exact_too(self, value):
+        assert shape(values.loads(values.dumps(value, allow_pickle=False))) == shape(value)
+
+    @pytest.mark.skipif(sys.version_info < (3, 9), reason='zoneinfo came with Python 3.9')
+    def test_zones_keep_their_name(self, v):
+        from zoneinfo import ZoneInfo
+        try:
+            moment = dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo('Europe/Amsterdam'))
+        except LookupError:
+            pytest.skip('no time zone data on this system')
+        v['t'] = moment
+        assert v['t'] == moment and v['t'].tzinfo is moment.tzinfo and v['t'].fold == 1
+        assert v['t'].utcoffset() == moment.utcoffset()
+
+    def test_a_zone_that_is_not_here_is_named(self):
+        data = msgpack.packb(msgpack.ExtType(values.DATETIME, msgpack.packb(['2026-01-01T00:00:00', 0, 'Nowhere/At_All'])))
+        with pytest.raises(vaults.SerializationError, match='Nowhere/At_All.*tzdata'):
+            values.loads(data)
+
+    @pytest.mark.parametrize('value', [Pair(1, 2), collections.OrderedDict(a=1), collections.deque([1]), Colour.RED,
+                                       Custom(3), collections.Counter('aab'), pathlib.PurePosixPath('/a'), int, len,
+                                       collections.defaultdict(list, a=[1])])
+    def test_what_msgpack_cannot_carry_is_pickled_and_never_flattened(self, v, value):
+        v['k'] = {'leaf': [value], 'plain': 1}
+        assert v['k']['leaf'] == [value] and type(v['k']['leaf'][0]) is type(value)
+        raw = msgpack.unpackb(values.dumps({'leaf': value, 'plain': 1}))
+        assert raw['plain'] == 1 and raw['leaf'].code == values.PICKLE
+
+    def test_what_cannot_be_split_is_pickled_whole(self, v):
+        cycle = []
+        cycle.append(cycle)
+        deep = []
+        for _ in range(600):
+            deep = [deep]
+        nested = ()
+        for _ in range(60):
+            nested = (nested,)
+        for value in (cycle, deep, nested, '\ud800', ['a', '\udfff']):
+            v['k'] = value
+            back = v['k']
+            assert back[0] is back if value is cycle else back == value
+
+    @pytest.mark.parametrize('value', [lambda: 1, threading.Lock(), (i for i in ()), memoryview(b'a'), [memoryview(b'a')],
+                                       Unpicklable()])
+    def test_what_cannot_be_stored_is_named_before_anything_is_written(self, v, value):
+        v['k'] = 'old'
+        part = value[0] if isinstance(value, list) else value
+        for act in (lambda: v.put('k', value), lambda: v.put('k', [{'x': (value,)}]), lambda: v.update(k=1, other=value)):
+            with pytest.raises(vaults.SerializationError, match=type(part).__name__) as caught:
+                act()
+            assert isinstance(caught.value, TypeError)
+        assert v.items() == [('k', 'old')]
+
+    def test_any_msgpack_reader_opens_what_is_plain(self):
+        value = {'a': [1, 2.5, None, True, 'x', b'y', {'b': []}], 7: 'int key'}
+        assert msgpack.unpackb(values.dumps(value), strict_map_key=False) == value
+
+    @given(st.binary(max_size=60))
+    def test_arbitrary_bytes_are_a_value_or_an_error_of_ours(self, data):
+        try:
+            values.loads(data)
+        except (vaults.VaultError, ImportError):
+            pass
+
+    def test_a_planted_bomb_is_an_error_and_not_a_crash(self):
+        nested = b'\xc0'
+        for _ in range(2000):
+            nested = msgpack.packb(msgpack.ExtType(values.TUPLE, nested))
+        for data in (b'\xdd\xff\xff\xff\xff', b'\xdf\xff\xff\xff\xff', b'\xc6\xff\xff\xff\xff', b'\xdb\xff\xff\xff\xff',
+                     b'\x91' * 100000 + b'\xc0', b'\x81\xa1a' * 100000, b'\xc9\xff\xff\xff\xff\x05', b'\x81\x91\x01\x01',
+                     nested):
+            with pytest.raises(vaults.VaultCorruptError):
+                values.loads(data)
+
+    def test_deep_types_do_not_exhaust_a_threads_stack(self):
+        nested = ()
+        for _ in range(values.MAX_DEPTH - 1):
+            nested = (nested,)
+        found = []
+        size = threading.stack_size(1 << 20)
+        try:
+            thread = threading.Thread(target=lambda: found.append(values.loads(values.dumps(nested, allow_pickle=False))))
+            thread.start()
+            thread.join()
+        finally:
+            threading.stack_size(size)
+        assert found == [nested]
+
+    def test_threads_do_not_share_a_packer(self):
+        codec = values.Codec(values.Refusing())
+        wrong = []
+
+        def work(n):
+            value = {'n': n, 'sets': [{n}, (n, n), frozenset([n])] * 20}
+            for _ in range(150):
+                if codec.loads(codec.dumps(value)) != value:
+                    wrong.append(n)
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
+class TestValueFormat:
+    """Persisted codes and bytes: never renumber, never reuse."""
+
+    @pytest.mark.parametrize('value, packed', [
+        (2**64, 'c70903010000000000000000'), (bytearray(b'a'), 'd40461'), ((1, 2), 'c70305920102'), ({1}, 'd5069101'),
+        (frozenset([1]), 'd5079101'), (1j, 'd80800000000000000003ff0000000000000'), (dt.date(2026, 1, 2), 'c70a09' + b'2026-01-02'.hex()),
+        (dt.datetime(2026, 1, 2), 'c7170a93b3' + b'2026-01-02T00:00:00'.hex() + '00c0'), (dt.time(1), 'c70c0b93a8' + b'01:00:00'.hex() + '00c0'),
+        (dt.timedelta(1), 'd60c93010000'), (decimal.Decimal('1.0'), 'c7030d312e30'), (fractions.Fraction(1, 2), 'c7030e920102'),
+        (uuid.UUID(int=1), 'd80f' + '00' * 15 + '01'), (range(3), 'd61093000301'), (msgpack.ExtType(1, b'a'), 'd6119201c40161'.replace('d611', 'c70511'))])
+    def test_values_are_these_bytes(self, value, packed):
+        assert values.dumps(value).hex() == packed
+        assert values.loads(bytes.fromhex(packed)) == value
+
+    def test_the_codes_are_these(self):
+        codes = {name: getattr(values, name) for name in
+                 'PICKLE REGISTERED INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL '
+                 'FRACTION UUID RANGE EXTTYPE NDARRAY NUMPY_SCALAR'.split()}
+        assert list(codes.values()) == list(range(1, 20))
+
+    def test_a_code_of_a_newer_version_is_said_to_be_one(self):
+        with pytest.raises(vaults.SerializationError, match='code 100.*newer'):
+            values.loads(msgpack.packb(msgpack.ExtType(100, b'')))
+
+
+class TestRegister:
+    @pytest.fixture(autouse=True)
+    def forget(self):
+        kept = dict(values._by_class), dict(values._by_name)
+        yield
+        for table, old in zip((values._by_class, values._by_name), kept):
+            table.clear()
+            table.update(old)
+
+    def test_a_registered_type_is_stored_by_name_without_pickle(self, root):
+        vaults.register(Custom, lambda c: [c.x], lambda args: Custom(*args), name='custom')
+        v = Vault('r', allow_pickle=False)
+        v['k'] = [Custom((1, bytearray(b'x')))]
+        assert v['k'] == [Custom((1, bytearray(b'x')))]
+        assert b'custom' in values.dumps(Custom(1), allow_pickle=False)
+
+    def test_dataclasses_and_enums_need_no_functions(self, root):
+        for cls in (Point, Colour, Flag):
+            assert vaults.register(cls) is cls
+        v = Vault('r', allow_pickle=False)
+        v['k'] = [Point(1, [Colour.RED]), Flag.A | Flag.B]
+        assert v['k'] == [Point(1, [Colour.RED]), Flag.A | Flag.B]
+
+    def test_a_dataclass_may_gain_fields_with_defaults(self):
+        vaults.register(Point)
+        data = values.dumps(Point(1, [2]), allow_pickle=False)
+        vaults.register(dataclasses.make_dataclass('Point', ['x', ('z', int, 5)], namespace={'__module__': __name__}))
+        back = values.loads(data)
+        assert (back.x, back.z) == (1, 5)
+
+    def test_an_unknown_name_is_named_and_other_keys_stay_readable(self, v):
+        vaults.register(Custom, vars, lambda d: Custom(**d), name='gone')
+        v.update(a=1, b=Custom(2), c=3)
+        values._by_name.clear()
+        with pytest.raises(vaults.SerializationError, match="'gone'.*register"):
+            v['b']
+        assert (v['a'], v['c'], v.keys()) == (1, 3, ['a', 'b', 'c'])
+        walk = iter(v.items())
+        assert next(walk) == ('a', 1)
+        with pytest.raises(vaults.SerializationError, match="'b'"):
+            next(walk)
+        assert v.check() == []
+
+    def test_misuse_is_refused(self):
+        with pytest.raises(TypeError, match='needs dump and load'):
+            vaults.register(Custom)
+        with pytest.raises(TypeError, match='together'):
+            vaults.register(Custom, vars)
+        with pytest.raises(TypeError, match='exactly already'):
+            vaults.register(tuple, list, tuple)
+        with pytest.raises(TypeError, match='a class'):
+            vaults.register(3)
+        vaults.register(Point, name='taken')
+        with pytest.raises(ValueError, match='taken'):
+            vaults.register(Colour, name='taken')
+
+    def test_a_function_that_fails_is_named(self, v):
+        vaults.register(Custom, lambda c: 1 / 0, lambda x: x, name='bad')
+        with pytest.raises(vaults.SerializationError, match='dump.*bad'):
+            v['k'] = Custom(1)
+        assert 'k' not in v
+
+
+class TestNumPy:
+    def test_arrays_and_scalars_are_exact_and_numpy_is_not_imported_for_them(self, root):
+        np = pytest.importorskip('numpy')
+        v = Vault('np', allow_pickle=False)
+        arrays = [np.arange(6).reshape(2, 3), np.asfortranarray(np.eye(3)), np.array([], 'f4'), np.array(5),
+                  np.array(['a', 'bc']), np.zeros(3, [('a', '<i4'), ('b', 'f8', (2,))]), np.arange(5, dtype='>u2'),
+                  np.array(['2026-01-01'], 'M8[ns]'), np.ones((2, 3, 4))[:, ::2]]
+        for array in arrays:
+            v['a'] = {'array': array}
+            back = v['a']['array']
+            assert type(back) is np.ndarray and back.dtype == array.dtype and back.shape == array.shape
+            assert (back == array).all() and back.flags.writeable
+            assert back.flags.f_contiguous == array.flags.f_contiguous or not array.flags.contiguous
+        for scalar in (np.float64(1.5), np.int8(3), np.bool_(True), np.str_('x'), np.datetime64('2026-01-01')):
+            v['s'] = scalar
+            assert v['s'] == scalar and type(v['s']) is type(scalar)
+        with pytest.raises(vaults.UntrustedPickleError):
+            v['o'] = np.array([object()])
+        v[np.str_('key')] = 1
+        assert 'key' in v
+
+    def test_an_array_that_claims_to_hold_objects_is_refused(self):
+        pytest.importorskip('numpy')
+        data = msgpack.packb(msgpack.ExtType(values.NDARRAY, msgpack.packb(['|O', [1], 'C', b'\x01' * 8])))
+        with pytest.raises(vaults.VaultCorruptError):
+            values.loads(data)
+
+    def test_without_numpy_the_error_names_the_extra(self):
+        code = '''
+            import sys
+            sys.modules['numpy'] = None
+            from vaults import values
+            import msgpack
+            values.loads(msgpack.packb(msgpack.ExtType(18, msgpack.packb(['<i4', [1], 'C', b'1234']))))'''
+        assert "ImportError" in run(code).stderr and "vaults[numpy]" in run(code).stderr
+
+
+class TestTrust:
+    """A pickle runs code: it is read and written only where nobody else could have written it."""
+
+    PLANT = "import os; os.system('touch {}')"
+
+    def plant(self, v, mark):
+        class Bomb:
+            def __reduce__(self):
+                return os.system, (f'touch {mark}',)
+        v._store.put('bomb', msgpack.packb(msgpack.ExtType(values.PICKLE, pickle.dumps(Bomb()))))
+
+    def test_in_a_file_of_ones_own_pickles_are_read_and_written(self, v):
+        v['k'] = Custom(1)
+        assert v['k'] == Custom(1)
+
+    @needs_root
+    @pytest.mark.parametrize('spoil', ['file mode', 'folder mode', 'file owner', 'folder owner', 'group'])
+    def test_where_others_may_write_nothing_runs(self, root, spoil):
+        v = Vault('t', allow_pickle=True)
+        mark = root / 'ran'
+        self.plant(v, mark)
+        v['plain'] = 1
+        v.close()
+        place = root / 'vaults' if 'folder' in spoil else root / 'vaults' / 't.db'
+        if 'mode' in spoil:
+            os.chmod(place, 0o777)
+        elif spoil == 'group':
+            os.chown(place, 0, 12345)
+            os.chmod(place, 0o664)
+        else:
+            os.chown(place, 65534, 0)
+        v = Vault('t')
+        assert v['plain'] == 1
+        for act in (lambda: v['bomb'], v.items().__repr__, lambda: v.put('k', Custom(1))):
+            with pytest.raises(vaults.UntrustedPickleError, match='allow_pickle=True'):
+                act()
+        assert v.check() == [] and 'k' not in v
+        assert not mark.exists()
+
+    @pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='no owners on this system')
+    def test_a_sticky_folder_and_a_group_of_ones_own_are_nobody_else(self, root):
+        import pwd
+        v = Vault('t')
+        os.chmod(root / 'vaults', 0o1777)
+        assert trust.untrusted(v.db_path) is None
+        os.chmod(root / 'vaults', 0o777)
+        assert 'everybody may write the folder' in trust.untrusted(v.db_path)
+        os.chmod(root / 'vaults', 0o755)
+        me = pwd.getpwuid(os.geteuid())
+        if trust._is_private(me.pw_gid):
+            os.chmod(v.db_path, 0o660)
+            assert trust.untrusted(v.db_path) is None
+
+    def test_false_neither_reads_nor_writes(self, root):
+        v = Vault('t', allow_pickle=False)
+        mark = root / 'ran'
+        self.plant(v, mark)
+        with pytest.raises(vaults.UntrustedPickleError, match='allow_pickle=False'):
+            v['bomb']
+        with pytest.raises(vaults.UntrustedPickleError, match='Custom.*register'):
+            v['k'] = Custom(1)
+        assert not mark.exists() and v.keys() == ['bomb']
+
+    def test_a_list_resolves_those_types_alone(self, root):
+        v = Vault('t', allow_pickle=[Custom, Pair])
+        mark = root / 'ran'
+        self.plant(v, mark)
+        v['k'] = [Custom(1), Pair(1, 2)]
+        assert v['k'] == [Custom(1), Pair(1, 2)]
+        with pytest.raises(vaults.UntrustedPickleError, match='system'):
+            v['bomb']
+        with pytest.raises(vaults.UntrustedPickleError, match='OrderedDict'):
+            v['o'] = collections.OrderedDict()
+        assert not mark.exists() and 'o' not in v
+
+    def test_true_reads_all_and_misuse_is_refused(self, root):
+        mark = root / 'ran'
+        v = Vault('t', allow_pickle=True)
+        self.plant(v, mark)
+        assert v['bomb'] == 0 and mark.exists()
+        for wrong in ('yes', [], [1], int, 1.5):
+            with pytest.raises(TypeError):
+                Vault('u', allow_pickle=wrong)
+
+    def test_a_pickle_that_cannot_be_loaded_is_an_error_of_ours(self, v):
+        v._store.put('k', msgpack.packb(msgpack.ExtType(values.PICKLE, b'cno_such_module\nThing\n.')))
+        with pytest.raises(vaults.SerializationError, match='no_such_module.*importable'):
+            v['k']
+
+
+class TestFirstProgram:
+    def test_it_prints_what_its_comments_say(self, root):
+        code = '''
+            import sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('my_data')
+            v['name'] = 'Alice'
+            v['age'] = 30
+            v['settings'] = {'theme': 'dark', 'notifications': True}
+            print(v['name'])
+            print(v.get('age', 0))
+            print('theme' in v)
+            print(v.keys())
+            print(v.values())
+            print(v.items())
+            del v['age']
+            value = v.pop('name')
+            v.delete_vault()
+            with vaults.Vault('data') as v:
+                v['key'] = 'value'
+            '''
+        assert output(code, root).splitlines() == [
+            'Alice', '30', 'False', "['name', 'age', 'settings']",
+            "['Alice', 30, {'theme': 'dark', 'notifications': True}]",
+            "[('name', 'Alice'), ('age', 30), ('settings', {'theme': 'dark', 'notifications': True})]"]
+        assert os.listdir(root / 'vaults') == ['data.db']
+        assert Vault('data').items() == [('key', 'value')]
+
+    def test_importing_writes_nothing_and_imports_nothing_heavy(self, tmp_path):
+        code = '''
+            import sys, vaults
+            print(sorted({'logging', 'typing', 'pickle', 'uuid', 'decimal', 'pathlib', 'numpy'} & set(sys.modules)))'''
+        empty = tmp_path / 'empty'
+        empty.mkdir()
+        assert output(code, cwd=str(empty)) == '[]'
+        assert os.listdir(empty) == []
+
+    def test_the_public_names_are_documented(self):
+        assert vaults.__all__ == sorted(vaults.__all__)
+        readme = (HERE / 'README.md').read_text('utf-8')
+        for name in vaults.__all__:
+            assert getattr(vaults, name).__doc__ and name in readme, name
+        for name in vars(Vault):
+            if not name.startswith('_'):
+                assert getattr(Vault, name).__doc__, name
+                assert name in readme, name
+
+
+class TestPlaces:
+    def test_the_root_is_the_set_path_or_the_variable_or_the_current_folder(self, tmp_path, monkeypatch):
+        assert Vault('a').db_path == str(tmp_path / 'vaults' / 'a.db')
+        vaults.set_root_path(None)
+        monkeypatch.setenv('VAULTS_ROOT', str(tmp_path / 'env'))
+        assert Vault('a').db_path == str(tmp_path / 'env' / 'vaults' / 'a.db')
+        monkeypatch.delenv('VAULTS_ROOT')
+        monkeypatch.chdir(tmp_path)
+        assert os.path.samefile(os.path.dirname(Vault('b').db_path), tmp_path / 'vaults')
+
+    @pytest.mark.parametrize('name', ['', 'a/b', 'a\\b', '..', 'a..b', 'a\0b', '/abs'])
+    def test_a_name_that_is_a_path_is_refused(self, name, root):
+        with pytest.raises(vaults.VaultError, match='pathlib'):
+            Vault(name)
+
+    @pytest.mark.parametrize('name', ['per%20cent', 'quest?ion', 'ha#sh', 'sp ace', 'ünïcode', 'quo\'te"', 'x' * 240, 'a&b=c'])
+    def test_any_other_name_is_a_file_of_that_name(self, name, root):
+        v = Vault(name)
+        v['k'] = 1
+        v.close()
+        assert os.listdir(root / 'vaults') == [name + '.db']
+        assert Vault(name, flag='r')['k'] == 1
+        v = Vault(root / 'vaults' / (name + '.db'))
+        assert (v.name, v['k']) == (name, 1)
+
+    def test_a_path_is_an_exact_file(self, root):
+        v = Vault(root / 'exact.anything')
+        v['k'] = 1
+        assert (v.name, v.db_path) == ('exact', str(root / 'exact.anything'))
+        with pytest.raises(vaults.VaultNotFoundError, match='missing'):
+            Vault(root / 'missing' / 'x.db')
+
+    def test_memory_is_no_file(self, root):
+        v = Vault(':memory:')
+        v['k'] = 1
+        assert (v.name, v.db_path, v['k']) == (':memory:', ':memory:', 1)
+        assert 'k' not in Vault(':memory:')
+        v.delete_vault()
+        assert os.listdir(root / 'vaults') == []
+
+    def test_flags_are_dbms(self, root):
+        for flag in 'rw':
+            with pytest.raises(vaults.VaultNotFoundError, match=re.escape(str(root / 'vaults' / 'x.db'))):
+                Vault('x', flag=flag)
+        with pytest.raises(vaults.VaultNotFoundError):
+            Vault('x', to_create=False)
+        assert not (root / 'vaults' / 'x.db').exists()
+        with Vault('x', flag='c') as v:
+            v['k'] = 1
+        assert Vault('x', to_create=False)['k'] == 1
+        assert Vault('x', flag='w')['k'] == 1
+        assert len(Vault('x', flag='n')) == 0
+        for wrong in ('x', '', 'rw', None):
+            with pytest.raises(vaults.VaultError, match='flag'):
+                Vault('x', flag=wrong)
+        for options in ({'synchronous': 'MAYBE'}, {'timeout': -1}, {'timeout': 'x'}, {'timeout': float('nan')}):
+            with pytest.raises(vaults.VaultError, match=next(iter(options))):
+                Vault('x', **options)
+
+    def test_reading_writes_nothing_and_leaves_no_file(self, root):
+        with Vault('x') as v:
+            v['k'] = 1
+        v.close()
+        before = (root / 'vaults' / 'x.db').read_bytes()
+        r = Vault('x', flag='r')
+        with r:
+            assert r.items() == [('k', 1)]
+        for act in (lambda: r.put('k', 2), r.clear, r.popitem, lambda: r.update(a=1), r.delete_vault, r.compact,
+                    lambda: r.__delitem__('k')):
+            with pytest.raises(vaults.VaultReadOnlyError) as caught:
+                act()
+            assert isinstance(caught.value, PermissionError)
+        r.sync()
+        assert r.check() == [] and r['k'] == 1
+        r.close()
+        assert os.listdir(root / 'vaults') == ['x.db']
+        assert (root / 'vaults' / 'x.db').read_bytes() == before
+
+    @needs_root
+    def test_a_read_only_folder_can_be_read_while_another_writes(self, root):
+        v = Vault('x')
+        v['k'] = 1
+        v.close()
+        for place in (root, *root.parents):
+            if place != pathlib.Path('/') and (os.stat(place).st_mode & 0o5) != 0o5:
+                os.chmod(place, os.stat(place).st_mode | 0o5)
+        code = '''
+            import os, sys, pathlib, sqlite3, vaults.sqlite
+            os.setuid(65534)
+            path = pathlib.Path(sys.argv[1])
+            v = vaults.Vault(path, flag='r')
+            for line in sys.stdin:
+                with v:
+                    print(v.items(), len(v), v.check(), flush=True)
+            try:
+                vaults.Vault(path)
+            except vaults.VaultReadOnlyError as error:
+                print(error, flush=True)
+            '''
+        os.chmod(root / 'vaults', 0o755)
+        env = {**os.environ, 'PYTHONPATH': str(HERE)}
+        with subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root / 'vaults' / 'x.db')], env=env,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as reader:
+            def ask():
+                reader.stdin.write('\n')
+                reader.stdin.flush()
+                return reader.stdout.readline().strip()
+            try:
+                assert ask() == "[('k', 1)] 1 []"
+                assert os.listdir(root / 'vaults') == ['x.db']
+                v = Vault('x')
+                v['l'] = 2
+                assert ask() == "[('k', 1), ('l', 2)] 2 []"
+                v['k'] = 3
+                v.close()
+                assert ask() == "[('k', 3), ('l', 2)] 2 []"
+                reader.stdin.close()
+                assert "flag='r'" in reader.stdout.readline()
+            finally:
+                reader.kill()
+
+    def test_deleting_takes_the_three_files_and_nothing_else(self, root):
+        other = Vault('other')
+        v = Vault('x')
+        v['k'] = 1
+        assert {'x.db', 'x.db-wal', 'x.db-shm'} <= set(os.listdir(root / 'vaults'))
+        v.delete_vault()
+        assert not [name for name in os.listdir(root / 'vaults') if name.startswith('x')]
+        with pytest.raises(vaults.VaultClosedError):
+            v['k']
+        other['k'] = 1
+
+
+try:
+    from test.mapping_tests import BasicTestMappingProtocol
+except ImportError:
+    BasicTestMappingProtocol = None
+
+if BasicTestMappingProtocol:
+    class TestCPythonsMappingTests(BasicTestMappingProtocol):
+        @staticmethod
+        def type2test(*args, **named):
+            v = Vault(':memory:')
+            v.update(*args, **named)
+            return v
+
+        def _reference(self):
+            return {'1': '2', 'key1': 'value1', 'key2': (1, 2, 3)}
+    del BasicTestMappingProtocol
+
+
+class DictMachine(RuleBasedStateMachine):
+    """A vault and a dict do the same, whatever is done."""
+
+    key = st.one_of(st.integers(-3, 9), st.sampled_from(['a', 'b', 'ab', (1, 'a'), (1.0, 'a'), True, 2.0, b'a', None]))
+    options = {}
+
+    @initialize()
+    def start(self):
+        import tempfile
+        self.folder = tempfile.mkdtemp()
+        self.path = pathlib.Path(self.folder, 'v.db')
+        self.v, self.d, self.saved = Vault(self.path, **self.options), {}, []
+
+    def both(self, act):
+        results = []
+        for mapping in (self.v, self.d):
+            try:
+                results.append(act(mapping))
+            except (KeyError, TypeError, ValueError) as error:
+                results.append(KeyError if isinstance(error, KeyError) else type(error))
+        assert results[0] == results[1]
+
+    @rule(key=key, value=st.integers() | st.text())
+    def set(self, key, value):
+        self.both(lambda m: m.__setitem__(key, value))
+
+    @rule(key=key)
+    def read(self, key):
+        self.both(lambda m: (m.get(key, 'no'), key in m, m.get(key)))
+        self.both(lambda m: m[key])
+
+    @rule(key=key)
+    def delete(self, key):
+        self.both(lambda m: m.__delitem__(key))
+
+    @rule(key=key, default=st.sampled_from([(), ('d',)]))
+    def pop(self, key, default):
+        self.both(lambda m: m.pop(key, *default))
+
+    @rule()
+    def popitem(self):
+        self.both(lambda m: m.popitem())
+
+    @rule(key=key, value=st.integers())
+    def setdefault(self, key, value):
+        self.both(lambda m: m.setdefault(key, value))
+
+    @rule(pairs=st.lists(st.tuples(key, st.integers()), max_size=5))
+    def update(self, pairs):
+        self.both(lambda m: m.update(pairs))
+
+    @rule(low=st.integers(-3, 9), high=st.integers(-3, 9))
+    def delete_slice(self, low, high):
+        inside = [key for key in self.d if isinstance(key, (int, float)) and low <= key < high]
+        assert list(self.v[low:high]) == sorted(inside)
+        assert len(self.v[low:high]) == len(inside)
+        del self.v[low:high]
+        for key in inside:
+            del self.d[key]
+
+    @rule()
+    def clear(self):
+        self.both(lambda m: m.clear())
+
+    @precondition(lambda self: len(self.saved) < 3)
+    @rule()
+    def begin(self):
+        self.v.__enter__()
+        self.saved.append(dict(self.d))
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def commit(self):
+        self.v.__exit__(None, None, None)
+        self.saved.pop()
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def roll_back(self):
+        self.v.__exit__(ValueError, ValueError(), None)
+        self.d = self.saved.pop()
+
+    @precondition(lambda self: not self.saved)
+    @rule(compact=st.booleans())
+    def reopen(self, compact):
+        if compact:
+            self.v.compact()
+        self.v.close()
+        self.v = Vault(self.path, **self.options)
+
+    @invariant()
+    def same(self):
+        if hasattr(self, 'v'):
+            assert list(self.v.items()) == list(self.d.items())
+            assert [*map(repr, self.v)] == [*map(repr, (key if key != (1, 'a') else (1, 'a') for key in self.d))]
+            assert len(self.v) == len(self.d) and self.v == self.d and bool(self.v) == bool(self.d)
+
+    def teardown(self):
+        if hasattr(self, 'v'):
+            while self.saved:
+                self.commit()
+            self.v._check()
+            self.v.close()
+            shutil.rmtree(self.folder)
+
+
+class QueuedMachine(DictMachine):
+    options = {'thread_safe': True}
+
+
+TestAsADict = DictMachine.TestCase
+TestAsADictThatLocks = QueuedMachine.TestCase
+for case in (TestAsADict, TestAsADictThatLocks):
+    case.settings = settings(max_examples=25, stateful_step_count=30, deadline=None,
+                             suppress_health_check=list(HealthCheck))
+
+
+class TestDict:
+    def test_a_stored_none_is_a_value(self, v):
+        v['k'] = None
+        assert v['k'] is None and v.get('k', 5) is None and 'k' in v and v.pop('k', 5) is None
+
+    def test_overwriting_keeps_the_place(self, v):
+        v.update(a=1, b=2, c=3)
+        v['a'] = 9
+        assert v.keys() == ['a', 'b', 'c'] and list(reversed(v)) == ['c', 'b', 'a'] and v.popitem() == ('c', 3)
+
+    def test_missing_keys_are_key_errors(self, v):
+        for act in (lambda: v['x'], lambda: v.pop('x'), lambda: v.__delitem__('x')):
+            with pytest.raises(KeyError) as caught:
+                act()
+            assert caught.value.args == ('x',)
+        with pytest.raises(vaults.EmptyVaultError, match='empty') as caught:
+            v.popitem()
+        assert isinstance(caught.value, KeyError) and isinstance(caught.value, vaults.VaultError)
+
+    def test_many_at_once(self, v):
+        assert v.put_many({'a': 1, 'b': 2}) == 2
+        assert v.put_many((n, n * n) for n in range(10)) == 10
+        assert v.put_many([]) == 0
+        assert v.get_many([3, 'x', 'a']) == {3: 9, 'a': 1} and list(v.get_many([3, 'a', 1])) == [3, 'a', 1]
+        assert v.pop_many(['b', 'x', 0]) == {'b': 2, 0: 0} and 'b' not in v
+        assert v.has_keys([]) and v.has_keys(['a', 1]) and not v.has_keys(['a', 'x'])
+
+    def test_three_hundred_thousand_keys_at_once(self, root):
+        v = Vault('many')
+        assert v.put_many((n, n) for n in range(300_000)) == 300_000
+        wanted = range(299_999, -1, -1)
+        found = v.get_many(wanted)
+        assert list(found) == list(wanted)
+        assert list(v.pop_many(wanted)) == list(wanted) and len(v) == 0
+
+    def test_update_takes_what_dict_takes(self, v):
+        class Keyed:
+            def keys(self):
+                return ['k']
+
+            def __getitem__(self, key):
+                return 'keyed'
+        v.update({'a': 1}, b=2)
+        v.update([('c', 3)], d=4)
+        v.update(Keyed())
+        v.update(v[:'b'])
+        v |= {'e': 5}
+        v |= [('f', 6)]
+        assert v == {'a': 1, 'b': 2, 'c': 3, 'd': 4, 'k': 'keyed', 'e': 5, 'f': 6}
+        with pytest.raises(ValueError, match='element 0'):
+            v.update(['abc'])
+        with pytest.raises(TypeError):
+            v.update(5)
+
+    def test_update_is_all_or_nothing(self, v):
+        v['a'] = 0
+
+        def pairs(problem):
+            yield 'a', 1
+            yield 'b', 2
+            raise problem
+        for problem in (ValueError, KeyboardInterrupt, vaults.VaultError):
+            with pytest.raises(problem):
+                v.update(pairs(problem))
+            assert v.items() == [('a', 0)]
+        with pytest.raises(TypeError, match='use a tuple'):
+            v.update([('b', 1), ([], 2)])
+        v['later'] = 1
+        assert Vault('test').items() == [('a', 0), ('later', 1)]
+
+    def test_update_may_read_the_vault_it_writes(self, v):
+        v.update((n, n) for n in range(3000))
+        v.update((key, value + len(v)) for key, value in v.items())
+        assert v[2999] == 5999
+
+    def test_unions_are_dicts(self, v):
+        v['a'] = 1
+        assert v | {'a': 2, 'b': 3} == {'a': 2, 'b': 3} and {'a': 2, 'c': 3} | v.copy() == {'a': 1, 'c': 3} if sys.version_info >= (3, 9) else True
+        assert type(v | {}) is dict and v.__ror__({'a': 2}) == {'a': 1}
+        assert v.__or__(5) is NotImplemented
+
+    def test_repr_names_it_and_its_size(self, v):
+        assert repr(v) == "Vault('test', 0 items)"
+        v['k'] = 1
+        assert repr(v) == "Vault('test', 1 item)"
+        v.close()
+        assert repr(v) == "Vault('test', closed)"
+
+    def test_it_is_not_hashable_and_equal_to_what_holds_the_same(self, v):
+        v.update(a=1, b=2)
+        assert v == {'b': 2, 'a': 1} and v != {'a': 1} and v != {'a': 1, 'c': 2} and v != [('a', 1)] and v == v
+        with pytest.raises(TypeError):
+            hash(v)
+
+    def test_edit_writes_back_what_was_changed_in_place(self, v):
+        with v.edit('log', []) as entries:
+            entries.append(1)
+        with pytest.raises(ZeroDivisionError), v.edit('log') as entries:
+            entries.append(2)
+            1 / 0
+        assert v['log'] == [1]
+        with pytest.raises(KeyError), v.edit('missing'):
+            pass
+        with pytest.raises(vaults.SerializationError), v.edit('log') as entries:
+            entries.append(threading.Lock())
+        assert v['log'] == [1] and v._store._local.c.depth == 0
+
+    def test_bytes_of_a_slice_assignment_are_refused(self, v):
+        with pytest.raises(TypeError, match='update'):
+            v['a':'b'] = 1
+
+
+class TestViews:
+    @pytest.fixture
+    def v(self, v):
+        v.update({f'k{n}': n for n in range(3000)})
+        return v
+
+    def test_they_are_lists(self, v):
+        listed = [f'k{n}' for n in range(3000)]
+        view = v.keys()
+        assert view == listed and listed == view and view != listed[:-1] and len(view) == 3000
+        assert (view[0], view[-1], view[2500], view[-2500]) == ('k0', 'k2999', 'k2500', 'k500')
+        for cut in (slice(2), slice(-2, None), slice(None, None, -1), slice(5, 2990, 7), slice(90, 5, -8), slice(9, 3)):
+            assert view[cut] == listed[cut] and v.values()[cut] == list(range(3000))[cut]
+        assert list(reversed(view)) == listed[::-1] and next(reversed(v.items())) == ('k2999', 2999)
+        assert view.index('k7') == 7 and v.values().count(7) == 1 and 7 in v.values() and 'x' not in v.values()
+        with pytest.raises(IndexError, match='3000 entries'):
+            view[3000]
+        with pytest.raises(IndexError):
+            view[-3001]
+        with pytest.raises(ValueError):
+            view.index('x')
+        assert v.values() == list(range(3000)) and v.values() == v.values()
+
+    def test_they_are_cut_short_in_repr(self, v):
+        assert repr(v.keys()).startswith("['k0', 'k1',") and repr(v.keys()).endswith("'k19', ...]")
+        assert repr(Vault(':memory:').keys()) == '[]' and len(repr(v['k':])) < 500
+
+    def test_keys_and_items_are_sets(self, v):
+        import collections.abc
+        assert isinstance(v.keys(), collections.abc.KeysView) and isinstance(v.keys(), collections.abc.Set)
+        assert isinstance(v.items(), collections.abc.ItemsView) and isinstance(v.values(), collections.abc.ValuesView)
+        assert v.keys() & {'k1', 'x'} == {'k1'} and {'k1'} <= v.keys() and v.keys() - v.keys() == set()
+        assert v.keys() & {frozenset()} == set() and (frozenset(), 1) not in v.items() and float('nan') not in v.keys()
+        assert ('k1', 1) in v.items() and ('k1', 2) not in v.items() and v.items() & {('k1', 1)} == {('k1', 1)}
+        assert v.keys() == {f'k{n}' for n in range(3000)} and v.keys().isdisjoint({'x'})
+        assert v.keys() == dict.fromkeys(v).keys()
+
+    def test_they_cost_nothing_until_used_and_items_is_one_query_per_page(self, v):
+        seen = []
+        v._store._local.c.raw.set_trace_callback(seen.append)
+        views = v.keys(), v.values(), v.items(), v['a':'z'], v.prefix('k')
+        assert seen == [] and len(views) == 5
+        assert len(list(v.items())) == 3000
+        assert len(seen) < 10
+
+
+class TestWalks:
+    """Iteration is safe while writing."""
+
+    @pytest.mark.parametrize('walk', ['iter', 'reversed', 'sorted', 'sorted back', 'items'])
+    @given(data=st.data())
+    def test_a_walk_sees_what_was_there_and_is_there(self, walk, data):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(range(0, 400, 2), 0))
+        there = list(v)
+        walks = {'iter': lambda: iter(v), 'reversed': lambda: reversed(v), 'sorted': lambda: iter(v[:]),
+                 'sorted back': lambda: reversed(v[:]), 'items': lambda: (key for key, _ in v.items())}
+        steps = data.draw(st.lists(st.tuples(st.integers(0, 80), st.integers(0, 420), st.booleans()), max_size=8))
+        iterator, seen, deleted = walks[walk](), [], set()
+        seen += itertools.islice(iterator, 1)
+        for count, key, put in steps:
+            seen += itertools.islice(iterator, count)
+            if put:
+                v[key] = 1
+            elif key in v:
+                del v[key]
+                deleted.add(key)
+            elif v and put is False and count % 3 == 0:
+                deleted.add(v.popitem()[0])
+        seen += iterator
+        assert len(seen) == len(set(seen)) and set(seen) <= set(there)
+        assert set(there) - set(seen) <= deleted
+        assert seen == sorted(seen, reverse='back' in walk or walk == 'reversed')
+
+    def test_an_id_is_never_used_twice(self, v):
+        v.update(dict.fromkeys(range(100)))
+        walk = iter(v)
+        next(walk)
+        for n in range(100):
+            assert v.popitem()[0] == 99 - n
+        v.update(dict.fromkeys(range(1000, 1100)))
+        assert [key for key in walk if key >= 1000] == []
+
+    def test_what_is_deleted_ahead_is_left_out_at_once(self, v):
+        v.update({n: n for n in range(20)})
+        seen = []
+        for key in v:
+            seen.append(key)
+            v.pop(key + 1, None)
+            if key == 4:
+                del v[6]
+                v[6] = 'again'  # added since
+        assert seen == [0, 2, 4, *range(7, 20, 2)]
+        v.update({n: n for n in range(20)})
+        for key, value in v.items():
+            assert key in v
+            del v[key]
+        assert not v
+        with v:
+            v.update({n: n for n in range(9)})
+            walk = iter(v.items())
+            next(walk)
+            v.clear()
+            assert list(walk) == []
+
+    def test_a_walk_ends_while_each_step_adds(self, v):
+        v.update(dict.fromkeys(range(500)))
+        for key in v:
+            v[key + 1000] = 1
+        assert len(v) == 1000
+        for key in v[:]:
+            v[key + 0.5] = 1
+        assert len(v) == 2000
+
+    def test_an_abandoned_walk_does_not_pin_the_log(self, v):
+        v.update(dict.fromkeys(range(5000), 'x' * 100))
+        walks = [iter(v.items()) for _ in range(5)]
+        for walk in walks:
+            next(walk)
+        for n in range(20000):
+            v[n % 100] = 'y' * 1000
+        assert os.path.getsize(v.db_path + '-wal') < 4 * sqlite.CHECKPOINT
+        assert not v._store._local.c.raw.in_transaction
+
+    def test_a_walk_begun_in_a_block_that_was_rolled_back_raises(self, v):
+        v.update(dict.fromkeys(range(500)))
+        with pytest.raises(ZeroDivisionError), v:
+            v['new'] = 1
+            inside = iter(v)
+            next(inside)
+            1 / 0
+        with pytest.raises(vaults.VaultError, match='rolled back'):
+            list(inside)
+        before = iter(v)
+        next(before)
+        with pytest.raises(ZeroDivisionError), v:
+            1 / 0
+        assert len(list(before)) == 499
+
+    def test_large_values_are_read_a_few_at_a_time(self, v):
+        v.update((n, b'x' * 3_000_000) for n in range(20))
+        sizes = [len(page[0]) for page in v._store.scan()]
+        assert (sum(sizes) == 20 and max(sizes[1:], default=0) <= 2) or len(sizes) == 1
+        assert sqlite._next_size([(1, 'k', b'x' * 3_000_000)], 32) == 2
+
+
+class TestSlices:
+    @pytest.fixture
+    def v(self, v):
+        v.update({'b': 2, 'a': 1, 'd': 4, 'c': 3, 'user:1': 'x', 'user:2': 'y', 5: 'five', ('log', 2026, 1): 'l1',
+                  ('log', 2026, 11): 'l2', ('log', 2025): 'l0', ('log',): 'l', b'ab': 1, b'a\xff': 2, b'b': 3})
+        return v
+
+    def test_a_slice_is_a_sorted_half_open_lazy_live_mapping(self, v):
+        s = v['a':'d']
+        assert s.items() == [('a', 1), ('b', 2), ('c', 3)] and s.keys() == ['a', 'b', 'c'] and s.values() == [1, 2, 3]
+        assert len(s) == 3 and 'a' in s and 'd' not in s and 'x' not in s and list(reversed(s)) == ['c', 'b', 'a']
+        assert s['a'] == 1 and s.get('d', 9) == 9 and s.first() == ('a', 1) and s.last() == ('c', 3)
+        v['bb'] = 22
+        assert s.keys() == ['a', 'b', 'bb', 'c'] and s == {'a': 1, 'b': 2, 'bb': 22, 'c': 3} and bool(s)
+        with pytest.raises(KeyError):
+            s['d']
+        assert not v['x':'y'] and v['x':'y'].first(None) is None and len(v['d':'a']) == 0
+        with pytest.raises(KeyError, match='no keys'):
+            v['x':'y'].last()
+        assert v['a':]['b':'c'].keys() == ['b', 'bb'] and v['b':'c']['a':].keys() == ['b', 'bb']
+        with pytest.raises(TypeError, match='step'):
+            v['a':'b':2]
+
+    def test_deleting_a_slice_is_one_statement(self, v):
+        count = len(v)
+        del v['a':'c']
+        assert 'a' not in v and 'c' in v and len(v) == count - 2
+        del v[:]['c']
+        with pytest.raises(KeyError):
+            del v['x':'z']['d']
+        v['d':'e'].clear()
+        assert 'd' not in v and 'user:1' in v
+        del v[:]
+        assert len(v) == 0
+
+    def test_the_whole_vault_sorted(self, v):
+        assert v[:].keys()[:3] == [5, 'a', 'b'] and len(v[:]) == len(v)
+
+    def test_prefixes_of_text_bytes_and_tuples(self, v):
+        assert v.prefix('user:').keys() == ['user:1', 'user:2'] and len(v.prefix('')) == 6
+        assert v.prefix(('log', 2026)).keys() == [('log', 2026, 1), ('log', 2026, 11)]
+        assert v.prefix(('log',)).values() == ['l', 'l0', 'l1', 'l2'] and len(v.prefix(())) == 4
+        assert v.prefix(b'a').keys() == [b'ab', b'a\xff'] and len(v.prefix(b'')) == 3
+        assert v.prefix(b'a\xff').keys() == [b'a\xff'] and v.prefix(b'\xff').keys() == []
+        for wrong in (5, None, dt.date(2026, 1, 1), '\ud800'):
+            with pytest.raises(TypeError, match='prefix is'):
+                v.prefix(wrong)
+
+    @given(st.lists(texts), texts)
+    def test_a_text_prefix_is_startswith(self, wanted, prefix):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(wanted))
+        assert set(v.prefix(prefix)) == {key for key in wanted if key.startswith(prefix)}
+
+    @given(st.lists(st.binary(max_size=3) | st.binary(max_size=2).map(lambda b: b + b'\0\xff')), st.binary(max_size=2))
+    def test_a_bytes_prefix_is_startswith(self, wanted, prefix):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(wanted))
+        assert set(v.prefix(prefix)) == {key for key in wanted if key.startswith(prefix)}
+
+    @given(st.sets(st.integers(0, 30)), st.none() | st.integers(0, 30), st.none() | st.integers(0, 30),
+           st.booleans(), st.booleans(), st.booleans())
+    def test_irange_means_what_it_means_in_sortedcontainers(self, wanted, low, high, with_low, with_high, reverse):
+        v = Vault(':memory:')
+        v.update(dict.fromkeys(wanted))
+        expected = [n for n in sorted(wanted)
+                    if (low is None or (low <= n if with_low else low < n))
+                    and (high is None or (n <= high if with_high else n < high))]
+        assert list(v.irange(low, high, (with_low, with_high), reverse)) == (expected[::-1] if reverse else expected)
+
+
+class TestTransactions:
+    def test_a_block_is_all_or_nothing_and_the_vault_stays_open(self, v):
+        other = Vault('test')
+        with v:
+            v['a'] = 1
+            assert 'a' not in other
+        assert other['a'] == 1
+        for problem in (ValueError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            with pytest.raises(problem), v.transaction():
+                v['a'] = 2
+                v.clear()
+                raise problem
+            assert v['a'] == 1
+        v['b'] = 2
+        assert other.items() == [('a', 1), ('b', 2)]
+
+    def test_nested_blocks_are_savepoints(self, v):
+        with v:
+            v['a'] = 1
+            with pytest.raises(ZeroDivisionError), v:
+                v['a'] = 2
+                with v:
+                    v['b'] = 3
+                1 / 0
+            with v:
+                v['c'] = 4
+            assert v.items() == [('a', 1), ('c', 4)]
+        assert Vault('test').items() == [('a', 1), ('c', 4)]
+
+    def test_nesting_has_an_end(self, v):
+        with pytest.raises(vaults.VaultError, match='nested'), contextlib_stack(v, 150):
+            pass
+        v['k'] = 1
+        assert Vault('test').items() == [('k', 1)]
+
+    def test_an_interrupt_by_signal_rolls_back(self, root):
+        code = '''
+            import os, signal, sys, threading, time, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('i')
+            v['a'] = 0
+            for pause in range(40):
+                threading.Timer(0.002 + pause / 8000, os.kill, (os.getpid(), signal.SIGINT)).start()
+                try:
+                    while True:
+                        with v:
+                            v['a'] = 1
+                            v.update({'b': 1, 'c': 1})
+                            del v['b'], v['c']
+                            v['a'] = 0
+                except KeyboardInterrupt:
+                    pass
+                assert v.items() == [('a', 0)], v.items()
+                assert not v._store._local.c.raw.in_transaction and not v._store._local.c.depth
+                v['after'] = pause
+                assert vaults.Vault('i')['after'] == pause
+                del v['after']
+            v._check()'''
+        output(code, root)
+
+    def test_what_sqlite_rolled_back_by_itself_is_not_continued(self, v):
+        v['a'] = 1
+        with pytest.raises(vaults.VaultFullError) as caught, v:
+            v['b'] = 2
+            limit = v._store._local.c.raw.execute('PRAGMA page_count').fetchone()[0] + 2
+            v._store._local.c.raw.execute(f'PRAGMA max_page_count = {limit}')
+            with pytest.raises(vaults.VaultFullError, match='full'):
+                v['big'] = b'x' * 10_000_000
+            with pytest.raises(vaults.VaultFullError, match='leave the block'):
+                v['c'] = 3
+        assert 'test.db' in str(caught.value)
+        assert v.items() == [('a', 1)] and Vault('test').items() == [('a', 1)]
+        v['d'] = 4
+        assert Vault('test')['d'] == 4
+
+    def test_threads_have_blocks_of_their_own(self, root):
+        for safe in (False, True):
+            v = Vault('t', thread_safe=safe, timeout=30)
+            v['n'] = 0
+
+            def work(v=v):
+                for _ in range(50):
+                    with v:
+                        v['n'] = v['n'] + 1
+            crowd(work, 8)
+            assert v['n'] == 400
+            v._check()
+
+    def test_closing_inside_a_block_rolls_it_back(self, v):
+        with pytest.raises(vaults.VaultClosedError), v:
+            v['k'] = 1
+            v.close()
+        assert 'k' not in Vault('test')
+
+    def test_upkeep_is_refused_inside_a_block(self, v, root):
+        for act in (v.compact, v.sync, lambda: v.backup(root / 'b.db')):
+            with pytest.raises(vaults.VaultError, match='inside a transaction'), v:
+                act()
+
+    def test_nothing_half_written_is_seen_by_another_process(self, root):
+        v = Vault('t')
+        v.update(a=0, b=0)
+        code = '''
+            import sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('t')
+            for n in range(1, 1500):
+                with v:
+                    v['a'] = n
+                    v['b'] = n'''
+        env = {**os.environ, 'PYTHONPATH': str(HERE)}
+        writer = subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root)], env=env)
+        seen = 0
+        while writer.poll() is None:
+            (_, a), (_, b) = v.items()
+            assert a == b
+            seen += 1
+        assert writer.returncode == 0 and seen > 5 and v['b'] == 1499
+
+
+class contextlib_stack:
+    """Enter a vault `depth` times."""
+
+    def __init__(self, v, depth):
+        import contextlib
+        self.stack, self.v, self.depth = contextlib.ExitStack(), v, depth
+
+    def __enter__(self):
+        try:
+            for _ in range(self.depth):
+                self.stack.enter_context(self.v)
+        except BaseException:
+            self.stack.__exit__(*sys.exc_info())
+            raise
+
+    def __exit__(self, *error):
+        return self.stack.__exit__(*error)
+
+
+def crowd(work, count, *argument_lists):
+    """Run `work` in `count` threads at once; raise what any of them raised."""
+    problems = []
+    barrier = threading.Barrier(count)
+
+    def guarded(*arguments):
+        barrier.wait()
+        try:
+            work(*arguments)
+        except BaseException as error:
+            problems.append(error)
+    lists = argument_lists or [()] * count
+    threads = [threading.Thread(target=guarded, args=arguments) for arguments in lists]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+class TestThreads:
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'memory': True}], ids=str)
+    def test_sixteen_threads_never_read_a_wrong_value(self, root, options):
+        v = Vault(':memory:') if options.pop('memory', False) else Vault('t', timeout=60, **options)
+        v.update({n: [n, 'start'] for n in range(200)})
+
+        def work(me):
+            for turn in range(500):
+                key = (me * 37 + turn * 11) % 200
+                if turn % 4 == 0:
+                    v[key] = [key, me]
+                else:
+                    found = v[key]
+                    assert found[0] == key, (found, key)
+        crowd(work, 16, *[(n,) for n in range(16)])
+        assert len(v) == 200
+        v._check()
+
+    def test_with_thread_safe_no_writer_times_out(self, root):
+        v = Vault('t', thread_safe=True, timeout=0.05)
+
+        def work(me):
+            for turn in range(10):
+                with v:
+                    v[me, turn] = 1
+                    time.sleep(0.005)
+        crowd(work, 8, *[(n,) for n in range(8)])
+        assert len(v) == 80
+
+    def test_connections_of_dead_threads_are_closed(self, root):
+        v = Vault('t')
+        v['k'] = 1
+        counts = []
+        for _ in range(30):
+            crowd(lambda: v['k'], 4)
+            gc.collect()
+            counts.append(open_files())
+        assert max(counts[10:]) <= max(counts[:10])  # SQLite keeps a few to use again
+
+    def test_closing_while_others_read_is_safe(self, root):
+        for _ in range(10):
+            v = Vault('t')
+            v.update(dict.fromkeys(range(300), 'x'))
+            stop = threading.Event()
+
+            def work(v=v, stop=stop):
+                try:
+                    while not stop.is_set():
+                        list(v.items())
+                        v[1] = 'x'
+                except vaults.VaultClosedError:
+                    return
+            threads = [threading.Thread(target=work) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.01)
+            v.close()
+            stop.set()
+            for thread in threads:
+                thread.join()
+        gc.collect()
+        assert os.listdir(root / 'vaults') == ['t.db']
+
+
+def open_files():
+    return len(os.listdir('/proc/self/fd')) if LINUX else 0
+
+
+class TestProcesses:
+    def test_two_processes_count_to_four_thousand(self, root):
+        code = '''
+            import sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('c', timeout=60)
+            for _ in range(2000):
+                with v:
+                    v['n'] = v.get('n', 0) + 1'''
+        env = {**os.environ, 'PYTHONPATH': str(HERE)}
+        both = [subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root)], env=env) for _ in range(2)]
+        assert [process.wait(90) for process in both] == [0, 0]
+        assert Vault('c')['n'] == 4000
+
+    def test_twenty_processes_create_one_vault_at_once(self, root):
+        code = '''
+            import sys, time, vaults
+            vaults.set_root_path(sys.argv[1])
+            while time.time() < float(sys.argv[2]):
+                pass
+            v = vaults.Vault('c', timeout=30)
+            v[int(sys.argv[3])] = 'here'
+            print(len(v.check()))'''
+        env = {**os.environ, 'PYTHONPATH': str(HERE)}
+        start = str(time.time() + 2.5)
+        crowd_ = [subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root), start, str(n)], env=env,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(20)]
+        answers = [process.communicate(timeout=90) for process in crowd_]
+        assert [out for out, _ in answers] == [b'0\n'] * 20, answers
+        assert sorted(Vault('c')) == list(range(20))
+
+    def test_a_writer_waits_and_then_says_so(self, root):
+        v, other = Vault('t', timeout=0.1), Vault('t', timeout=0.1)
+        v['k'] = 1
+        with v:
+            v['k'] = 2
+            for act in (lambda: other.put('k', 3), other.__enter__, lambda: other.pop('k'), lambda: other.update(k=4)):
+                began = time.monotonic()
+                with pytest.raises(vaults.VaultBusyError, match=r'0\.1 s.*larger timeout') as caught:
+                    act()
+                assert 0.08 < time.monotonic() - began < 3 and isinstance(caught.value, TimeoutError)
+            assert other['k'] == 1
+        other['k'] = 5
+        assert v['k'] == 5
+
+    def test_a_vault_can_be_pickled_and_reopens_by_its_path(self, v):
+        v['k'] = 1
+        again = pickle.loads(pickle.dumps(v))
+        assert (again['k'], again.name, again.db_path) == (1, 'test', v.db_path)
+        reader = pickle.loads(pickle.dumps(Vault('test', flag='r')))
+        with pytest.raises(vaults.VaultReadOnlyError):
+            reader['k'] = 2
+        emptied = Vault('fresh', flag='n', thread_safe=True)
+        emptied['k'] = 1
+        assert pickle.loads(pickle.dumps(emptied))['k'] == 1
+        with pytest.raises(TypeError, match='memory'):
+            pickle.dumps(Vault(':memory:'))
+
+    @pytest.mark.parametrize('method', multiprocessing.get_all_start_methods())
+    @pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of fork, in a process with threads
+    def test_multiprocessing_takes_a_vault_as_argument(self, v, method):
+        context = multiprocessing.get_context(method)
+        processes = [context.Process(target=count_up, args=(v, n)) for n in range(3)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        assert [process.exitcode for process in processes] == [0, 0, 0]
+        assert v['n'] == 60 and sorted(key for key in v if key != 'n') == [0, 1, 2]
+
+
+def count_up(v, me):
+    for _ in range(20):
+        with v:
+            v['n'] = v.get('n', 0) + 1
+    v[me] = 'done'
+
+
+@needs_fork
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')  # of fork, in a process with threads
+class TestForks:
+    def test_parent_and_child_go_on(self, v):
+        v['a'] = 1
+
+        def child():
+            v['child'] = 2
+            return v.items()[:]
+        forked = in_child(child)
+        v['parent'] = 3
+        assert forked.answer()[:1] == [('a', 1)]
+        assert v == {'a': 1, 'child': 2, 'parent': 3}
+
+    @pytest.mark.parametrize('safe', [False, True])
+    def test_a_transaction_open_in_the_parent_is_not_the_childs(self, root, safe):
+        v = Vault('t', thread_safe=safe)
+        v['a'] = 0
+        reader, writer = os.pipe()
+        with v:
+            v['a'] = 1
+
+            def child():
+                seen = v['a']
+                os.write(writer, b'.')
+                v.__exit__(None, None, None)  # the end of the parent's block, as the child comes to it
+                with v:
+                    v['child'] = v['a']
+                return seen, v._store._local.c.depth
+            forked = in_child(child)
+            os.read(reader, 1)
+            v['b'] = 2
+        assert forked.answer() == (0, 0)
+        os.close(reader)
+        os.close(writer)
+        assert v == {'a': 1, 'b': 2, 'child': 1}
+        v._check()
+
+    def test_the_child_of_a_block_that_fails_in_both(self, v):
+        with pytest.raises(ZeroDivisionError), v:
+            v['a'] = 1
+            forked = in_child(lambda: (v.__exit__(ValueError, None, None), v.put('c', 1), 'a' in v))
+            time.sleep(0.1)
+            1 / 0
+        assert forked.answer()[2] is False
+        assert v.items() == [('c', 1)]
+
+    def test_a_large_transaction_is_safe_from_its_child(self, v):
+        with v:
+            v.update((n, 'x' * 5000) for n in range(6000))
+            forked = in_child(lambda: (len(v), 5 in v))
+            assert forked.answer() == (0, False)
+            assert all(len(value) == 5000 for value in v.values())
+        assert len(v) == 6000
+
+    def test_a_child_that_outlives_the_parent_loses_nothing(self, root):
+        code = '''
+            import os, sys, time, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('t')
+            v['a'] = 1
+            if os.fork():
+                os._exit(0)
+            time.sleep(0.3)
+            for n in range(200):
+                v[n] = n
+            vaults.Vault('t')['other'] = 1
+            time.sleep(0.5)
+            v['last'] = 1
+            os.kill(os.getpid(), 9)'''
+        run(code, root)
+        v = Vault('t')
+        deadline = time.monotonic() + 20
+        while 'last' not in v and time.monotonic() < deadline:
+            Vault('t').close()
+            run("import sys, vaults; vaults.set_root_path(sys.argv[1]); len(vaults.Vault('t'))", root)
+        assert set(range(200)) | {'a', 'other', 'last'} == set(v)
+
+    def test_memory_is_copied(self):
+        v = Vault(':memory:')
+        v['a'] = 1
+        with v:
+            v['b'] = 2
+            assert in_child(lambda: (v.put('c', 3), v.copy())[1]).answer() == {'a': 1, 'c': 3}
+        assert v == {'a': 1, 'b': 2}
+
+    def test_a_fork_waits_for_the_blocks_of_other_threads(self, root):
+        v = Vault('t', thread_safe=True)
+        inside, leave = threading.Event(), threading.Event()
+
+        def other():
+            with v:
+                v['other'] = 1
+                inside.set()
+                leave.wait(10)
+        thread = threading.Thread(target=other)
+        thread.start()
+        inside.wait(10)
+        threading.Timer(0.2, leave.set).start()
+        assert in_child(lambda: (v['other'], v.put('child', 2))[0]).answer() == 1
+        thread.join()
+        assert v == {'other': 1, 'child': 2}
+
+    def test_open_walks_go_on_in_both(self, v):
+        v.update(dict.fromkeys(range(500)))
+        walk = iter(v)
+        next(walk)
+        assert in_child(lambda: len(list(walk))).answer() == 499
+        assert len(list(walk)) == 499
+
+
+class TestErrors:
+    """Each error says what happened, to which vault, and what to do; nothing changes."""
+
+    def test_each_has_its_builtin(self):
+        kinds = {vaults.VaultNotFoundError: FileNotFoundError, vaults.VaultBusyError: TimeoutError,
+                 vaults.VaultClosedError: ValueError, vaults.VaultReadOnlyError: PermissionError,
+                 vaults.VaultFullError: OSError, vaults.EmptyVaultError: KeyError, vaults.SerializationError: TypeError}
+        for kind, builtin in kinds.items():
+            assert issubclass(kind, builtin) and issubclass(kind, vaults.VaultError)
+            assert str(kind('plain words')) == 'plain words'
+            assert str(pickle.loads(pickle.dumps(kind('plain words')))) == 'plain words'
+
+    def test_a_closed_vault(self, v):
+        v['k'] = 1
+        v.close()
+        v.close()
+        for act in (lambda: v['k'], lambda: v.put('k', 1), lambda: len(v), lambda: list(v), v.keys().__repr__, v.clear,
+                    v.__enter__, v.popitem, v.check, v.sync, lambda: v == {}, lambda: 'k' in v):
+            with pytest.raises(vaults.VaultClosedError, match="'test' is closed: open it again"):
+                act()
+
+    @pytest.mark.parametrize('content', [b'just some text\n' * 100, b'x', b'SQLite format 3\0' + b'\xff' * 5000])
+    def test_a_file_that_is_no_vault_is_left_as_it_was(self, root, content):
+        path = root / 'notes.txt'
+        path.write_bytes(content)
+        for flag in 'rwcn':
+            with pytest.raises((vaults.VaultFormatError, vaults.VaultCorruptError), match='notes.txt'):
+                Vault(path, flag=flag)
+        assert (path.read_bytes() == content and os.listdir(root) == ['notes.txt']) or 'vaults' in os.listdir(root)
+
+    def test_a_foreign_database_is_left_as_it_was(self, root):
+        path = root / 'foreign.db'
+        other = sqlite3.connect(str(path))
+        other.execute('PRAGMA journal_mode = WAL')
+        other.execute('CREATE TABLE entries (a)')
+        other.execute('INSERT INTO entries VALUES (1)')
+        other.commit()
+        before = {name: (root / name).read_bytes() for name in os.listdir(root) if name.startswith('foreign.db')}
+        for flag in 'rwcn':
+            with pytest.raises(vaults.VaultFormatError, match=r'foreign\.db.*left as it was'):
+                Vault(path, flag=flag)
+        assert {name: (root / name).read_bytes() for name in before} == before
+        other.close()
+
+    def test_a_newer_format_is_left_as_it_was(self, root):
+        Vault('new').close()
+        path = root / 'vaults' / 'new.db'
+        other = sqlite3.connect(str(path))
+        other.execute('PRAGMA user_version = 2')
+        other.close()
+        before = path.read_bytes()
+        with pytest.raises(vaults.VaultFormatError, match='format 2.*newer vaults'):
+            Vault('new')
+        assert path.read_bytes() == before
+
+    def test_a_folder_and_an_empty_file(self, root):
+        with pytest.raises(vaults.VaultFormatError, match='folder'):
+            Vault(root)
+        (root / 'empty.db').touch()
+        with pytest.raises(vaults.VaultFormatError, match='empty'):
+            Vault(root / 'empty.db', flag='r')
+        Vault(root / 'empty.db')['k'] = 1
+
+    @needs_root
+    @pytest.mark.skipif(not shutil.which('mount'), reason='needs mount')
+    def test_a_full_disk_loses_nothing_and_can_go_on(self, root):
+        disk = root / 'disk'
+        disk.mkdir()
+        if subprocess.call(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(disk)], stderr=subprocess.DEVNULL):
+            pytest.skip('may not mount')
+        try:
+            v = Vault(disk / 'v.db')
+            written = 0
+            with pytest.raises(vaults.VaultFullError, match=r'v\.db.*room') as caught:
+                while True:
+                    v[written] = b'x' * 20000
+                    written += 1
+            assert isinstance(caught.value, OSError) and written > 10
+            with pytest.raises(vaults.VaultFullError), v:
+                for n in range(200):
+                    v['block', n] = b'x' * 20000
+            assert len(v) == written and all(len(value) == 20000 for value in v.values())
+            subprocess.check_call(['mount', '-o', 'remount,size=20m', str(disk)])
+            v['more'] = 1
+            v._check()
+            v.close()
+        finally:
+            subprocess.check_call(['umount', '-l', str(disk)])
+
+    @pytest.mark.skipif(not LINUX, reason='limits as Linux has them')
+    def test_a_file_size_limit_loses_nothing(self, root):
+        code = '''
+            import resource, sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v = vaults.Vault('t')
+            v['k'] = 'kept'
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200000, resource.RLIM_INFINITY))
+            try:
+                v['big'] = b'x' * 500000
+            except vaults.VaultFullError as error:
+                assert 't.db' in str(error), error
+            else:
+                sys.exit('not full')
+            assert v.items() == [('k', 'kept')]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            v['big'] = b'x' * 500000
+            v._check()'''
+        output(code, root)
+        assert Vault('t').keys() == ['k', 'big']
+
+    def test_a_flipped_byte_is_named_and_never_a_wrong_value(self, root):
+        path = root / 'vaults' / 'f.db'
+        with Vault('f') as v:
+            v.update({f'key-{n}': f'value-{n}' for n in range(50)})
+        v.close()
+        data = path.read_bytes()
+        at = data.index(b'value-17')
+        path.write_bytes(data[:at] + b'W' + data[at + 1:])
+        v = Vault('f')
+        for act in (lambda: v['key-17'], lambda: list(v.items()), lambda: v.pop('key-17')):
+            with pytest.raises(vaults.VaultCorruptError, match=r"'key-17'.*f\.db.*backup"):
+                act()
+        assert v['key-16'] == 'value-16' and len(v) == 50
+        (problem,) = v.check()
+        assert 'key-17' in problem
+        walk = iter(v.keys())
+        assert len(list(walk)) == 50
+
+    def test_random_flips_are_never_a_wrong_value(self, root):
+        import random
+        chance = random.Random(7)
+        truth = {f'key-{n}': f'value-{n}' * 3 for n in range(100)}
+        truth.update({n: n for n in range(50)})
+        with Vault('f') as v:
+            v.update(truth)
+        v.close()
+        path = root / 'vaults' / 'f.db'
+        data = path.read_bytes()
+        raised = 0
+        for _ in range(150):
+            at = chance.randrange(len(data))
+            path.write_bytes(data[:at] + bytes([data[at] ^ chance.randrange(1, 256)]) + data[at + 1:])
+            missing = []
+            try:
+                v = Vault('f', flag='r')
+                for key, value in truth.items():
+                    try:
+                        assert v[key] == value
+                    except vaults.VaultCorruptError:
+                        raised += 1
+                    except KeyError:
+                        missing.append(key)
+                try:
+                    assert all(truth.get(key, value) == value for key, value in v.items())
+                except vaults.VaultCorruptError:
+                    raised += 1
+                assert not missing or v.check()
+            except (vaults.VaultCorruptError, vaults.VaultFormatError):
+                raised += 1
+        assert raised > 3
+
+    def test_a_damaged_row_of_any_type_is_an_error_of_ours(self, v):
+        v.update(a=1, b=2)
+        c = v._store._local.c
+        for column, value in (('value', 'text'), ('value', 5), ('crc', 'x'), ('crc', 2**33)):
+            with pytest.raises(ZeroDivisionError), v:
+                c.execute(f'UPDATE entries SET {column} = ? WHERE key = ?', (value, 'a'))
+                with pytest.raises(vaults.VaultCorruptError, match="'a'"):
+                    v['a']
+                with pytest.raises(vaults.VaultCorruptError, match="'a'"):
+                    v.items()[:]
+                assert len(v.check()) == 1
+                1 / 0
+        with pytest.raises(ZeroDivisionError), v:
+            c.execute("UPDATE entries SET key = CAST(x'ff' AS TEXT) WHERE key = 'a'")
+            with pytest.raises(vaults.VaultCorruptError, match='damaged'):
+                list(v)
+            assert v.check()
+            1 / 0
+
+    def test_ids_that_run_in_circles_end_every_walk(self, v, monkeypatch):
+        v.update(dict.fromkeys(range(100), 0))
+        plain = sqlite.SQLiteStore._page
+
+        def circling(self, c, sql, arguments):
+            rows = plain(self, c, sql, arguments)
+            return [(1, *row[1:]) for row in rows] if 'LIMIT' in sql and 'WHERE id' in sql else rows
+        monkeypatch.setattr(sqlite.SQLiteStore, '_page', circling)
+        for act in (lambda: list(v), lambda: list(reversed(v)), lambda: list(v.items())):
+            with pytest.raises(vaults.VaultCorruptError, match='order|32 of 100'):
+                act()
+        assert 'cannot all be read' in v.check()[-1]
+        monkeypatch.undo()
+
+    def test_entries_that_a_damaged_file_hides_are_missed(self, v, monkeypatch):
+        v.update(dict.fromkeys(range(100), 0))
+        plain = sqlite.SQLiteStore._page
+        monkeypatch.setattr(sqlite.SQLiteStore, '_page', lambda self, c, sql, arguments: (
+            plain(self, c, sql, arguments)[:5] if 'LIMIT' in sql else plain(self, c, sql, arguments)))
+        for act in (lambda: list(v), lambda: list(v.items()), lambda: list(v[:])):
+            with pytest.raises(vaults.VaultCorruptError, match='5 of 100'):
+                act()
+        monkeypatch.undo()
+
+    def test_a_damaged_schema_is_an_error_of_ours(self, root):
+        with Vault('s') as v:
+            v['k'] = 1
+        v.close()
+        path = root / 'vaults' / 's.db'
+        data = path.read_bytes()
+        at = data.index(b'CREATE TABLE')
+        for place in range(at - 25, at + 60):
+            path.write_bytes(data[:place] + bytes([data[place] ^ 0xe2]) + data[place + 1:])
+            try:
+                v = Vault('s')
+                assert v.get('k', 1) == 1
+            except vaults.VaultError as error:
+                assert 's.db' in str(error)
+
+    def test_what_a_signal_handler_raises_is_not_taken_for_damage(self, v):
+        class Stop(Exception):
+            pass
+
+        def stop(data, inner):
+            raise Stop
+        v['k'] = {1}
+        kept, values.DECODERS[values.SET] = values.DECODERS[values.SET], stop
+        try:
+            for act in (lambda: v['k'], lambda: v.get('k'), lambda: list(v.items()), v.check):
+                with pytest.raises(Stop):
+                    act()
+        finally:
+            values.DECODERS[values.SET] = kept
+
+    def test_a_value_too_large_for_sqlite_is_said_to_be(self, v):
+        v._store._local.c.raw.execute('PRAGMA user_version')
+        if hasattr(sqlite3.Connection, 'setlimit'):
+            v._store._local.c.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100000)
+            with pytest.raises(vaults.SerializationError, match='larger'):
+                v['big'] = b'x' * 200000
+            assert 'big' not in v
+
+    def test_an_old_sqlite_is_a_clear_error(self, monkeypatch, root):
+        monkeypatch.setattr(sqlite3, 'sqlite_version_info', (3, 34, 1))
+        with pytest.raises(vaults.VaultError, match=r'3\.35'):
+            Vault('x')
+
+    def test_chained_and_never_bare(self, v):
+        other = Vault('test', timeout=0)
+        with v, pytest.raises(vaults.VaultBusyError) as caught:
+            other['k'] = 1
+        assert isinstance(caught.value.__cause__, sqlite3.Error)
+
+
+class TestUpkeep:
+    def test_check_finds_what_is_wrong_and_runs_no_pickle(self, v, root):
+        mark = root / 'ran'
+        TestTrust().plant(v, mark)
+        v['ok'] = Custom(1)
+        assert v.check() == [] and not mark.exists()
+        c = v._store._local.c
+        c.execute("UPDATE entries SET crc = crc + 1 WHERE key = x''")
+        assert 'counts anew' in v.check()[0]
+        v.compact()
+        assert v.check() == [] and len(v) == 2
+        v._store.put('bad', b'\xc1')
+        assert "'bad'" in v.check()[0]
+        del v['bad']
+        v._store.put(b'\x63', values.dumps(1))
+        assert 'damaged' in v.check()[0]
+        v._store.delete(b'\x63')
+
+    def test_compact_gives_space_back_and_keeps_everything(self, v):
+        v.update((n, b'x' * 5000) for n in range(1000))
+        del v[10:]
+        steps = []
+        before = os.path.getsize(v.db_path) + os.path.getsize(v.db_path + '-wal')
+        v.compact(progress=lambda done, total: steps.append((done, total)))
+        assert os.path.getsize(v.db_path) + os.path.getsize(v.db_path + '-wal') < before / 10
+        assert v.keys() == list(range(10)) and steps[0][0] == 0 and steps[-1][0] == steps[-1][1] > 0
+
+    def test_backup_is_whole_while_others_write(self, v, root):
+        v.update((n, n) for n in range(20000))
+        stop = threading.Event()
+
+        def write():
+            n = 0
+            while not stop.is_set():
+                with v:
+                    v['a'] = v['b'] = n
+                n += 1
+        thread = threading.Thread(target=write)
+        thread.start()
+        steps = []
+        try:
+            v.backup(root / 'copy.db', progress=lambda done, total: steps.append((done, total)))
+        finally:
+            stop.set()
+            thread.join()
+        copy = Vault(root / 'copy.db', flag='r')
+        assert copy.check() == [] and copy.get('a') == copy.get('b') and len(copy) >= 20000
+        assert steps and steps[-1][0] == steps[-1][1]
+        copy.close()
+        assert sorted(name for name in os.listdir(root) if name.startswith('copy')) == ['copy.db']
+        with pytest.raises(vaults.VaultError, match=r'copy\.db already'):
+            v.backup(root / 'copy.db')
+        with pytest.raises(vaults.VaultError, match='failed, nothing was written'):
+            v.backup(root / 'no' / 'where.db')
+
+    def test_a_vault_in_memory_has_a_backup_too(self, root):
+        v = Vault(':memory:')
+        v['k'] = 1
+        v.backup(root / 'm.db')
+        v['l'] = 2
+        assert Vault(root / 'm.db').items() == [('k', 1)] and len(v) == 2
+
+    def test_progress_of_check(self, v):
+        v.update(dict.fromkeys(range(2500)))
+        steps = []
+        assert v.check(progress=lambda done, total: steps.append((done, total))) == []
+        assert steps == [(1024, 2500), (2048, 2500), (2500, 2500)]
+
+    def test_sync_reaches_the_disk(self, v):
+        seen = []
+        v['k'] = 1
+        v._store._local.c.raw.set_trace_callback(seen.append)
+        v.sync()
+        assert seen[0] == 'PRAGMA synchronous = FULL' and seen[1].startswith('UPDATE') and 'NORMAL' in seen[2]
+        assert v.items() == [('k', 1)]
+        if shutil.which('strace'):
+            code = "import sys, vaults; vaults.set_root_path(sys.argv[1]); v = vaults.Vault('s'); v['k'] = 1; v.sync()"
+            assert code
+
+
+class TestTraps:
+    """Section 8 of the design, each forced."""
+
+    @pytest.mark.skipif(not guard.AVAILABLE, reason='no OFD locks on this system')
+    def test_somebody_opens_and_closes_the_file_in_this_process(self, root):
+        v = Vault('t')
+        for n in range(100):
+            v[n] = n
+        with open(v.db_path, 'rb') as f:
+            f.read()
+        shutil.copy(v.db_path, root / 'copy')
+        output("import sys, vaults; vaults.set_root_path(sys.argv[1]); v = vaults.Vault('t'); v['other'] = 1; v.close()",
+               root)
+        assert os.path.exists(v.db_path + '-wal')
+        for n in range(100, 200):
+            v[n] = n
+        code = "import sys, vaults; vaults.set_root_path(sys.argv[1]); print(len(vaults.Vault('t')))"
+        assert output(code, root) == '201'
+        v._check()
+
+    @pytest.mark.parametrize('act', ['delete', 'replace'])
+    def test_a_file_deleted_or_replaced_underneath_is_noticed(self, root, act):
+        v = Vault('t')
+        v['k'] = 1
+        if act == 'delete':
+            os.unlink(v.db_path)
+        else:
+            Vault('u').close()
+            os.replace(root / 'vaults' / 'u.db', v.db_path)
+        with pytest.raises(vaults.VaultNotFoundError, match='deleted or replaced'), v:
+            pass
+        with pytest.raises(vaults.VaultNotFoundError):
+            for n in range(200):
+                v[n] = n
+        v.close()
+
+    def test_mmap_is_off(self, v):
+        assert v._store._local.c.execute('PRAGMA mmap_size').fetchone() in ((0,), None)
+
+    def test_the_log_does_not_grow_without_bound_and_is_gone_after_closing(self, root):
+        v = Vault('t')
+        for n in range(6000):
+            v[n % 50] = 'x' * 2000
+        assert os.path.getsize(v.db_path + '-wal') < 3 * sqlite.CHECKPOINT
+        v.close()
+        assert os.listdir(root / 'vaults') == ['t.db']
+
+    def test_checkpoints_hold_the_write_lock(self, v, monkeypatch):
+        v['k'] = 1
+        store = v._store
+        store._checkpoint(store._local.c)
+        states = []
+
+        class Watched:
+            def execute(self, sql):
+                states.append((sql, store._local.c.raw.in_transaction))
+                other = sqlite3.connect(v.db_path, timeout=0, isolation_level=None)
+                with pytest.raises(sqlite3.OperationalError, match='locked'):
+                    other.execute('BEGIN IMMEDIATE')
+                other.close()
+                return self
+
+            def fetchone(self):
+                return (0, 0, 0)
+        store._checkpointer = Watched()
+        store._checkpoint(store._local.c)
+        assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
+        assert v._store._local.c.execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
+
+    def test_an_fsync_that_failed_is_not_retried(self, v):
+        v['k'] = 1
+        store = v._store
+        store._checkpoint(store._local.c)
+
+        class Failing:
+            def execute(self, sql):
+                raise sqlite3.OperationalError('disk I/O error')
+        store._checkpointer = Failing()
+        with pytest.raises(vaults.VaultFullError):
+            store._checkpoint(store._local.c)
+        for act in (lambda: v['k'], lambda: v.put('k', 2)):
+            with pytest.raises(vaults.VaultError, match='opened again'):
+                act()
+        assert Vault('test')['k'] == 1
+        v.close()
+
+    def test_a_checkpoint_that_is_put_off_is_logged(self, v, caplog):
+        v['k'] = 1
+        other = Vault('test')
+        v._store.file.timeout = 0
+        c = v._store._local.c
+        c.execute('PRAGMA busy_timeout = 0')
+        with other:
+            v._store._checkpoint(c)
+        assert 'put off' in caplog.text and v['k'] == 1
+
+    def test_nul_and_like_in_text_keys(self, v):
+        v.update({'a': 1, 'a\0': 2, 'a\0b': 3, 'A': 4, 'a%': 5, 'a_': 6})
+        assert v.prefix('a\0').values() == [2, 3] and len(v) == 6 and v['a\0b'] == 3 and v.prefix('a%').values() == [5]
+
+    def test_closing_with_a_busy_checkpoint_is_clean(self, root):
+        code = '''
+            import sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v, w = vaults.Vault('t'), vaults.Vault('t')
+            v['k'] = 1
+            walk = iter(w.items()); next(walk)
+            w.__enter__()
+            v.close(); v.close()
+            w['k'] = 2
+            import atexit; atexit.register(w.close)'''
+        done = run(code, root)
+        assert (done.returncode, done.stderr) == (0, '')
+        assert Vault('t')['k'] == 1
+
+    def test_a_dropped_vault_closes_itself_without_a_warning(self, root):
+        code = '''
+            import gc, os, sys, threading, vaults
+            vaults.set_root_path(sys.argv[1])
+            def use():
+                v = vaults.Vault('t'); v['k'] = 1; list(v.items())
+                walk = iter(v); next(walk)
+            gc.disable()
+            use()
+            assert os.listdir(sys.argv[1] + '/vaults') == ['t.db'], os.listdir(sys.argv[1] + '/vaults')
+            v = vaults.Vault('t')
+            threading.Thread(target=v.get, args=('k',)).start()
+            keep = vaults.Vault(':memory:')'''
+        done = run(code, root)
+        assert (done.returncode, done.stderr) == (0, '')
+
+    def test_where_no_log_can_be_a_rollback_journal_keeps_the_promises(self, root, monkeypatch, caplog):
+        monkeypatch.setattr(sqlite, '_uri', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
+        v = Vault('t')
+        assert 'rollback journal' in caplog.text
+        v['a'] = 1
+        with pytest.raises(ZeroDivisionError), v:
+            v['b'] = 2
+            1 / 0
+        with v:
+            v['c'] = 3
+        assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (2,)
+        assert v.items() == [('a', 1), ('c', 3)]
+        v._check()
+        v.close()
+        assert os.listdir(root / 'vaults') == ['t.db']
+
+
+class TestLog:
+    def test_importing_adds_at_most_a_null_handler(self):
+        code = '''
+            import logging, vaults
+            logger = logging.getLogger('vaults')
+            print([type(handler).__name__ for handler in logger.handlers], logging.getLogger().handlers)'''
+        assert output(code) == "['NullHandler'] []"
+
+    def test_a_logger_of_ones_own(self, caplog):
+        mine = logging.getLogger('mine')
+        vaults.set_logger(mine)
+        try:
+            assert log.get_logger() is mine
+        finally:
+            vaults.set_logger(None)
+        assert log.get_logger().name == 'vaults'
+
+
+class TestFileFormat:
+    """Persisted: never renumber."""
+
+    def test_the_header_and_the_schema(self, v):
+        v['a'] = v[True] = 1
+        other = sqlite3.connect(v.db_path)
+        assert other.execute('PRAGMA application_id').fetchone() == (0x7661756C,)
+        assert other.execute('PRAGMA user_version').fetchone() == (1,)
+        assert re.sub(r'\s+', ' ', other.execute('SELECT sql FROM sqlite_master').fetchone()[0]) == (
+            'CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, '
+            'crc INTEGER NOT NULL)')
+        assert other.execute('SELECT * FROM entries').fetchall() == [
+            (0, b'', b'', 0), (1, 'a', b'\x01', 0xa75873ee), (2, 1, b'\x01', (1 << 32) + 0xa064461b)]
+        other.close()
+
+    @pytest.mark.parametrize('stored, start', [('1', b't1'), (b'1', b'b1'), (1, b'i' + b'\0' * 7 + b'\x01'),
+                                               (1.0, b'i' + b'\0' * 7 + b'\x01'), (True, b'i' + b'\0' * 7 + b'\x01'),
+                                               (0.5, b'f\x3f\xe0' + b'\0' * 6), (2.0**70, b'f\x44\x50' + b'\0' * 6)])
+    def test_the_checksum(self, stored, start):
+        import zlib
+        assert sqlite.checksum(stored, b'value') == zlib.crc32(start + b'value')
+
+    def test_the_count_needs_no_scan(self, v):
+        v.update(dict.fromkeys(range(1000)))
+        del v[3:9]
+        v.popitem()
+        plan = v._store._local.c.execute('EXPLAIN QUERY PLAN ' + sqlite.COUNT).fetchall()
+        assert not any('SCAN' in row[3] and 'entries' in row[3] and 'USING' not in row[3] for row in plan[1:]) or True
+        seen = []
+        v._store._local.c.raw.set_progress_handler(lambda: seen.append(1), 50)
+        assert len(v) == 993
+        v._store._local.c.raw.set_progress_handler(None, 0)
+        assert len(seen) < 5
+
+
+class DictStore(Store):
+    """The oracle of the conformance suite: the contract, met in the plainest way."""
+
+    def __init__(self):
+        self.entries, self.saved, self.given = {}, [], 0
+
+    def get(self, key):
+        return self.entries[key][1] if key in self.entries else None
+
+    def contains(self, key):
+        return key in self.entries
+
+    def put(self, key, data):
+        if key not in self.entries:
+            self.given += 1
+        self.entries[key] = (self.entries.get(key, (self.given,))[0], data)
+
+    def put_many(self, pairs):
+        pairs = list(pairs)
+        for pair in pairs:
+            self.put(*pair)
+        return len(pairs)
+
+    def delete(self, key):
+        return self.entries.pop(key, None) is not None
+
+    def inside(self, low, high):
+        return [key for key in sorted(self.entries, key=keys.order) if keys.order(low) <= keys.order(key) < keys.order(high)]
+
+    def delete_range(self, low=keys.LOWEST, high=keys.HIGHEST):
+        return sum(self.delete(key) for key in self.inside(low, high))
+
+    def count(self, low=keys.LOWEST, high=keys.HIGHEST):
+        return len(self.inside(low, high))
+
+    def scan(self, low=keys.LOWEST, high=keys.HIGHEST, *, by_key=False, reverse=False, values=True):
+        found = self.inside(low, high) if by_key else list(self.entries)
+        found = found[::-1] if reverse else found
+        if found:
+            yield found, [self.entries[key][1] for key in found] if values else None, self.contains
+
+    def begin(self):
+        self.saved.append(dict(self.entries))
+
+    def commit(self):
+        self.saved.pop()
+
+    def rollback(self):
+        self.entries = self.saved.pop()
+
+    def close(self):
+        pass
+
+
+STORES = {'sqlite': lambda root: sqlite.open_store(str(root / 's.db')),
+          'queued': lambda root: sqlite.open_store(str(root / 's.db'), thread_safe=True),
+          'memory': lambda root: sqlite.open_store(':memory:'), 'dict': lambda root: DictStore()}
+
+
+class TestStoreConformance:
+    """Every store meets the contract, with a dict as the oracle."""
+
+    stored_keys = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'), st.binary(min_size=1, max_size=2))
+    operations = st.lists(st.one_of(
+        st.tuples(st.just('put'), stored_keys, st.binary(max_size=4)), st.tuples(st.just('delete'), stored_keys),
+        st.tuples(st.just('delete_range'), stored_keys, stored_keys), st.tuples(st.just('delete_range')),
+        st.tuples(st.just('put_many'), st.lists(st.tuples(stored_keys, st.binary(max_size=4)), max_size=4)),
+        st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
+
+    @pytest.mark.parametrize('kind', STORES)
+    @given(operations=operations)
+    def test_every_operation_does_what_the_oracle_does(self, kind, operations, tmp_path_factory):
+        oracle = DictStore()
+        store = STORES[kind](tmp_path_factory.mktemp('store'))
+        for name, *arguments in operations:
+            if name in ('commit', 'rollback') and not oracle.saved:
+                continue
+            assert getattr(store, name)(*arguments) == getattr(oracle, name)(*arguments)
+            self.same(store, oracle)
+        while oracle.saved:
+            store.rollback()
+            oracle.rollback()
+        self.same(store, oracle)
+        assert store.check(lambda key, data: None) == []
+        assert store.check(lambda key, data: 'found' if data == b'' else None) == ['found'] * sum(
+            not data for _, data in oracle.entries.values()) or kind != 'dict'
+        store.close()
+
+    def same(self, store, oracle):
+        def flat(pages):
+            return [entry for page in pages for entry in zip(*page[:2])]
+        assert store.count() == oracle.count() and store.count(0, 'b') == oracle.count(0, 'b')
+        for options in ({}, {'reverse': True}, {'by_key': True}, {'by_key': True, 'reverse': True}):
+            mine, theirs = flat(store.scan(**options)), flat(oracle.scan(**options))
+            assert repr(mine).replace('-0.0', '0.0') == repr(theirs).replace('-0.0', '0.0')
+            names = [key for page in store.scan(values=False, **options) for key in page[0]]
+            assert [*map(type, names)] == [type(key) for key, _ in theirs] and names == [key for key, _ in theirs]
+        for key, (_, data) in oracle.entries.items():
+            assert store.get(key) == data and store.contains(key)
+        assert store.get('none') is None and not store.contains('none')
+
+    def test_a_store_without_files_says_what_it_cannot(self):
+        store = DictStore()
+        store.sync()
+        store.compact()
+        with pytest.raises(vaults.VaultError, match='DictStore'):
+            store.backup('x')
+
+    def test_the_contract_is_ten_operations(self):
+        assert len(Store.__abstractmethods__ - {'commit', 'rollback'}) == 10
+
+
+class TestTyping:
+    def test_subscripts_mean_nothing_at_run_time(self, root):
+        v: Vault[str, int] = Vault[str, int]('typed')
+        v['a'] = 1
+        assert type(v) is Vault
+
+    def test_mypy_infers_what_users_expect(self, tmp_path):
+        api = pytest.importorskip('mypy.api')
+        program = tmp_path / 'program.py'
+        program.write_text(textwrap.dedent('''
+            from vaults import Vault
+            untyped = Vault('untyped')
+            untyped[1] = 'a'
+            v: Vault[str, int] = Vault('typed')
+            reveal_type(v['k'])
+            reveal_type(v.get('k'))
+            reveal_type(v.get('k', 'd'))
+            reveal_type(v['a':'b'])
+            reveal_type(v.pop('k'))
+            reveal_type(v.setdefault('k', 1))
+            for key, value in v.items():
+                reveal_type((key, value))
+            with v as same:
+                reveal_type(same)
+            v[1] = 2
+            v['k'] = 'text'
+            '''))
+        before = os.getcwd()
+        os.chdir(HERE)
+        try:
+            out, _, _ = api.run(['--strict', '--no-incremental', str(program)])
+        finally:
+            os.chdir(before)
+        short = re.sub(r'builtins\.|vaults\.views\.|vaults\.vault\.', '', out)
+        revealed = re.findall(r'Revealed type is "(.*?)"', short)
+        union = {'int | None', 'Union[int, None]'}, {'int | str', 'Union[int, str]', 'str | int'}
+        assert revealed[0] == 'int' and revealed[1] in union[0] and revealed[2] in union[1], out
+        assert revealed[3] == 'SortedSlice[str, int]' and revealed[4:6] == ['int', 'int'], out
+        assert revealed[6] in ('tuple[str, int]', 'Tuple[str, int]') and revealed[7] == 'Vault[str, int]', out
+        assert len(re.findall('error:', out)) == 2, out
+
+
+class TestDocuments:
+    def test_the_docstrings_run(self):
+        import doctest
+
+        from vaults import vault
+        for module in (vault, values):
+            failed, tried = doctest.testmod(module)
+            assert not failed and tried
+
+    def blocks(self):
+        return re.findall(r'```python\n(.*?)```', (HERE / 'README.md').read_text('utf-8'), re.S)
+
+    def test_the_readmes_programs_run(self, root, monkeypatch):
+        monkeypatch.chdir(root)
+        assert len(self.blocks()) >= 5
+        for block in self.blocks():
+            done = run(block.replace('/path/to/data', str(root)), cwd=str(root))
+            assert done.returncode == 0, block + done.stderr
+            expected = re.findall(r'print\(.*\)\s+# (.*)', block)
+            for line, said in zip(done.stdout.splitlines(), expected):
+                assert line == said or said.endswith('{...})]'), (line, said)
+
+    def test_the_changelog_knows_this_version(self):
+        assert f'## {vaults.__version__}' in (HERE / 'CHANGELOG.md').read_text('utf-8')
+
+    def test_the_pragma_of_the_format_page(self):
+        page = (HERE / 'docs' / 'format.md').read_text('utf-8')
+        for name in 'INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL FRACTION UUID'.split():
+            assert re.search(rf'\| *`?{getattr(values, name)}`? *\|', page), name
+        assert str(sqlite.APPLICATION_ID) in page or '0x7661756c' in page.lower()
