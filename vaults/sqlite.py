@@ -316,19 +316,9 @@ class SQLiteStore(Store):
             self._look(c)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        self.begin()
-        try:
-            c = self._local.c
-            count = c.raw.executemany(PUT, _counted(c, pairs)).rowcount
-            self.commit()
-        except (sqlite3.Error, OverflowError) as error:
-            problem = self._failed(error)
-            self.rollback()
-            raise problem from error
-        except BaseException:
-            self.rollback()
-            raise
-        return max(int(count), 0)  # -1 when there was none
+        def put(c: _Connection) -> int:
+            return max(int(c.raw.executemany(PUT, _counted(c, pairs)).rowcount), 0)  # -1 when there was none
+        return int(self._transact(put))
 
     def delete(self, key: Stored) -> bool:
         def delete(c: _Connection) -> bool:
@@ -458,47 +448,53 @@ class SQLiteStore(Store):
 
     # --- transactions ---
 
+    # An interrupt can come between any two instructions: what an exception leaves behind is decided by c.depth, which
+    # is raised before a transaction begins and lowered after it has ended, and by what SQLite says.
+
     def begin(self) -> None:
         c = self._local.c
-        if c.depth:
-            self._nest(c)
-            return
-        self._same_file()
-        c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
+        depth = c.depth
         try:
-            c.execute(READ if self.file.flag == 'r' else BEGIN)
+            if depth:
+                self._nest(c)
+            else:
+                self._same_file()
+                c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
+                c.execute(READ if self.file.flag == 'r' else BEGIN)
         except BaseException as error:
-            c.depth, c.row = 0, ALONE
-            if c.raw.in_transaction:  # an interrupt came just after it had begun
-                c.raw.execute(ROLLBACK)
-            if isinstance(error, sqlite3.Error):
-                raise self._failed(error) from error
-            raise
+            problem = self._failed(error) if isinstance(error, sqlite3.Error) and not depth else error
+            self._undo(c, depth)
+            if problem is error:
+                raise
+            raise problem from error
 
     def _nest(self, c: _Connection) -> None:
+        if c.lost:
+            raise c.lost
         if c.depth > MAX_DEPTH:
             raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}')
         c.depth += 1
-        try:
-            c.execute(SAVE[c.depth - 1])
-        except BaseException as error:
-            c.depth -= 1
-            if isinstance(error, sqlite3.Error):
-                raise self._failed(error) from error
-            raise
+        c.execute(SAVE[c.depth - 1])
 
     def commit(self) -> None:
-        c = self._local.c
-        if not c.depth:
-            self._left_to_parent()
-            return
         try:
-            c.execute(RELEASE[c.depth - 1] if c.depth > 1 else COMMIT)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        c.depth -= 1
-        if not c.depth:
+            c = self._local.c
+            depth = c.depth - 1
+            if depth >= 0:
+                c.execute(RELEASE[depth] if depth else COMMIT)
+                c.depth = depth
+        except BaseException as error:
+            problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
+            c = self._local.c
+            self._undo(c, c.depth - 1)
+            if problem is error:
+                raise
+            raise problem from error
+        if depth < 0:
+            self._left_to_parent()
+        elif not depth:
             c.row = ALONE
+            self._ended()
             if c.written > c.due:
                 self._look(c)
 
@@ -507,23 +503,31 @@ class SQLiteStore(Store):
         if not c.depth:
             self._left_to_parent()
             return
+        self._undo(c, c.depth - 1)
+
+    def _undo(self, c: _Connection, depth: int) -> None:
+        """Roll back to `depth` what is open deeper; also what is half begun or ended."""
         c.epoch += 1
         self.deletions += 1
         if not c.lost:
             c.execute = c.raw.cursor().execute  # the old cursor may have a statement in progress
         try:
-            if c.raw.in_transaction and c.depth > 1:
-                c.raw.execute(UNDO[c.depth - 1])
-                c.raw.execute(RELEASE[c.depth - 1])
-            elif c.raw.in_transaction:
-                c.raw.execute(ROLLBACK)
+            if depth and c.depth > depth and c.raw.in_transaction:
+                c.raw.execute(UNDO[depth])
+                c.raw.execute(RELEASE[depth])
         except sqlite3.Error as error:
-            if 'no such savepoint' not in str(error):  # an interrupt came just after it had been released
+            if 'no such savepoint' not in str(error):  # not yet begun, or just released
                 raise self._failed(error) from error
         finally:
-            c.depth -= 1
-            if not c.depth:
+            c.depth = min(c.depth, depth)
+            if not depth:
+                if c.raw.in_transaction:
+                    c.raw.execute(ROLLBACK)
                 c.row, c.lost, c.execute = ALONE, None, c.raw.cursor().execute
+                self._ended()
+
+    def _ended(self) -> None:
+        """Do what is to be done when this thread's transaction has ended."""
 
     def _left_to_parent(self) -> None:
         """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
@@ -532,17 +536,19 @@ class SQLiteStore(Store):
         self.inherited -= 1
 
     def _transact(self, operation: Callable[[_Connection], Any]) -> Any:
-        self.begin()
+        c = self._local.c
+        depth = c.depth
         try:
-            result = operation(self._local.c)
+            self.begin()
+            result = operation(c)
             self.commit()
-        except sqlite3.Error as error:
-            problem = self._failed(error)
-            self.rollback()
+        except BaseException as error:
+            problem = self._failed(error) if isinstance(error, (sqlite3.Error, OverflowError)) else error
+            if c.depth > depth:
+                self.rollback()
+            if problem is error:
+                raise
             raise problem from error
-        except BaseException:
-            self.rollback()
-            raise
         return result
 
     def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
@@ -758,30 +764,21 @@ class QueuedStore(SQLiteStore):
         super().__init__(file)
         self.lock = threading.RLock()
 
-    put, put_many, delete, delete_range = map(_locked, ('put', 'put_many', 'delete', 'delete_range'))
-    sync, compact = map(_locked, ('sync', 'compact'))
+    put, sync, compact = map(_locked, ('put', 'sync', 'compact'))
 
     def begin(self) -> None:
-        self.lock.acquire()
         try:
+            self.lock.acquire()
             super().begin()
         except BaseException:
-            self.lock.release()
+            if not self._local.c.depth:
+                self._ended()
             raise
 
-    def commit(self) -> None:
-        depth = self._local.c.depth
-        super().commit()
-        if depth:
+    def _ended(self) -> None:
+        """Let the next writer in, now that no block of this thread is open any more."""
+        while self.lock._is_owned():  # type: ignore[attr-defined]  # every CPython has it
             self.lock.release()
-
-    def rollback(self) -> None:
-        depth = self._local.c.depth
-        try:
-            super().rollback()
-        finally:
-            if depth:
-                self.lock.release()
 
 
 class MemoryStore(QueuedStore):

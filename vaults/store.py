@@ -87,7 +87,10 @@ class Store(ABC):
 
     @abstractmethod
     def commit(self) -> None:
-        """Make the innermost transaction's writes part of what is around it; the outermost makes them durable."""
+        """Make the innermost transaction's writes part of what is around it; the outermost makes them durable.
+
+        When it raises, the transaction has been rolled back.
+        """
 
     @abstractmethod
     def rollback(self) -> None:

@@ -297,13 +297,15 @@ def _dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
 
 def _dump_scalar(obj: Any, inner: Pack) -> Optional[bytes]:
     descr = _describe(obj.dtype)
+    if isinstance(obj, (str, bytes)):  # an array would drop the NULs at their end
+        return inner([descr, obj.encode('utf-32-le', 'surrogatepass') if isinstance(obj, str) else bytes(obj)])
     return None if descr is None else inner([descr, obj.tobytes()])
 
 
 def _describe(dtype: Any) -> Any:
     """Return the description of `dtype`; None when it holds objects or is a foreign one, which pickle must carry."""
     from numpy.lib.format import dtype_to_descr
-    if dtype.hasobject or dtype.isbuiltin == 2:
+    if dtype.hasobject or dtype.isbuiltin == 2 or (dtype.kind == 'V' and not dtype.itemsize):
         return None
     descr = dtype_to_descr(dtype)
     return descr if _dtype(descr) == dtype else None
@@ -324,7 +326,7 @@ def _retupled(descr: Any) -> Any:
     """Make the tuples again that msgpack turned into lists: the fields of a structured dtype, and their shapes."""
     if not isinstance(descr, (list, tuple)):
         return descr
-    return [tuple([tuple(part) if at == 2 else tuple(part) if at == 0 and isinstance(part, list) else _retupled(part)
+    return [tuple([tuple(part) if at == 2 or (at == 0 and isinstance(part, (list, tuple))) else _retupled(part)
                    for at, part in enumerate(field)]) for field in descr]
 
 
@@ -339,7 +341,9 @@ def _load_scalar(data: bytes, inner: Unpack) -> Any:
     descr, raw = inner(data)
     dtype = _dtype(descr)
     import numpy
-    return numpy.ndarray((), dtype, raw)[()] if raw else dtype.type()
+    if dtype.kind in 'SU':
+        return dtype.type(raw if dtype.kind == 'S' else raw.decode('utf-32-le', 'surrogatepass'))
+    return numpy.ndarray((), dtype, raw)[()]
 
 
 def _load_exttype(data: bytes, inner: Unpack) -> ExtType:

@@ -360,7 +360,7 @@ class Vault(MutableMapping[K, V]):
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
         """Commit, or after any exception roll back. The vault stays open."""
-        _end(self._store, kind)
+        self._store.commit() if kind is None else self._store.rollback()
 
     def transaction(self) -> Transaction:
         """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
@@ -562,7 +562,7 @@ class Transaction:
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        _end(self._store, kind)
+        self._store.commit() if kind is None else self._store.rollback()
 
 
 class Edit(Transaction):
@@ -597,17 +597,6 @@ class Edit(Transaction):
                 self._store.rollback()
                 raise
         super().__exit__(kind, error, trace)
-
-
-def _end(store: Store, kind: Optional[Type[BaseException]]) -> None:
-    """End a block: commit without an exception, else roll back; also when the commit itself fails."""
-    if kind is not None:
-        return store.rollback()
-    try:
-        store.commit()
-    except BaseException:
-        store.rollback()
-        raise
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:

@@ -1,0 +1,261 @@
+"""Read a vault with a reader made from docs/format.md alone, and compare it with the library.
+
+    python trials/read_format.py
+
+The reader, the first part, knows nothing of the library. The proof, the second, makes a vault with keys of every kind
+and values of every ExtType but pickle, entries overwritten and deleted among them, reads it, and compares types and
+contents at any depth. Then it writes to the file by the page's rules: the library must find that, and nothing wrong.
+Last it damages an entry, which the reader must refuse. Prints a line of figures; exits with 1 when anything differs.
+The types of NumPy and the named time zones take part where they are installed.
+"""
+import contextlib
+import importlib
+import io
+import pathlib
+import re
+import sqlite3
+import struct
+import sys
+import tempfile
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
+from zlib import crc32
+
+from msgpack import ExtType, Timestamp, packb, unpackb
+
+# --- the reader ---------------------------------------------------------------------------------------------------
+
+END = object()
+FIRST, LAST = -62_135_596_800_000_000, 253_402_300_799_999_999  # of the calendar, in microseconds since 1970
+
+
+def escaped(stream):
+    found = re.compile(rb'((?:[^\0]|\0\xff)*)\0').match(stream.getvalue(), stream.tell())
+    stream.seek(found.end())
+    return found[1].replace(b'\0\xff', b'\0')
+
+
+def number(stream):
+    first = stream.read(1)[0]
+    sign, flip = (1, 0) if first >= 0x80 else (-1, 0xff)
+    take = lambda size: bytes(byte ^ flip for byte in stream.read(size))
+    size = (first ^ flip) - 0x80
+    size = int.from_bytes(take(4), 'big') if size == 0x7f else size
+    if size == 0xffffffff:
+        return sign * float('inf')
+    whole = sign * int.from_bytes(take(size), 'big')
+    if take(1) == b'\1':
+        return whole + sign * struct.unpack('>d', take(8))[0]
+    bits = whole.bit_length()  # past 64 bits, what a float equals is that float
+    return float(whole) if 63 < bits <= 1024 and not whole % (1 << bits - 53) and whole != -1 << 63 else whole
+
+
+def instant(stream):
+    since = int.from_bytes(stream.read(8), 'big') - (1 << 63)
+    shift = ((since < FIRST) - (since > LAST)) * 86_399_999_999  # to where the calendar can show it
+    return datetime(1970, 1, 1, tzinfo=timezone(timedelta(0, 0, shift))) + timedelta(0, 0, since + shift)
+
+
+TAGS = {
+    0: lambda stream: END, 1: number, 2: lambda stream: escaped(stream).decode('utf-8', 'surrogatepass'),
+    3: lambda stream: None, 4: escaped, 5: lambda stream: date.fromordinal(int.from_bytes(stream.read(4), 'big')),
+    6: lambda stream: instant(stream).replace(tzinfo=None), 7: instant, 8: lambda stream: UUID(bytes=stream.read(16)),
+    9: lambda stream: tuple(iter(lambda: element(stream), END)),
+}
+
+
+def element(stream):
+    return TAGS[stream.read(1)[0]](stream)
+
+
+def loads(data):
+    return unpackb(data, ext_hook=lambda code, payload: CODES[code](payload), strict_map_key=False)
+
+
+def moment(kind, text, fold, zone):
+    if isinstance(zone, str):
+        zone = importlib.import_module('zoneinfo').ZoneInfo(zone)  # Python 3.9 or newer
+    elif zone:
+        zone = timezone(timedelta(0, 0, zone[0]), *zone[1:])
+    return kind.fromisoformat(text).replace(fold=fold, tzinfo=zone)
+
+
+CODES = {
+    2: lambda data: ('registered', *loads(data)), 3: lambda data: int.from_bytes(data, 'big', signed=True),
+    4: bytearray, 5: lambda data: tuple(loads(data)), 6: lambda data: set(loads(data)),
+    7: lambda data: frozenset(loads(data)), 8: lambda data: complex(*struct.unpack('>dd', data)),
+    9: lambda data: date.fromisoformat(data.decode()), 10: lambda data: moment(datetime, *loads(data)),
+    11: lambda data: moment(time, *loads(data)), 12: lambda data: timedelta(*loads(data)),
+    13: lambda data: Decimal(data.decode()), 14: lambda data: Fraction(*loads(data)), 15: lambda data: UUID(bytes=data),
+    16: lambda data: range(*loads(data)), 17: lambda data: ExtType(*loads(data)),
+    18: lambda data: ('array', *loads(data)), 19: lambda data: ('scalar', *loads(data)),
+}
+
+
+def checksum(key, value):
+    if isinstance(key, (str, bytes)):
+        return crc32((b't' + key.encode() if isinstance(key, str) else b'b' + key) + value)
+    if -1 << 63 <= key < 1 << 63 and key == int(key):
+        return crc32(struct.pack('>cq', b'i', int(key)) + value)
+    return crc32(struct.pack('>cd', b'f', key) + value)
+
+
+def read(db):
+    """Yield the (key, value) of a vault in insertion order, from a connection to its file."""
+    if [db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('application_id', 'user_version')] != [0x7661756c, 1]:
+        raise ValueError('not a vault of format 1')
+    for key, value, crc in db.execute("SELECT key, value, crc FROM entries WHERE key <> x'' ORDER BY id"):
+        is_bool = key in (0, 1) and crc >= 1 << 32
+        if crc != checksum(key, value) + (is_bool << 32):
+            raise ValueError(f'the entry of {key!r} is damaged')
+        yield element(io.BytesIO(key)) if isinstance(key, bytes) else bool(key) if is_bool else key, loads(value)
+
+
+# --- the proof ----------------------------------------------------------------------------------------------------
+
+UTC, EAST = timezone.utc, timezone(timedelta(hours=5, microseconds=1), 'east')
+NOON = datetime(2026, 11, 21, 12)
+SOME = UUID('12345678-1234-5678-1234-567812345678')
+NUMBERS = (1, 255, 256, 0.5, 1.5, 5e-324, 1e300, 2 ** 63, 2 ** 64 + 1, 2 ** 1024 - 2 ** 971, 2 ** 1024 - 2 ** 970,
+           3 ** 700)
+KEYS = [
+    None, True, False, 2, -1, 2 ** 63 - 1, -2 ** 63, 1.5, -2.0, 3.0, 1e300, float('inf'), float('-inf'), 2.0 ** 63,
+    2.0 ** 70, 2 ** 64 + 1, -2 ** 64 - 1, 3 ** 700, -3 ** 700, '', 'text', 'é\0\U0001f600', '\ud800', 'a\0\udfff',
+    date(1, 1, 1), date(2026, 11, 21), datetime.min, datetime.max, NOON,
+    NOON.replace(tzinfo=UTC), NOON.replace(tzinfo=EAST, hour=1), datetime.min.replace(tzinfo=EAST),
+    datetime.max.replace(tzinfo=timezone(-timedelta(hours=5))), SOME, (), ((),), ('a', 1), ('a\0', (b'\0', None)),
+    (float('inf'), float('-inf'), -0.0), (True, 2.0, 2 ** 70, -2.0 ** 63),
+    ('\ud800', NOON, NOON.replace(tzinfo=UTC), date(2026, 11, 21), SOME),
+    *((sign * part, 'next') for part in NUMBERS for sign in (1, -1)),
+]
+VALUES = [
+    None, True, 1, -2 ** 63, 2 ** 64 - 1, 2 ** 64, -2 ** 63 - 1, 3 ** 700, 1.5, -0.0, float('nan'), float('inf'),
+    '', 'é\0', b'', b'\0\xff', bytearray(b'ab'), [], [1, [2, (3,)]], {}, {'theme': 'dark', 1: {(1, 2): [None]}},
+    (), (1, ('a', [2])), set(), {1}, {(1, 'a'), 2.5}, frozenset({b'a'}), complex(1, -2.5), date(1, 1, 1), NOON,
+    NOON.replace(microsecond=5, fold=1), NOON.replace(tzinfo=UTC), NOON.replace(tzinfo=EAST), time(10, 30),
+    time(1, 2, 3, 4, EAST), timedelta(1, 2, 3), timedelta(-1, 1), Decimal('1.50'), Decimal('-0'), Decimal('NaN'),
+    Decimal('1E+30'), Fraction(-1, 3), Fraction(2 ** 70, 3), SOME, range(1, 10, 2), range(2 ** 70), ExtType(5, b'a'),
+    ExtType(5, b''), Timestamp(1, 2), [bytearray(b'a'), {'x': (Decimal(1), {2 ** 64})}],
+]
+
+
+class Point:
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+
+def values():
+    """Yield the values to store, and as the reader is to read them."""
+    yield from zip(VALUES, VALUES)
+    yield Point(1, (2,)), ('registered', 'Point', [1, (2,)])
+    try:
+        paris = importlib.import_module('zoneinfo').ZoneInfo('Europe/Paris')
+        yield (datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=paris),) * 2
+    except (ImportError, LookupError):
+        pass
+    try:
+        numpy = importlib.import_module('numpy')
+    except ImportError:
+        return
+    yield numpy.array([[1, 2], [3, 4]], '<i2'), ('array', '<i2', [2, 2], 'C', b'\1\0\2\0\3\0\4\0')
+    yield numpy.array([[1, 2], [3, 4]], '<i2', order='F'), ('array', '<i2', [2, 2], 'F', b'\1\0\3\0\2\0\4\0')
+    fields = [('a', '<i2'), ('b', '|u1', (2,))]
+    yield numpy.zeros(1, fields), ('array', fields, [1], 'C', b'\0\0\0\0')
+    yield numpy.float64(1.5), ('scalar', '<f8', struct.pack('<d', 1.5))
+
+
+def shown(thing):
+    """Describe a thing with the types of all in it, so that 1 is not 1.0, and NaN is NaN."""
+    if isinstance(thing, dict):
+        return f'dict {[(shown(key), shown(value)) for key, value in thing.items()]}'
+    if isinstance(thing, (list, tuple, set, frozenset)):
+        parts = [shown(part) for part in thing]
+        return f'{type(thing).__name__} {sorted(parts) if isinstance(thing, (set, frozenset)) else parts}'
+    return repr(thing)
+
+
+def make(path, entries):
+    """Make a vault of `entries`, all overwritten, others deleted between them; return the keys it gives back."""
+    import vaults
+    vaults.register(Point, lambda point: [point.x, point.y], lambda xy: Point(*xy), name='Point')
+    vault = vaults.Vault(path, allow_pickle=False)
+    for at, (key, value) in enumerate(entries):
+        vault['deleted', at] = vault[key] = at
+        if at % 2:
+            del vault['deleted', at]
+        vault[key] = value
+    del vault[('deleted', 0):('deleted', len(entries))]
+    vault['newest'] = 1
+    del vault['newest']
+    keys = list(vault)
+    vault.close()
+    return keys
+
+
+def write(db):
+    """Insert, overwrite and delete by the page's rules; return the entries put."""
+    put = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
+             SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 4294967295)"""
+    mark = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
+    new = {'written': 1, 'text': [2], 1: 3, 2.0 ** 70: 4, 'gone': 5, 2: 6}
+    for key, value in new.items():
+        db.execute(put, (key, packb(value), checksum(key, packb(value))))
+    for key in ('gone', 2):
+        highest, = db.execute('SELECT max(id) FROM entries').fetchone()
+        db.execute(mark, (db.execute('DELETE FROM entries WHERE key = ?', (key,)).rowcount, highest))
+        del new[key]
+    db.commit()
+    return new
+
+
+def reopened(path, keys, new):
+    """Yield what the library finds wrong with what `write` wrote."""
+    import vaults
+    with vaults.Vault(path, allow_pickle=False) as vault:
+        yield from vault.check()
+        if shown(list(vault)) != shown(keys) or len(vault) != len(keys):
+            yield 'the library finds other keys than were written'
+        yield from (f'{key!r} is {vault[key]!r}' for key in new if shown(vault[key]) != shown(new[key]))
+    vault.close()
+
+
+def damaged(db):
+    """Yield a complaint when the reader takes a damaged entry."""
+    db.execute("UPDATE entries SET value = x'02' WHERE key = 'written'")
+    with contextlib.suppress(ValueError):
+        yield f'the reader took {len(list(read(db)))} entries, one of them damaged'
+
+
+def main():
+    stored, expected = zip(*values())
+    keys = KEYS + [('value', at) for at in range(len(stored))]
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, 'read_format.db')
+        given = make(path, [(key, stored[at % len(stored)]) for at, key in enumerate(keys)])
+        wanted = [(key, expected[at % len(stored)]) for at, key in enumerate(given)]
+        db = sqlite3.connect(str(path))
+        found = list(read(db))
+        count, = db.execute("SELECT max(id) - (SELECT crc FROM entries WHERE key = x'') FROM entries").fetchone()
+        rows = db.execute("SELECT key, value FROM entries WHERE key <> x''").fetchall()
+        problems = [f'{one!r:.200} is not {other!r:.200}' for one, other in zip(found, wanted)
+                    if shown(one) != shown(other)]
+        if not given == keys == [key for key, _ in found] or count != len(keys):
+            problems.append('the keys, or their number, are not those that were put')
+        kinds, codes = {key[0] if isinstance(key, bytes) else type(key) for key, _ in rows}, set()
+        for _, value in rows:
+            unpackb(value, ext_hook=lambda code, _: codes.add(code), strict_map_key=False)
+        missing = {int, float, str, *range(1, 10)} - kinds, {*range(2, 20 if 'numpy' in sys.modules else 18)} - codes
+        problems += [f'nothing was put of {missing}'] * any(missing)
+        problems += reopened(path, [key for key in given if key != 2] + ['written'], write(db))
+        problems += damaged(db)
+        db.close()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f'read {len(found)} entries of {len(kinds)} kinds of key and {len(codes)} ExtTypes, {len(problems)} differ')
+    return bool(problems)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
