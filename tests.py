@@ -773,6 +773,8 @@ class TestPlaces:
                 os.chmod(place, os.stat(place).st_mode | 0o5)
         code = '''
             import os, sys, pathlib, sqlite3, vaults.sqlite
+            os.setgroups([])
+            os.setgid(65534)
             os.setuid(65534)
             path = pathlib.Path(sys.argv[1])
             v = vaults.Vault(path, flag='r')

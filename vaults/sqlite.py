@@ -949,9 +949,14 @@ class _Snapshot:
     """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
     statement, that the file is still what was opened, which `immutable` does not."""
 
+    total_changes = 0
+
     def __init__(self, file: File) -> None:
         self._file = file
         self._open()
+
+    def cursor(self) -> _Snapshot:
+        return self
 
     def _open(self) -> None:
         self._stamp = _stamp(self._file.path)

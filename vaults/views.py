@@ -30,12 +30,6 @@ class _ListLike:
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         raise TypeError('a view walks in its own way')
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._walk()
-
-    def __reversed__(self) -> Iterator[Any]:
-        return self._walk(reverse=True)
-
     def __getitem__(self, index: Any) -> Any:
         """Return the element at `index`, or a list of those in a slice. Walks there: cheap near either end."""
         if isinstance(index, slice):
@@ -55,19 +49,19 @@ class _ListLike:
 
     def index(self, value: Any) -> int:
         """Return the place of the first element equal to `value`. Raises: ValueError when there is none."""
-        for place, element in enumerate(self):
+        for place, element in enumerate(self._walk()):
             if element is value or element == value:
                 return place
         raise ValueError(f'{value!r} is not here')
 
     def count(self, value: Any) -> int:
         """Return how many elements equal `value`."""
-        return sum(element is value or element == value for element in self)
+        return sum(element is value or element == value for element in self._walk())
 
     def __eq__(self, other: object) -> Any:
         if isinstance(other, (list, tuple, ValuesView)):
             return len(self) == len(other) and all(  # type: ignore[arg-type]
-                mine is theirs or mine == theirs for mine, theirs in zip(self, other))
+                mine is theirs or mine == theirs for mine, theirs in zip(self._walk(), other))
         return super().__eq__(other)
 
     def __ne__(self, other: object) -> bool:
@@ -76,7 +70,7 @@ class _ListLike:
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        shown = list(islice(self, REPR_LENGTH + 1))
+        shown = list(islice(self._walk(), REPR_LENGTH + 1))
         inside = ', '.join(map(repr, shown[:REPR_LENGTH]))
         return f'[{inside}, ...]' if len(shown) > REPR_LENGTH else f'[{inside}]'
 
@@ -88,6 +82,12 @@ class Keys(_ListLike, KeysView[K_co]):
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_keys(reverse)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[K_co]:
+        return self._walk()
+
+    def __reversed__(self) -> Iterator[K_co]:
+        return self._walk(reverse=True)
 
     def __contains__(self, key: object) -> bool:
         """Tell whether the key is there; false for what cannot be a key, as sets need to know."""
@@ -109,6 +109,12 @@ class Values(_ListLike, ValuesView[V_co]):
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return (value for _, value in self._mapping._walk_items(reverse))
 
+    def __iter__(self) -> Iterator[V_co]:
+        return self._walk()
+
+    def __reversed__(self) -> Iterator[V_co]:
+        return self._walk(reverse=True)
+
     def __contains__(self, value: object) -> bool:
         return any(element is value or element == value for element in self)
 
@@ -120,6 +126,12 @@ class Items(_ListLike, ItemsView[K_co, V_co]):
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_items(reverse)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[Tuple[K_co, V_co]]:
+        return self._walk()
+
+    def __reversed__(self) -> Iterator[Tuple[K_co, V_co]]:
+        return self._walk(reverse=True)
 
     def __contains__(self, item: object) -> bool:
         try:
