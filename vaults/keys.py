@@ -164,7 +164,10 @@ BASES: Tuple[Tuple[type, Callable[[Any], Any]], ...] = (
 
 def _pack(key: Any) -> bytes:
     out = bytearray()
-    _append(out, key)
+    try:
+        _append(out, key)
+    except RecursionError:
+        raise ValueError('a key is a tuple nested too deep: use a flatter one') from None
     return bytes(out)
 
 

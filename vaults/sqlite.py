@@ -70,6 +70,7 @@ NEWEST = 'SELECT max(id) FROM entries'
 COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
 COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
+COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
 
 # By [by_key][reverse][values]. `+id` keeps SQLite from walking the table by id and sorting what it finds.
 _KEYS = f'SELECT id, key, key IN (0, 1) AND crc >= {BOOL} FROM entries '
@@ -282,8 +283,9 @@ class SQLiteStore(Store):
     # --- reading and writing ---
 
     def get(self, key: Stored) -> Optional[bytes]:
+        c = self._local.c  # held while it works: close() in another thread lets go of it
         try:
-            row = self._local.c.execute(GET, (key,)).fetchone()
+            row = c.execute(GET, (key,)).fetchone()
         except sqlite3.Error as error:
             raise self._failed(error, key) from error
         if row is None:
@@ -298,8 +300,9 @@ class SQLiteStore(Store):
         return data  # type: ignore[no-any-return]
 
     def contains(self, key: Stored) -> bool:
+        c = self._local.c
         try:
-            return self._local.c.execute(CONTAINS, (key,)).fetchone() is not None
+            return c.execute(CONTAINS, (key,)).fetchone() is not None
         except sqlite3.Error as error:
             raise self._failed(error, key) from error
 
@@ -316,40 +319,43 @@ class SQLiteStore(Store):
             self._look(c)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        def put(c: _Connection) -> int:
-            return max(int(c.raw.executemany(PUT, _counted(c, pairs)).rowcount), 0)  # -1 when there was none
-        return int(self._transact(put))
+        c = self._local.c
+        done = self.transact(lambda: c.raw.executemany(PUT, _counted(c, pairs)).rowcount)
+        return max(int(done), 0)  # -1 when there was none
 
     def delete(self, key: Stored) -> bool:
-        def delete(c: _Connection) -> bool:
-            rows = c.execute(DELETE, (key,)).fetchall()
-            if rows:
-                c.execute(MARK, (1, rows[0][0]))
-                self.deletions += 1
-            return bool(rows)
-        return bool(self._transact(delete))
+        return bool(self.transact(lambda: self._delete(self._local.c, key)))
+
+    def _delete(self, c: _Connection, key: Stored) -> bool:
+        rows = c.execute(DELETE, (key,)).fetchall()
+        if rows:
+            c.execute(MARK, (1, rows[0][0]))
+            self.deletions += 1
+        return bool(rows)
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
-        def delete(c: _Connection) -> int:
-            newest = c.execute(NEWEST).fetchone()[0]
-            c.written += CACHE  # it may touch any number of pages
-            self.deletions += 1
-            if (low, high) == (LOWEST, HIGHEST):
-                count = c.execute(COUNT_ALL).fetchone()[0]
-                c.execute(DELETE_ALL)
-                c.execute(MARK_ALL, (newest,))
-            else:
-                count = c.execute(DELETE_RANGE, (low, high)).rowcount
-                c.execute(MARK, (count, newest))
-            return int(count)
-        return int(self._transact(delete))
+        return int(self.transact(lambda: self._delete_range(self._local.c, low, high)))
+
+    def _delete_range(self, c: _Connection, low: Stored, high: Stored) -> int:
+        newest = c.execute(NEWEST).fetchone()[0]
+        c.written += CACHE  # it may touch any number of pages
+        self.deletions += 1
+        if (low, high) == (LOWEST, HIGHEST):
+            count = c.execute(COUNT_ALL).fetchone()[0]
+            c.execute(DELETE_ALL)
+            c.execute(MARK_ALL, (newest,))
+        else:
+            count = c.execute(DELETE_RANGE, (low, high)).rowcount
+            c.execute(MARK, (count, newest))
+        return int(count)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        c = self._local.c
         try:
             if (low, high) == (LOWEST, HIGHEST):
-                row = self._local.c.execute(COUNT).fetchone()
+                row = c.execute(COUNT).fetchone()
             else:
-                row = self._local.c.execute(COUNT_RANGE, (low, high)).fetchone()
+                row = c.execute(COUNT_RANGE, (low, high)).fetchone()
         except sqlite3.Error as error:
             raise self._failed(error) from error
         if row[0] is None or row[0] < 0:
@@ -484,6 +490,7 @@ class SQLiteStore(Store):
                 c.execute(RELEASE[depth] if depth else COMMIT)
                 c.depth = depth
         except BaseException as error:
+            self._still_open()
             problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
             c = self._local.c
             self._undo(c, c.depth - 1)
@@ -499,11 +506,18 @@ class SQLiteStore(Store):
                 self._look(c)
 
     def rollback(self) -> None:
+        self._still_open()
         c = self._local.c
         if not c.depth:
             self._left_to_parent()
             return
         self._undo(c, c.depth - 1)
+
+    def _still_open(self) -> None:
+        """Raise when another thread has closed the store, having let the next writer in."""
+        if isinstance(self._local, _Broken):
+            self._ended()
+            raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
 
     def _undo(self, c: _Connection, depth: int) -> None:
         """Roll back to `depth` what is open deeper; also what is half begun or ended."""
@@ -526,26 +540,25 @@ class SQLiteStore(Store):
                 c.row, c.lost, c.execute = ALONE, None, c.raw.cursor().execute
                 self._ended()
 
-    def _ended(self) -> None:
-        """Do what is to be done when this thread's transaction has ended."""
-
     def _left_to_parent(self) -> None:
         """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
         if not self.inherited:
             raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}')
         self.inherited -= 1
 
-    def _transact(self, operation: Callable[[_Connection], Any]) -> Any:
+    def transact(self, operation: Callable[[], Any]) -> Any:
         c = self._local.c
         depth = c.depth
         try:
             self.begin()
-            result = operation(c)
+            result = operation()
             self.commit()
         except BaseException as error:
             problem = self._failed(error) if isinstance(error, (sqlite3.Error, OverflowError)) else error
             if c.depth > depth:
                 self.rollback()
+            elif not depth:
+                self._ended()
             if problem is error:
                 raise
             raise problem from error
@@ -587,10 +600,9 @@ class SQLiteStore(Store):
         if self.file.journal != 'wal' or not self._checkpointing.acquire(blocking=False):
             return
         try:
-            if self._checkpointer is None:
-                self._checkpointer = _Connection(self.file)
+            checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             c.execute(BEGIN)
-            self._checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
+            checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
         except sqlite3.Error as error:
             self._checkpoint_failed(error)
         finally:
@@ -650,7 +662,7 @@ class SQLiteStore(Store):
         problems = []
         try:
             problems += [f'SQLite: {line}' for line, in c.execute('PRAGMA integrity_check').fetchall() if line != 'ok']
-            counted, total = c.execute(COUNT).fetchone()[0], c.execute(COUNT_ALL).fetchone()[0]
+            counted, total = c.execute(COUNT_BOTH).fetchone()
             if counted != total:
                 problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
             for done, row in enumerate(self._raw_rows(), 1):
@@ -835,10 +847,13 @@ def _is_empty(file: File) -> bool:
         return True
     if os.path.isdir(file.path):
         raise VaultFormatError(f'{file.path} is a folder: a vault is a file')
+    if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
+        raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
     if not os.path.getsize(file.path):
         return True
     raw = file.connect('immutable=1&mode=ro')
     try:
+        raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
         found = raw.execute('PRAGMA application_id').fetchone()[0]
         version = raw.execute('PRAGMA user_version').fetchone()[0]
     finally:
@@ -907,8 +922,6 @@ def _choose_journal(c: _Connection, file: File) -> str:
     """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
     if file.flag == 'r':
         return str(c.execute('PRAGMA journal_mode').fetchone()[0])
-    if not os.access(file.path, os.W_OK):
-        raise VaultReadOnlyError(f"you may not write {file.path}: open it with flag='r' to read it")
     mode = c.execute('PRAGMA journal_mode = WAL').fetchone()[0]
     if mode == 'wal':
         return 'wal'

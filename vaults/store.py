@@ -4,7 +4,8 @@ Keys are encoded, as keys.py describes: bool, int, float, str or bytes, where eq
 form stored is the one that comes back. Their order is keys.order's. Values are bytes. Every entry has a position,
 given when its key is first put: positions grow, are kept when the value is replaced, and never return.
 
-Ten operations (begin, commit and rollback are one) hold the data; the four below them are upkeep.
+Ten operations (begin, commit and rollback are one) hold the data; `transact` is made of them, and the last four are
+upkeep.
 """
 from __future__ import annotations
 
@@ -96,6 +97,20 @@ class Store(ABC):
     def rollback(self) -> None:
         """Undo the innermost transaction's writes."""
 
+    def transact(self, operation: Callable[[], Any]) -> Any:
+        """Return what `operation()` does, in a transaction of its own or a nested one; undone when it raises."""
+        self.begin()
+        try:
+            result = operation()
+        except BaseException:
+            self.rollback()
+            raise
+        self.commit()
+        return result
+
+    def _ended(self) -> None:  # noqa: B027
+        """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
+
     @abstractmethod
     def close(self) -> None:
         """Give everything back; an open transaction is rolled back. May be called twice."""
@@ -118,8 +133,16 @@ class Store(ABC):
 class ClosedStore:
     """What a closed vault has in place of its store: everything raises, so that nothing has to ask."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ended: Callable[[], None] = lambda: None) -> None:
         self._name = name
+        self._ended = ended
+
+    def commit(self) -> None:
+        """End a block that was open when another thread closed the vault."""
+        self._ended()
+        self.__getattr__('commit')
+
+    rollback = commit
 
     def __getattr__(self, method: str) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again with Vault({self._name!r})')

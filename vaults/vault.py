@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Progress = Optional[Callable[[int, int], object]]
 
 _MISSING: Any = object()
+MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
 
 
@@ -62,6 +63,12 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     if not name or any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
         raise VaultError(f'a name is not empty and holds no path separator, no ".." and no NUL, unlike {name!r}: '
                          'pass pathlib.Path(...) for an exact file')
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        raise VaultError(f'the name {name!r} cannot be a file name here: {error}') from error
+    if size > MAX_NAME:
+        raise VaultError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
     root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
     folder = _folder(root) if to_create else os.path.join(root, 'vaults')
     return name, os.path.join(folder, f'{name}.db')
@@ -214,11 +221,14 @@ class Vault(MutableMapping[K, V]):
 
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
-        with self.transaction():
+        def take() -> Any:
             value = self.get(key, _MISSING)
             if value is not _MISSING:
                 self._store.delete(keys.encode(key))
-                return value
+            return value
+        value = self._store.transact(take)
+        if value is not _MISSING:
+            return value
         if default is _MISSING:
             raise KeyError(key)
         return default
@@ -228,11 +238,12 @@ class Vault(MutableMapping[K, V]):
 
         Raises: EmptyVaultError, which is a KeyError, when there is none.
         """
-        with self.transaction():
+        def take() -> Any:
             for key, value in self._walk_items(reverse=True):
                 self._store.delete(keys.encode(key))
                 return key, value
-        raise EmptyVaultError(f'popitem(): {self!r} is empty')
+            raise EmptyVaultError(f'popitem(): {self!r} is empty')
+        return self._store.transact(take)  # type: ignore[no-any-return]
 
     @overload
     def setdefault(self: Vault[K, Optional[T]], key: K, default: None = None) -> Optional[T]: ...
@@ -244,11 +255,13 @@ class Vault(MutableMapping[K, V]):
         value = self.get(key, _MISSING)
         if value is not _MISSING:
             return value
-        with self.transaction():
+
+        def settle() -> Any:
             value = self.get(key, _MISSING)
             if value is _MISSING:
                 self[key] = value = default
-        return value
+            return value
+        return self._store.transact(settle)
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """Set what dict.update would, in one transaction: all, or when anything fails, none."""
@@ -317,11 +330,12 @@ class Vault(MutableMapping[K, V]):
 
     def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
-        with self.transaction():
+        def take() -> Dict[K, V]:
             found = self.get_many(wanted)
             for key in found:
                 self._store.delete(keys.encode(key))
-        return found
+            return found
+        return self._store.transact(take)  # type: ignore[no-any-return]
 
     def has_keys(self, wanted: Iterable[object]) -> bool:
         """Tell whether all the keys exist; true for none."""
@@ -341,7 +355,8 @@ class Vault(MutableMapping[K, V]):
         """Iterate over the sorted keys from `minimum` to `maximum`, as sortedcontainers does; None is no bound."""
         low, high = keys.bounds(minimum, maximum)
         last = [maximum] if maximum is not None and inclusive[1] else []
-        ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self]
+        ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self
+                and (inclusive[0] or minimum is None or key != minimum)]
         if reverse:
             yield from (self._stored_form(key) for key in ends)
         for key in self._walk_keys(reverse, (low, high)):
@@ -424,8 +439,9 @@ class Vault(MutableMapping[K, V]):
 
     def close(self) -> None:
         """Close the vault, for good; an open transaction is rolled back. May be called twice."""
-        store, self._store = self._store, ClosedStore(self._name)
+        store = self._store
         if not isinstance(store, ClosedStore):
+            self._store = ClosedStore(self._name, store._ended)
             store.close()
 
     def delete_vault(self) -> None:
