@@ -72,11 +72,13 @@ MAX_DEPTH = 16
 PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
 
 # msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
-# headers are looked for in the packed bytes, which costs 0.1 us; only then are the objects walked.
-HIDING = (bytearray, memoryview, ExtType)
-HEADERS = {*range(0xC4, 0xCA), *range(0xD4, 0xD9)}
-FLAGS = bytes(0x80 if byte in HEADERS else 0 for byte in range(256))  # translate() and isascii() look for any at once
-
+# headers are looked for in the packed bytes, which takes 0.1 us; only where one may be are the objects walked.
+HIDING = frozenset([bytearray, memoryview, ExtType])
+PLAIN = frozenset([type(None), bool, int, float, str, bytes])
+SHORT = {0xC4, 0xC7, *range(0xD4, 0xD9)}      # headers of up to 255 bytes, and of more:
+LONG = SHORT | {0xC5, 0xC6, 0xC8, 0xC9}
+# For bytes.translate: what it leaves ASCII holds none of the headers.
+IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256)) for headers in (SHORT, LONG))
 
 # Whatever msgpack and the decoders below raise for bytes that are no value; not what a signal handler may raise.
 MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
@@ -107,7 +109,7 @@ class Codec:
             pack = _Packer(self.pickles).pack
         try:
             data = pack(obj)
-            if not data.translate(FLAGS).isascii() and _hides(obj):
+            if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii() and _hides(obj):
                 data = pack(_revealed(obj))
         except (ValueError, OverflowError, RecursionError, _TooDeep):
             return self._whole(obj)
@@ -176,20 +178,25 @@ class _Packer:
                 raise _TooDeep
             self._deeper = _Packer(self.pickles, self.depth + 1)
         data = self._deeper.pack(obj)
-        return data if data.translate(FLAGS).isascii() or not _hides(obj) else self._deeper.pack(_revealed(obj))
+        return data if data.translate(IN_LONG).isascii() or not _hides(obj) else self._deeper.pack(_revealed(obj))
 
 
 def _hides(obj: Any) -> bool:
     """Tell whether msgpack would flatten something in `obj`. Looks into lists and dicts; `inner` sees to the rest."""
     unseen = [obj]
-    while unseen:
-        part = unseen.pop()
-        parts = part if type(part) is list else [*part, *part.values()] if type(part) is dict else ()
-        kinds = set(map(type, parts))
-        if type(part) in HIDING or not kinds.isdisjoint(HIDING):
+    for part in unseen:  # which grows meanwhile
+        kind = type(part)
+        if kind is dict:
+            kinds, inner = {*map(type, part), *map(type, part.values())}, part.values()
+        elif kind is list:
+            kinds, inner = set(map(type, part)), part
+        else:
+            return kind in HIDING
+        if kinds <= PLAIN:
+            continue
+        if not kinds.isdisjoint(HIDING):
             return True
-        if list in kinds or dict in kinds:
-            unseen += [inner for inner in parts if type(inner) in (list, dict)]
+        unseen += [one for one in inner if type(one) is list or type(one) is dict]
     return False
 
 

@@ -477,14 +477,14 @@ class Vault(MutableMapping[K, V]):
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         decode, store = keys.decode, self._store
         for stored, _, alive in self._scan(reverse, bounds, values=False):
-            seen, rest = store.deletions, iter(stored)
+            seen, rest = store.deletions, iter(stored if set(map(type, stored)) == {str} else map(decode, stored))
             for key in rest:
-                yield key if type(key) is str else decode(key)
+                yield key
                 if store.deletions != seen:
                     break
             for key in rest:
-                if alive(key):
-                    yield decode(key)
+                if alive(keys.encode(key)):
+                    yield key
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         decode, store = keys.decode, self._store
@@ -494,14 +494,14 @@ class Vault(MutableMapping[K, V]):
                 loaded: Any = self._codec.loads_many(datas)
             except values.MALFORMED:  # one of the page: they are loaded singly, and raise when their turn comes
                 loaded = map(self._load, stored, datas)
-            rest = zip(stored, loaded)
-            for key, value in rest:
-                yield (key if type(key) is str else decode(key)), value
+            rest = zip(stored if set(map(type, stored)) == {str} else map(decode, stored), loaded)
+            for pair in rest:
+                yield pair
                 if store.deletions != seen:
                     break
-            for key, value in rest:
-                if alive(key):
-                    yield decode(key), value
+            for pair in rest:
+                if alive(keys.encode(pair[0])):
+                    yield pair
 
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         if bounds is None:
