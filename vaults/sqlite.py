@@ -416,10 +416,13 @@ class SQLiteStore(Store):
                                     'damaged, run check()')
 
     def _alive(self, rows: List[Any]) -> Callable[[Stored], bool]:
-        def alive(key: Stored) -> bool:
-            ids.update((row[1], row[0]) for row in rows[len(ids):])
-            return bool(self._page(self._local.c, ALIVE, (ids[key], key)))
+        """Return a test whether an entry of the page is still there: the same one, not a new one with its key."""
         ids: Dict[Stored, int] = {}
+
+        def alive(key: Stored) -> bool:
+            if not ids:
+                ids.update((row[1], row[0]) for row in rows)
+            return bool(self._page(self._local.c, ALIVE, (ids[key], key)))
         return alive
 
     def _keys_alone(self, rows: List[Any]) -> Tuple[List[Stored], None, Callable[[Stored], bool]]:
