@@ -23,12 +23,17 @@ else:
         """Stand in for typing.overload, which does nothing at run time either."""
         return function
 
-    def _subscriptable(base):
-        itself = classmethod(lambda cls, _: cls)
-        return type(base)(base.__name__, (base,), {'__slots__': (), '__class_getitem__': itself})
+    class _Base:
+        """Stands for a base class: subscripted it is that class. Deriving from each instead takes 0.3 ms."""
 
-    Mapping, MutableMapping = _subscriptable(abc.Mapping), _subscriptable(abc.MutableMapping)
-    KeysView, ValuesView, ItemsView = map(_subscriptable, (abc.KeysView, abc.ValuesView, abc.ItemsView))
+        def __init__(self, cls):
+            self.cls = cls
+
+        def __getitem__(self, _):
+            return self.cls
+
+    Mapping, MutableMapping = _Base(abc.Mapping), _Base(abc.MutableMapping)
+    KeysView, ValuesView, ItemsView = map(_Base, (abc.KeysView, abc.ValuesView, abc.ItemsView))
 
 __all__ = ['TYPE_CHECKING', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping', 'T', 'V', 'V_co',
            'ValuesView', 'overload']

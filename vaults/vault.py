@@ -6,7 +6,7 @@ from collections import abc
 
 from msgpack import unpackb
 
-from . import keys, trust, values
+from . import keys, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
 from .errors import EmptyVaultError, VaultError, VaultReadOnlyError
 from .store import MAX_TIMEOUT, MEMORY, ClosedStore
@@ -74,6 +74,12 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     return name, os.path.join(folder, f'{name}.db')
 
 
+def _trusted(path: str) -> None:
+    if path != MEMORY:
+        from . import trust  # here: most vaults never meet a pickle
+        trust.require(path)
+
+
 class Vault(MutableMapping[K, V]):
     """A dict that stays: the whole MutableMapping protocol over one SQLite file.
 
@@ -96,6 +102,8 @@ class Vault(MutableMapping[K, V]):
 
     __slots__ = ('__weakref__', '_codec', '_hook', '_name', '_options', '_path', '_store')
     _store: Any
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(lambda cls, _: cls)
 
     # --- opening ---
 
@@ -124,10 +132,9 @@ class Vault(MutableMapping[K, V]):
         self._store = ClosedStore(str(name))
         self._name, self._path = _locate(name, flag in ('c', 'n'))
         path = self._path
-        in_memory = path == MEMORY
-        if in_memory and flag in 'rw':
+        if path == MEMORY and flag in 'rw':
             raise VaultError("a vault in memory is always new: open ':memory:' with flag 'c'")
-        self._codec = values.Codec(values.rule(allow_pickle, lambda: None if in_memory else trust.require(path)))
+        self._codec = values.Codec(values.rule(allow_pickle, lambda: _trusted(path)))
         self._hook = self._codec.ext_hook
         self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle
         self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)

@@ -59,7 +59,7 @@ class _ListLike:
         return sum(element is value or element == value for element in self._walk())
 
     def __eq__(self, other: object) -> Any:
-        if isinstance(other, (list, tuple, ValuesView)):
+        if isinstance(other, (list, tuple, abc.ValuesView)):
             return len(self) == len(other) and all(  # type: ignore[arg-type]
                 mine is theirs or mine == theirs for mine, theirs in zip(self._walk(), other))
         return super().__eq__(other)
