@@ -2195,6 +2195,10 @@ class TestTraps:
         for n in range(6000):
             v[n % 50] = 'x' * 2000
         assert os.path.getsize(v.db_path + '-wal') < 3 * sqlite.CHECKPOINT
+        v.update(dict.fromkeys(range(20000), 'x' * 200))
+        for n in range(8000):
+            del v[n]
+        assert os.path.getsize(v.db_path + '-wal') < 4 * sqlite.CHECKPOINT
         v.close()
         assert os.listdir(root / 'vaults') == ['t.db']
 

@@ -55,6 +55,7 @@ CREATE = """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
 MARK = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
+MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"  # leaves the id, and so a page of the index, alone
 MARK_ALL = "INSERT INTO entries VALUES (?1, x'', x'', ?1)"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
 
@@ -329,7 +330,9 @@ class SQLiteStore(Store):
     def _delete(self, c: _Connection, key: Stored) -> bool:
         rows = c.execute(DELETE, (key,)).fetchall()
         if rows:
-            c.execute(MARK, (1, rows[0][0]))
+            newest = c.execute(NEWEST).fetchone()[0] < rows[0][0]
+            c.execute(*((MARK, (1, rows[0][0])) if newest else (MARK_ONE, ())))
+            c.written += ALONE
             self.deletions += 1
         return bool(rows)
 
