@@ -102,7 +102,7 @@ CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays i
 NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
 CACHE = 16 << 20
 ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
-TOGETHER = 256          # its own; in a transaction entries share their pages
+TOGETHER = 512          # its own; in a transaction entries share their pages
 TICK = 64 * ALONE       # bytes written between two looks at the file
 CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows to some 2000 pages
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
