@@ -319,7 +319,7 @@ class TestValues:
         assert v['k'] == value
 
     @pytest.mark.parametrize('value', [
-        float('nan'), float('inf'), -0.0, dt.timezone.utc and dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1, tzinfo=UTC),
+        float('nan'), float('inf'), -0.0, dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1, tzinfo=UTC),
         dt.datetime(2026, 1, 1, fold=1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1), 'CET')),
         decimal.Decimal('-0.00'), decimal.Decimal('NaN'), msgpack.ExtType(1, b'cos\nsystem\n'), msgpack.ExtType(99, b''),
         [msgpack.ExtType(2, b'')], {'a': [bytearray(b'x'), {'b': (bytearray(b'y'),)}]}, [(1, 2), 3], {(1, 2): {3}},
@@ -561,8 +561,6 @@ class TestNumPy:
 
 class TestTrust:
     """A pickle runs code: it is read and written only where nobody else could have written it."""
-
-    PLANT = "import os; os.system('touch {}')"
 
     def plant(self, v, mark):
         class Bomb:
@@ -1050,7 +1048,8 @@ class TestDict:
 
     def test_unions_are_dicts(self, v):
         v['a'] = 1
-        assert v | {'a': 2, 'b': 3} == {'a': 2, 'b': 3} and {'a': 2, 'c': 3} | v.copy() == {'a': 1, 'c': 3} if sys.version_info >= (3, 9) else True
+        assert v | {'a': 2, 'b': 3} == {'a': 2, 'b': 3} and v | {'b': 3} == {'a': 1, 'b': 3}
+        assert {'a': 2, 'c': 3} | v == {'a': 1, 'c': 3}
         assert type(v | {}) is dict and v.__ror__({'a': 2}) == {'a': 1}
         assert v.__or__(5) is NotImplemented
 
@@ -1227,7 +1226,7 @@ class TestWalks:
     def test_large_values_are_read_a_few_at_a_time(self, v):
         v.update((n, b'x' * 3_000_000) for n in range(20))
         sizes = [len(page[0]) for page in v._store.scan()]
-        assert (sum(sizes) == 20 and max(sizes[1:], default=0) <= 2) or len(sizes) == 1
+        assert sum(sizes) == 20
         assert sqlite._next_size([(1, 'k', b'x' * 3_000_000)], 32) == 2
 
 
@@ -1845,7 +1844,8 @@ class TestErrors:
         for flag in 'rwcn':
             with pytest.raises((vaults.VaultFormatError, vaults.VaultCorruptError), match='notes.txt'):
                 Vault(path, flag=flag)
-        assert (path.read_bytes() == content and os.listdir(root) == ['notes.txt']) or 'vaults' in os.listdir(root)
+        assert path.read_bytes() == content
+        assert sorted(os.listdir(root)) == ['notes.txt', 'vaults'] and os.listdir(root / 'vaults') == []
 
     def test_a_foreign_database_is_left_as_it_was(self, root):
         path = root / 'foreign.db'
@@ -2146,9 +2146,6 @@ class TestUpkeep:
         v.sync()
         assert seen[0] == 'PRAGMA synchronous = FULL' and seen[1].startswith('UPDATE') and 'NORMAL' in seen[2]
         assert v.items() == [('k', 1)]
-        if shutil.which('strace'):
-            code = "import sys, vaults; vaults.set_root_path(sys.argv[1]); v = vaults.Vault('s'); v['k'] = 1; v.sync()"
-            assert code
 
 
 class TestTraps:
@@ -2347,8 +2344,6 @@ class TestFileFormat:
         v.update(dict.fromkeys(range(1000)))
         del v[3:9]
         v.popitem()
-        plan = v._store._local.c.execute('EXPLAIN QUERY PLAN ' + sqlite.COUNT).fetchall()
-        assert not any('SCAN' in row[3] and 'entries' in row[3] and 'USING' not in row[3] for row in plan[1:]) or True
         seen = []
         v._store._local.c.raw.set_progress_handler(lambda: seen.append(1), 50)
         assert len(v) == 993
@@ -2441,8 +2436,8 @@ class TestStoreConformance:
             oracle.rollback()
         self.same(store, oracle)
         assert store.check(lambda key, data: None) == []
-        assert store.check(lambda key, data: 'found' if data == b'' else None) == ['found'] * sum(
-            not data for _, data in oracle.entries.values()) or kind != 'dict'
+        empty = sum(not data for _, data in oracle.entries.values())
+        assert store.check(lambda key, data: None if data else 'found') == ['found'] * empty
         store.close()
 
     def same(self, store, oracle):
