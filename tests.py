@@ -1517,6 +1517,24 @@ class TestThreads:
         assert len(v) == 200
         v._check()
 
+    def test_in_memory_a_failed_update_is_undone_while_another_thread_is_in_a_block(self):
+        v = Vault(':memory:')
+        inside, leave = threading.Event(), threading.Event()
+
+        def block():
+            with v:
+                v['block'] = 1
+                inside.set()
+                leave.wait(10)
+        thread = threading.Thread(target=block)
+        thread.start()
+        inside.wait(10)
+        threading.Timer(0.2, leave.set).start()
+        with pytest.raises(ValueError):
+            v.update([('a', 1), 'bad pair'])
+        thread.join()
+        assert v.items() == [('block', 1)] and not v._store._local.c.raw.in_transaction
+
     def test_with_thread_safe_no_writer_times_out(self, root):
         v = Vault('t', thread_safe=True, timeout=0.05)
 

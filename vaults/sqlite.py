@@ -42,7 +42,6 @@ OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 APPLICATION_ID = 0x7661756C  # 'vaul'
 FORMAT = 1                   # user_version
 BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
-CHECKSUM = BOOL - 1          # the 32 bits below it
 # What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
 OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
 
@@ -552,9 +551,13 @@ class SQLiteStore(Store):
             raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}')
         self.inherited -= 1
 
+    def _depth(self, c: _Connection) -> int:
+        """Return how deep this thread's transaction is nested."""
+        return c.depth
+
     def transact(self, operation: Callable[[], Any]) -> Any:
         c = self._local.c
-        depth = c.depth
+        depth = self._depth(c)
         try:
             self.begin()
             result = operation()
@@ -792,6 +795,10 @@ class QueuedStore(SQLiteStore):
             if not self._local.c.depth:
                 self._ended()
             raise
+
+    def _depth(self, c: _Connection) -> int:
+        """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
+        return c.depth if self.lock._is_owned() else 0  # type: ignore[attr-defined]  # every CPython has it
 
     def _ended(self) -> None:
         """Let the next writer in, now that no block of this thread is open any more."""

@@ -593,9 +593,6 @@ class Edit(Transaction):
 
     __slots__ = ('_default', '_key', '_value', '_vault')
 
-    def __class_getitem__(cls, _: Any) -> type:
-        return cls
-
     def __init__(self, vault: Any, key: Any, default: Any) -> None:
         super().__init__(vault._store)
         self._vault, self._key, self._default = vault, key, default

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from .vault import Vault
 
-    Bound = Tuple[keys.Stored, keys.Stored]
-
 REPR_LENGTH = 20  # entries shown
 
 
