@@ -1,0 +1,268 @@
+"""As JSON: stored values and keys as JSON and back, exactly. Knows msgpack and JSON; runs no pickle, imports no class.
+
+What JSON has is written as it is: null, booleans, text, numbers, lists, and dicts whose keys are text. All else is an
+object with one key, which begins with '!' and says what it is: `{"!tuple": [1, 2]}`, `{"!bytes": "AAE="}`. It is made
+from the packed bytes, not from the object, so that a value whose class is not at hand goes out and comes in as well.
+docs/json.md has the whole table.
+"""
+from __future__ import annotations
+
+import base64
+import json
+import math
+import struct
+from uuid import UUID
+
+from msgpack import ExtType, Packer, Timestamp, unpackb
+
+from . import keys, values
+from .errors import SerializationError, UntrustedPickleError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterator
+
+MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
+LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
+
+# Persisted: the names of docs/json.md. Never rename, never reuse. Codes whose payload is msgpack:
+PACKED = {values.REGISTERED: '!registered', values.TUPLE: '!tuple', values.SET: '!set', values.FROZENSET: '!frozenset',
+          values.DATETIME: '!datetime', values.TIME: '!time', values.TIMEDELTA: '!timedelta',
+          values.FRACTION: '!fraction', values.RANGE: '!range', values.EXTTYPE: '!exttype',
+          values.NDARRAY: '!ndarray', values.NUMPY_SCALAR: '!numpy'}
+# Codes whose payload is ASCII text:
+TEXTUAL = {values.DATE: '!date', values.DECIMAL: '!decimal'}
+
+
+class _TooDeep(Exception):
+    """The value is nested deeper than MAX_DEPTH."""
+
+
+class _Tagged:
+    """An ExtType met while unpacking: its tag, and what stands behind it in JSON."""
+
+    __slots__ = ('body', 'tag')
+
+    def __init__(self, tag: str, body: Any) -> None:
+        self.tag, self.body = tag, body
+
+
+def dumps(obj: Any) -> str:
+    """Return JSON in one line, which text with any character but line breaks and quotes passes unchanged."""
+    return json.dumps(obj, ensure_ascii=False, allow_nan=False)
+
+
+# --- values -------------------------------------------------------------------------------------------------------
+
+def from_value(data: bytes) -> Any:
+    """Return the JSON form, an object that `json` can write, of a value that is packed in `data`.
+
+    Raises: VaultCorruptError.
+    """
+    try:
+        return _plain(_unpacked(data), MAX_DEPTH)
+    except (_TooDeep, RecursionError):
+        return {'!msgpack': _base64(data)}
+    except values.MALFORMED as error:
+        values.undecodable(error)
+
+
+def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None) -> bytes:
+    """Return the packed value of a JSON form; `met_pickle` is called, and may raise, when there is a pickle in it.
+
+    Raises: SerializationError when the form is none that `from_value` makes.
+    """
+    whole = isinstance(form, dict) and list(form) == ['!msgpack']
+    try:
+        data: bytes = _bytes(form['!msgpack']) if whole else Packer().pack(_object(form))
+        values.Codec(_Watching(met_pickle)).loads(data)
+        return data
+    except ImportError:
+        return data  # it takes NumPy to read it, but not to carry it
+    except UntrustedPickleError:
+        raise
+    except values.MALFORMED as error:
+        raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
+                                 'values are written') from error
+
+
+class _Watching(values.Unread):
+    """Leaves pickles as they are, and tells that there is one."""
+
+    def __init__(self, met_pickle: Callable[[], object]) -> None:
+        self._met_pickle = met_pickle
+
+    def loads(self, data: bytes) -> Any:
+        self._met_pickle()
+        return super().loads(data)
+
+
+def _unpacked(data: bytes) -> Any:
+    return unpackb(data, ext_hook=_tagged, object_pairs_hook=_Pairs, strict_map_key=False)
+
+
+class _Pairs(list):  # type: ignore[type-arg]  # of pairs, as a mapping is read
+    """A dict, before it is known whether JSON can hold its keys."""
+
+
+def _tagged(code: int, payload: bytes) -> _Tagged:
+    if code in PACKED:
+        return _Tagged(PACKED[code], _unpacked(payload))
+    if code in TEXTUAL:
+        return _Tagged(TEXTUAL[code], payload.decode('ascii'))
+    if code == values.PICKLE:
+        return _Tagged('!pickle', [pickled_class(payload), _base64(payload)])
+    if code == values.INT:
+        return _Tagged('!int', hex(int.from_bytes(payload, 'big', signed=True)))
+    if code == values.BYTEARRAY:
+        return _Tagged('!bytearray', _base64(payload))
+    if code == values.COMPLEX:
+        return _Tagged('!complex', list(struct.unpack('>dd', payload)))
+    if code == values.UUID:
+        return _Tagged('!uuid', str(UUID(bytes=payload)))
+    return _Tagged('!ext', [code, _base64(payload)])
+
+
+def _plain(obj: Any, depth: int) -> Any:
+    """Return what `json` can write."""
+    if not depth:
+        raise _TooDeep
+    if isinstance(obj, _Pairs):
+        if all(isinstance(key, str) and key[:1] != '!' for key, _ in obj):
+            return {key: _plain(value, depth - 1) for key, value in obj}
+        return {'!dict': [[_plain(key, depth - 1), _plain(value, depth - 1)] for key, value in obj]}
+    if isinstance(obj, list):
+        return [_plain(part, depth - 1) for part in obj]
+    if isinstance(obj, _Tagged):
+        return {obj.tag: _plain(obj.body, depth - 1)}
+    if isinstance(obj, bytes):
+        return {'!bytes': _base64(obj)}
+    if isinstance(obj, float) and not math.isfinite(obj):
+        return {'!float': _non_finite(obj)}
+    if isinstance(obj, Timestamp):
+        return {'!timestamp': [obj.seconds, obj.nanoseconds]}
+    return obj
+
+
+def _non_finite(number: float) -> str:
+    """Return 'inf', '-inf', 'nan', or of another NaN the hexadecimal digits of its eight bytes."""
+    bits = struct.pack('>d', number)
+    return repr(number) if bits in (struct.pack('>d', float(name)) for name in ('inf', '-inf', 'nan')) else bits.hex()
+
+
+def _object(form: Any) -> Any:
+    """Return what msgpack packs as the value that `form` describes."""
+    if isinstance(form, list):
+        return [_object(part) for part in form]
+    if isinstance(form, int) and not -LARGEST // 2 <= form < LARGEST:
+        return ExtType(values.INT, form.to_bytes(form.bit_length() // 8 + 1, 'big', signed=True))
+    if not isinstance(form, dict):
+        return form
+    if len(form) == 1:
+        (tag, body), = form.items()
+        if tag in READERS:
+            return READERS[tag](body)
+    return {key: _object(value) for key, value in form.items()}
+
+
+def _read_float(text: str) -> float:
+    number: float = float(text) if text in ('inf', '-inf', 'nan') else struct.unpack('>d', bytes.fromhex(text))[0]
+    return number
+
+
+def _read_packed(code: int) -> Callable[[Any], ExtType]:
+    return lambda body: ExtType(code, Packer().pack(_object(body)))
+
+
+def _read_text(code: int) -> Callable[[str], ExtType]:
+    return lambda body: ExtType(code, body.encode('ascii'))
+
+
+READERS: Dict[str, Callable[[Any], Any]] = {
+    **{tag: _read_packed(code) for code, tag in PACKED.items()},
+    **{tag: _read_text(code) for code, tag in TEXTUAL.items()},
+    '!bytes': lambda body: _bytes(body),
+    '!bytearray': lambda body: ExtType(values.BYTEARRAY, _bytes(body)),
+    '!complex': lambda body: ExtType(values.COMPLEX, struct.pack('>dd', *map(_object, body))),
+    '!dict': lambda body: {_object(key): _object(value) for key, value in body},
+    '!ext': lambda body: ExtType(body[0], _bytes(body[1])),
+    '!float': _read_float,
+    '!int': lambda body: _object(int(body, 16)),
+    '!pickle': lambda body: ExtType(values.PICKLE, _bytes(body[1])),
+    '!timestamp': lambda body: Timestamp(*body),
+    '!uuid': lambda body: ExtType(values.UUID, UUID(body).bytes),
+}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode('ascii')
+
+
+def _bytes(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------
+
+def from_key(key: Any) -> Any:
+    """Return the JSON form of a key: as of a value, save that a tuple is an array, since no key is a list."""
+    packed = keys.encode(key)
+    if isinstance(key, tuple) and _depth(key) < MAX_DEPTH:
+        return [from_key(part) for part in key]
+    if isinstance(key, tuple) or (isinstance(key, str) and isinstance(packed, bytes)):  # deep; with lone surrogates
+        return {'!key': _base64(packed)}
+    return from_value(_plainly.dumps(key))
+
+
+def to_key(form: Any) -> Any:
+    """Return the key that a JSON form stands for.
+
+    Raises: TypeError and ValueError for what cannot be a key, SerializationError.
+    """
+    if isinstance(form, list):
+        return tuple(map(to_key, form))
+    if isinstance(form, dict) and list(form) == ['!key']:
+        return keys.decode(_bytes(form['!key']))
+    key = _plainly.loads(to_value(form))
+    keys.encode(key)
+    return key
+
+
+_plainly = values.Codec(values.Refusing())
+
+
+def _depth(key: Any) -> int:
+    """Return how deep tuples are nested in `key`."""
+    depth, level = 0, [key]
+    while level:
+        depth, level = depth + 1, [part for one in level if isinstance(one, tuple) for part in one]
+    return depth
+
+
+# --- pickles ------------------------------------------------------------------------------------------------------
+
+def pickled_class(data: bytes) -> str:
+    """Return 'module.name' of the first class or function that a pickle names, without running it; '' if none."""
+    return next(_names(data), '')
+
+
+def _names(data: bytes) -> Iterator[str]:
+    import pickletools
+    texts: Dict[Any, str] = {}  # by place in the memo; under None, the last two pushed, joined by a dot
+    last, before = '', ''
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == 'GLOBAL':
+                yield str(argument).replace(' ', '.')
+            elif opcode.name == 'STACK_GLOBAL':
+                yield f'{before}.{last}'
+            elif opcode.name == 'MEMOIZE':
+                texts[len(texts)] = last
+            elif opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT'):
+                texts[argument] = last
+            elif opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
+                before, last = last, texts.get(argument, '')
+            elif isinstance(argument, str):
+                before, last = last, argument
+    except ValueError:
+        yield ''  # it ends too soon, or is no pickle
