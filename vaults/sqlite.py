@@ -66,6 +66,7 @@ PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) 
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
+DATA_VERSION = 'PRAGMA data_version'  # changes when another connection commits
 NEWEST = 'SELECT max(id) FROM entries'
 COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
 COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
@@ -195,6 +196,7 @@ class _Connection:
         self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
         self.row = ALONE
         self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
+        self.version: Optional[int] = None         # of the data, as last asked for
         self.changes = 0                           # of the connection when its transaction began
         if file.journal == 'immutable':
             self.raw: Any = _Snapshot(file)
@@ -402,7 +404,17 @@ class SQLiteStore(Store):
 
     def _state(self, c: _Connection) -> Tuple[int, int]:
         """Return what is the same later when nobody has written meanwhile."""
-        return self._page(c, 'PRAGMA data_version', ())[0][0], c.raw.total_changes
+        return self._page(c, DATA_VERSION, ())[0][0], c.raw.total_changes
+
+    def others_wrote(self) -> bool:
+        c = self._local.c
+        try:
+            version = self._page(c, DATA_VERSION, ())[0][0]
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        changed = bool(c.version != version)
+        c.version = version
+        return changed
 
     def _advanced(self, rows: List[Any], by_key: bool, reverse: bool, first: Any) -> None:
         """Raise when a page does not lie behind the one before: the ids of a damaged file could run in circles."""

@@ -108,6 +108,10 @@ class Store(ABC):
         self.commit()
         return result
 
+    def others_wrote(self) -> bool:
+        """Tell whether anybody else may have written since this thread last asked; true the first time."""
+        return True
+
     def _ended(self) -> None:  # noqa: B027
         """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
 

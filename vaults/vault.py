@@ -109,7 +109,8 @@ class Vault(MutableMapping[K, V]):
 
     def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: str = 'c',
                  timeout: float = 5.0, synchronous: str = 'NORMAL',
-                 allow_pickle: Optional[values.AllowPickle] = None) -> None:
+                 allow_pickle: Optional[values.AllowPickle] = None, writeback: bool = False,
+                 cache_size: int = 1000) -> None:
         """Open the vault `name`, or make it.
 
         `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all.
@@ -118,6 +119,8 @@ class Vault(MutableMapping[K, V]):
         `timeout`: seconds to wait for another writer. `synchronous`: 'NORMAL', where a power cut may take the newest
         commits, or 'FULL', where it takes none, 'EXTRA', or 'OFF', where it may take the file.
         `allow_pickle`: True, False, a list of types, or None: only in a file that nobody else may write.
+        `writeback`: True keeps up to `cache_size` entries that were read or set as live objects, and writes those that
+        have changed on sync(), at the end of a block, on close(), at exit and when one more would be too many.
 
         Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
         """
@@ -127,6 +130,8 @@ class Vault(MutableMapping[K, V]):
             raise VaultError(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
         if not isinstance(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
             raise VaultError(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not {timeout!r}')
+        if not isinstance(cache_size, int) or cache_size < 1:
+            raise VaultError(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
         from .sqlite import open_store  # here: half of what `import vaults` would take
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))
@@ -136,8 +141,11 @@ class Vault(MutableMapping[K, V]):
             raise VaultError("a vault in memory is always new: open ':memory:' with flag 'c'")
         self._codec = values.Codec(values.rule(allow_pickle, lambda: _trusted(path)))
         self._hook = self._codec.ext_hook
-        self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle
+        self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size
         self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
+        if writeback and flag != 'r':  # a reader has nothing to write back
+            from .writeback import attach
+            attach(self, cache_size, timeout)
 
     @property
     def name(self) -> str:
@@ -175,7 +183,7 @@ class Vault(MutableMapping[K, V]):
         try:
             data = self._codec.dumps(value)
         except VaultError as error:
-            raise self._about(error, key) from error
+            raise about(error, key, self._path) from error
         self._store.put(stored, data)
 
     def __delitem__(self, key: Union[K, slice]) -> None:
@@ -541,24 +549,21 @@ class Vault(MutableMapping[K, V]):
             try:
                 data = dumps(value)
             except VaultError as error:
-                raise self._about(error, key) from error
+                raise about(error, key, self._path) from error
             yield encode(key), data
-
-    def _about(self, error: VaultError, key: Any) -> VaultError:
-        return type(error)(f'{error} (key {key!r} of the vault {self._path})')
 
     def _load(self, key: Stored, data: bytes) -> Any:
         try:
             return self._codec.loads(data)
         except VaultError as error:
-            raise self._about(error, keys.decode(key)) from error
+            raise about(error, keys.decode(key), self._path) from error
 
     def _unreadable(self, error: Exception, key: Any) -> Any:
         """Raise what an error met while decoding the value of `key` means."""
         try:
             values.undecodable(error)
         except VaultError as problem:
-            raise self._about(problem, key) from error
+            raise about(problem, key, self._path) from error
 
     def _check(self) -> None:
         """Assert every invariant of the file and the mapping. Ends every stress test."""
@@ -619,6 +624,11 @@ class Edit(Transaction):
         super().__exit__(kind, error, trace)
 
 
+def about(error: VaultError, key: Any, path: str) -> VaultError:
+    """Return the error with the key and the vault that it is about."""
+    return type(error)(f'{error} (key {key!r} of the vault {path})')
+
+
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
     """Return the pairs that dict.update(other, **named) would set."""
     if isinstance(other, (dict, Vault, SortedSlice)) and not named:
@@ -641,10 +651,10 @@ def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any
 
 
 def _reopen(cls: Any, path: str, name: str, thread_safe: bool, flag: str, timeout: float, synchronous: str,
-            allow_pickle: Any) -> Any:
+            allow_pickle: Any, writeback: bool, cache_size: int) -> Any:
     """Open again, by its path, a vault that was pickled."""
     vault = cls(_ExactPath(path), thread_safe=thread_safe, flag=flag, timeout=timeout, synchronous=synchronous,
-                allow_pickle=allow_pickle)
+                allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size)
     vault._name = name
     return vault
 

@@ -1,0 +1,502 @@
+"""Write-back: a vault whose values are live objects, written when they have changed. Knows neither SQL nor key order.
+
+A store stands before the vault's own one. It keeps the objects of the entries used last, and the bytes that each was
+stored as: what an object packs to now says whether it has changed.
+"""
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from datetime import date, datetime, time, timedelta
+from itertools import islice
+
+from . import keys, values
+from ._typing import TYPE_CHECKING, K, V
+from .errors import SerializationError, VaultBusyError, VaultCorruptError, VaultError
+from .keys import HIGHEST, LOWEST
+from .store import ClosedStore, Store
+from .vault import _MISSING, Vault, _pairs, about
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+
+    from .keys import Stored
+    from .store import Entry, Progress
+
+# Objects of these types change by assignment alone, so they are never packed to find out.
+IMMUTABLE = values.PLAIN | {complex, date, datetime, time, timedelta, range}
+KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
+UNDONE = 'the block was undone'
+ATTEMPTS = 10
+EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
+
+_structure = values.Codec(values.Unread())
+_open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
+
+
+class LiveStore(Store):
+    """A store before another one, with the objects of up to `size` entries of it, the least recently used first to go.
+
+    `hold` and `fetch` are for objects; the operations of the contract are for bytes, as everywhere, and write first
+    what they would otherwise not see. Safe in any thread: all queue on one lock, which a block holds to its end.
+    """
+
+    def __init__(self, store: Store, codec: values.Codec, path: str, size: int, timeout: float) -> None:
+        self.lock = threading.RLock()
+        self._store, self._codec, self._path, self._size, self._timeout = store, codec, path, size, timeout
+        self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes]]] = OrderedDict()  # objects, and what is stored
+        self._assigned: Dict[Stored, None] = {}    # keys put and not yet written, in the order of their first put
+        self._foreign = False                      # others have written since the objects were last compared
+        self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
+        self._depth = 0
+        self.finalizer: Any = None                 # of the vault
+        _open_stores.add(self)
+
+    @property
+    def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
+        return self._store.deletions
+
+    # --- objects ---
+
+    def fetch(self, key: Stored, default: Any) -> Any:
+        """Return the live object of the entry, or `default` when there is none."""
+        with self.lock:
+            live = self._live
+            known = live.get(key)
+            if known is not None:
+                live.move_to_end(key)
+                return known[0]
+            data = self._store.get(key)
+            if data is None:
+                return default
+            try:
+                value = self._codec.loads(data)
+            except VaultError as error:
+                raise about(error, keys.decode(key), self._path) from error
+            self._make_room()
+            live[key] = value, data
+            return value
+
+    def hold(self, key: Stored, value: Any) -> None:
+        """Set the entry's object, to be written later."""
+        with self.lock:
+            live = self._live
+            known = live.get(key)
+            if known is None:
+                self._make_room()
+            # In this order: an interrupt between the two leaves a mark without a change, which is harmless.
+            self._assigned[key] = None
+            live[key] = value, known and known[1]
+            live.move_to_end(key)
+
+    def hold_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int:
+        """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were.
+
+        The last of them stay as live objects.
+        """
+        fresh: OrderedDict[Stored, Tuple[Any, bytes]] = OrderedDict()
+
+        def packed() -> Iterator[Entry]:
+            for key, value in pairs:
+                data = self._dumps(key, value)
+                fresh[key] = value, data
+                fresh.move_to_end(key)
+                if len(fresh) > self._size:
+                    fresh.popitem(last=False)
+                yield key, data
+        with self.lock:
+            done = self.put_many(packed())
+            for key, entry in fresh.items():
+                self._make_room()
+                self._live[key] = entry
+            return done
+
+    def _dumps(self, key: Stored, value: Any) -> bytes:
+        """Pack an object that other threads hold as well, and may change meanwhile.
+
+        A list that grows while msgpack is in a call of ours for one of its elements has a wrong length before it.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                data = self._codec.dumps(value)
+                if not data.translate(values.IN_LONG).isascii():
+                    _structure.loads(data)
+                return data
+            except (VaultCorruptError, RuntimeError):  # of a dict that grows
+                continue
+            except VaultError as error:
+                raise about(error, keys.decode(key), self._path) from error
+        raise about(SerializationError('another thread kept changing it while it was packed'), keys.decode(key),
+                    self._path)
+
+    # --- writing what has changed ---
+
+    def flush(self, outcome: str = KEPT) -> None:
+        """Write every entry that has changed, in one transaction; forget those that others have changed.
+
+        Raises: SerializationError or UntrustedPickleError, naming the key, for a value that cannot be packed; the
+        others have been written, and it is still there.
+        """
+        with self.lock:
+            failed = self._write([*self._assigned, *self._live])
+            self._refresh()
+            self._raise(failed, outcome)
+
+    def _write_assigned(self) -> None:
+        """Write what was put: keys that the store does not know yet are counted and walked there."""
+        if self._assigned:
+            self._raise(self._write(list(self._assigned)))
+
+    def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
+        """Write those of the entries that have changed; return why some could not be."""
+        self._foreign |= self._store.others_wrote()
+        changed: Dict[Stored, Tuple[Any, bytes]] = {}
+        failed: Dict[Stored, VaultError] = {}
+        for key in dict.fromkeys(wanted):
+            try:
+                data = self._changed(key)
+                if data is not None:
+                    changed[key] = self._live[key][0], data
+            except VaultError as error:
+                failed[key] = error
+        if changed:
+            self._store.put_many((key, data) for key, (_, data) in changed.items())
+        for key, entry in changed.items():
+            self._live[key] = entry
+        for key in wanted:
+            if key not in failed:
+                self._assigned.pop(key, None)
+        return failed
+
+    def _changed(self, key: Stored) -> Optional[bytes]:
+        """Return what the entry packs to when that is not what is stored.
+
+        Loading may order a set or share text otherwise than it was when packed: only when the stored bytes, loaded and
+        packed again, differ as well, has the object changed.
+        """
+        if key not in self._live:
+            return None  # an interrupted put
+        value, known = self._live[key]
+        put = key in self._assigned
+        if type(value) in IMMUTABLE and not put:
+            return None
+        data = self._dumps(key, value)
+        if known is None or (put and self._foreign):
+            return data
+        if data == known or (not put and data == self._codec.dumps(self._codec.loads(known))):
+            return None
+        return data
+
+    def _raise(self, failed: Dict[Stored, VaultError], outcome: str = KEPT) -> None:
+        for error in failed.values():
+            raise type(error)(f'{error}; {outcome}') from error
+
+    def _make_room(self) -> None:
+        """Write out and let go of the entries least recently used, when one more would be too many."""
+        if len(self._live) < self._size:
+            return
+        oldest = list(islice(self._live, -(-self._size // EVICTED)))
+        failed = self._write([*self._assigned, *oldest])
+        for key in failed:
+            self._live.move_to_end(key)  # flush() says so
+        self._drop(key for key in oldest if key not in failed)
+
+    def _drop(self, dropped: Iterable[Stored]) -> None:
+        for key in dropped:
+            self._live.pop(key, None)
+            self._assigned.pop(key, None)
+
+    def _refresh(self) -> None:
+        """Forget the entries that others have written and that are not changed here."""
+        self._foreign |= self._store.others_wrote()
+        if self._foreign:
+            self._drop([key for key, (_, known) in self._live.items()
+                        if key not in self._assigned and self._store.get(key) != known and not self._differs(key)])
+            self._foreign = False
+
+    def _differs(self, key: Stored) -> bool:
+        """Tell whether the entry has changed here, even into what cannot be packed."""
+        try:
+            return self._changed(key) is not None
+        except VaultError:
+            return True
+
+    def forget(self) -> None:
+        """Let go of all objects, changed or not."""
+        self._live.clear()
+        self._assigned.clear()
+
+    # --- the contract ---
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        with self.lock:
+            self._raise(self._write([*self._assigned, key]))
+            return self._store.get(key)
+
+    def contains(self, key: Stored) -> bool:
+        with self.lock:
+            return key in self._live or self._store.contains(key)
+
+    def put(self, key: Stored, data: bytes) -> None:
+        self.put_many([(key, data)])
+
+    def put_many(self, pairs: Iterable[Entry]) -> int:
+        with self.lock:
+            self._write_assigned()
+            replaced: Dict[Stored, Any] = {}
+            try:
+                return self._store.put_many(self._replacing(pairs, replaced))
+            except BaseException:
+                for key, entry in replaced.items():
+                    self._live.setdefault(key, entry)
+                raise
+
+    def _replacing(self, pairs: Iterable[Entry], replaced: Dict[Stored, Any]) -> Iterator[Entry]:
+        """Pass the pairs on, and take away the objects that they replace, lest one is written over them."""
+        for key, data in pairs:
+            entry = self._live.pop(key, None)
+            if entry is not None:
+                replaced[key] = entry
+            yield key, data
+
+    def delete(self, key: Stored) -> bool:
+        with self.lock:
+            put = key in self._assigned
+            deleted = self._store.delete(key)
+            if self._doomed is None:
+                self._drop([key])
+            else:
+                self._doomed.append(key)
+            return deleted or put
+
+    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        first, end = keys.order(low), keys.order(high)
+        with self.lock:
+            count = self._store.delete_range(low, high)
+            self._drop([key for key in self._live if first <= keys.order(key) < end])
+            return count
+
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        with self.lock:
+            self._write_assigned()
+            return self._store.count(low, high)
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[Any]:
+        with self.lock:
+            self.flush() if values else self._write_assigned()
+        yield from self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+    def others_wrote(self) -> bool:
+        return self._store.others_wrote()
+
+    # --- transactions ---
+
+    def begin(self) -> None:
+        """Begin a block: write what was changed before it, which its rollback must not undo, and hold the lock."""
+        self.lock.acquire()
+        try:
+            self.flush()
+            self._store.begin()
+            self._depth += 1
+        except BaseException:
+            self.lock.release()
+            raise
+        try:
+            self._refresh()
+        except BaseException:
+            self.rollback()
+            raise
+
+    def commit(self) -> None:
+        try:
+            self.flush(UNDONE)
+        except BaseException:
+            self.rollback()
+            raise
+        try:
+            self._store.commit()
+        except BaseException:
+            self._restore()
+            raise
+        finally:
+            self._leave()
+
+    def rollback(self) -> None:
+        try:
+            self._store.rollback()
+        finally:
+            try:
+                self._restore()
+            finally:
+                self._leave()
+
+    def _restore(self) -> None:
+        """Forget, after a rollback, every object that is not what is stored now."""
+        live, put = self._live.copy(), self._assigned
+        self._live, self._assigned = OrderedDict(), {}
+        for key, (value, known) in live.items():
+            data = self._store.get(key)
+            if data is not None and data == known and key not in put:
+                self._live[key] = value, known
+        self._drop([key for key in self._live if self._differs(key)])
+
+    def _leave(self) -> None:
+        if self._depth:
+            self._depth -= 1
+            self.lock.release()
+
+    def _ended(self) -> None:
+        self._store._ended()
+        while self._depth:
+            self._leave()
+
+    def transact(self, operation: Callable[[], Any]) -> Any:
+        """As in a plain store, seeing what others have written; without a look at every object first, as begin takes.
+
+        What is deleted within stays at hand until it is certain.
+        """
+        with self.lock:
+            self._write_assigned()
+            outer, self._doomed = self._doomed, []
+            try:
+                result = self._store.transact(lambda: self._transacted(operation))
+                self._drop(self._doomed)
+            finally:
+                self._doomed = outer
+            return result
+
+    def _transacted(self, operation: Callable[[], Any]) -> Any:
+        self._refresh()
+        result = operation()
+        self._write_assigned()
+        return result
+
+    # --- upkeep ---
+
+    def sync(self) -> None:
+        with self.lock:
+            try:
+                self.flush()
+            finally:
+                self._store.sync()
+
+    def compact(self, progress: Progress = None) -> None:
+        with self.lock:
+            self.flush()
+            self._store.compact(progress)
+
+    def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
+        with self.lock:
+            self.flush()
+            return self._store.check(examine, progress)
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        with self.lock:
+            self.flush()
+            self._store.backup(path, progress)
+
+    def finish(self) -> None:
+        """Write what has changed before the end; what a block of this thread has changed is undone with it."""
+        if not self.lock.acquire(timeout=min(self._timeout, threading.TIMEOUT_MAX)):
+            raise VaultBusyError(f'another thread has a block open: vault {self._path}; end it before you close')
+        try:
+            if not self._depth:
+                self.flush()
+        finally:
+            self.lock.release()
+
+    def close(self) -> None:
+        self.forget()
+        self._store.close()
+
+    def end(self) -> None:
+        """Write and close: what is done when the vault is dropped, or the interpreter exits."""
+        self.finish()
+        self.close()
+
+
+class WriteBackVault(Vault[K, V]):
+    """A vault with `writeback=True`: the values that it returns and is given are live objects.
+
+    Safe in any thread: one thread at a time uses it, and a block keeps the others waiting. After a fork the child
+    begins without objects: what the parent has changed is the parent's to write.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice:
+            return super().__getitem__(key)
+        value = self._store.fetch(keys.encode(key), _MISSING)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._store.fetch(keys.encode(key), default)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        if type(key) is slice:
+            super().__setitem__(key, value)
+        self._store.hold(keys.encode(key), value)
+
+    def put_many(self, pairs: Any) -> int:
+        encode = keys.encode
+        return self._store.hold_many(  # type: ignore[no-any-return]
+            (encode(key), value) for key, value in _pairs(pairs, {}))
+
+    def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
+        """Yield each entry with its live object, wherever it is."""
+        for key in self._walk_keys(reverse, bounds):
+            value = self.get(key, _MISSING)
+            if value is not _MISSING:
+                yield key, value
+
+    def close(self) -> None:
+        """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
+        if isinstance(self._store, LiveStore):
+            self._store.finish()
+            self._store.finalizer.detach()
+        super().close()
+
+    def delete_vault(self) -> None:
+        if isinstance(self._store, LiveStore):
+            self._store.forget()
+        super().delete_vault()
+
+    def __reduce__(self) -> Any:
+        if not isinstance(self._store, ClosedStore):
+            self._store.flush()
+        reopen, (cls, *arguments) = super().__reduce__()
+        return reopen, (cls.__bases__[0], *arguments)
+
+
+_live_classes: Dict[Type[Any], Type[Any]] = {Vault: WriteBackVault}
+
+
+def _live_class(cls: Type[Any]) -> Type[Any]:
+    """Return the class of a `cls` in write-back mode: what `cls` overrides stays on top."""
+    if cls not in _live_classes:
+        _live_classes[cls] = type(cls.__name__, (cls, WriteBackVault), {'__slots__': (), '__module__': cls.__module__})
+    return _live_classes[cls]
+
+
+def attach(vault: Any, size: int, timeout: float) -> None:
+    """Put a vault that has just been opened in write-back mode."""
+    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout)
+    vault.__class__ = _live_class(type(vault))
+    store.finalizer = weakref.finalize(vault, store.end)
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_open_stores):
+        store.lock = threading.RLock()
+        store._depth, store._doomed = 0, None
+        store.forget()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
