@@ -1,4 +1,5 @@
 """vaults: a dict that stays. `v = vaults.Vault('my_data')`, `v['key'] = value`, and the value is there tomorrow."""
+from __future__ import annotations
 
 from .errors import (
     EmptyVaultError,
@@ -17,11 +18,17 @@ from .log import set_logger
 from .values import register
 from .vault import Vault, set_root_path
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import moving
+    from .shelf import Shelf, open
+
 __version__ = '0.1.0'
 
 __all__ = [
     'EmptyVaultError',
     'SerializationError',
+    'Shelf',
     'UntrustedPickleError',
     'Vault',
     'VaultBusyError',
@@ -32,7 +39,23 @@ __all__ = [
     'VaultFullError',
     'VaultNotFoundError',
     'VaultReadOnlyError',
+    'open',
     'register',
     'set_logger',
     'set_root_path',
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import what many programs do without when it is first asked for, to keep `import vaults` quick."""
+    if name in ('Shelf', 'open'):
+        from . import shelf
+        return getattr(shelf, name)
+    if name == 'moving':
+        from importlib import import_module
+        return import_module('vaults.moving')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

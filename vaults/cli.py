@@ -1,0 +1,482 @@
+"""The command `vaults`: tables of commands and arguments, and what people see of a vault. Knows neither SQL nor msgpack.
+
+A command that reads opens with flag='r' and creates nothing. Exit status: 0 done, 1 not found or problems, 2 misuse,
+130 interrupted. Keys and values on the command line are text, or with --json what docs/json.md says.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from . import __version__, keys
+from .errors import SerializationError, VaultError
+from .vault import Vault, _ExactPath, _locate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
+
+    Run = Callable[[Any, argparse.Namespace], Optional[int]]
+
+INTERVAL = 0.1       # seconds between two pictures of progress
+STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
+TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
+LARGEST = 5          # values that `info` names
+BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
+
+
+class Misuse(Exception):
+    """What was asked for cannot be understood: exit status 2."""
+
+
+# --- running and failing ------------------------------------------------------------------------------------------
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the command with `argv`, by default the arguments of the process, and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')  # a key may hold what the terminal cannot show
+    return _flushed(_guarded(argv))
+
+
+def _guarded(argv: Optional[Sequence[str]]) -> int:
+    try:
+        return _run(_parser().parse_args(argv))
+    except SystemExit as end:  # of argparse, or of exit() in a shell
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else _complain(end.code, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0  # whoever reads has seen enough
+    except Misuse as error:
+        return _complain(error, 2)
+    except (VaultError, OSError, ImportError) as error:
+        return _complain(error, 1)
+    except Exception as error:
+        if os.environ.get('VAULTS_TRACEBACK'):
+            raise
+        return _complain(f'unexpected {type(error).__name__}: {error}; VAULTS_TRACEBACK=1 shows where', 1)
+
+
+def _complain(what: object, status: int) -> int:
+    try:
+        print('vaults:', _visible(str(what)), file=sys.stderr)
+    except OSError:
+        return status  # nobody is there to hear it
+    return status
+
+
+def _flushed(status: int) -> int:
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at exit, and complains
+        if not status and not isinstance(error, BrokenPipeError):
+            return _complain(error, 1)
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.root is not None:
+        os.environ['VAULTS_ROOT'] = args.root  # Vault's own rule for names reads it
+    run, flag, _, _ = COMMANDS[args.command]
+    _understand(args)
+    if not flag:
+        return run(None, args) or 0
+    place = _place(args.vault)
+    path = _locate(place, False)[1]
+    args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
+    v: Any = Vault(place, flag=flag, allow_pickle=args.allow_pickle or None)
+    try:
+        return run(v, args) or 0
+    finally:
+        v.close()
+
+
+# --- what was asked for -------------------------------------------------------------------------------------------
+
+def _place(text: str) -> Any:
+    """Return what Vault takes: a name as it is, a path as a path."""
+    if text.endswith('.db') or os.sep in text or (os.altsep or os.sep) in text:
+        return _ExactPath(text)
+    try:
+        if _locate(text, False)[1] != text:
+            return text
+    except VaultError as error:
+        raise Misuse(error) from error
+    raise Misuse(f'the vault {text} would end with this command: give a name or a path')
+
+
+def _understand(args: argparse.Namespace) -> None:
+    """Turn the texts of keys and values into keys and packed values, before any vault is opened or made."""
+    try:
+        if 'prefix' in args:
+            args.bounds = _bounds(args)
+        if 'key' in args:
+            args.key = _key(args.key, args.json)
+            keys.encode(args.key)
+        if 'value' in args:
+            args.value = _value(_stdin() if args.value == '-' else args.value, args)
+    except (ValueError, TypeError, RecursionError, SerializationError) as error:
+        raise Misuse(error) from error
+
+
+def _key(text: str, is_json: bool) -> Any:
+    if not is_json:
+        return text
+    from . import as_json
+    return as_json.to_key(_loads(text))
+
+
+def _bounds(args: argparse.Namespace) -> Tuple[Any, Any]:
+    """Return the stored ends of the range that --prefix, --from and --to ask for together."""
+    low, high = (end if text is None else keys.encode(_key(text, args.json))
+                 for text, end in ((args.low, keys.LOWEST), (args.high, keys.HIGHEST)))
+    if args.prefix is None:
+        return low, high
+    first, behind = keys.prefix_bounds(_key(args.prefix, args.json))
+    return max(low, first, key=keys.order), min(high, behind, key=keys.order)
+
+
+def _value(text: str, args: argparse.Namespace) -> bytes:
+    """Return the packed value, without making the object: its class need not be at hand."""
+    from . import as_json
+    if args.json:
+        return as_json.to_value(_loads(text), (lambda: None) if args.allow_pickle else _refuse)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Misuse('the value is no UTF-8 text: give bytes as --json \'{"!bytes": "..."}\', in base64') from error
+    return as_json.to_value(text)
+
+
+def _refuse() -> NoReturn:
+    raise Misuse('the value holds a pickle, which runs code when it is read: --allow-pickle stores it')
+
+
+def _loads(text: str) -> Any:
+    import json
+
+    def refuse(word: str) -> NoReturn:
+        raise ValueError(f'{word} is no JSON')
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        short = text if len(text) <= 40 else f'{text[:40]}...'
+        raise Misuse(f'{short!r} is no JSON ({error}); text is written in quotes: \'"text"\'') from error
+
+
+def _stdin() -> str:
+    """Return what standard input holds, as UTF-8, without the line's end that `get` and `echo` add."""
+    if sys.stdin is None:
+        raise Misuse('there is no standard input to read the value from')
+    data, end = sys.stdin.buffer.read(), os.linesep.encode()
+    return (data[:-len(end)] if data.endswith(end) else data).decode('utf-8', 'surrogateescape')
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _is_unicode() -> bool:
+    return str(getattr(sys.stdout, 'encoding', 'utf-8')).lower().startswith('utf')
+
+
+def _painted(text: str, colour: str) -> str:
+    plain = not _is_terminal(sys.stdout) or os.environ.get('NO_COLOR') or os.environ.get('TERM') == 'dumb'
+    return text if plain else f'\x1b[{colour}m{text}\x1b[0m'
+
+
+def _json(form: Any) -> str:
+    """Return JSON in one line, with escapes for what a terminal would obey or could not show."""
+    import json
+    return _visible(json.dumps(form, ensure_ascii=not _is_unicode(), allow_nan=False))
+
+
+def _visible(text: str) -> str:
+    """Return the text with the escapes of JSON for all that is not printable."""
+    if not text.isprintable():
+        import json
+        for character in set(text):
+            if not character.isprintable():
+                text = text.replace(character, json.dumps(character)[1:-1])
+    return text
+
+
+def _text(form: Any) -> str:
+    """Return text as it is where it can be shown, and all else as JSON."""
+    shown = isinstance(form, str) and form.isprintable() and (form.isascii() or _is_unicode())
+    return form if shown else _json(form)
+
+
+def _columns(text: str) -> int:
+    """Return how wide the text is on a terminal: East Asian characters take two columns, combining ones none."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import category, east_asian_width
+    return sum(0 if category(one) in ('Mn', 'Me') else 2 if east_asian_width(one) in 'WF' else 1 for one in text)
+
+
+def _cut(text: str, width: int) -> str:
+    """Return the text, shortened to so many columns."""
+    mark = '…' if _is_unicode() else '...'
+    used = fitting = 0  # columns; characters that leave room for the mark
+    for at, character in enumerate(text, 1):
+        used += _columns(character)
+        if used > width:
+            return text[:fitting] + mark
+        fitting = at if used <= width - len(mark) else fitting
+    return text
+
+
+def _say(args: argparse.Namespace, text: str, **facts: Any) -> None:
+    print(_json(facts) if args.json else text)
+
+
+class _Progress:
+    """A line on stderr while something takes long, on a terminal alone. For the main thread.
+
+    It also lets Ctrl-C end a long statement of SQLite, of which Python would hear only when the statement has ended.
+    """
+
+    def __init__(self, v: Any, verb: str, unit: str, hidden: bool = False) -> None:
+        self._text = f'{verb}: {{:,}} {unit}'.format
+        self._whole = f'{verb}: {{:,}} of {{:,}} {unit}'.format
+        self._v, self._verb, self._width, self._next = v, verb, 0, 0.0
+        self._shown = _is_terminal(sys.stderr) and not hidden
+        self.interrupted = False
+
+    def __enter__(self) -> _Progress:
+        import signal
+        import threading
+        self._before: Any = signal.getsignal(signal.SIGINT)
+        if self._before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._interrupt)
+        self._watch(lambda: self.interrupted)
+        self._draw(f'{self._verb} ...')
+        return self
+
+    def _interrupt(self, *_: object) -> NoReturn:
+        self.interrupted = True  # SQLite drops an exception that is raised in its callbacks
+        raise KeyboardInterrupt
+
+    def _watch(self, look: Optional[Callable[[], bool]]) -> None:
+        raw = None if self._v._path == ':memory:' else self._v._store._local.c.raw
+        if hasattr(raw, 'set_progress_handler'):
+            raw.set_progress_handler(look, STEPS)
+
+    def __call__(self, done: int, total: int = 0) -> None:
+        from time import monotonic
+        if self._shown and monotonic() >= self._next:
+            self._next = monotonic() + INTERVAL
+            self._draw(self._whole(done, total) if total else self._text(done))
+
+    def _draw(self, text: str) -> None:
+        if self._shown:
+            self._width = max(self._width, len(text))
+            print(f'\r{text:<{self._width}}', end='\r' if not text else '', file=sys.stderr, flush=True)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        import signal
+        self._draw('')
+        if signal.getsignal(signal.SIGINT) == self._interrupt:
+            signal.signal(signal.SIGINT, self._before)
+        self._watch(None)
+        if self.interrupted and kind is not KeyboardInterrupt:
+            raise KeyboardInterrupt from error
+
+
+# --- the commands -------------------------------------------------------------------------------------------------
+
+def _list(_: Any, args: argparse.Namespace) -> None:
+    folder = os.path.dirname(_locate('any', False)[1])
+    os.stat(os.path.dirname(folder))  # a root that is not there is a mistake, one without vaults is not
+    files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    names = [name[:-3] for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name))]
+    if args.json:
+        print(_json(names))
+    else:
+        print(*map(_text, names), sep='\n', end='\n' if names else '')
+
+
+def _keys(v: Any, args: argparse.Namespace) -> None:
+    from itertools import islice
+
+    from . import as_json
+    shown = _json if args.json else _text
+    for key in islice(v._walk_keys(args.reverse, args.bounds), args.limit):
+        print(shown(key if type(key) is str and key.isprintable() else as_json.from_key(key)))
+
+
+def _get(v: Any, args: argparse.Namespace) -> None:
+    from . import as_json
+    stored = keys.encode(args.key)
+    data = v._store.get(stored)
+    if data is None:
+        raise _no_key(v, args)
+    form = as_json.from_value(data)
+    text = form if isinstance(form, str) and not args.json else _json(form)
+    if args.allow_pickle and not args.json and text is not form and '{"!' in text:  # a tag, which JSON text has nowhere
+        text = repr(v._load(stored, data))
+    print(text)
+
+
+def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
+    return VaultError(f'there is no key {args.key!r} in the vault {v.db_path}')
+
+
+def _set(v: Any, args: argparse.Namespace) -> None:
+    v._store.put(keys.encode(args.key), args.value)
+
+
+def _delete(v: Any, args: argparse.Namespace) -> None:
+    if not v._store.delete(keys.encode(args.key)):
+        raise _no_key(v, args)
+
+
+def _count(v: Any, args: argparse.Namespace) -> None:
+    print(v._count(*args.bounds))
+
+
+def _entries(v: Any, args: argparse.Namespace) -> Iterator[Tuple[Any, bytes]]:
+    for stored, datas, _ in v._scan(args.reverse, args.bounds, values=True):
+        yield from zip(map(keys.decode, stored), datas)
+
+
+def _show(v: Any, args: argparse.Namespace) -> None:
+    from itertools import islice
+    from shutil import get_terminal_size
+
+    from . import as_json
+    limit = TABLE_ROWS if args.limit is None and not args.json else args.limit
+    forms = ((as_json.from_key(key), as_json.from_value(data)) for key, data in islice(_entries(v, args), limit))
+    if args.json:
+        for key, value in forms:
+            print(_json({'key': key, 'value': value}))
+        return
+    width = max(get_terminal_size().columns, 20)
+    rows = [(_cut(_text(key), width // 2), _cut(_text(value), width)) for key, value in forms]
+    first = max((_columns(key) for key, _ in rows), default=0)
+    for key, value in rows:
+        print(_painted(key, CYAN) + ' ' * (first - _columns(key)), _cut(value, width - first - 2), sep='  ')
+    more = v._count(*args.bounds) - len(rows)
+    if more > 0:
+        print(_painted(f'... and {more} more', BOLD))
+
+
+def _size(v: Any) -> int:
+    """Return the bytes that the vault's file and its log take."""
+    return sum(os.path.getsize(path) for path in (v.db_path, f'{v.db_path}-wal') if os.path.exists(path))
+
+
+def _info(v: Any, args: argparse.Namespace) -> None:
+    from heapq import nlargest
+    from sqlite3 import sqlite_version
+
+    from . import as_json, sqlite
+    sizes = ((len(data), key) for page in v._scan(False, None, values=True) for key, data in zip(*page[:2]))
+    largest = [{'key': as_json.from_key(keys.decode(key)), 'bytes': size}
+               for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
+    facts = {'name': v.name, 'path': v.db_path, 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
+             'sqlite': sqlite_version, 'journal': v._store.file.journal}
+    if args.json:
+        print(_json({**facts, 'largest': largest}))
+        return
+    for name, fact in [*facts.items(), *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]:
+        print(_painted(f'{name:<9}', BOLD), _text(fact))
+
+
+def _check(v: Any, args: argparse.Namespace) -> int:
+    with _Progress(v, 'checking', 'entries') as progress:
+        problems = v.check(progress)
+    if args.json:
+        print(_json(problems))
+    elif problems:
+        print(*(_painted(_text(problem), RED) for problem in problems), sep='\n')
+    else:
+        print(_painted('sound', GREEN) + f': {len(v)} entries')
+    return 1 if problems else 0
+
+
+def _compact(v: Any, args: argparse.Namespace) -> None:
+    before = _size(v)
+    with _Progress(v, 'compacting', 'pages') as progress:
+        v.compact(progress)
+    _say(args, f'{before} bytes before, {_size(v)} after', before=before, after=_size(v))
+
+
+def _backup(v: Any, args: argparse.Namespace) -> None:
+    with _Progress(v, 'copying', 'pages') as progress:
+        v.backup(args.file, progress)
+    size = os.path.getsize(args.file)
+    _say(args, f'{size} bytes written to {_text(args.file)}', bytes=size)
+
+
+def _import(v: Any, args: argparse.Namespace) -> None:
+    from io import TextIOWrapper
+
+    from . import moving
+    source = TextIOWrapper(sys.stdin.buffer, args.encoding) if args.source == '-' else args.source
+    try:
+        with _Progress(v, 'importing', 'entries') as progress, v:
+            before = len(v)
+            done = moving.import_file(v, source, kind=args.kind, table=args.table, key=args.column,
+                                      encoding=args.encoding, allow_pickle=args.allow_pickle or None, progress=progress)
+            replaced = done - (len(v) - before)
+    except BaseException:
+        _unmake(v, args.missing)
+        raise
+    _say(args, f'{done} entries imported, {replaced} of them in place of earlier ones', imported=done, replaced=replaced)
+
+
+def _unmake(v: Any, missing: List[str]) -> None:
+    """Delete what was made for an import that failed, unless somebody has put something into it meanwhile."""
+    if missing and not len(v):
+        v.delete_vault()
+        for folder in missing[1:]:
+            if not os.listdir(folder):
+                os.rmdir(folder)
+
+
+def _export(v: Any, args: argparse.Namespace) -> None:
+    from . import moving
+    aloud = args.file in (None, '-')
+    target: Any = sys.stdout if aloud else args.file
+    if aloud:
+        target.reconfigure(encoding='utf-8', newline='\n')  # as in a file, whatever the terminal speaks
+    with _Progress(v, 'exporting', 'entries', hidden=aloud and _is_terminal(target)) as progress:
+        done = moving.export(v, target, progress=progress)
+    if not aloud:
+        _say(args, f'{done} entries written to {_text(target)}', exported=done)
+
+
+def _shell(v: Any, args: argparse.Namespace) -> None:
+    import code
+
+    import vaults
+    names = {'v': v, 'vaults': vaults, '__name__': '__console__'}
+    banner = f'{v!r} is v; exit() or Ctrl-D ends'
+    if _is_terminal(sys.stdin):
+        _edit_lines(names)
+    else:
+        sys.ps1 = sys.ps2 = banner = ''  # what comes from a pipe is answered and nothing else
+    code.interact(banner, local=names, exitmsg='')
+
+
+def _edit_lines(names: Dict[str, Any]) -> None:
+    try:
+        import readline
+        import rlcompleter
+    except ImportError:
+        return  # Windows has none
+    readline.set_completer(rlcompleter.Completer(names).complete)
+    readline.parse_and_bind('bind ^I rl_complete' if 'libedit' in (readline.__doc__ or '') else 'tab: complete')
+
+
+def _completion(_: Any, args: argparse.Namespace) -> None:
+    from .completion import script
+    print(script(args.shell, COMMANDS, ARGUMENTS), end='')

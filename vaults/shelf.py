@@ -1,0 +1,81 @@
+"""Shelf: shelve's interface over a vault, so that `import vaults as shelve` is the whole migration."""
+from __future__ import annotations
+
+import os
+
+from ._typing import TYPE_CHECKING, K, V
+from .errors import VaultError, VaultFormatError
+from .store import MEMORY
+from .vault import Vault, _ExactPath
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Optional, Type, Union
+
+    Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
+
+SUFFIXES = ('.db', '.dat', '.dir', '.pag')  # what a dbm may add to the name that it is given
+
+
+class Shelf(Vault[K, V]):
+    """A vault that is opened and closed as a shelf of shelve is.
+
+    It is a whole Vault besides. Each write is durable against a killed process on return (with `writeback`, each
+    sync()), and `with` closes at the end; `with shelf.transaction():` is all or nothing. Safe in any thread, in any
+    number of processes, and over forks.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False,
+                 **options: Any) -> None:
+        """Open the file `filename`, exactly that, or make it.
+
+        `flag`: 'c' to write and create, 'w' to write, 'r' to read, 'n' to begin with an empty one.
+        `protocol` is there for shelve's sake: values are msgpack, and what must be pickled has protocol 4.
+        `writeback`: see Vault, as for the other `options`: timeout, synchronous, thread_safe, allow_pickle, cache_size.
+
+        Raises: VaultFormatError, which says how to move it, when there is a shelve or dbm file of that name; and
+        whatever Vault raises.
+        """
+        path = os.fspath(filename)
+        if flag != 'n' and path != MEMORY and not os.path.exists(path):
+            _refuse_older(os.fsdecode(path))
+        try:
+            super().__init__(path if path == MEMORY else _ExactPath(path), flag=flag,  # type: ignore[arg-type]
+                             writeback=writeback, **options)
+        except VaultFormatError:
+            _refuse_older(os.fsdecode(path))
+            raise
+
+    def __enter__(self) -> Shelf[K, V]:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        """Close the shelf; what was written stays, as in shelve."""
+        self.close()
+
+
+def open(filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False) -> Shelf[Any, Any]:
+    """Open a shelf, as shelve.open does: a persistent dict in the file `filename`, which gets no suffix.
+
+    Raises: VaultFormatError for a file of shelve or dbm, with the command that moves it.
+    """
+    return Shelf(filename, flag, protocol, writeback)
+
+
+def _refuse_older(path: str) -> None:
+    """Raise when there is a shelve or dbm file of that name, which an empty shelf would seem to have lost."""
+    if not any(os.path.isfile(path + suffix) for suffix in ('', *SUFFIXES)):
+        return
+    from . import moving
+    try:
+        kind = moving.recognise(path)
+    except VaultError:
+        return  # something else, of which opening tells
+    if kind in ('shelve', 'dbm'):
+        from shlex import quote
+        new = f'{os.path.splitext(path)[0]}.vault.db'
+        raise VaultFormatError(f'{path} holds a {kind} file, not a vault; it was left as it was. Move it with '
+                               f'`vaults import {quote(path)} {quote(new)}`, then open {new}')
