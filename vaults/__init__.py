@@ -20,7 +20,7 @@ from .vault import Vault, set_root_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import moving
+    from . import moving as moving
     from .shelf import Shelf, open
 
 __version__ = '0.1.0'

@@ -52,6 +52,7 @@ class LiveStore(Store):
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
         self._depth = 0
         self.finalizer: Any = None                 # of the vault
+        store.others_wrote()                       # from now on
         _open_stores.add(self)
 
     @property
@@ -322,7 +323,9 @@ class LiveStore(Store):
             self._restore()
             raise
         finally:
-            self._leave()
+            if self._depth:  # not in a forked child; not in a call, which could be interrupted before it begins
+                self._depth -= 1
+                self.lock.release()
 
     def rollback(self) -> None:
         try:
@@ -331,7 +334,9 @@ class LiveStore(Store):
             try:
                 self._restore()
             finally:
-                self._leave()
+                if self._depth:
+                    self._depth -= 1
+                    self.lock.release()
 
     def _restore(self) -> None:
         """Forget, after a rollback, every object that is not what is stored now."""
@@ -343,15 +348,11 @@ class LiveStore(Store):
                 self._live[key] = value, known
         self._drop([key for key in self._live if self._differs(key)])
 
-    def _leave(self) -> None:
-        if self._depth:
-            self._depth -= 1
-            self.lock.release()
-
     def _ended(self) -> None:
         self._store._ended()
         while self._depth:
-            self._leave()
+            self._depth -= 1
+            self.lock.release()
 
     def transact(self, operation: Callable[[], Any]) -> Any:
         """As in a plain store, seeing what others have written; without a look at every object first, as begin takes.
