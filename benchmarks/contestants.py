@@ -179,11 +179,25 @@ class Vaults(Contestant):
         return iter(self.db.items())
 
 
+class VaultsWriteBack(Vaults):
+    """Values as live objects: what is put is written at sync(), at the end of a block, and on close()."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        return import_module(module).Vault(folder / 'writeback.db', writeback=True)
+
+
 class Shelve(Contestant):
     """The standard library's shelf, on a dbm that is named: shelve.open would take the first that it finds."""
 
     def open(self, module: str, folder: Path) -> Any:
         return shelve.Shelf(import_module(module).open(str(folder / module), 'c'))
+
+
+class ShelveWriteBack(Shelve):
+    """Its cache has no bound; what is put is written at once, and all that was read is written again on close()."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        return shelve.Shelf(import_module(module).open(str(folder / module), 'c'), writeback=True)
 
 
 class SqliteDict(Contestant):
@@ -283,6 +297,7 @@ class Spec(NamedTuple):
 SPECS = (
     Spec('floor', Floor, 'msgpack', True, True, 'sqlite3 and msgpack by hand; WAL, synchronous=NORMAL', PRECISE),
     Spec('vaults', Vaults, 'vaults', True, True, 'defaults', PRECISE),
+    Spec('vaults, write-back', VaultsWriteBack, 'vaults', False, True, 'writeback=True'),
     # Each call with autocommit waits until its writer thread has committed. synchronous=OFF, which cannot be changed,
     # survives a killed process, though not a power cut.
     Spec('sqlitedict', SqliteDict, 'sqlitedict', True, True, 'autocommit=True; pickle; synchronous=OFF', 500),
@@ -298,6 +313,7 @@ SPECS = (
     Spec('lmdbm', Lmdbm, 'lmdbm', True, False, 'defaults; msgpack; an fsync per write', 50),
     # 49 of 250 kills left a file that opens only as 'Database needs recovery'. A second writer cannot open it.
     Spec('shelve (dbm.gnu)', Shelve, 'dbm.gnu', False, False, 'defaults; pickle'),
+    Spec('shelve (dbm.gnu), write-back', ShelveWriteBack, 'dbm.gnu', False, False, 'writeback=True; pickle'),
     # Where it is Berkeley DB underneath, as on Debian, pages stay in memory until closing: 99.9% of writes were lost.
     Spec('shelve (dbm.ndbm)', Shelve, 'dbm.ndbm', False, False, 'defaults; pickle'),
     # The index is in memory; after a kill the overwritten values read back as a slice of something else.
