@@ -2597,6 +2597,8 @@ class TestWriteBack:
         assert w[0].append('changed') is None
         w[4] = [4]
         assert list(w._store._live) == [2, 3, 0, 4]  # the order of use
+        w[2] = [2]
+        assert list(w._store._live) == [3, 0, 4, 2]
         for n in range(5, 100):
             w[n] = [n]
             w[n].append(n)
@@ -2653,6 +2655,7 @@ class TestWriteBack:
         w['bad'] = bad = lambda: 0
         for n in range(20):
             w[n] = [n]
+            assert len(w._store._live) <= 3
         assert w['bad'] is bad and len(Vault('test')) >= 17
         with pytest.raises(vaults.SerializationError, match="'bad'"):
             w.sync()
@@ -2689,8 +2692,11 @@ class TestWriteBack:
                 w['b'] = 5
                 raise ValueError
             w['c'] = 6
-            assert w.items() == [('a', [1, 2, 4]), ('b', [1]), ('new', 'before'), ('c', 6)]
-        assert Vault('test').items() == w.items()
+            assert w.items() == [('a', [1, 2, 4]), ('b', [1]), ('new', 'before'), ('c', 6)] and not w._store.hot
+        assert Vault('test').items() == w.items() and w._store.hot is w._store._live
+        with pytest.raises(ValueError), w:
+            raise ValueError
+        assert w._store.hot is w._store._live
 
     def test_a_block_with_a_value_that_cannot_be_packed_is_undone(self, w):
         w.update(a=[1])
@@ -2827,6 +2833,23 @@ class TestWriteBack:
         assert other.items() == [('a', [1, 'ours']), ('b', ['theirs']), ('c', [1]), ('d', 1), ('e', [1, 'ours'])]
         assert w['b'] == ['theirs'] and w == other
 
+    def test_what_is_changed_here_outlives_that_others_changed_it_until_it_is_written(self, w):
+        other, nothing = Vault('test'), lambda: 0
+        w.update(a=[1], b=1, bad=[1], worse=1)
+        w['a'].append('ours')
+        w['bad'].append(nothing)
+        other.update(a='theirs', bad='theirs')
+        assert w.pop('b') == 1 and w['a'] == [1, 'ours']  # it looks at what others have written
+        w['worse'] = nothing
+        other['worse'] = 'theirs'
+        with pytest.raises(vaults.SerializationError):
+            w.sync()
+        assert other['a'] == [1, 'ours'] and w['bad'] == [1, nothing] and w['worse'] is nothing
+        w['bad'].pop()
+        w['worse'] = 2
+        w.sync()
+        assert other.items() == [('a', [1, 'ours']), ('bad', 'theirs'), ('worse', 2)] == w.items()
+
     def test_an_object_that_nobody_else_changed_stays_the_same_object(self, w):
         other = Vault('test')
         w.update(a=[1], b=[1])
@@ -2913,10 +2936,10 @@ class TestWriteBack:
 
         def in_fork():
             w.__exit__(None, None, None)
-            return w['a'], in_thread(lambda: w['a'])
+            return w['a'], in_thread(lambda: len(w)), w._store.hot is w._store._live
         with w:
             w['a'].append('parent')
-            assert in_child(in_fork).answer() == ([1], [1])
+            assert in_child(in_fork).answer() == ([1], 1, True)
         assert Vault('test').items() == [('a', [1, 'parent'])]
 
     def test_threads_share_the_live_objects(self, w):
@@ -2937,23 +2960,25 @@ class TestWriteBack:
         assert all(stored[n] == 199 for n in range(8))
 
     def test_a_block_keeps_the_other_threads_waiting_and_undoes_nothing_of_theirs(self, w):
-        w.update(a=[1])
-        inside = threading.Event()
+        w.update(a=[1], b=1)
+        seen, inside = [], threading.Event()
 
         def other():
             inside.wait(10)
+            seen.append(w['b'])
             w['theirs'] = 1
             w['a'].append('theirs')
         thread = threading.Thread(target=other)
         thread.start()
         with pytest.raises(ValueError), w:
             w['a'].append('undone')
+            w['b'] = 'undone'
             inside.set()
             time.sleep(0.05)
             assert 'theirs' not in w
             raise ValueError
         thread.join()
-        assert w.items() == [('a', [1, 'theirs']), ('theirs', 1)]
+        assert w.items() == [('a', [1, 'theirs']), ('b', 1), ('theirs', 1)] and seen == [1]
 
     def test_closing_while_another_thread_has_a_block_open_waits_and_says_so(self, root):
         w = Vault('test', writeback=True, timeout=0.05)

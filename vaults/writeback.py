@@ -215,9 +215,10 @@ class LiveStore(Store):
         """Forget the entries that others have written and that are not changed here."""
         self._foreign |= self._store.others_wrote()
         if self._foreign:
-            self._drop([key for key, (_, known) in self._live.items()
-                        if key not in self._assigned and self._store.get(key) != known and not self._differs(key)])
-            self._foreign = False
+            theirs = [key for key, (_, known) in self._live.items() if self._store.get(key) != known]
+            both = [key for key in theirs if self._differs(key)]
+            self._drop(set(theirs).difference(both))
+            self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
 
     def _differs(self, key: Stored) -> bool:
         """Tell whether the entry has changed here, even into what cannot be packed."""
