@@ -2691,7 +2691,8 @@ class TestWriteBack:
                 w['a'].append(5)
                 w['b'] = 5
                 raise ValueError
-            w['c'] = 6
+            with w.transaction():
+                w['c'] = 6
             assert w.items() == [('a', [1, 2, 4]), ('b', [1]), ('new', 'before'), ('c', 6)] and not w._store.hot
         assert Vault('test').items() == w.items() and w._store.hot is w._store._live
         with pytest.raises(ValueError), w:
@@ -3519,6 +3520,21 @@ class TestDocuments:
             expected = re.findall(r'print\(.*\)\s+# (.*)', block)
             for line, said in zip(done.stdout.splitlines(), expected):
                 assert line == said or said.endswith('{...})]'), (line, said)
+
+    @pytest.mark.skipif(not shutil.which('bash'), reason='no bash to run the commands with')
+    def test_the_readmes_commands_run(self, root):
+        import dbm.dumb
+        import shelve
+        with shelve.Shelf(dbm.dumb.open(str(root / 'old.shelf'), 'c')) as old:
+            old['emma'] = {'by': 'Jane Austen'}
+        block = next(block for block in re.findall(r'```sh\n(.*?)```', (HERE / 'README.md').read_text('utf-8'), re.S)
+                     if 'vaults set' in block)
+        script = f'set -e; vaults() {{ "{sys.executable}" -m vaults "$@"; }}; export PYTHONPATH="{HERE}"\n{block}'
+        done = subprocess.run(['bash', '-c', script], cwd=str(root), capture_output=True, text=True, input='print(len(v))')
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith('Frank Herbert\ndune\n') and done.stdout.endswith('\n3\n'), done.stdout
+        assert dict(vaults.moving.read(root / 'books.jsonl')) == {
+            'dune': 'Frank Herbert', ('log', 2026): {'a': [1, 2]}, 'emma': {'by': 'Jane Austen'}}
 
     def test_the_changelog_knows_this_version(self):
         assert f'## {vaults.__version__}' in (HERE / 'CHANGELOG.md').read_text('utf-8')
