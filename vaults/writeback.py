@@ -6,6 +6,7 @@ stored as: what an object packs to now says whether it has changed.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections import OrderedDict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 IMMUTABLE = values.PLAIN | {complex, date, datetime, time, timedelta, range}
 KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
 UNDONE = 'the block was undone'
+LOST = 'it was lost with the vault, and all else was written'
 ATTEMPTS = 10
 EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
 
@@ -53,7 +55,7 @@ class LiveStore(Store):
         self._foreign = False                      # others have written since the objects were last compared
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
         self._depth = 0
-        self.finalizer: Any = None                 # of the vault
+        self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
         _open_stores.add(self)
 
@@ -406,24 +408,28 @@ class LiveStore(Store):
             self.flush()
             self._store.backup(path, progress)
 
-    def finish(self) -> None:
+    def finish(self, outcome: str = KEPT) -> None:
         """Write what has changed before the end; what a block of this thread has changed is undone with it."""
         if not self.lock.acquire(timeout=min(self._timeout, threading.TIMEOUT_MAX)):
             raise VaultBusyError(f'another thread has a block open: vault {self._path}; end it before you close')
         try:
             if not self._depth:
-                self.flush()
+                self.flush(outcome)
         finally:
             self.lock.release()
 
     def close(self) -> None:
+        while self.undo:
+            self.undo.pop()()
         self.forget()
         self._store.close()
 
     def end(self) -> None:
-        """Write and close: what is done when the vault is dropped, or the interpreter exits."""
-        self.finish()
-        self.close()
+        """Write and close: what is done when the vault is dropped, or the process ends."""
+        try:
+            self.finish(LOST)
+        finally:
+            self.close()
 
 
 class WriteBackVault(Vault[K, V]):
@@ -474,7 +480,6 @@ class WriteBackVault(Vault[K, V]):
         """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
         if isinstance(self._store, LiveStore):
             self._store.finish()
-            self._store.finalizer.detach()
         super().close()
 
     def delete_vault(self) -> None:
@@ -503,7 +508,15 @@ def attach(vault: Any, size: int, timeout: float) -> None:
     """Put a vault that has just been opened in write-back mode."""
     store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout)
     vault.__class__ = _live_class(type(vault))
-    store.finalizer = weakref.finalize(vault, store.end)
+    store.undo.append(weakref.finalize(vault, store.end).detach)  # it ends at exit, too
+    _end_with_process(store)
+
+
+def _end_with_process(store: LiveStore) -> None:
+    """Have multiprocessing end the store as well: the processes that it forks leave without running exit functions."""
+    util = sys.modules.get('multiprocessing.util')
+    if util:
+        store.undo.append(util.Finalize(None, store.end, exitpriority=0).cancel)
 
 
 def _after_fork_in_child() -> None:
@@ -511,6 +524,8 @@ def _after_fork_in_child() -> None:
         store.lock = threading.RLock()
         store._depth, store._doomed, store.hot = 0, None, store._live
         store.forget()
+        if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
+            sys.modules['multiprocessing.util'].register_after_fork(store, _end_with_process)
 
 
 if hasattr(os, 'register_at_fork'):
