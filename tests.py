@@ -3574,6 +3574,20 @@ class TestDocuments:
             for line, said in zip(done.stdout.splitlines(), expected):
                 assert line == said or said.endswith('{...})]'), (line, said)
 
+    def test_the_programs_of_the_migration_page_run(self, root):
+        sections = (HERE / 'docs' / 'migrating.md').read_text('utf-8').split('\n## ')[1:]
+        ran = 0
+        for number, section in enumerate(sections):
+            programs = re.findall(r'```python\n(# after.*?)```', section, re.S)
+            folder = root / f'section{number}'
+            shutil.copytree(TESTDATA, folder)
+            for program in programs:
+                done = run(program, cwd=str(folder))
+                assert done.returncode == 0, program + done.stderr
+                assert done.stdout.splitlines() == re.findall(r'print\(.*\)\s+# (.*)', program), program
+                ran += 1
+        assert ran >= 12
+
     @pytest.mark.skipif(not shutil.which('bash'), reason='no bash to run the commands with')
     def test_the_readmes_commands_run(self, root):
         import dbm.dumb
