@@ -1,4 +1,4 @@
-"""The command `vaults`: tables of commands and arguments, and what people see of a vault. Knows neither SQL nor msgpack.
+"""The command `vaults`: tables of commands and arguments, and what people see of a vault. Knows no SQL and no msgpack.
 
 A command that reads opens with flag='r' and creates nothing. Exit status: 0 done, 1 not found or problems, 2 misuse,
 130 interrupted. Keys and values on the command line are text, or with --json what docs/json.md says.
@@ -10,7 +10,7 @@ import os
 import sys
 
 from . import __version__, keys
-from .errors import SerializationError, VaultError
+from .errors import VaultError
 from .vault import Vault, _ExactPath, _locate
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _guarded(argv: Optional[Sequence[str]]) -> int:
     try:
-        return _run(_parser().parse_args(argv))
+        return _run(_parser().parse_args(_literal(sys.argv[1:] if argv is None else argv)))
     except SystemExit as end:  # of argparse, or of exit() in a shell
         return end.code if isinstance(end.code, int) else 0 if end.code is None else _complain(end.code, 1)
     except KeyboardInterrupt:
@@ -97,6 +97,18 @@ def _run(args: argparse.Namespace) -> int:
 
 # --- what was asked for -------------------------------------------------------------------------------------------
 
+def _literal(argv: Sequence[str]) -> List[str]:
+    """Mark with a NUL what begins with - behind a --, of which argparse, depending on its version, loses some."""
+    if '--' not in argv:
+        return list(argv)
+    at = argv.index('--')
+    return [*argv[:at], *(f'\0{text}' if text[:1] == '-' else text for text in argv[at + 1:])]
+
+
+def _unmarked(text: str) -> str:
+    return text[1:] if text[:1] == '\0' else text
+
+
 def _place(text: str) -> Any:
     """Return what Vault takes: a name as it is, a path as a path."""
     if text.endswith('.db') or os.sep in text or (os.altsep or os.sep) in text:
@@ -118,8 +130,8 @@ def _understand(args: argparse.Namespace) -> None:
             args.key = _key(args.key, args.json)
             keys.encode(args.key)
         if 'value' in args:
-            args.value = _value(_stdin() if args.value == '-' else args.value, args)
-    except (ValueError, TypeError, RecursionError, SerializationError) as error:
+            args.value = _value(_read_value() if args.value == '-' else args.value, args)
+    except (ValueError, TypeError, RecursionError, VaultError) as error:
         raise Misuse(error) from error
 
 
@@ -168,12 +180,16 @@ def _loads(text: str) -> Any:
         raise Misuse(f'{short!r} is no JSON ({error}); text is written in quotes: \'"text"\'') from error
 
 
-def _stdin() -> str:
-    """Return what standard input holds, as UTF-8, without the line's end that `get` and `echo` add."""
+def _stdin() -> Any:
     if sys.stdin is None:
-        raise Misuse('there is no standard input to read the value from')
-    data, end = sys.stdin.buffer.read(), os.linesep.encode()
-    return (data[:-len(end)] if data.endswith(end) else data).decode('utf-8', 'surrogateescape')
+        raise Misuse('there is no standard input to read from')
+    return sys.stdin.buffer
+
+
+def _read_value() -> str:
+    """Return what standard input holds, as UTF-8, without the line's end that `get` and `echo` add."""
+    data, end = _stdin().read(), os.linesep.encode()
+    return (data[:-len(end)] if data.endswith(end) else data).decode('utf-8', 'surrogateescape')  # type: ignore[no-any-return]
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
@@ -265,8 +281,8 @@ class _Progress:
         raise KeyboardInterrupt
 
     def _watch(self, look: Optional[Callable[[], bool]]) -> None:
-        raw = None if self._v._path == ':memory:' else self._v._store._local.c.raw
-        if hasattr(raw, 'set_progress_handler'):
+        raw = self._v._store._local.c.raw
+        if hasattr(raw, 'set_progress_handler'):  # what reads a folder that cannot be written has none
             raw.set_progress_handler(look, STEPS)
 
     def __call__(self, done: int, total: int = 0) -> None:
@@ -417,11 +433,9 @@ def _backup(v: Any, args: argparse.Namespace) -> None:
 
 
 def _import(v: Any, args: argparse.Namespace) -> None:
-    from io import TextIOWrapper
-
     from . import moving
-    source = TextIOWrapper(sys.stdin.buffer, args.encoding) if args.source == '-' else args.source
     try:
+        source = _lines(args.encoding) if args.source == '-' else args.source
         with _Progress(v, 'importing', 'entries') as progress, v:
             before = len(v)
             done = moving.import_file(v, source, kind=args.kind, table=args.table, key=args.column,
@@ -430,7 +444,16 @@ def _import(v: Any, args: argparse.Namespace) -> None:
     except BaseException:
         _unmake(v, args.missing)
         raise
-    _say(args, f'{done} entries imported, {replaced} of them in place of earlier ones', imported=done, replaced=replaced)
+    _say(args, f'{done} entries imported, {replaced} of them replaced earlier ones', imported=done, replaced=replaced)
+
+
+def _lines(encoding: str) -> Any:
+    """Return standard input as moving.py opens a file: without a byte order mark, and with what is no text marked."""
+    from io import TextIOWrapper
+    try:
+        return TextIOWrapper(_stdin(), 'utf-8-sig' if encoding == 'utf-8' else encoding, 'surrogateescape')
+    except LookupError as error:
+        raise Misuse(error) from error
 
 
 def _unmake(v: Any, missing: List[str]) -> None:
@@ -478,5 +501,207 @@ def _edit_lines(names: Dict[str, Any]) -> None:
 
 
 def _completion(_: Any, args: argparse.Namespace) -> None:
-    from .completion import script
-    print(script(args.shell, COMMANDS, ARGUMENTS), end='')
+    print(_script(_DUE + {'bash': _BASH, 'zsh': _ZSH}[args.shell]), end='')
+
+
+# --- completion ---------------------------------------------------------------------------------------------------
+
+_DUE = r"""#compdef vaults
+# Both shells: tell what is due after the words given, in $due; and print what could stand there.
+_vaults_due() {
+    local word place=0 valued= ended=
+    due= command= vault= json= dash=- root=${VAULTS_ROOT-}
+    for word in "$@"; do
+        case $word in '~/'*) word=$HOME/${word#'~/'} ;; esac
+        if [[ -n $valued ]]; then
+            [[ $valued == --root ]] && root=$word
+            valued=
+        elif [[ -n $ended || $word != -?* ]]; then
+            place=$((place + 1))
+            case $place in 1) command=$word ;; 2) vault=$word ;; esac
+        else
+            case $word in
+                --) ended=1 dash= ;;
+                --root=*) root=${word#--root=} ;;
+                --json) json=1 ;;
+                @valued@) valued=$word ;;
+            esac
+        fi
+    done
+    case $valued$command:$((place - 1)) in
+        --root* | @file@) due=file ;;
+        --prefix* | --from* | --to* | @key@) due=key ;;
+        --*) ;;
+        :-1) due=command ;;
+        @vault@) due=vault ;;
+        @shell@) due=shell ;;
+    esac
+    if [[ -z $ended$valued && $due != file && ${current-} == -* ]]; then due=option; fi
+}
+_vaults_words() {
+    case $due in
+        command) printf '%s\n' @commands@ ;;
+        option)
+            case $command in
+                @options@
+                *) printf '%s\n' --help --json --root --version ;;
+            esac ;;
+        vault) VAULTS_ROOT=$root command vaults list ;;
+        key)  # which would be an option with a dash in front, and is shown as JSON when it begins with a quote
+            [[ -n $json ]] || VAULTS_ROOT=$root command vaults keys --limit 50 "--prefix=$current" -- "$vault" |
+                command grep -v "^[\"$dash]" ;;
+        shell) printf '%s\n' bash zsh ;;
+    esac 2>/dev/null
+}
+"""
+
+# Readline replaces what stands behind the last ':' or '=', or behind a quote that is open.
+_BASH = r"""_vaults() {
+    local due command vault json dash root current= quote= started= char word line=${COMP_LINE:0:COMP_POINT} at words=()
+    for ((at = 0; at < ${#line}; at++)); do
+        char=${line:at:1}
+        case $quote$char in
+            \'\' | \"\") quote= ;;
+            \\ | \"\\) at=$((at + 1)); current+=${line:at:1}; started=1 ;;
+            \' | \") quote=$char; started=1 ;;
+            ' ' | $'\t') [[ -n $started ]] && words+=("$current"); current= started= ;;
+            *) current+=$char; started=1 ;;
+        esac
+    done
+    _vaults_due "${words[@]:1}"
+    COMPREPLY=()
+    [[ -n $due && $due != file ]] || return
+    at=${current##*[:=]}
+    at=$((${#current} - ${#at}))
+    [[ -n $quote ]] && at=0
+    while IFS= read -r word; do
+        [[ $word == "$current"* ]] || continue
+        if [[ -z $quote ]]; then
+            printf -v word %q "${word:at}"
+        elif [[ $word == *[\'\"\\\$\`\!]* ]]; then
+            continue
+        fi
+        COMPREPLY+=("$word")
+    done < <(_vaults_words)
+    [[ $due == vault ]] || compopt +o default 2>/dev/null
+}
+complete -o default -F _vaults vaults
+"""
+
+_ZSH = r"""_vaults() {
+    local due command vault json dash root current=${(Q)PREFIX}
+    _vaults_due "${(@Q)words[2,CURRENT-1]}"
+    local -a found=("${(@f)$(_vaults_words)}")
+    [[ -n $due && $due != file ]] && compadd -a found
+    [[ $due == file ]] && _files
+    [[ $due == vault ]] && _files -g '*.db'
+}
+if [[ ${funcstack[1]} == _vaults ]]; then _vaults "$@"; else compdef _vaults vaults; fi
+"""
+
+KINDS = {'VAULT': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', 'SOURCE': 'file', 'bash|zsh': 'shell'}
+
+
+def _script(text: str) -> str:
+    """Fill in what the tables of commands and arguments know."""
+    due: Dict[str, List[str]] = {kind: [] for kind in KINDS.values()}
+    options = []
+    for name, (_, _, _, words) in COMMANDS.items():
+        places = [word for word in words if word[0] != '-']
+        for at, word in enumerate(places):
+            due.get(KINDS.get(word, ''), []).append(f'{name}:{at}')
+        options.append(f"{name}) printf '%s\\n' {' '.join(['--root', '--json', *sorted({*words} - {*places})])} ;;")
+    valued = ['--root', *(word for word, (_, how) in ARGUMENTS.items() if word[0] == '-' and 'action' not in how)]
+    inside = {**{kind: ' | '.join(at) for kind, at in due.items()}, 'commands': ' '.join(COMMANDS),
+              'options': f"\n{' ' * 16}".join(options), 'valued': ' | '.join(valued)}
+    for mark, words_ in inside.items():
+        text = text.replace(f'@{mark}@', words_)
+    return text
+
+
+# --- the tables ---------------------------------------------------------------------------------------------------
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of entries')
+    return int(text)
+
+
+ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
+    'VAULT': ('vault', {'help': 'a name, or a path when it holds a separator or ends in .db'}),
+    'KEY': ('key', {'help': 'text, or with --json JSON; after -- it may begin with -'}),
+    'VALUE': ('value', {'help': 'text, or with --json JSON; - reads it from standard input'}),
+    'FILE': ('file', {'help': 'the file to write, which must not exist'}),
+    '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; standard output without it'}),
+    'SOURCE': ('source', {'help': 'the file to read; - reads JSON Lines from standard input'}),
+    'bash|zsh': ('shell', {'choices': ['bash', 'zsh'], 'help': 'which shell the script is for'}),
+    '--prefix': ('prefix', {'metavar': 'P', 'help': 'only keys that begin with P'}),
+    '--from': ('low', {'metavar': 'A', 'help': 'only keys from A on'}),
+    '--to': ('high', {'metavar': 'B', 'help': 'only keys before B'}),
+    '--reverse': ('reverse', {'action': 'store_true', 'help': 'the greatest key first'}),
+    '--limit': ('limit', {'metavar': 'N', 'type': _limit, 'help': 'at most N entries'}),
+    '--allow-pickle': ('allow_pickle', {'action': 'store_true', 'help': 'pickles too: they can run any code'}),
+    '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content'}),
+    '--table': ('table', {'help': 'the table of a database'}),
+    '--key': ('column', {'metavar': 'COLUMN', 'help': 'the column of a CSV file that holds the keys'}),
+    '--encoding': ('encoding', {'default': 'utf-8', 'help': 'of text files and text keys; utf-8 if not given'}),
+}
+RANGE = ['--prefix', '--from', '--to']
+COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault's flag, help, arguments
+    'list': (_list, '', 'print the names of the vaults', []),
+    'keys': (_keys, 'r', 'print the keys, sorted, one a line', ['VAULT', *RANGE, '--reverse', '--limit']),
+    'get': (_get, 'r', 'print a value: text as it is, all else as JSON', ['VAULT', 'KEY', '--allow-pickle']),
+    'set': (_set, 'c', 'set a value', ['VAULT', 'KEY', 'VALUE', '--allow-pickle']),
+    'delete': (_delete, 'w', 'delete an entry', ['VAULT', 'KEY']),
+    'count': (_count, 'r', 'print how many entries there are', ['VAULT', *RANGE]),
+    'show': (_show, 'r', 'print a table of keys and shortened values', ['VAULT', *RANGE, '--reverse', '--limit']),
+    'info': (_info, 'r', 'print the size, the format and the largest values', ['VAULT']),
+    'check': (_check, 'r', 'look for damage; exit status 1 when there is some', ['VAULT']),
+    'compact': (_compact, 'w', 'give the space of deleted entries back', ['VAULT']),
+    'backup': (_backup, 'r', 'write a whole copy, while others may write', ['VAULT', 'FILE']),
+    'import': (_import, 'c', 'bring the entries of another file in', [
+        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--encoding', '--allow-pickle']),
+    'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]']),
+    'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
+    'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh']),
+}
+EXAMPLES = """examples:
+  vaults set books dune 'Frank Herbert'
+  vaults get books dune
+  vaults --json set books '["log", 2026]' '{"a": [1, 2]}'
+  vaults keys books --prefix du | head
+  vaults import old.shelf books
+  vaults export books | gzip > books.jsonl.gz
+  eval "$(vaults completion bash)"
+
+exit status: 0 done, 1 not found or problems found, 2 misuse"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        unmarked = message.replace('\0', '')
+        self.exit(2, f'vaults: {_visible(unmarked)}; see {self.prog} --help\n')
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser('vaults', description='Look into vaults, and change them.', epilog=EXAMPLES, allow_abbrev=False,
+                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--version', action='version', version=f'vaults {__version__}')
+    _add_common(parser, None, False)
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, (_, _, text, words) in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.', allow_abbrev=False)
+        command.set_defaults(allow_pickle=False)
+        _add_common(command, argparse.SUPPRESS, argparse.SUPPRESS)
+        for word in words:
+            dest, how = ARGUMENTS[word]
+            names, more = ([word], {}) if word[0] == '-' else ([], {'metavar': word.strip('[]'), 'type': _unmarked})
+            command.add_argument(*names, dest=dest, **{**more, **how})
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, root: Any, as_json: Any) -> None:
+    """Add what is accepted before and after the command; after it, without a default that would undo the former."""
+    parser.add_argument('--root', metavar='FOLDER', default=root,
+                        help='where vaults are kept; otherwise VAULTS_ROOT says it, or it is the current folder')
+    parser.add_argument('--json', action='store_true', default=as_json, help='keys, values and answers as JSON')
