@@ -3871,7 +3871,6 @@ class TestMovingTrust:
                 moving.import_file(v, tmp_path / 'a.jsonl', allow_pickle=True)
             assert len(v) == 0
 
-    @pytest.mark.xfail(strict=True, reason='as_json.to_value stops looking for pickles where NumPy is missing')
     def test_a_pickle_behind_an_array_is_met_where_numpy_is_missing(self, tmp_path, monkeypatch):
         array = {'!ndarray': ['<i8', [1], 'C', {'!bytes': 'AAAAAAAAAAA='}]}
         path = tmp_path / 'a.jsonl'

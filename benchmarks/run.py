@@ -330,7 +330,8 @@ STYLE = f'text{{font:11px system-ui,sans-serif;fill:{INK}}}.head{{font-weight:60
 
 def colour(spec: Spec) -> str:
     promises = spec.durable and spec.shared
-    return {FLOOR: '#0969da', OURS: '#cf222e', WRITE_BACK: '#cf222e'}.get(spec.name, '#8c959f' if promises else '#d8dee4')
+    ours = {FLOOR: '#0969da', OURS: '#cf222e', WRITE_BACK: '#cf222e'}
+    return ours.get(spec.name, '#8c959f' if promises else '#d8dee4')
 
 
 def bars(label: str, specs: Sequence[Spec], times: Times, low: float, pixels: float) -> Iterator[str]:

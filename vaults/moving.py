@@ -1,10 +1,11 @@
-"""Moving: entries out of other libraries' files into a vault, and a vault out as JSON Lines. Knows what peers write.
+"""Moving: entries out of other libraries' files into a vault, and a vault out as JSON Lines. Knows no file of theirs.
 
     kind           what is read
     vault          a vault of today
     earlier vault  SQLite, table dict(key BLOB, value BLOB): each a byte M and msgpack, or P and a pickle
     shelve         a dbm (gnu, ndbm, dumb, sqlite3) whose values are pickles
     dbm            any other dbm: values stay bytes
+    litedict       SQLite, table Dict(key TEXT, value): values are JSON
     sqlitedict     SQLite, tables (key TEXT, value BLOB): a BLOB is a pickle, TEXT is JSON
     pickledb       SQLite, as pickleDB 1 makes it: values are JSON
     diskcache      the folder of a Cache, an Index or a FanoutCache
@@ -17,39 +18,26 @@ entry is in memory, not the file. Its pickles are loaded under the rule that a v
 """
 from __future__ import annotations
 
-import csv
 import errno
-import json
 import os
-import pickletools
 import re
-import shutil
 import sqlite3
-import struct
-from ast import literal_eval
-from contextlib import closing, contextmanager
-from importlib import import_module
-from itertools import chain, islice
-from tempfile import TemporaryDirectory
-from time import time
+from contextlib import contextmanager
+from shlex import quote
 
-from msgpack import unpackb
-
-from . import as_json, keys, sqlite, trust, values
+from . import as_json, keys, peers, trust, values
 from .errors import (
     SerializationError,
     UntrustedPickleError,
     VaultBusyError,
-    VaultCorruptError,
     VaultError,
     VaultFormatError,
     VaultFullError,
-    VaultNotFoundError,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, TextIO, Tuple, Type, Union
+    from typing import Any, Callable, Iterable, Iterator, Optional, TextIO, Tuple, Type, Union
 
     from .store import Entry
     from .values import AllowPickle
@@ -60,11 +48,6 @@ if TYPE_CHECKING:
     Progress = Optional[Callable[[int], object]]
 
 STEP = 1000      # entries between two calls of `progress`
-SAMPLE = 100     # values that tell a shelve from another dbm
-HEAD = 1 << 16   # bytes that tell what a text is
-CHUNK = 1 << 16  # characters of JSON to read at once
-TOKEN = 16       # characters; the longest token that a chunk may cut is shorter: \ud83d\udc0d, -Infinity
-TIMEOUT = 5.0    # seconds to wait for a writer
 
 
 # --- in and out ---------------------------------------------------------------------------------------------------
@@ -76,7 +59,18 @@ def recognise(path: Path) -> str:
 
     Raises: VaultNotFoundError, VaultFormatError when it is none of these, VaultBusyError, VaultError.
     """
-    return _Source(path).kind
+    return Source(path).kind
+
+
+def cure(path: str) -> str:
+    """Return how to move what is at `path` into a vault, to end an error with; '' when it is nothing to be moved."""
+    try:
+        kind = recognise(path)
+    except VaultError:
+        return ''
+    new = f'{os.path.splitext(path)[0]}.vault.db'
+    return '' if kind == 'vault' else (f'. It holds a {kind} file: move it with `vaults import {quote(path)} '
+                                       f'{quote(new)}`, then open {new}')
 
 
 def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Optional[str] = None,
@@ -96,7 +90,7 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
     Raises: VaultNotFoundError, VaultFormatError, VaultBusyError, VaultCorruptError, UntrustedPickleError,
     SerializationError, VaultError; all but the first may also come while iterating.
     """
-    return _entries(_Source(path, kind, table, key, encoding, decode, allow_pickle))
+    return _entries(Source(path, kind, table, key, encoding, decode, allow_pickle))
 
 
 def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: Progress = None, **options: Any) -> int:
@@ -107,7 +101,10 @@ def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: 
 
     Raises: as `read` and Vault.put_many.
     """
-    source = _Source(path, **options)
+    if isinstance(path, (str, os.PathLike)) and os.path.abspath(os.fsdecode(path)) == vault.db_path:
+        raise VaultError(f'the vault and the source of the import have one name, {vault.db_path}: give the vault '
+                         'another, also where the source has a suffix')
+    source = Source(path, **options)
     entries = _exported(source, vault) if source.kind == 'jsonlines' else _packed(source, vault)
     return vault._store.put_many(_reported(entries, progress))  # type: ignore[no-any-return]
 
@@ -185,22 +182,22 @@ def _reported(entries: Iterable[Any], progress: Progress) -> Iterator[Any]:
         progress(done)
 
 
-def _packed(source: _Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
+def _packed(source: Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
     for key, value in _entries(source):
         try:
             entry = keys.encode(key), vault._codec.dumps(value)
         except VaultError as error:
-            raise source.about(error, _named(key)) from error
+            raise source.about(error, peers.named(key)) from error
         except (TypeError, ValueError) as error:  # it cannot be a key
-            raise source.wrong(f'{error}', _named(key), 'put what read() gives with a key of your own',
+            raise source.wrong(f'{error}', peers.named(key), 'put what read() gives with a key of your own',
                                SerializationError) from error
         yield entry
 
 
-def _exported(source: _Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
+def _exported(source: Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
     """Yield what was packed, where both the source and the vault allow the pickles in it."""
     with source.told():
-        for place, key, data, pickled in _forms(source):
+        for place, key, data, pickled in peers.forms(source):
             for pickles in (source.pickles, vault._codec.pickles) if pickled else ():
                 try:
                     _permit(pickles, data)
@@ -220,15 +217,15 @@ def _permit(pickles: Any, data: bytes) -> None:
 # --- the source ---------------------------------------------------------------------------------------------------
 
 CURES = {'shelve': "pass kind='dbm' to read the values as bytes, or decode=...",
-         'earlier vault': 'restore it from a backup'}
+         'earlier vault': peers.RESTORE}
 OTHER_CURE = 'pass decode=..., a function of the stored value'
 STREAMED = ('json', 'jsonlines', 'csv')
-OPTIONS = {'table': ('sqlitedict', 'pickledb'), 'key': ('csv',),
-           'decode': ('shelve', 'dbm', 'sqlitedict', 'pickledb', 'diskcache')}
+OPTIONS = {'table': peers.TABLED, 'key': ('csv',),
+           'decode': ('shelve', 'dbm', *peers.TABLED, 'diskcache')}
 UNDECODED = re.compile('[\udc80-\udcff]')  # what the error handler `surrogateescape` makes of a wrong byte
 
 
-class _Source:
+class Source:
     """What is read: where it is, what the caller says of it, and how errors name it. For one thread at a time."""
 
     def __init__(self, path: Union[Path, TextIO], kind: Optional[str] = None, table: Optional[str] = None,
@@ -243,20 +240,20 @@ class _Source:
         self.codec = values.Codec(self.pickles)
         self.charset = _charset(encoding)
         with self.told():
-            self.kind = kind or ('jsonlines' if self.stream else _recognise(self.path, self.charset, key or 'key'))
+            self.kind = kind or ('jsonlines' if self.stream else peers.recognise(self.path, self.charset, key or 'key'))
             self._check()
 
     def _check(self) -> None:
         """Raise when what is asked for does not fit together."""
-        if self.kind not in READERS:
-            raise VaultError(f'kind is one of {", ".join(READERS)}, not {self.kind!r}')
+        if self.kind not in peers.READERS:
+            raise VaultError(f'kind is one of {", ".join(peers.READERS)}, not {self.kind!r}')
         if self.stream and self.kind not in STREAMED:
             raise VaultError(f'{self.kind} is read from a path, not from a stream: pass the path')
         for option, kinds in OPTIONS.items():
             if getattr(self, option) is not None and self.kind not in kinds:
                 raise VaultError(f'{option}=... is for {", ".join(kinds)}, and {self.path} is read as {self.kind}')
-        if not self.stream and not _dbm_at(self.path)[0]:
-            _present(self.path)
+        if not self.stream and not peers.dbm_at(self.path)[0]:
+            peers.present(self.path)
 
     def trusted(self, *files: str) -> None:
         """Raise when somebody else may have written one of the files, unless the caller has decided."""
@@ -292,20 +289,20 @@ class _Source:
     def unpickled(self, key: Any, data: Any) -> Any:
         cure = CURES.get(self.kind, OTHER_CURE)
         if not isinstance(data, bytes) or data[-1:] != b'.':
-            raise self.wrong('a pickle is expected, and this is none', _named(key), cure)
+            raise self.wrong('a pickle is expected, and this is none', peers.named(key), cure)
         try:
             return self.pickles.loads(data)
         except UntrustedPickleError as error:
-            raise self.about(error, _named(key)) from error
+            raise self.about(error, peers.named(key)) from error
         except VaultError as error:
-            raise self.wrong(f'{error}', _named(key), cure, type(error)) from error
+            raise self.wrong(f'{error}', peers.named(key), cure, type(error)) from error
 
     def decoded(self, key: Any, data: Any, decode: Callable[[Any], Any]) -> Any:
         try:
             return decode(data)
         except values.MALFORMED as error:
-            raise self.wrong(f'the value cannot be decoded ({error!r})', _named(key), CURES.get(self.kind, OTHER_CURE),
-                             SerializationError) from error
+            raise self.wrong(f'the value cannot be decoded ({error!r})', peers.named(key),
+                             CURES.get(self.kind, OTHER_CURE), SerializationError) from error
 
     @contextmanager
     def text(self, newline: str) -> Iterator[TextIO]:
@@ -335,531 +332,6 @@ def _charset(encoding: Optional[str]) -> str:
     return 'utf-8-sig' if encoding is None or encoding.lower() in ('utf-8', 'utf8') else encoding
 
 
-def _named(key: Any) -> str:
-    return f'key {key!r:.200}'
-
-
-def _entries(source: _Source) -> Iterator[Pair]:
+def _entries(source: Source) -> Iterator[Pair]:
     with source.told():
-        yield from READERS[source.kind](source)
-
-
-# --- what it is ---------------------------------------------------------------------------------------------------
-
-SUFFIXES = {'.csv': 'csv', '.tsv': 'csv', '.tab': 'csv', '.jsonl': 'jsonlines', '.ndjson': 'jsonlines'}
-SQLITE = b'SQLite format 3\0'
-GNU = {struct.pack('=I', number) for number in (0x13579ACD, 0x13579ACE, 0x13579ACF, 0x13579AD0, 0x13579AD1)}
-BERKELEY = {struct.pack(order + 'I', number) for order in '<>' for number in (0x61561, 0x53162)}  # at byte 0 or 12
-# The other dbms: the module, the endings of its files, and what the last of them begins with.
-FAMILIES: Tuple[Tuple[str, Tuple[str, ...], Callable[[bytes], bool]], ...] = (
-    ('dbm.ndbm', ('.pag', '.dir'), lambda head: True),
-    ('dbm.ndbm', ('.db',), lambda head: not BERKELEY.isdisjoint((head[:4], head[12:]))),
-    ('dbm.dumb', ('.dat', '.dir'), lambda head: head[:1] in (b'', b'"', b"'")),
-)
-LACKING = {'dbm.gnu': "install it (Debian: python3-gdbm), or import with a Python that has it, as Debian's own",
-           'dbm.ndbm': "import with a Python that has it, as Debian's own /usr/bin/python3"}
-TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
-COLUMNS = 'SELECT name, upper(type), "notnull" FROM pragma_table_info(?)'
-
-
-def _recognise(path: str, charset: str, column: str) -> str:
-    if os.path.isdir(path):
-        return 'diskcache' if _shards(path) else _unknown(path, 'a folder without cache.db, so no diskcache')
-    module, _, _ = _dbm_at(path)
-    if not module:
-        return _kind_of_text(path, charset, column)
-    kind = _kind_of_sqlite(path) if module == 'dbm.sqlite3' else module
-    return _shelve_or_dbm(path, module) if kind.startswith('dbm.') else kind
-
-
-def _unknown(path: str, what: str) -> NoReturn:
-    raise VaultFormatError(f'{path} is {what}; what can be read are {", ".join(READERS)}: pass kind=... if it is one')
-
-
-def _present(path: str) -> None:
-    if not os.path.lexists(path):
-        raise VaultNotFoundError(f'there is nothing at {path}, nor a dbm of that name: check the path')
-    if not os.path.isfile(path) and not os.path.isdir(path):
-        _unknown(path, 'neither file nor folder; to read from a pipe, pass an open text file')
-
-
-def _head(path: str, size: int) -> bytes:
-    """Return the first bytes of a file; of what is no file, and could keep a reader waiting, none."""
-    if not os.path.isfile(path):
-        return b''
-    with open(path, 'rb') as file:
-        return file.read(size)
-
-
-def _dbm_at(path: str) -> Tuple[str, str, List[str]]:
-    """Return the module of the dbm at `path`, the name to give it, and its files; '' as the module when there is none.
-
-    As dbm.whichdb, which has Berkeley DB open any NAME.db, even a vault, and complain about it on stderr.
-    """
-    head = _head(path, len(SQLITE))
-    if head == SQLITE or head[:4] in GNU:
-        return 'dbm.sqlite3' if head == SQLITE else 'dbm.gnu', path, [path]
-    stem, suffix = os.path.splitext(path)
-    for base in (path, stem):
-        for module, suffixes, fits in FAMILIES:
-            files = [base + each for each in suffixes]
-            if (base == path or suffix in suffixes) and all(map(os.path.isfile, files)) and fits(_head(files[-1], 16)):
-                return module, base, files
-    return '', path, []
-
-
-def _shelve_or_dbm(path: str, module: str) -> str:
-    """Tell by the first values, which are looked at and not loaded."""
-    try:
-        import_module(module if module in LACKING else 'dbm')
-    except ImportError:
-        return 'dbm'
-    rows: Any = _dbm_rows(path)
-    with closing(rows):
-        return 'shelve' if all(_is_pickle(data) for _, data in islice(rows, SAMPLE)) else 'dbm'
-
-
-def _is_pickle(data: Any) -> bool:
-    """Tell whether the bytes are one whole pickle, without running it."""
-    try:
-        return isinstance(data, bytes) and all(
-            place == len(data) - 1 for opcode, _, place in pickletools.genops(data) if opcode.name == 'STOP')
-    except ValueError:
-        return False
-
-
-def _kind_of_sqlite(path: str) -> str:
-    with _sqlite(path) as raw:
-        if raw.execute('PRAGMA application_id').fetchone()[0] == sqlite.APPLICATION_ID:
-            return 'vault'
-        kinds = list(_kinds_of_tables(raw).values())
-    for kind in ('diskcache', 'earlier vault', 'dbm.sqlite3', 'sqlitedict', 'pickledb'):
-        if kind in kinds:
-            return kind
-    _unknown(path, 'an SQLite database without a table of any of them')
-
-
-def _kinds_of_tables(raw: sqlite3.Connection) -> Dict[str, str]:
-    names = [name for name, in raw.execute(TABLES).fetchall()]
-    return {name: _kind_of_table(name, raw.execute(COLUMNS, (name,)).fetchall()) for name in names}
-
-
-def _kind_of_table(table: str, columns: List[Any]) -> str:
-    names, types = [column[0] for column in columns], [column[1] for column in columns]
-    if names != ['key', 'value']:
-        return 'diskcache' if table == 'Cache' and 'expire_time' in names else ''
-    if types == ['TEXT', 'BLOB']:
-        return 'pickledb' if columns[1][2] else 'sqlitedict'
-    return {'dict': 'earlier vault', 'Dict': 'dbm.sqlite3'}.get(table, '')
-
-
-def _kind_of_text(path: str, charset: str, column: str) -> str:
-    _present(path)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    head = _head(path, HEAD).decode(charset, 'replace').lstrip('\ufeff \t\r\n')
-    if head.startswith('{'):
-        return 'jsonlines' if _is_entry(head) else 'json'
-    header = head.partition('\n')[0]
-    if column in _columns(header, _delimiter(header, column)):
-        return 'csv'
-    _unknown(path, 'a file of another sort' if head else 'empty')
-
-
-def _is_entry(head: str) -> bool:
-    """Tell whether a text begins with an object of the members key and value; a long one is cut."""
-    try:
-        return set(DECODER.raw_decode(head)[0]) == {'key', 'value'}
-    except ValueError:
-        return bool(re.match(r'\{\s*"key"\s*:', head))
-    except RecursionError:
-        return False
-
-
-# --- SQLite -------------------------------------------------------------------------------------------------------
-
-TABLE_ROWS = 'SELECT key, value FROM {} ORDER BY rowid'
-EARLIER_ROWS = TABLE_ROWS.format('dict')
-DBM_ROWS = TABLE_ROWS.format('Dict')
-
-
-def _stamp(path: str) -> List[Any]:
-    """Return what changes when somebody writes the file or a log beside it."""
-    found = [path + suffix for suffix in ('', '-wal', '-journal') if os.path.exists(path + suffix)]
-    return [(name, status.st_size, status.st_mtime_ns) for name in found for status in [os.stat(name)]]
-
-
-def _unchanged(path: str, stamp: List[Any]) -> None:
-    if _stamp(path) != stamp:
-        raise VaultBusyError(f'{path} was written while it was read: close it in the other program, and repeat')
-
-
-@contextmanager
-def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
-    """Give the path and the URI parameters by which SQLite reads a file and leaves all that is there as it is.
-
-    A file alone is `immutable`: in WAL mode anything else would make a -wal and a -shm. Commits in a log must be seen,
-    which takes a -shm. Where one is, it is read along; where none is, as beside copied files, SQLite would leave a new
-    one, and is given copies instead. A journal tells SQLite whether the file can be read without mending it first.
-    """
-    stamp = _stamp(path)
-    logs = {name for name, size, _ in stamp if size and name != path}
-    if f'{path}-wal' in logs and not os.path.exists(f'{path}-shm'):
-        with TemporaryDirectory(prefix='vaults-') as folder:
-            copy = os.path.join(folder, 'copy')
-            for suffix in ('', '-wal'):
-                shutil.copyfile(path + suffix, copy + suffix)
-            _unchanged(path, stamp)
-            yield copy, 'mode=ro'
-    elif logs:
-        yield path, 'mode=ro&readonly_shm=1'
-    else:
-        try:
-            yield path, 'mode=ro&immutable=1'
-        except (sqlite3.Error, VaultError):
-            _unchanged(path, stamp)
-            raise
-        _unchanged(path, stamp)
-
-
-@contextmanager
-def _sqlite(path: str) -> Iterator[sqlite3.Connection]:
-    with _left_alone(path) as (place, parameters), closing(sqlite3.connect(
-            sqlite._uri(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
-            uri=True)) as raw:
-        raw.execute('PRAGMA query_only = ON')
-        raw.execute('PRAGMA trusted_schema = OFF')
-        raw.execute('BEGIN')  # one state of all its tables
-        yield raw
-
-
-def _vault(source: _Source) -> Iterator[Pair]:
-    """As Vault(flag='r') reads, which would also write a log that a killed process has left into the file."""
-    with _left_alone(source.path) as (place, parameters):
-        file = sqlite.File(place, 'r', TIMEOUT, 'NORMAL')
-        if sqlite._is_empty(file):
-            _unknown(source.path, 'empty')
-        file.mode, file.journal = parameters, 'as it is'
-        store = sqlite.SQLiteStore(file)
-        store.begin()
-        try:
-            for page, datas, _ in store.scan():
-                for key, data in zip(map(keys.decode, page), datas):
-                    yield key, _unpacked(source, _named(key), data)
-        finally:
-            store.rollback()
-            store.close()
-
-
-def _unpacked(source: _Source, place: str, data: bytes) -> Any:
-    try:
-        return source.codec.loads(data)
-    except VaultError as error:
-        raise source.about(error, place) from error
-
-
-def _earlier(source: _Source) -> Iterator[Pair]:
-    with _sqlite(source.path) as raw:
-        for stored, data in raw.execute(EARLIER_ROWS):
-            key = _earlier_object(source, stored, stored, use_list=False)
-            yield key, _earlier_object(source, key, data, use_list=True)
-
-
-def _earlier_object(source: _Source, key: Any, data: Any, use_list: bool) -> Any:
-    mark = data[:1] if isinstance(data, bytes) else b''
-    if mark == b'P':
-        return source.unpickled(key, data[1:])
-    if mark != b'M':
-        raise source.wrong('it begins with neither M nor P', _named(key), CURES['earlier vault'])
-    return source.decoded(key, data[1:], lambda packed: unpackb(packed, use_list=use_list, strict_map_key=False))
-
-
-def _tables(source: _Source) -> Iterator[Pair]:
-    with _sqlite(source.path) as raw:
-        names = [name for name, kind in _kinds_of_tables(raw).items() if kind in ('sqlitedict', 'pickledb')]
-        wanted = [name for name in names if source.table in (None, name)]
-        if not wanted:
-            raise VaultFormatError(f'{source.path} has no table {source.table or "(key TEXT, value BLOB)"!r}; of that '
-                                   f'kind are {names}')
-        for name in wanted:
-            for stored, data in raw.execute(TABLE_ROWS.format('"' + name.replace('"', '""') + '"')):
-                key = stored if len(wanted) == 1 else (name, stored)
-                yield key, _table_value(source, key, data)
-
-
-def _table_value(source: _Source, key: Any, data: Any) -> Any:
-    if source.decode:
-        return source.decoded(key, data, source.decode)
-    if isinstance(data, bytes) and source.kind == 'sqlitedict':
-        return source.unpickled(key, data)
-    return source.decoded(key, data, json.loads) if isinstance(data, (bytes, str)) else data
-
-
-# --- diskcache ----------------------------------------------------------------------------------------------------
-
-CACHE_ROWS = """SELECT key, raw, mode, filename, value FROM Cache
- WHERE expire_time IS NULL OR expire_time > ? ORDER BY rowid"""
-RAW, BINARY, TEXT, PICKLE = 1, 2, 3, 4  # the column `mode`
-REPAIR = 'let diskcache repair it: Cache(folder).check(fix=True)'
-
-
-def _shards(path: str) -> List[str]:
-    """Return the SQLite files of a cache: one, or of a FanoutCache one in each numbered folder."""
-    numbered = sorted(name for name in os.listdir(path) if re.fullmatch(r'\d{3,}', name))
-    files = [os.path.join(path, name, 'cache.db') for name in ('', *numbered)]
-    return [file for file in (files[:1] if os.path.exists(files[0]) else files) if os.path.isfile(file)]
-
-
-def _diskcache(source: _Source) -> Iterator[Pair]:
-    source.files = _shards(source.path) if os.path.isdir(source.path) else [source.path]
-    now = time()
-    for file in source.files:
-        with _sqlite(file) as raw:
-            for stored, plain, mode, name, data in raw.execute(CACHE_ROWS, (now,)):
-                key = stored if plain else source.unpickled(stored, stored)
-                place = '' if name is None else _inside(source, key, os.path.dirname(file), name)
-                yield key, _cached(source, key, mode, place, data)
-
-
-def _inside(source: _Source, key: Any, folder: str, name: Any) -> str:
-    """Return the path of a value's file; raise when it is outside of the cache's folder, or no file."""
-    root = os.path.join(os.path.realpath(folder), '')
-    path = os.path.realpath(os.path.join(root, name)) if isinstance(name, str) and '\0' not in name else ''
-    if not path.startswith(root):
-        raise source.wrong(f'the value is said to be in {name!r}, outside of the cache: that is not read', _named(key),
-                           REPAIR)
-    if not os.path.isfile(path):
-        raise source.wrong(f"the value's file {path} is missing", _named(key), REPAIR, VaultCorruptError)
-    return path
-
-
-def _cached(source: _Source, key: Any, mode: Any, place: str, data: Any) -> Any:
-    if place:
-        with open(place, 'rb') as file:
-            data = file.read()
-        data = source.decoded(key, data, bytes.decode) if mode == TEXT else data
-    if source.decode:
-        return source.decoded(key, data, source.decode)
-    if mode == PICKLE:
-        if place:
-            source.trusted(place, os.path.dirname(place))
-        return source.unpickled(key, data)
-    if mode != RAW and not (place and mode in (BINARY, TEXT)):
-        raise source.wrong(f'there is no value in the mode {mode!r}', _named(key), REPAIR, VaultCorruptError)
-    return data
-
-
-# --- dbm ----------------------------------------------------------------------------------------------------------
-
-DUMB_LINE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"), \((\d{1,18}), (\d{1,18})\)\s*""")
-
-
-def _dbm(source: _Source) -> Iterator[Pair]:
-    _, _, source.files = _dbm_at(source.path)
-    for stored, data in _dbm_rows(source.path):
-        key = _key_text(source, stored)
-        if not isinstance(data, bytes):
-            raise source.wrong('the value is missing', _named(key), 'restore it from a backup', VaultCorruptError)
-        if source.decode:
-            yield key, source.decoded(key, data, source.decode)
-        else:
-            yield key, source.unpickled(key, data) if source.kind == 'shelve' else data
-
-
-def _key_text(source: _Source, stored: Any) -> Any:
-    if source.encoding is None or not isinstance(stored, bytes):
-        return stored
-    try:
-        return stored.decode(source.encoding)
-    except UnicodeError as error:
-        raise source.wrong(f'the key is not in {source.encoding}', _named(stored),
-                           "pass encoding='latin-1' or another, or None for keys of bytes") from error
-
-
-def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:
-    module, base, _ = _dbm_at(path)
-    if module == 'dbm.sqlite3':  # with any Python, and without writing
-        with _sqlite(base) as raw:
-            yield from raw.execute(DBM_ROWS)
-    elif module == 'dbm.dumb':
-        yield from _dumb_rows(base)
-    elif module:
-        with closing(_module(module, path).open(base, 'r')) as db:
-            for key in _gnu_keys(db) if module == 'dbm.gnu' else db.keys():
-                yield key, db.get(key)
-    else:
-        _unknown(path, 'no dbm')
-
-
-def _module(module: str, path: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise VaultError(f'{path} is a {module} file, and this Python lacks that module: {LACKING[module]}') from error
-
-
-def _gnu_keys(db: Any) -> Iterator[bytes]:
-    key = db.firstkey()
-    while key is not None:
-        yield key
-        key = db.nextkey(key)
-
-
-def _dumb_rows(base: str) -> Iterator[Tuple[bytes, bytes]]:
-    """Read along both files. dbm.dumb holds all keys in memory, and takes what a cut file has for the value."""
-    with open(f'{base}.dir', encoding='latin-1') as index, open(f'{base}.dat', 'rb') as file:
-        size = os.fstat(file.fileno()).st_size
-        for number, line in enumerate(index, 1):
-            try:
-                literal, place, length = DUMB_LINE.fullmatch(line).groups()  # type: ignore[union-attr]  # see below
-                key = literal_eval(literal).encode('latin-1')
-                if int(place) + int(length) > size:
-                    raise ValueError(f'{base}.dat is too short')
-            except (AttributeError, SyntaxError, ValueError) as error:
-                raise VaultCorruptError(f'line {number} of {base}.dir is damaged ({error}): restore both files from a '
-                                        'backup') from error
-            file.seek(int(place))
-            yield key, file.read(int(length))
-
-
-# --- text ---------------------------------------------------------------------------------------------------------
-
-DECODER = json.JSONDecoder()
-BLANK = re.compile(r'[ \t\r\n]*')
-
-
-def _forms(source: _Source) -> Iterator[Tuple[str, Any, bytes, bool]]:
-    """Yield for each line which it is, the key, the packed value, and whether there is a pickle in it."""
-    with source.text('\n') as file:
-        for number, line in enumerate(file, 1):
-            if not line.isspace():
-                yield _form(source, f'line {number}', source.sound(line, number))
-
-
-def _form(source: _Source, place: str, line: str) -> Tuple[str, Any, bytes, bool]:
-    pickles: List[bool] = []
-    try:
-        entry = json.loads(line)
-        if not isinstance(entry, dict) or entry.keys() != {'key', 'value'}:
-            raise ValueError('it is not {"key": ..., "value": ...}')
-        key = entry['key'] if type(entry['key']) is str else as_json.to_key(entry['key'])
-        return place, key, as_json.to_value(entry['value'], lambda: pickles.append(True)), bool(pickles)
-    except (ValueError, TypeError, RecursionError, VaultError) as error:
-        raise source.wrong(f'this is no entry ({error})', place, "mend it; a JSON object takes kind='json'") from error
-
-
-def _json_lines(source: _Source) -> Iterator[Pair]:
-    for place, key, data, _ in _forms(source):
-        yield key, _unpacked(source, place, data)
-
-
-def _json(source: _Source) -> Iterator[Pair]:
-    with source.text('') as file:
-        text = _Json(source, file)
-        text.take('{')
-        mark = text.take('}') if text.peek() == '}' else ','
-        while mark == ',':
-            if text.peek() != '"':
-                raise text.wrong('a key in quotes is expected')
-            key = text.value()
-            text.take(':')
-            yield key, text.value(f'{_named(key)}, ')
-            mark = text.take(',', '}')
-        if text.peek():
-            raise text.wrong("something follows the object; entries in lines take kind='jsonlines'")
-
-
-class _Json:
-    """A JSON text, of which a piece is in memory. For one thread."""
-
-    def __init__(self, source: _Source, file: TextIO) -> None:
-        self._source, self._file = source, file
-        self._text, self._at, self._line, self._whole = '', 0, 1, False
-
-    def peek(self) -> str:
-        """Return the next character that is not blank, without taking it; '' at the end."""
-        while True:
-            self._at = BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches anything
-            if self._at < len(self._text) or self._whole:
-                return self._text[self._at:self._at + 1]
-            self._more()
-
-    def take(self, *marks: str) -> str:
-        mark = self.peek()
-        if mark not in marks:
-            raise self.wrong(f'{" or ".join(marks)} is expected')
-        self._at += 1
-        return mark
-
-    def value(self, place: str = '') -> Any:
-        """Return the value that begins here, reading on as long as it may have been cut.
-
-        Text in quotes ends somewhere; all else that is wrong is so where it is met.
-        """
-        self.peek()
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self._text, self._at)
-                if self._whole or end + TOKEN <= len(self._text):
-                    self._at = end
-                    return value
-            except RecursionError as error:
-                raise self.wrong('it is nested too deep', place) from error
-            except ValueError as error:
-                pos, open_quote = getattr(error, 'pos', 0), 'Unterminated string' in str(error)
-                if self._whole or not (open_quote or pos + TOKEN > len(self._text)):
-                    raise self.wrong(f'{error}', place) from error
-            self._more()
-
-    def _more(self) -> None:
-        self._line += self._text.count('\n', 0, self._at)
-        rest = self._text[self._at:]
-        piece = self._file.read(max(CHUNK, len(rest)))  # twice as much each time: a long value is not parsed too often
-        self._text = rest + self._source.sound(piece, self._line + rest.count('\n'))
-        self._at, self._whole = 0, not piece
-
-    def wrong(self, what: str, place: str = '') -> VaultError:
-        line = self._line + self._text.count('\n', 0, self._at)
-        return self._source.wrong(f'this is no JSON object ({what})', f'{place}line {line}', 'mend it')
-
-
-def _csv(source: _Source) -> Iterator[Pair]:
-    column = source.key or 'key'
-    with source.text('') as file:
-        lines = (source.sound(line, number) for number, line in enumerate(file, 1))
-        header = next(lines, '')
-        rows = csv.reader(chain([header], lines), delimiter=_delimiter(header, column), strict=True)
-        try:
-            columns = next(rows, [])
-            if columns.count(column) != 1 or len(set(columns)) < len(columns):
-                raise source.wrong(f'one column {column!r} is expected, and each once: there are {columns}', 'line 1',
-                                   'pass key=..., the column with the keys')
-            for row in filter(None, rows):
-                yield _record(columns, column, row)
-        except csv.Error as error:
-            raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}',
-                               'mend it; csv.field_size_limit lets fields be longer') from error
-
-
-def _record(columns: List[str], column: str, row: List[str]) -> Pair:
-    if len(row) != len(columns):
-        raise csv.Error(f'{len(row)} fields for {len(columns)} columns')
-    record = dict(zip(columns, row))
-    key = record.pop(column)
-    return key, record['value'] if list(record) == ['value'] else record
-
-
-def _delimiter(header: str, column: str) -> str:
-    """Return the one that sets off the column with the keys, or that the header has most."""
-    return max(',;\t', key=lambda mark: (column in _columns(header, mark), header.count(mark)))
-
-
-def _columns(header: str, delimiter: str) -> List[str]:
-    return [name.strip('"') for name in header.rstrip('\r\n').split(delimiter)]
-
-
-READERS: Dict[str, Callable[[_Source], Iterator[Pair]]] = {
-    'vault': _vault, 'earlier vault': _earlier, 'shelve': _dbm, 'dbm': _dbm, 'sqlitedict': _tables, 'pickledb': _tables,
-    'diskcache': _diskcache, 'json': _json, 'jsonlines': _json_lines, 'csv': _csv,
-}
+        yield from peers.READERS[source.kind](source)

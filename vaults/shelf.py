@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 
 from ._typing import TYPE_CHECKING, K, V
-from .errors import VaultError, VaultFormatError
+from .errors import VaultFormatError
 from .store import MEMORY
 from .vault import Vault, _ExactPath
 
@@ -41,12 +41,8 @@ class Shelf(Vault[K, V]):
         path = os.fspath(filename)
         if flag != 'n' and path != MEMORY and not os.path.exists(path):
             _refuse_older(os.fsdecode(path))
-        try:
-            super().__init__(path if path == MEMORY else _ExactPath(path), flag=flag,  # type: ignore[arg-type]
-                             writeback=writeback, **options)
-        except VaultFormatError:
-            _refuse_older(os.fsdecode(path))
-            raise
+        super().__init__(path if path == MEMORY else _ExactPath(path), flag=flag,  # type: ignore[arg-type]
+                         writeback=writeback, **options)
 
     def __enter__(self) -> Shelf[K, V]:
         return self
@@ -66,16 +62,9 @@ def open(filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeb
 
 
 def _refuse_older(path: str) -> None:
-    """Raise when there is a shelve or dbm file of that name, which an empty shelf would seem to have lost."""
-    if not any(os.path.isfile(path + suffix) for suffix in ('', *SUFFIXES)):
-        return
-    from . import moving
-    try:
-        kind = moving.recognise(path)
-    except VaultError:
-        return  # something else, of which opening tells
-    if kind in ('shelve', 'dbm'):
-        from shlex import quote
-        new = f'{os.path.splitext(path)[0]}.vault.db'
-        raise VaultFormatError(f'{path} holds a {kind} file, not a vault; it was left as it was. Move it with '
-                               f'`vaults import {quote(path)} {quote(new)}`, then open {new}')
+    """Raise when a dbm has files of that name with a suffix: an empty shelf beside them would seem to have lost all."""
+    if any(os.path.isfile(path + suffix) for suffix in SUFFIXES):
+        from .moving import cure
+        move = cure(path)
+        if move:
+            raise VaultFormatError(f'there is no vault at {path}, but an older file with a suffix{move}')

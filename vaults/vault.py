@@ -8,7 +8,7 @@ from msgpack import unpackb
 
 from . import keys, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
-from .errors import EmptyVaultError, VaultError, VaultReadOnlyError
+from .errors import EmptyVaultError, VaultError, VaultFormatError, VaultReadOnlyError
 from .store import MAX_TIMEOUT, MEMORY, ClosedStore
 from .views import Items, Keys, SortedSlice, Values
 
@@ -142,7 +142,11 @@ class Vault(MutableMapping[K, V]):
         self._codec = values.Codec(values.rule(allow_pickle, lambda: _trusted(path)))
         self._hook = self._codec.ext_hook
         self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size
-        self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
+        try:
+            self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
+        except VaultFormatError as error:
+            from .moving import cure
+            raise VaultFormatError(f'{error}{cure(path)}') from error
         if writeback and flag != 'r':  # a reader has nothing to write back
             from .writeback import attach
             attach(self, cache_size, timeout)
