@@ -9,7 +9,8 @@ diskcache is a folder. The dbm family names no types, so its keys are given here
 keys of a file with two tables are (table, key). A file is made aside and moved here whole, so one that this Python
 cannot make stays as it was. No Python has every peer. Those stored here were made on Linux, x86-64, with
     Debian's python3 (3.11)    shelve-gnu shelve-ndbm dbm-gnu dbm-ndbm, with python3-gdbm
-    Python 3.13                all the rest, with sqlitedict 2.1.0, diskcache 5.6.3, msgpack 1.2.4, pickledb[sqlite] 1.6
+    Python 3.13                all the rest, with sqlitedict 2.1.0, litedict 0.5, diskcache 5.6.3, msgpack 1.2.4,
+                               pickledb[sqlite] 1.6
     Python 3.11                pickledb-0.9.json, with pickledb 0.9.2
 Made again, they are the same byte for byte, but for the ndbm ones (Berkeley DB puts a random id in) and for what a
 newer peer or SQLite changes: the diskcache ones are made with a stopped clock and a seeded os.urandom.
@@ -68,6 +69,7 @@ EXPECTED: Dict[str, Dict[Any, Any]] = {
         ('old "orders"', '1'): ('tea', 2), ('old "orders"', 'same'): 'in old orders', ('old "orders"', 'none'): None,
     },
     'sqlitedict-json.sqlite': PLAIN,
+    'litedict-words.sqlite': PLAIN,
     'diskcache-cache': CACHE,
     'diskcache-fanout': {
         **{f'key {n}': n * n for n in range(8)}, 5: 'five', b'raw': b'bytes', ('a', 1): [1, 2], 'file': 'x' * 100,
@@ -113,6 +115,12 @@ def make_sqlitedict(path, entries):
     for (table, key), value in ((k if isinstance(k, tuple) else ('unnamed', k), v) for k, v in entries.items()):
         with SqliteDict(path, table, autocommit=True, **codec) as db:
             db[key] = value
+
+
+def make_litedict(path, entries):
+    from litedict import SQLDict
+    with closing(SQLDict(path)) as db:
+        db.update(entries)
 
 
 def make_diskcache(path, entries):

@@ -440,10 +440,20 @@ def _import(v: Any, args: argparse.Namespace) -> None:
             done = moving.import_file(v, source, kind=args.kind, table=args.table, key=args.column,
                                       encoding=args.encoding, allow_pickle=args.allow_pickle or None, progress=progress)
             replaced = done - (len(v) - before)
-    except BaseException:
+    except BaseException as error:
         _unmake(v, args.missing)
+        if isinstance(error, VaultError):
+            raise type(error)(_as_options(str(error))) from error
         raise
     _say(args, f'{done} entries imported, {replaced} of them replaced earlier ones', imported=done, replaced=replaced)
+
+
+def _as_options(text: str) -> str:
+    """Return an error of moving.py with the options of the command for those of its functions."""
+    import re
+    text = text.replace('allow_pickle=True', '--allow-pickle')
+    return re.sub(r"\b(kind|table|key|encoding)=(?:'([^']*)'|\.\.\.)",
+                  lambda found: f'--{found[1]} {found[2] or "..."}', text)
 
 
 def _lines(encoding: str) -> Any:
