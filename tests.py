@@ -3377,7 +3377,7 @@ class TestShelf:
                 db['tags'].append('c')
                 db.setdefault('seen', set()).add(1)
             db = shelve.open(sys.argv[1], 'r')
-            print(sorted(db.items()), len(db), 'tags' in db, list(db), 'name' in db, db.get('none', 5))
+            print(sorted(db.items()), len(db), 'tags' in db, sorted(db), 'name' in db, db.get('none', 5))
             db.close()
             try:
                 db['tags']

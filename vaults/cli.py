@@ -73,7 +73,7 @@ def _flushed(status: int) -> int:
             sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tries again at exit, and complains
-        if not status and not isinstance(error, BrokenPipeError):
+        if not isinstance(error, BrokenPipeError):
             return _complain(error, 1)
     return status
 
@@ -517,7 +517,7 @@ def _completion(_: Any, args: argparse.Namespace) -> None:
 # --- the tables ---------------------------------------------------------------------------------------------------
 
 def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f'{text!r} is no number of entries')
     return int(text)
 

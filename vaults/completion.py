@@ -72,7 +72,6 @@ BASH = r"""_vaults() {
     [[ -n $due && $due != file ]] || return
     at=${current##*[:=]}
     at=$((${#current} - ${#at}))
-    [[ -n $quote ]] && at=0
     while IFS= read -r word; do
         [[ $word == "$current"* ]] || continue
         if [[ -z $quote ]]; then
