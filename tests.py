@@ -813,6 +813,8 @@ class TestPlaces:
             for line in sys.stdin:
                 with v:
                     print(v.items(), len(v), v.check(), flush=True)
+            v.backup(sys.argv[2])
+            print(vaults.Vault(pathlib.Path(sys.argv[2])).items(), flush=True)
             try:
                 vaults.Vault(path)
             except vaults.VaultReadOnlyError as error:
@@ -820,8 +822,10 @@ class TestPlaces:
             '''
         os.chmod(root / 'vaults', 0o755)
         env = {**os.environ, 'PYTHONPATH': str(HERE)}
-        with subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root / 'vaults' / 'x.db')], env=env,
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as reader:
+        (root / 'open').mkdir()
+        os.chmod(root / 'open', 0o777)
+        with subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root / 'vaults' / 'x.db'),
+                               str(root / 'open' / 'copy.db')], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True) as reader:
             def ask():
                 reader.stdin.write('\n')
                 reader.stdin.flush()
@@ -836,6 +840,7 @@ class TestPlaces:
                 v.close()
                 assert ask() == "[('k', 3), ('l', 2)] 2 []"
                 reader.stdin.close()
+                assert reader.stdout.readline() == "[('k', 3), ('l', 2)]\n"
                 assert "flag='r'" in reader.stdout.readline()
             finally:
                 reader.kill()
@@ -1894,6 +1899,17 @@ class TestErrors:
                 Vault(path, flag=flag)
         assert {name: (root / name).read_bytes() for name in before} == before
         other.close()
+
+    def test_a_snapshot_of_a_file_that_changes_while_a_block_is_open_ends_the_block_once(self, root):
+        Vault('t').update(k=1)
+        file = sqlite.File(str(root / 'vaults' / 't.db'), 'r', 5.0, 'NORMAL')
+        snapshot = sqlite._Snapshot(file)
+        snapshot.execute('BEGIN')
+        assert snapshot.execute(sqlite.GET, ('k',)).fetchone()[0] == b'\x01'
+        os.utime(file.path, (1, 1))
+        snapshot.execute('COMMIT')
+        assert not snapshot.in_transaction and snapshot.execute(sqlite.GET, ('k',)).fetchone()[0] == b'\x01'
+        snapshot.close()
 
     def test_a_newer_format_is_left_as_it_was(self, root):
         Vault('new').close()
@@ -4507,13 +4523,15 @@ class TestCommand:
     def test_show_is_an_aligned_table(self, command, root, monkeypatch):
         monkeypatch.setenv('COLUMNS', '30')
         v = Vault(pathlib.Path(root, 'vaults', 't.db'))
-        v.update({'a': 'short', '日本': 'wide', 'e\u0301e\u0301': 'two columns', 'long': 'x' * 99, 'wide': '語' * 99,
+        v.update({'a': 'short', 'exactly': 'x' * 13, 'over': 'x' * 14, '日本': 'wide', 'e\u0301e\u0301': 'two columns', 'long': 'x' * 99, 'wide': '語' * 99,
                   'z' * 40: [1, 2, 3]})
         v.close()
         assert command('show', 't').out.splitlines() == [
             'a                short',
+            'exactly          xxxxxxxxxxxxx',
             'e\u0301e\u0301               two columns',
             'long             xxxxxxxxxxxx…',
+            'over             xxxxxxxxxxxx…',
             'wide             語語語語語語…',
             'zzzzzzzzzzzzzz…  [1, 2, 3]',
             '日本             wide']
@@ -4526,7 +4544,8 @@ class TestCommand:
         assert len(lines) == 51 and lines[:2] == ['0   0', '1   1'] and lines[50] == '... and 10 more'
         assert command('show', 'm', '--limit', 2, '--reverse').out.splitlines() == ['59  59', '58  58', '... and 58 more']
         assert len(command('show', 'm', '--limit', 60).out.splitlines()) == 60
-        assert command('show', 'm', '--limit', 0, '--json', '--from', '100').out == ''
+        assert len(command('show', 'm', '--json').out.splitlines()) == 60  # a program wants them all
+        assert len(command('show', 'm', '--json', '--limit', 2).out.splitlines()) == 2
 
     def test_show_as_json_is_what_export_writes(self, command, books):
         shown = command('show', 'books', '--json').out.splitlines()
@@ -4591,18 +4610,29 @@ class TestCommand:
         done = command('import', root / 'people', 'p', '--kind', 'csv', '--key', 'id', '--encoding', 'latin-1')
         assert done.out == '1 entries imported, 0 of them replaced earlier ones\n', done.err
         assert command('get', 'p', '1').out == '{"name": "Zoë"}\n'
+        (root / 'object').write_text('{"key": "a", "value": 1}')
+        assert command('import', root / 'object', 'o', '--kind', 'json').status == 0
+        assert command('export', 'o').out == '{"key": "key", "value": "a"}\n{"key": "value", "value": 1}\n'
+        assert command('import', '-', 'o', '--encoding', 'nonsense').status == 2
+        done = command('import', '-', 'o', '--encoding', 'latin-1', stdin=b'{"key": "l", "value": "\xe9"}')
+        assert command('get', 'o', 'l').out == 'é\n'
+        command('import', '-', 'o', stdin=b'\xef\xbb\xbf{"key": "bom", "value": 1}')
+        assert command('get', 'o', 'bom').out == '1\n'
+        assert 'latin-1' in command('import', '-', 'o', stdin=b'{"key": "l", "value": "\xe9"}').err
         raw = sqlite3.connect(root / 'lite.db')
         for table in 'ab':
             raw.execute(f'CREATE TABLE {table} (key TEXT PRIMARY KEY, value BLOB)')
-            raw.execute(f'INSERT INTO {table} VALUES (?, ?)', (table, pickle.dumps(Planted(root / 'made'))))
+            raw.execute(f'INSERT INTO {table} VALUES (?, ?)', (table, pickle.dumps([Planted(root / f'made {table}'), collections.OrderedDict(a=1)])))
         raw.commit()
         raw.close()
         (root / 'lite.db').chmod(0o666)
+        (root / 'vaults').chmod(0o777)
         assert command('import', root / 'lite.db', 'lite', '--table', 'a').status == 1
-        assert not (root / 'made').exists()
-        done = command('import', root / 'lite.db', 'lite', '--table', 'a', '--allow-pickle')
-        assert (root / 'made').exists()
+        assert not (root / 'made a').exists()
+        assert command('import', root / 'lite.db', 'lite', '--table', 'a', '--allow-pickle').status == 0
+        assert (root / 'made a').exists() and not (root / 'made b').exists()
         assert command('keys', 'lite').out == 'a\n'
+        assert command('get', 'lite', 'a', '--allow-pickle').out == repr([None, collections.OrderedDict(a=1)]) + '\n'
 
     def test_shell_has_the_vault_open_and_closes_it(self, root, books):
         env = {'VAULTS_ROOT': str(root)}
@@ -4610,8 +4640,8 @@ class TestCommand:
                         b"print(v['dune'], vaults.__version__)\nv['new'] = 1\nraise SystemExit(3)\n")
         assert (done.status, done.out, done.err) == (3, f'Frank Herbert {vaults.__version__}\n', '')
         assert Vault(pathlib.Path(books.db_path))['new'] == 1
-        done = finished(spawn('shell', 'books', stdin=subprocess.PIPE, env=env), b'1 +\nlen(v)\n')
-        assert done.status == 0 and done.out == '6\n' and 'SyntaxError' in done.err
+        done = finished(spawn('shell', 'books', stdin=subprocess.PIPE, env=env), b'1 +\nlen(v)\nclass C: 0\n\nC\n')
+        assert done.status == 0 and done.out == "6\n<class '__console__.C'>\n" and 'SyntaxError' in done.err
 
     @needs_posix
     def test_shell_at_a_terminal_greets_and_goes_on_after_ctrl_c(self, root, books):
@@ -4705,6 +4735,9 @@ class TestCommandReading:
     @pytest.mark.parametrize('arguments', [one for one in READING[:-2] if 'FILE' not in one], ids=' '.join)
     def test_it_leaves_no_trace_beside_what_is_there(self, command, root, arguments):
         command('set', 'x', 'k', 'v')
+        raw = sqlite3.connect(root / 'vaults' / 'x.db')
+        assert raw.execute('PRAGMA journal_mode = DELETE').fetchone() == ('delete',)  # which opening to write undoes
+        raw.close()
         before = seen(root)
         assert command(*arguments).status == 0
         assert seen(root) == before
@@ -4730,7 +4763,7 @@ class TestCommandReading:
 
     def test_allowed_pickles_are_shown_as_python_shows_them_and_json_as_json(self, command, root):
         v = Vault(pathlib.Path(root, 'vaults', 'p.db'))
-        for value, shown in ((collections.OrderedDict(a=1), repr(collections.OrderedDict(a=1))), ('text', 'text'),
+        for value, shown in ((collections.OrderedDict(a=1), repr(collections.OrderedDict(a=1))), ('{"!', '{"!'),
                              ({'a': [1, '{"!']}, '{"a": [1, "{\\"!"]}'), ((1,), '(1,)')):
             v['k'] = value
             assert command('get', 'p', 'k', '--allow-pickle').out == shown + '\n'
@@ -4761,7 +4794,7 @@ class TestCommandErrors:
         ['set', 'v' * 300, 'k', 'v'], ['completion', 'fish'], ['keys', 'v', '--prefix', '\ud800']], ids=' '.join)
     def test_misuse_is_2_and_makes_nothing(self, command, root, arguments):
         before = seen(root)
-        assert '\0' not in self.one_line(command(*arguments), 2)
+        assert 'u0000' not in self.one_line(command(*arguments), 2)
         assert seen(root) == before
 
     def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(self, command, books, monkeypatch):
@@ -4789,6 +4822,24 @@ class TestCommandErrors:
         self.one_line(command('import', root / 'bad.jsonl', 'new', '--root', root / 'other'), 1)
         self.one_line(command('import', root / 'nothing', root / 'new.db'), 1)
         assert {path: data for path, data in seen(root).items() if path != 'other'} == before
+
+    def test_the_vault_is_closed_in_any_case(self, command, books, monkeypatch):
+        opened = []
+
+        class Seen(Vault):
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                opened.append(self)
+        monkeypatch.setattr(cli, 'Vault', Seen)
+        assert [command('get', 'books', key).status for key in ('dune', 'x')] == [0, 1]
+        assert [repr(v) for v in opened] == ["Seen('books', closed)"] * 2
+
+    def test_what_another_program_put_into_it_meanwhile_stays(self, root):
+        v = Vault('new')
+        v['another'] = 'program'
+        cli._unmake(v, [v.db_path])
+        assert v['another'] == 'program'
+        v.close()
 
     def test_an_import_that_fails_names_the_options_of_the_command(self, command, root):
         (root / 'a.csv').write_text('id,name\n1,Ann\n')
@@ -4882,7 +4933,8 @@ class TestCommandOutput:
 
     @pytest.mark.skipif(not os.path.exists('/dev/full'), reason='no full device')
     def test_a_full_disk_is_one_line(self, root, books):
-        for arguments in (['keys', 'books'], ['export', 'books'], ['--help']):
+        Vault(pathlib.Path(root, 'vaults', 'many.db')).update((n, 'x' * 20) for n in range(2000))
+        for arguments in (['keys', 'books'], ['export', 'books'], ['export', 'many'], ['--help']):
             with open('/dev/full', 'wb') as full:
                 done = finished(spawn(*arguments, env={'VAULTS_ROOT': str(root)}, stdout=full))
             assert done.status == 1 and done.err.startswith('vaults: ') and done.err.count('\n') == 1, arguments
@@ -4898,8 +4950,10 @@ class TestCommandOutput:
                 process = spawn(*arguments, env=env)
                 out, err = process.communicate()
                 assert process.returncode == (1 if '日本' in arguments else 0) and b'Traceback' not in err, err
-                if encoding == 'ascii':
-                    assert arguments[0] == 'export' or out.isascii()
+                if arguments[0] == 'export':
+                    assert json.loads(out.decode('utf-8').splitlines()[1]) == {'key': '日', 'value': '本'}
+                elif encoding == 'ascii':
+                    assert out.isascii() and (b'...' in out) == (arguments[0] == 'show')
                 if 'plain' in arguments or '--json' in arguments:
                     assert 'é' in json.loads(out.decode(encoding.split(':')[0]))
         assert '"\\u00e9"\n' in finished(spawn('keys', 'é', env={'VAULTS_ROOT': str(root), 'PYTHONIOENCODING': 'ascii'})).out
@@ -4965,7 +5019,8 @@ class TestCommandInterrupts:
             except sqlite3.OperationalError:
                 pass  # as check() does, which makes a problem of it
         assert time.monotonic() - began < 5
-        assert v._store._local.c.execute('SELECT 1').fetchone() == (1,)
+        assert v._store._local.c.execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000)'
+                                         ' SELECT count(*) FROM n').fetchone() == (300_000,)
         v.close()
 
 
@@ -4999,7 +5054,8 @@ class TestCompletion:
         'vaults get books ': [r"it\'s\ \$x\ \`y\`", r'my\ key\ 1', r'my\ key\ 2', 'user:1', 'user:22', 'zoë'],
         'vaults get books -- --d': ['--dash'], 'vaults get books zoë ': [], 'vaults backup books ': [],
         'vaults get ROOT/vaults/books.db zo': ['zoë'], 'vaults get --root=ROOT books zo': ['zoë'],
-        'vaults --root /nowhere get books zo': [], 'vaults keys books --prefix my': [r'my\ key\ 1', r'my\ key\ 2'],
+        'vaults --root /nowhere get books zo': [], 'vaults --root=/nowhere get books zo': [],
+        'vaults keys books --prefix my': [r'my\ key\ 1', r'my\ key\ 2'],
         'vaults keys books --p': ['--prefix'], 'vaults get books --': ['--root', '--json', '--allow-pickle'],
         'vaults --v': ['--version'], 'vaults get books "$(touch ROOT/made)': [], 'vaults get books $(touch ROOT/made)': [],
         'vaults get "books" z': ['zoë'], 'vaults keys books --limit ': [],

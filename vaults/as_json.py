@@ -242,7 +242,7 @@ def from_key(key: Any) -> Any:
 def to_key(form: Any) -> Any:
     """Return the key that a JSON form stands for.
 
-    Raises: TypeError and ValueError for what cannot be a key, SerializationError.
+    Raises: TypeError and ValueError for what cannot be a key, SerializationError, UntrustedPickleError.
     """
     if isinstance(form, list):
         return tuple(map(to_key, form))
@@ -275,7 +275,7 @@ def _depth(key: Any) -> int:
 
 def pickled_class(data: bytes) -> str:
     """Return 'module.name' of the first class or function that a pickle names, without running it; '' if none."""
-    return next(_names(data), '')
+    return next(_names(data), '').encode('ascii', 'backslashreplace').decode('ascii')
 
 
 def _names(data: bytes) -> Iterator[str]:

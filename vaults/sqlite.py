@@ -73,8 +73,9 @@ COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
 COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
 
-# By [by_key][reverse][values]. `+id` keeps SQLite from walking the table by id and sorting what it finds.
-_KEYS = f'SELECT id, key, key IN (0, 1) AND crc >= {BOOL} FROM entries '
+# By [by_key][reverse][values]. CASE looks into the table for 0 and 1 alone, as AND does not: seven times faster by key
+# where that is not the order of insertion. `+id` keeps SQLite from walking the table by id and sorting what it finds.
+_KEYS = f'SELECT id, key, CASE WHEN key IN (0, 1) THEN crc >= {BOOL} END FROM entries '
 _ENTRIES = 'SELECT id, key, value, crc FROM entries '
 _BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
 _BY_ID_BACK = "WHERE id < ? AND id <= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
@@ -747,6 +748,8 @@ class SQLiteStore(Store):
 
     def _source(self) -> sqlite3.Connection:
         c = self._outside('backup')
+        if self.file.journal == 'immutable':
+            return _Snapshot(self.file)._raw
         return c.raw if self.file.path == MEMORY else self.file.connect()
 
     def close(self) -> None:
@@ -1022,8 +1025,9 @@ class _Snapshot:
             if not self._raw.in_transaction and _stamp(self._file.path) != self._stamp:
                 self.close()
                 self._open()
+            inside = self._raw.in_transaction  # what ends a block ends it once
             rows = _Rows(self._raw.execute(sql, arguments).fetchall())
-            if self._raw.in_transaction or _stamp(self._file.path) == self._stamp:
+            if inside or self._raw.in_transaction or _stamp(self._file.path) == self._stamp:
                 return rows
 
 
