@@ -2849,6 +2849,37 @@ class TestWriteBack:
         expected = {n: [n, n, 'seen'] for n in range(50) if n != 20}
         assert dict(Vault('test').items()) == {**expected, 40: ['assigned', 40, 'seen'], 'late': 1}
 
+    @pytest.mark.parametrize('act', ['update', 'delete', 'slice', 'assign', 'sync', 'rollback'])
+    def test_walking_meets_what_is_written_meanwhile(self, root, act):
+        w, other = Vault('test', writeback=True, cache_size=3), Vault('test')
+        w.update({n: [n] for n in range(40)})
+
+        def rollback():
+            with pytest.raises(ValueError), w:
+                w.update({36: ['undone']})
+                for key, value in walk:
+                    found[key] = value
+                    if key == 33:  # of the second page, which was read in the block
+                        raise ValueError
+
+        def sync():
+            other[30] = ['new']
+            w.sync()
+
+        def assign():
+            w[30] = ['new']
+            w[100], w[101], w[102], w[103] = [0], [0], [0], [0]
+        acts = {'update': lambda: w.update({30: ['new']}), 'delete': lambda: w.__delitem__(30),
+                'slice': lambda: w.__delitem__(slice(30, 31)), 'assign': assign, 'sync': sync, 'rollback': rollback}
+        walk = iter(w.items())
+        found = dict([next(walk)])
+        acts[act]()
+        found.update(walk)
+        left = {'delete': {}, 'slice': {}, 'rollback': {30: [30], 36: [36]}}.get(act, {30: ['new']})
+        assert {key: value for key, value in found.items() if key in (30, 36)} == {36: [36], **left}
+        w.sync()
+        assert dict(w.items()) == dict(other.items())
+
     def test_what_others_wrote_shows_at_the_next_sync_or_block(self, w):
         other = Vault('test')
         w.update(a=[1], b=[1], gone=[1])

@@ -52,6 +52,7 @@ class LiveStore(Store):
         self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes]]] = OrderedDict()  # objects, and what is stored
         self.hot = self._live
         self._assigned: Dict[Stored, None] = {}    # keys put and not yet written, in the order of their first put
+        self._written = 0                          # counts what changes stored entries
         self._foreign = False                      # others have written since the objects were last compared
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
         self._depth = 0
@@ -74,15 +75,37 @@ class LiveStore(Store):
                 live.move_to_end(key)
                 return known[0]
             data = self._store.get(key)
-            if data is None:
-                return default
-            try:
-                value = self._codec.loads(data)
-            except VaultError as error:
-                raise about(error, keys.decode(key), self._path) from error
-            self._make_room()
-            live[key] = value, data
-            return value
+            return default if data is None else self._keep(key, data)
+
+    def _keep(self, key: Stored, data: bytes) -> Any:
+        try:
+            value = self._codec.loads(data)
+        except VaultError as error:
+            raise about(error, keys.decode(key), self._path) from error
+        self._make_room()
+        self._live[key] = value, data
+        return value
+
+    def walk(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False,
+             reverse: bool = False) -> Iterator[Tuple[Stored, Any]]:
+        """Yield keys and live objects, as `scan` yields keys and bytes; by insertion, over all, or by key."""
+        with self.lock:
+            self._write_assigned()
+        pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
+        written = self._written
+        for page, datas, _ in pages:
+            for key, data in zip(page, datas):
+                value = self._met(key, data, written)
+                if value is not _MISSING:
+                    yield key, value
+            written = self._written
+
+    def _met(self, key: Stored, data: bytes, written: int) -> Any:
+        """Return the live object of an entry of a page, which is out of date when something was written since."""
+        with self.lock:
+            if key in self._live or self._written != written:
+                return self.fetch(key, _MISSING)
+            return self._keep(key, data)
 
     def hold(self, key: Stored, value: Any) -> None:
         """Set the entry's object, to be written later."""
@@ -167,6 +190,7 @@ class LiveStore(Store):
             except VaultError as error:
                 failed[key] = error
         if changed:
+            self._written += 1
             self._store.put_many((key, data) for key, (_, data) in changed.items())
         for key, entry in changed.items():
             self._live[key] = entry
@@ -217,6 +241,7 @@ class LiveStore(Store):
         """Forget the entries that others have written and that are not changed here."""
         self._foreign |= self._store.others_wrote()
         if self._foreign:
+            self._written += 1
             theirs = [key for key, (_, known) in self._live.items() if self._store.get(key) != known]
             both = [key for key in theirs if self._differs(key)]
             self._drop(set(theirs).difference(both))
@@ -252,6 +277,7 @@ class LiveStore(Store):
         with self.lock:
             self._write_assigned()
             replaced: Dict[Stored, Any] = {}
+            self._written += 1
             try:
                 return self._store.put_many(self._replacing(pairs, replaced))
             except BaseException:
@@ -270,6 +296,7 @@ class LiveStore(Store):
     def delete(self, key: Stored) -> bool:
         with self.lock:
             put = key in self._assigned
+            self._written += 1
             deleted = self._store.delete(key)
             if self._doomed is None:
                 self._drop([key])
@@ -280,6 +307,7 @@ class LiveStore(Store):
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         first, end = keys.order(low), keys.order(high)
         with self.lock:
+            self._written += 1
             count = self._store.delete_range(low, high)
             self._drop([key for key in self._live if first <= keys.order(key) < end])
             return count
@@ -350,6 +378,7 @@ class LiveStore(Store):
         """Forget, after a rollback, every object that is not what is stored now."""
         entries, put = self._live.copy(), self._assigned
         self._assigned = {}
+        self._written += 1
         self._live.clear()
         for key, (value, known) in entries.items():
             data = self._store.get(key)
@@ -470,11 +499,10 @@ class WriteBackVault(Vault[K, V]):
             (encode(key), value) for key, value in _pairs(pairs, {}))
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        """Yield each entry with its live object, wherever it is."""
-        for key in self._walk_keys(reverse, bounds):
-            value = self.get(key, _MISSING)
-            if value is not _MISSING:
-                yield key, value
+        walk = self._store.walk
+        found = walk(reverse=reverse) if bounds is None else walk(*bounds, by_key=True, reverse=reverse)
+        for stored, value in found:
+            yield stored if type(stored) is str else keys.decode(stored), value
 
     def close(self) -> None:
         """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
