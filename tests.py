@@ -2800,13 +2800,20 @@ class TestWriteBack:
         with pytest.raises(vaults.SerializationError, match="'b'"):
             w.update({'a': 1, 'b': lambda: 0})
 
+        commit = w._store._store.commit
+
         def full(*_):
-            raise vaults.VaultFullError('no room')
+            if w._store._store._local.c.depth < 2:
+                raise vaults.VaultFullError('no room')
+            commit()
         with monkeypatch.context() as patch:
             patch.setattr(w._store._store, 'commit', full)
             for act in (lambda: w.pop('a'), lambda: w.setdefault('c', 1), lambda: w.popitem()):
                 with pytest.raises(vaults.VaultFullError):
                     act()
+        with pytest.raises(vaults.SerializationError, match="'c'"):
+            w.setdefault('c', lambda: 0)
+        assert 'c' not in w and len(w) == 2
         with monkeypatch.context() as patch:
             patch.setattr(w._store._store, 'put_many', full)
             with pytest.raises(vaults.VaultFullError):
@@ -2814,6 +2821,22 @@ class TestWriteBack:
         assert w['a'] == [1, 2] and w['b'] == [1]
         w.sync()
         assert Vault('test')['a'] == [1, 2]
+
+    def test_what_leaves_the_cache_in_a_call_that_fails_is_not_lost(self, root):
+        w = Vault('test', writeback=True, cache_size=4)
+        w.update({n: [n] for n in range(12)})
+        for act in (lambda keys: w.update((key, 1 / (11 - w[key][0])) for key in keys),
+                    lambda keys: w.pop_many(key for key in keys if 1 / (11 - w[key][0]))):
+            for n in range(3):
+                w[n].append('changed')
+            w['new'] = ['new']
+            with pytest.raises(ZeroDivisionError):
+                act(range(4, 12))
+            assert w['new'] == ['new'] and list(w)[:12] == list(range(12))
+            assert [w[n].pop() for n in range(3)] == ['changed'] * 3
+        assert w.items() and len(w._store._live) <= 4
+        w.close()
+        assert dict(Vault('test').items()) == {**{n: [n] for n in range(12)}, 'new': ['new']}
 
     def test_an_update_replaces_objects_even_when_it_makes_others_leave_the_cache(self, root):
         for size in (1, 2, 3, 8):

@@ -417,7 +417,10 @@ class Vault(MutableMapping[K, V]):
     # --- upkeep ---
 
     def sync(self) -> None:
-        """Make all commits so far survive a power cut. Raises: VaultError inside a transaction."""
+        """Make all commits so far survive a power cut; with `writeback`, write what has changed first.
+
+        Raises: VaultError inside a transaction, SerializationError for a changed value that cannot be stored.
+        """
         if self._options[1] != 'r':
             self._store.sync()
 

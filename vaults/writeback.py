@@ -55,7 +55,9 @@ class LiveStore(Store):
         self._written = 0                          # counts what changes stored entries
         self._foreign = False                      # others have written since the objects were last compared
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
-        self._depth = 0
+        self._placed: List[Stored] = []            # keys put within transact()
+        self._calls = 0                            # put_many() and transact() that are under way, one in another
+        self._depth = 0                            # of blocks
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
         _open_stores.add(self)
@@ -226,11 +228,14 @@ class LiveStore(Store):
         """Write out and let go of the entries least recently used, when one more would be too many."""
         if len(self._live) < self._size:
             return
-        oldest = list(islice(self._live, -(-self._size // EVICTED)))
-        failed = self._write([*self._assigned, *oldest])
-        for key in failed:
-            self._live.move_to_end(key)  # flush() says so
-        self._drop(key for key in oldest if key not in failed)
+        oldest = list(islice(self._live, max(-(-self._size // EVICTED), len(self._live) - self._size + 1)))
+        if self._calls:  # which may fail, and what is written now would be undone
+            kept = set(filter(self._differs, oldest))
+        else:
+            kept = set(self._write([*self._assigned, *oldest]))  # flush() says why
+        for key in kept:
+            self._live.move_to_end(key)
+        self._drop(key for key in oldest if key not in kept)
 
     def _drop(self, dropped: Iterable[Stored]) -> None:
         for key in dropped:
@@ -278,12 +283,15 @@ class LiveStore(Store):
             self._write_assigned()
             replaced: Dict[Stored, Any] = {}
             self._written += 1
+            self._calls += 1
             try:
                 return self._store.put_many(self._replacing(pairs, replaced))
             except BaseException:
                 for key, entry in replaced.items():
                     self._live.setdefault(key, entry)
                 raise
+            finally:
+                self._calls -= 1
 
     def _replacing(self, pairs: Iterable[Entry], replaced: Dict[Stored, Any]) -> Iterator[Entry]:
         """Pass the pairs on, and take away the objects that they replace, lest one is written over them."""
@@ -400,16 +408,22 @@ class LiveStore(Store):
         with self.lock:
             self._write_assigned()
             outer, self._doomed = self._doomed, []
+            self._calls += 1
             try:
                 result = self._store.transact(lambda: self._transacted(operation))
                 self._drop(self._doomed)
+            except BaseException:
+                self._drop([*self._placed, *self._assigned])
+                raise
             finally:
-                self._doomed = outer
+                self._doomed, self._placed = outer, []
+                self._calls -= 1
             return result
 
     def _transacted(self, operation: Callable[[], Any]) -> Any:
         self._refresh()
         result = operation()
+        self._placed = list(self._assigned)
         self._write_assigned()
         return result
 
@@ -550,7 +564,7 @@ def _end_with_process(store: LiveStore) -> None:
 def _after_fork_in_child() -> None:
     for store in list(_open_stores):
         store.lock = threading.RLock()
-        store._depth, store._doomed, store.hot = 0, None, store._live
+        store._depth, store._calls, store._doomed, store.hot = 0, 0, None, store._live
         store.forget()
         if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
             sys.modules['multiprocessing.util'].register_after_fork(store, _end_with_process)
