@@ -309,7 +309,8 @@ class _Progress:
 
 def _list(_: Any, args: argparse.Namespace) -> None:
     folder = os.path.dirname(_locate('any', False)[1])
-    os.stat(os.path.dirname(folder))  # a root that is not there is a mistake, one without vaults is not
+    if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
+        raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root')
     files = os.listdir(folder) if os.path.isdir(folder) else []
     names = sorted(name[:-3] for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
     if args.json:
@@ -451,7 +452,8 @@ def _import(v: Any, args: argparse.Namespace) -> None:
 def _as_options(text: str) -> str:
     """Return an error of moving.py with the options of the command for those of its functions."""
     import re
-    text = text.replace('allow_pickle=True', '--allow-pickle')
+    text = text.replace('allow_pickle=True', '--allow-pickle').replace('decode=...', 'decode=... in Python')
+    text += '. `python -m vaults` looks for classes in the current folder as well' if 'importable?' in text else ''
     return re.sub(r"\b(kind|table|key|encoding)=(?:'([^']*)'|\.\.\.)",
                   lambda found: f'--{found[1]} {found[2] or "..."}', text)
 
@@ -491,7 +493,7 @@ def _shell(v: Any, args: argparse.Namespace) -> None:
 
     import vaults
     names = {'v': v, 'vaults': vaults, '__name__': '__console__'}
-    banner = f'{v!r} is v; exit() or Ctrl-D ends'
+    banner = f"{v!r}{', a new one,' if args.missing else ''} is v; exit() or Ctrl-D ends"
     if _is_terminal(sys.stdin):
         _edit_lines(names)
     else:

@@ -138,7 +138,7 @@ def _appearing(path: str) -> Iterator[TextIO]:
     part = f'{path}.partial'
     for taken in (path, part):
         if '\0' in taken or os.path.lexists(taken):
-            raise VaultError(f'there is something at {taken!r}, or cannot be: give another path, or remove it')
+            raise VaultError(f'there is something at {taken!r} already, or there cannot be: give another path')
     out = open(part, 'x', encoding='utf-8', newline='\n')  # noqa: SIM115  # it is closed before it is renamed
     try:
         with out:
@@ -223,6 +223,7 @@ def _permit(pickles: Any, data: bytes) -> None:
 CURES = {'shelve': "pass kind='dbm' to read the values as bytes, or decode=...",
          'earlier vault': peers.RESTORE}
 OTHER_CURE = 'pass decode=..., a function of the stored value'
+UTF_8 = 'utf-8'
 STREAMED = ('json', 'jsonlines', 'csv')
 OPTIONS = {'table': peers.TABLED, 'key': ('csv',),
            'decode': ('shelve', 'dbm', *peers.TABLED, 'diskcache')}
@@ -281,7 +282,8 @@ class Source:
         except VaultError:
             raise
         except UnicodeError as error:
-            raise VaultFormatError(f'{self.path} is not in {self.charset} ({error}): pass encoding=...') from error
+            raise VaultFormatError(f'{self.path} is not in {self.encoding or UTF_8} ({error}): pass encoding=...'
+                                   ) from error
         except (OSError, sqlite3.Error) as error:
             locked = isinstance(error, sqlite3.Error) and 'locked' in str(error)  # SQLite's words; of gdbm, the number:
             if locked or getattr(error, 'errno', None) == errno.EAGAIN:
@@ -322,7 +324,8 @@ class Source:
         """Return the text, whose first line is the given one, when it holds no wrong byte."""
         found = None if text.isascii() else UNDECODED.search(text)
         if found:
-            raise self.wrong(f'it is not in {self.charset}', f'line {line + text.count(chr(10), 0, found.start())}',
+            raise self.wrong(f'it is not in {self.encoding or UTF_8}',
+                             f'line {line + text.count(chr(10), 0, found.start())}',
                              "pass encoding=..., for example 'latin-1'")
         return text
 

@@ -169,6 +169,8 @@ def _kind_of_text(path: str, charset: str, column: str) -> str:
     head = _head(path, HEAD).decode(charset, 'replace').lstrip('\ufeff \t\r\n')
     if head.startswith('{'):
         return 'jsonlines' if _is_entry(head) else 'json'
+    if head.startswith('['):
+        _unknown(path, 'a JSON list, or another text in brackets, and not an object')
     header = head.partition('\n')[0]
     if column in _columns(header, _delimiter(header, column)):
         return 'csv'
@@ -176,11 +178,12 @@ def _kind_of_text(path: str, charset: str, column: str) -> str:
 
 
 def _is_entry(head: str) -> bool:
-    """Tell whether a text begins with an object of the members key and value; a long one is cut."""
+    """Tell whether the first line of a text is an object of the members key and value; a long one is cut."""
+    line, rest, _ = head.partition('\n')
     try:
-        return set(DECODER.raw_decode(head)[0]) == {'key', 'value'}
+        return set(DECODER.raw_decode(line)[0]) == {'key', 'value'}
     except ValueError:
-        return bool(re.match(r'\{\s*"key"\s*:', head))
+        return bool(re.match(r'\{\s*"key"\s*:', line) and (not rest or line.rstrip()[-1:] not in ',{'))
     except RecursionError:
         return False
 
@@ -496,7 +499,7 @@ class _Json:
     def take(self, *marks: str) -> str:
         mark = self.peek()
         if mark not in marks:
-            raise self.wrong(f'{" or ".join(marks)} is expected')
+            raise self.wrong(f'{" or ".join(marks)} is expected' + ('' if mark else ', and the file ends'))
         self._at += 1
         return mark
 
@@ -540,14 +543,16 @@ def _csv(source: Source) -> Iterator[Pair]:
         rows = csv.reader(chain([header], lines), delimiter=_delimiter(header, column), strict=True)
         try:
             columns = next(rows, [])
-            if columns.count(column) != 1 or len(set(columns)) < len(columns):
-                raise source.wrong(f'one column {column!r} is expected, and each once: there are {columns}', 'line 1',
-                                   'pass key=..., the column with the keys')
+            if not columns:
+                raise source.wrong('the first line names no columns', 'line 1', 'is it a CSV file?')
+            if column not in columns or len(set(columns)) < len(columns):
+                raise source.wrong(f'there is no column {column!r}, or one is there twice: the columns are {columns}',
+                                   'line 1', 'pass key=..., the column with the keys')
             for row in filter(None, rows):
                 yield _record(columns, column, row)
         except csv.Error as error:
-            raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}',
-                               'mend it; csv.field_size_limit lets fields be longer') from error
+            cure = 'mend it' if 'limit' not in str(error) else 'csv.field_size_limit lets fields be longer'
+            raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}', cure) from error
 
 
 def _record(columns: List[str], column: str, row: List[str]) -> Pair:

@@ -38,6 +38,8 @@ class Shelf(Vault[K, V]):
         Raises: VaultFormatError, which says how to move it, when there is a shelve or dbm file of that name; and
         whatever Vault raises.
         """
+        if not isinstance(filename, (str, bytes, os.PathLike)):
+            raise TypeError(f'a Shelf stands on a file: give its path, not {type(filename).__name__}')
         path = os.fspath(filename)
         if flag != 'n' and path != MEMORY and not os.path.exists(path):
             _refuse_older(os.fsdecode(path))

@@ -877,8 +877,8 @@ def _is_empty(file: File) -> bool:
     """
     if not os.path.exists(file.path):
         if file.flag in 'rw':
-            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and set_root_path, or let it '
-                                     'be created')
+            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and where vaults are kept, or '
+                                     'let it be created')
         folder = os.path.dirname(file.path)
         if not os.path.isdir(folder):
             raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')

@@ -149,4 +149,4 @@ class ClosedStore:
     rollback = commit
 
     def __getattr__(self, method: str) -> NoReturn:
-        raise VaultClosedError(f'the vault {self._name!r} is closed: open it again with Vault({self._name!r})')
+        raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')

@@ -45,7 +45,7 @@ def _folder(root: str) -> str:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise VaultError(f'the folder {folder} cannot be made: {error}; choose another with set_root_path') from error
+        raise VaultError(f'the folder {folder} cannot be made: {error}; choose another root') from error
     return folder
 
 
@@ -463,7 +463,7 @@ class Vault(MutableMapping[K, V]):
         """Close the vault, for good; an open transaction is rolled back. May be called twice."""
         store = self._store
         if not isinstance(store, ClosedStore):
-            self._store = ClosedStore(self._name, store._ended)
+            self._store = ClosedStore(self._path, store._ended)
             store.close()
 
     def delete_vault(self) -> None:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from . import keys, values
 from ._typing import TYPE_CHECKING, K, V
-from .errors import SerializationError, VaultBusyError, VaultCorruptError, VaultError
+from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError
 from .keys import HIGHEST, LOWEST
 from .store import ClosedStore, Store
 from .vault import _MISSING, Vault, _pairs, about
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 IMMUTABLE = values.PLAIN | {complex, date, datetime, time, timedelta, range}
 KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
 UNDONE = 'the block was undone'
+UNDONE_CALL = 'nothing was set'
 LOST = 'it was lost with the vault, and all else was written'
 ATTEMPTS = 10
 EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
@@ -55,8 +56,9 @@ class LiveStore(Store):
         self._written = 0                          # counts what changes stored entries
         self._foreign = False                      # others have written since the objects were last compared
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
-        self._placed: List[Stored] = []            # keys put within transact()
         self._calls = 0                            # put_many() and transact() that are under way, one in another
+        self._met: List[Stored] = []               # keys loaded within them
+        self._writing = False                      # objects are being packed
         self._depth = 0                            # of blocks
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
@@ -86,6 +88,8 @@ class LiveStore(Store):
             raise about(error, keys.decode(key), self._path) from error
         self._make_room()
         self._live[key] = value, data
+        if self._calls:
+            self._met.append(key)
         return value
 
     def walk(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False,
@@ -94,15 +98,15 @@ class LiveStore(Store):
         with self.lock:
             self._write_assigned()
         pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
-        written = self._written
-        for page, datas, _ in pages:
+        written, deleted = self._written, self.deletions
+        for page, datas, alive in pages:
             for key, data in zip(page, datas):
-                value = self._met(key, data, written)
-                if value is not _MISSING:
+                value = self._object_of(key, data, written)
+                if value is not _MISSING and (self.deletions == deleted or alive(key)):
                     yield key, value
-            written = self._written
+            written, deleted = self._written, self.deletions
 
-    def _met(self, key: Stored, data: bytes, written: int) -> Any:
+    def _object_of(self, key: Stored, data: bytes, written: int) -> Any:
         """Return the live object of an entry of a page, which is out of date when something was written since."""
         with self.lock:
             if key in self._live or self._written != written:
@@ -137,10 +141,15 @@ class LiveStore(Store):
                     fresh.popitem(last=False)
                 yield key, data
         with self.lock:
-            done = self.put_many(packed())
-            for key, entry in fresh.items():
-                self._make_room()
-                self._live[key] = entry
+            self._calls += 1  # what leaves the cache now waits: it must not make a call fail that has been written
+            try:
+                done = self.put_many(packed())
+                for key, entry in fresh.items():
+                    if key not in self._live:  # or it was set or read on the way
+                        self._make_room()
+                        self._live[key] = entry
+            finally:
+                self._calls -= 1
             return done
 
     def _dumps(self, key: Stored, value: Any) -> bytes:
@@ -181,25 +190,37 @@ class LiveStore(Store):
 
     def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
-        self._foreign |= self._store.others_wrote()
-        changed: Dict[Stored, Tuple[Any, bytes]] = {}
-        failed: Dict[Stored, VaultError] = {}
-        for key in dict.fromkeys(wanted):
-            try:
-                data = self._changed(key)
-                if data is not None:
-                    changed[key] = self._live[key][0], data
-            except VaultError as error:
-                failed[key] = error
+        if self._writing:
+            return {}  # an object that is being packed uses the vault
+        self._writing = True
+        try:
+            self._foreign |= self._store.others_wrote()
+            packed, failed = self._packed(dict.fromkeys(wanted))
+        finally:
+            self._writing = False
+        changed = {key: data for key, (_, data) in packed.items() if data is not None}
         if changed:
             self._written += 1
-            self._store.put_many((key, data) for key, (_, data) in changed.items())
-        for key, entry in changed.items():
-            self._live[key] = entry
-        for key in wanted:
-            if key not in failed:
+            self._store.put_many(changed.items())
+        for key, (entry, data) in packed.items():
+            if self._live.get(key) is entry:  # or it was set as another was packed
+                if entry and data is not None:
+                    self._live[key] = entry[0], data
                 self._assigned.pop(key, None)
         return failed
+
+    def _packed(self, wanted: Iterable[Stored]) -> Tuple[Dict[Stored, Tuple[Any, Optional[bytes]]],
+                                                         Dict[Stored, VaultError]]:
+        """Return by key what is live and the bytes to write, None for none; and why some could not be packed."""
+        packed: Dict[Stored, Tuple[Any, Optional[bytes]]] = {}
+        failed: Dict[Stored, VaultError] = {}
+        for key in wanted:
+            entry = self._live.get(key)
+            try:
+                packed[key] = entry, self._changed(key)
+            except VaultError as error:
+                failed[key] = error
+        return packed, failed
 
     def _changed(self, key: Stored) -> Optional[bytes]:
         """Return what the entry packs to when that is not what is stored.
@@ -229,10 +250,8 @@ class LiveStore(Store):
         if len(self._live) < self._size:
             return
         oldest = list(islice(self._live, max(-(-self._size // EVICTED), len(self._live) - self._size + 1)))
-        if self._calls:  # which may fail, and what is written now would be undone
-            kept = set(filter(self._differs, oldest))
-        else:
-            kept = set(self._write([*self._assigned, *oldest]))  # flush() says why
+        # In a call that may fail, what is written would be undone. What cannot be written, flush() reports.
+        kept = set(filter(self._differs, oldest)) if self._calls else set(self._write([*self._assigned, *oldest]))
         for key in kept:
             self._live.move_to_end(key)
         self._drop(key for key in oldest if key not in kept)
@@ -247,7 +266,7 @@ class LiveStore(Store):
         self._foreign |= self._store.others_wrote()
         if self._foreign:
             self._written += 1
-            theirs = [key for key, (_, known) in self._live.items() if self._store.get(key) != known]
+            theirs = [key for key, (_, known) in list(self._live.items()) if self._store.get(key) != known]
             both = [key for key in theirs if self._differs(key)]
             self._drop(set(theirs).difference(both))
             self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
@@ -280,44 +299,75 @@ class LiveStore(Store):
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         with self.lock:
-            self._write_assigned()
+            waiting = self._write(list(self._assigned))  # what cannot be packed waits for its own turn
             replaced: Dict[Stored, Any] = {}
             self._written += 1
             self._calls += 1
             try:
                 return self._store.put_many(self._replacing(pairs, replaced))
             except BaseException:
-                for key, entry in replaced.items():
-                    self._live.setdefault(key, entry)
+                self._undone(waiting, replaced)
                 raise
             finally:
-                self._calls -= 1
+                self._called()
 
     def _replacing(self, pairs: Iterable[Entry], replaced: Dict[Stored, Any]) -> Iterator[Entry]:
         """Pass the pairs on, and take away the objects that they replace, lest one is written over them."""
         for key, data in pairs:
+            self._assigned.pop(key, None)
             entry = self._live.pop(key, None)
             if entry is not None:
-                replaced[key] = entry
+                replaced.setdefault(key, entry)
             yield key, data
+
+    def _undone(self, waiting: Iterable[Stored], replaced: Dict[Stored, Any]) -> None:
+        """Forget what a call that failed has put and loaded; put back what it took and is still stored.
+
+        An interrupt can come when all has been written: the store knows.
+        """
+        self._drop([key for key in self._assigned if key not in waiting])
+        self._drop(self._met)
+        for key, entry in replaced.items():
+            if self._store.get(key) == entry[1]:
+                self._live[key] = entry
+                if key in waiting:
+                    self._assigned[key] = None
+
+    def _called(self) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self._met.clear()
 
     def delete(self, key: Stored) -> bool:
         with self.lock:
             put = key in self._assigned
             self._written += 1
-            deleted = self._store.delete(key)
-            if self._doomed is None:
-                self._drop([key])
-            else:
+            if self._doomed is not None:
                 self._doomed.append(key)
+                return self._store.delete(key) or put
+            try:
+                deleted = self._store.delete(key)
+                self._drop([key])
+            except BaseException:
+                self._deleted([key])
+                raise
             return deleted or put
+
+    def _deleted(self, wanted: Iterable[Stored]) -> None:
+        """Forget those that an interrupted call has deleted."""
+        self._drop([key for key in wanted if key not in self._assigned and not self._store.contains(key)])
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         first, end = keys.order(low), keys.order(high)
         with self.lock:
+            inside = [key for key in list(self._live) if first <= keys.order(key) < end]
             self._written += 1
-            count = self._store.delete_range(low, high)
-            self._drop([key for key in self._live if first <= keys.order(key) < end])
+            try:
+                count = self._store.delete_range(low, high)
+                self._drop(inside)
+            except BaseException:
+                self._deleted(inside)
+                raise
             return count
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
@@ -338,7 +388,7 @@ class LiveStore(Store):
 
     def begin(self) -> None:
         """Begin a block: write what was changed before it, which its rollback must not undo, and hold the lock."""
-        self.lock.acquire()
+        self._acquire('wait, or make its blocks shorter')
         try:
             self.flush()
             self._store.begin()
@@ -392,7 +442,7 @@ class LiveStore(Store):
             data = self._store.get(key)
             if data is not None and data == known and key not in put:
                 self._live[key] = value, known
-        self._drop([key for key in self._live if self._differs(key)])
+        self._drop([key for key in list(self._live) if self._differs(key)])
 
     def _ended(self) -> None:
         self._store._ended()
@@ -406,25 +456,28 @@ class LiveStore(Store):
         What is deleted within stays at hand until it is certain.
         """
         with self.lock:
-            self._write_assigned()
+            waiting = self._write(list(self._assigned))
             outer, self._doomed = self._doomed, []
+            placed: List[Stored] = []
             self._calls += 1
             try:
-                result = self._store.transact(lambda: self._transacted(operation))
+                result = self._store.transact(lambda: self._transacted(operation, waiting, placed))
                 self._drop(self._doomed)
             except BaseException:
-                self._drop([*self._placed, *self._assigned])
+                self._drop(placed)
+                self._undone(waiting, {})
+                self._deleted(self._doomed)
                 raise
             finally:
-                self._doomed, self._placed = outer, []
-                self._calls -= 1
+                self._doomed = outer
+                self._called()
             return result
 
-    def _transacted(self, operation: Callable[[], Any]) -> Any:
+    def _transacted(self, operation: Callable[[], Any], waiting: Iterable[Stored], placed: List[Stored]) -> Any:
         self._refresh()
         result = operation()
-        self._placed = list(self._assigned)
-        self._write_assigned()
+        placed += [key for key in self._assigned if key not in waiting]
+        self._raise(self._write(placed), UNDONE_CALL)
         return result
 
     # --- upkeep ---
@@ -453,18 +506,27 @@ class LiveStore(Store):
 
     def finish(self, outcome: str = KEPT) -> None:
         """Write what has changed before the end; what a block of this thread has changed is undone with it."""
-        if not self.lock.acquire(timeout=min(self._timeout, threading.TIMEOUT_MAX)):
-            raise VaultBusyError(f'another thread has a block open: vault {self._path}; end it before you close')
+        self._acquire('end it before you close')
         try:
             if not self._depth:
                 self.flush(outcome)
+            self._refuse()
         finally:
             self.lock.release()
+
+    def _acquire(self, cure: str) -> None:
+        if not self.lock.acquire(timeout=min(self._timeout, threading.TIMEOUT_MAX)):
+            raise VaultBusyError(f'another thread has a block open: vault {self._path}; {cure}')
+
+    def _refuse(self) -> None:
+        """Take no object any more: a thread that waited for the lock would put it where nobody writes it."""
+        self.forget()
+        self._assigned = _Closed(self._path)
 
     def close(self) -> None:
         while self.undo:
             self.undo.pop()()
-        self.forget()
+        self._refuse()
         self._store.close()
 
     def end(self) -> None:
@@ -473,6 +535,25 @@ class LiveStore(Store):
             self.finish(LOST)
         finally:
             self.close()
+
+
+class _Closed(Dict[Stored, None] if TYPE_CHECKING else dict):  # type: ignore[misc]  # 3.8 cannot subscript dict
+    """In place of the keys put, when the store is closed: takes none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __setitem__(self, key: Stored, value: None) -> None:
+        raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
+
+
+class _Quiet:
+    """Comes before a user's class, whose __init_subclass__ is not meant for the class of one in write-back mode."""
+
+    __slots__ = ()
+
+    def __init_subclass__(cls) -> None:
+        pass
 
 
 class WriteBackVault(Vault[K, V]):
@@ -487,7 +568,7 @@ class WriteBackVault(Vault[K, V]):
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice:
             return super().__getitem__(key)
-        value = self.get(key, _MISSING)
+        value = WriteBackVault.get(self, key, _MISSING)  # and not what a subclass makes of get
         if value is _MISSING:
             raise KeyError(key)
         return value
@@ -533,7 +614,8 @@ class WriteBackVault(Vault[K, V]):
         if not isinstance(self._store, ClosedStore):
             self._store.flush()
         reopen, (cls, *arguments) = super().__reduce__()
-        return reopen, (cls.__bases__[0], *arguments)
+        plain = (one for one in cls.__mro__ if issubclass(one, Vault) and not issubclass(one, WriteBackVault))
+        return reopen, (next(plain), *arguments)
 
 
 _live_classes: Dict[Type[Any], Type[Any]] = {Vault: WriteBackVault}
@@ -542,14 +624,15 @@ _live_classes: Dict[Type[Any], Type[Any]] = {Vault: WriteBackVault}
 def _live_class(cls: Type[Any]) -> Type[Any]:
     """Return the class of a `cls` in write-back mode: what `cls` overrides stays on top."""
     if cls not in _live_classes:
-        _live_classes[cls] = type(cls.__name__, (cls, WriteBackVault), {'__slots__': (), '__module__': cls.__module__})
+        _live_classes[cls] = type(cls.__name__, (_Quiet, cls, WriteBackVault),
+                                  {'__slots__': (), '__module__': cls.__module__})
     return _live_classes[cls]
 
 
 def attach(vault: Any, size: int, timeout: float) -> None:
     """Put a vault that has just been opened in write-back mode."""
-    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout)
     vault.__class__ = _live_class(type(vault))
+    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout)
     store.undo.append(weakref.finalize(vault, store.end).detach)  # it ends at exit, too
     _end_with_process(store)
 
@@ -564,7 +647,7 @@ def _end_with_process(store: LiveStore) -> None:
 def _after_fork_in_child() -> None:
     for store in list(_open_stores):
         store.lock = threading.RLock()
-        store._depth, store._calls, store._doomed, store.hot = 0, 0, None, store._live
+        store._depth, store._calls, store._doomed, store._writing, store.hot = 0, 0, None, False, store._live
         store.forget()
         if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
             sys.modules['multiprocessing.util'].register_after_fork(store, _end_with_process)
