@@ -2933,6 +2933,17 @@ class TestWriteBack:
         w.sync()
         assert Vault('test').items() == [('a', 1), ('c', [1, 2])]
 
+    def test_a_call_that_fails_forgets_nothing_of_an_earlier_one(self, w):
+        w.update(a=[1], b=[1])
+        w.sync()
+        again = Vault('test', writeback=True)
+        again.update((key, again['b'] + [2]) for key in 'a')  # loads b
+        again['b'].append('changed')
+        with pytest.raises(ZeroDivisionError):
+            again.update((key, 1 / 0) for key in 'c')
+        assert again['b'] == [1, 'changed']
+        again.close()
+
     def test_what_an_update_sets_on_the_way_comes_in_its_order(self, w):
         def pairs():
             yield 'a', 1

@@ -149,7 +149,7 @@ class LiveStore(Store):
                         self._make_room()
                         self._live[key] = entry
             finally:
-                self._calls -= 1
+                self._called()
             return done
 
     def _dumps(self, key: Stored, value: Any) -> bytes:
