@@ -2864,6 +2864,15 @@ class TestWriteBack:
             stored = dict(Vault(f'test{turn}').items())
             assert all(stored[me] in (n, n + 1) for me, n in last.items()), (stored, last)
 
+    def test_what_has_written_its_last_takes_no_more(self, w):
+        w['a'] = 1
+        w._store.finish()
+        for act in (lambda: w.put('late', 1), lambda: w._store.hold('late', 1)):  # as a thread that waited meanwhile
+            with pytest.raises(vaults.VaultClosedError):
+                act()
+        w.close()
+        assert Vault('test').items() == [('a', 1)]
+
     def test_reading_in_threads_disturbs_nobody(self, w):
         w.update({n: [n] for n in range(300)})
         other, stop = Vault('test'), threading.Event()
@@ -2969,8 +2978,24 @@ class TestWriteBack:
         w['x'], w['y'] = 'old', 'y'
         w['setting'], w['taking'] = Setting(), Taking()
         w.sync()
+        assert w['x'] == 'new'
         w.sync()
         assert w['x'] == 'new' == Vault('test')['x'] and 'y' not in w and 'y' not in Vault('test')
+
+    def test_a_value_that_reads_the_vault_while_it_is_packed_puts_nothing_out(self, root):
+        Vault('test').update({n: [n] for n in range(9)})
+        w = Vault('test', writeback=True, cache_size=3)
+
+        class Reading:
+            def __reduce__(self):
+                return int, (sum(w[n][0] for n in range(3, 9)),)
+        w[0].append('changed')
+        w[1].append('changed')
+        w['reading'] = Reading()
+        w.sync()
+        assert w[0] == [0, 'changed'] and w[1] == [1, 'changed'] and w[2] == [2] and len(w._store._live) <= 3
+        w.close()
+        assert Vault('test').values()[:2] == [[0, 'changed'], [1, 'changed']] and Vault('test')['reading'] == 33
 
     def test_an_update_that_was_written_does_not_fail_for_what_leaves_the_cache(self, root, monkeypatch):
         w = Vault('test', writeback=True, cache_size=1)

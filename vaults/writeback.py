@@ -247,7 +247,7 @@ class LiveStore(Store):
 
     def _make_room(self) -> None:
         """Write out and let go of the entries least recently used, when one more would be too many."""
-        if len(self._live) < self._size:
+        if len(self._live) < self._size or self._writing:  # by an object that is being packed
             return
         oldest = list(islice(self._live, max(-(-self._size // EVICTED), len(self._live) - self._size + 1)))
         # In a call that may fail, what is written would be undone. What cannot be written, flush() reports.
