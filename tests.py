@@ -1520,6 +1520,26 @@ def crowd(work, count, *argument_lists):
         raise problems[0]
 
 
+@contextlib.contextmanager
+def block_elsewhere(v, key):
+    """Have another thread in a block that has set `key`; it ends when the event that this gives is set, or with this."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def block():
+        with v:
+            v[key] = 1
+            inside.set()
+            leave.wait(10)
+    thread = threading.Thread(target=block)
+    thread.start()
+    inside.wait(10)
+    try:
+        yield leave
+    finally:
+        leave.set()
+        thread.join()
+
+
 class TestThreads:
     @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'memory': True}], ids=str)
     def test_sixteen_threads_never_read_a_wrong_value(self, root, options):
@@ -1540,20 +1560,10 @@ class TestThreads:
 
     def test_in_memory_a_failed_update_is_undone_while_another_thread_is_in_a_block(self):
         v = Vault(':memory:')
-        inside, leave = threading.Event(), threading.Event()
-
-        def block():
-            with v:
-                v['block'] = 1
-                inside.set()
-                leave.wait(10)
-        thread = threading.Thread(target=block)
-        thread.start()
-        inside.wait(10)
-        threading.Timer(0.2, leave.set).start()
-        with pytest.raises(ValueError):
-            v.update([('a', 1), 'bad pair'])
-        thread.join()
+        with block_elsewhere(v, 'block') as leave:
+            threading.Timer(0.2, leave.set).start()
+            with pytest.raises(ValueError):
+                v.update([('a', 1), 'bad pair'])
         assert v.items() == [('block', 1)] and not v._store._local.c.raw.in_transaction
 
     def test_with_thread_safe_no_writer_times_out(self, root):
@@ -1832,19 +1842,9 @@ class TestForks:
 
     def test_a_fork_waits_for_the_blocks_of_other_threads(self, root):
         v = Vault('t', thread_safe=True)
-        inside, leave = threading.Event(), threading.Event()
-
-        def other():
-            with v:
-                v['other'] = 1
-                inside.set()
-                leave.wait(10)
-        thread = threading.Thread(target=other)
-        thread.start()
-        inside.wait(10)
-        threading.Timer(0.2, leave.set).start()
-        assert in_child(lambda: (v['other'], v.put('child', 2))[0]).answer() == 1
-        thread.join()
+        with block_elsewhere(v, 'other') as leave:
+            threading.Timer(0.2, leave.set).start()
+            assert in_child(lambda: (v['other'], v.put('child', 2))[0]).answer() == 1
         assert v == {'other': 1, 'child': 2}
 
     def test_open_walks_go_on_in_both(self, v):
@@ -3294,38 +3294,15 @@ class TestWriteBack:
 
     def test_a_block_waits_for_another_threads_as_long_as_the_timeout_says(self, root):
         w = Vault('test', writeback=True, timeout=0.05)
-        inside, leave = threading.Event(), threading.Event()
-
-        def block():
-            with w:
-                inside.set()
-                leave.wait(10)
-        thread = threading.Thread(target=block)
-        thread.start()
-        inside.wait(10)
-        with pytest.raises(vaults.VaultBusyError, match='block open'), w:
+        with block_elsewhere(w, 'block'), pytest.raises(vaults.VaultBusyError, match='block open'), w:
             pass
-        leave.set()
-        thread.join()
         with w:
             w['a'] = 1
 
     def test_closing_while_another_thread_has_a_block_open_waits_and_says_so(self, root):
         w = Vault('test', writeback=True, timeout=0.05)
-        inside, leave = threading.Event(), threading.Event()
-
-        def block():
-            with w:
-                w['a'] = 1
-                inside.set()
-                leave.wait(10)
-        thread = threading.Thread(target=block)
-        thread.start()
-        inside.wait(10)
-        with pytest.raises(vaults.VaultBusyError, match='block open'):
+        with block_elsewhere(w, 'a'), pytest.raises(vaults.VaultBusyError, match='block open'):
             w.close()
-        leave.set()
-        thread.join()
         w.close()
         assert Vault('test').items() == [('a', 1)]
 

@@ -189,15 +189,16 @@ class VaultsWriteBack(Vaults):
 class Shelve(Contestant):
     """The standard library's shelf, on a dbm that is named: shelve.open would take the first that it finds."""
 
+    writeback = False
+
     def open(self, module: str, folder: Path) -> Any:
-        return shelve.Shelf(import_module(module).open(str(folder / module), 'c'))
+        return shelve.Shelf(import_module(module).open(str(folder / module), 'c'), writeback=self.writeback)
 
 
 class ShelveWriteBack(Shelve):
     """Its cache has no bound; what is put is written at once, and all that was read is written again on close()."""
 
-    def open(self, module: str, folder: Path) -> Any:
-        return shelve.Shelf(import_module(module).open(str(folder / module), 'c'), writeback=True)
+    writeback = True
 
 
 class SqliteDict(Contestant):

@@ -34,6 +34,7 @@ from .errors import (
     VaultFormatError,
     VaultFullError,
 )
+from .vault import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def _lines(vault: Vault[Any, Any]) -> Iterator[str]:
                 key = stored if type(stored) is str else as_json.from_key(keys.decode(stored))
                 yield as_json.dumps({'key': key, 'value': as_json.from_value(data)}) + '\n'
             except VaultError as error:
-                raise type(error)(f'{error} (key {stored!r} of the vault {vault.db_path})') from error
+                raise about(error, stored, vault.db_path) from error
 
 
 def _reported(entries: Iterable[Any], progress: Progress) -> Iterator[Any]:

@@ -55,6 +55,7 @@ CREATE = """CREATE TABLE entries
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
 MARK = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
 MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"  # leaves the id, and so a page of the index, alone
+UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
 MARK_ALL = "INSERT INTO entries VALUES (?1, x'', x'', ?1)"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
 
@@ -94,7 +95,6 @@ READ = 'BEGIN'             # of a vault that is only read: one state of it for t
 MAX_DEPTH = 100
 SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
-UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
 
 # 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times
 # faster than at 1024 or 2048, and 16 KiB values read 1.7 times faster; larger pages gain nothing more on either.
