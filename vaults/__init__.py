@@ -9,24 +9,27 @@ from .errors import (
     VaultClosedError,
     VaultCorruptError,
     VaultError,
+    VaultExistsError,
     VaultFormatError,
     VaultFullError,
     VaultNotFoundError,
     VaultReadOnlyError,
 )
 from .log import set_logger
-from .values import register
+from .values import dumps, dumps_many, loads, loads_many, register
 from .vault import Vault, set_root_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import moving as moving
+    from .sections import Section
     from .shelf import Shelf, open
 
 __version__ = '0.1.0'
 
 __all__ = [
     'EmptyVaultError',
+    'Section',
     'SerializationError',
     'Shelf',
     'UntrustedPickleError',
@@ -35,10 +38,15 @@ __all__ = [
     'VaultClosedError',
     'VaultCorruptError',
     'VaultError',
+    'VaultExistsError',
     'VaultFormatError',
     'VaultFullError',
     'VaultNotFoundError',
     'VaultReadOnlyError',
+    'dumps',
+    'dumps_many',
+    'loads',
+    'loads_many',
     'open',
     'register',
     'set_logger',
@@ -51,6 +59,9 @@ def __getattr__(name: str) -> object:
     if name in ('Shelf', 'open'):
         from . import shelf
         return getattr(shelf, name)
+    if name == 'Section':
+        from .sections import Section
+        return Section
     if name == 'moving':
         from importlib import import_module
         return import_module('vaults.moving')

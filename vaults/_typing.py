@@ -4,7 +4,7 @@ Type checkers read the first half; at run time the second half makes `Vault[str,
 """
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, ValuesView
+    from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, MutableSequence, ValuesView
     from typing import Any, overload
 
     from typing_extensions import TypeVar  # for type checkers alone, which bring it
@@ -32,8 +32,9 @@ else:
         def __getitem__(self, _):
             return self.cls
 
-    Mapping, MutableMapping = _Base(abc.Mapping), _Base(abc.MutableMapping)
+    Mapping, MutableMapping, MutableSequence = map(_Base, (abc.Mapping, abc.MutableMapping, abc.MutableSequence))
     KeysView, ValuesView, ItemsView = map(_Base, (abc.KeysView, abc.ValuesView, abc.ItemsView))
 
-__all__ = ['TYPE_CHECKING', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping', 'T', 'V', 'V_co',
+__all__ = ['TYPE_CHECKING', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping',
+           'MutableSequence', 'T', 'V', 'V_co',
            'ValuesView', 'overload']

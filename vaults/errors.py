@@ -2,6 +2,7 @@
 
     VaultError(Exception)
       VaultNotFoundError    (also FileNotFoundError)  no such vault, and none was to be created
+      VaultExistsError      (also FileExistsError)    open(key, 'x'), and there is something at the key
       VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
       VaultClosedError      (also ValueError)         used after close()
       VaultReadOnlyError    (also PermissionError)    a write with flag='r', or to a file you may not write
@@ -25,6 +26,10 @@ class VaultError(Exception):
 
 class VaultNotFoundError(VaultError, FileNotFoundError):
     """There is no such vault, and it was not to be created."""
+
+
+class VaultExistsError(VaultError, FileExistsError):
+    """There is something at the key already, and it was not to be replaced."""
 
 
 class VaultBusyError(VaultError, TimeoutError):

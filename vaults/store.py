@@ -4,11 +4,13 @@ Keys are encoded, as keys.py describes: bool, int, float, str or bytes, where eq
 form stored is the one that comes back. Their order is keys.order's. Values are bytes. Every entry has a position,
 given when its key is first put: positions grow, are kept when the value is replaced, and never return.
 
-Ten operations (begin, commit and rollback are one) hold the data; `transact` is made of them, and the last four are
-upkeep.
+Ten operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
+too large for one value, or grows, in numbered parts; the last four are upkeep.
 """
 from __future__ import annotations
 
+import os
+import time
 from abc import ABC, abstractmethod
 
 from .errors import VaultClosedError, VaultError
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 
 MEMORY = ':memory:'         # the name of a vault without a file
+OWNER = 12                  # bytes of an owner of parts
+SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see serializers.py
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
@@ -68,7 +72,7 @@ class Store(ABC):
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
-        """Yield pages (keys, values, alive), two sequences and a function; by insertion, over all, or by key.
+        """Yield pages (keys, values, alive), two sequences and a function; by insertion, or by key.
 
         `alive(key)` tells whether an entry of the page has not been deleted since; `deletions` changes when this
         process may have deleted one. Without `values` they are None.
@@ -108,6 +112,37 @@ class Store(ABC):
         self.commit()
         return result
 
+    # Parts are numbered bytes that belong to an owner, 12 bytes that nobody else has had (`new_owner`), and through it
+    # to the entry that was put for it. They are written once, under a number that is not used again: so what was read
+    # of them can be kept, and a reader that finds one gone knows that its entry has changed.
+
+    @abstractmethod
+    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
+        """Return a part, or None. Raises VaultCorruptError rather than return what was not put."""
+
+    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
+        """Return a value and a part. A store that answers both at once is quicker."""
+        return self.get(key), self.get_part(owner, number)
+
+    @abstractmethod
+    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
+        """Put all parts, whose numbers are new, or when the iterable or one fails, none."""
+
+    @abstractmethod
+    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        """Remove those parts of the owner; all of them by default."""
+
+    @abstractmethod
+    def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
+        """Yield the numbers of the owner's parts, in order; without one, all owners, in order."""
+
+    @abstractmethod
+    def put_owner(self, key: Stored, data: bytes) -> None:
+        """Put an entry that has parts: its last 12 bytes are their owner.
+
+        They are removed with the entry, and when anything is put in its place that has not the same owner.
+        """
+
     def others_wrote(self) -> bool:
         """Tell whether anybody else may have written since this thread last asked; true the first time."""
         return True
@@ -132,6 +167,11 @@ class Store(ABC):
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""
         raise VaultError(f'{type(self).__name__} cannot be backed up to a file')
+
+
+def new_owner() -> bytes:
+    """Return an owner for parts: the time in seconds, 4 bytes, so that they lie together, and 8 random ones."""
+    return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
 
 
 class ClosedStore:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from contextvars import ContextVar
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         def dumps(self, obj: Any) -> bytes: ...
         def loads(self, data: bytes) -> Any: ...
         def rebuild(self, name: str, payload: Any) -> Any: ...
+        def serialized(self, payload: Any) -> Any: ...
 
 # Persisted: never renumber, never reuse. docs/format.md describes each payload; tests.py::TestValueFormat pins the
 # bytes. Example: (1, 2) is c7 03 05 92 01 02: an ExtType of 3 bytes, code 5, holding the msgpack array [1, 2].
@@ -66,6 +68,14 @@ RANGE = 16
 EXTTYPE = 17
 NDARRAY = 18
 NUMPY_SCALAR = 19
+STREAM = 20      # these three stand for the whole value, which is kept in parts: parts.py
+LIST = 21
+COLUMN = 22
+SERIALIZED = 23  # what the vault's own serializer has made
+
+PARTED = frozenset([STREAM, LIST, COLUMN])
+
+NIL = b'\xc0'        # None in msgpack
 
 # A level of nested ExtTypes takes about 40 KB of C stack in msgpack's unpacker; 16 fit the smallest thread stacks.
 MAX_DEPTH = 16
@@ -83,6 +93,10 @@ IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256)
 # Whatever msgpack and the decoders below raise for bytes that are no value; not what a signal handler may raise.
 MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
              UnpackException, VaultError, ImportError)
+
+
+class InParts(Exception):
+    """The value is kept in parts: its bytes alone do not make it. Or the object is one that is."""
 
 
 class _TooDeep(Exception):
@@ -146,6 +160,32 @@ class Codec:
         return data
 
 
+live_types: Dict[type, Callable[[Any], Any]] = {}  # of objects that are in parts: what makes a copy apart from them
+
+
+def detached(value: Any) -> Any:
+    """Return the value, or a copy of it that stays when its entry goes."""
+    copy = live_types.get(type(value))
+    return value if copy is None else copy(value)
+
+
+def inside_another() -> SerializationError:
+    """Return the error about a live object that is part of a value."""
+    return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
+
+
+_writable: ContextVar[bool] = ContextVar('_writable', default=False)
+
+
+def writable(load: Callable[..., T], *arguments: Any) -> T:
+    """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
+    token = _writable.set(True)
+    try:
+        return load(*arguments)
+    finally:
+        _writable.reset(token)
+
+
 def undecodable(error: Exception) -> NoReturn:
     """Raise what `error`, met while unpacking, means to a user."""
     if isinstance(error, (VaultError, ImportError)):
@@ -165,6 +205,8 @@ class _Packer:
     def default(self, obj: Any) -> ExtType:
         """Turn what msgpack cannot carry into an ExtType. It never calls its own packer, whose buffer is half full."""
         kind = type(obj)
+        if kind in live_types:
+            raise InParts
         registered = _by_class.get(kind)
         if registered is not None:
             return ExtType(REGISTERED, self.inner([registered.name, registered.dumped(obj)]))
@@ -265,7 +307,7 @@ def _dump_list(obj: Any, inner: Pack) -> bytes:
     return inner(list(obj))
 
 
-def _dump_nothing(obj: Any, inner: Pack) -> None:
+def left_to_pickle(obj: Any, inner: Pack) -> None:
     """Leave `obj` to pickle."""
 
 
@@ -312,7 +354,7 @@ def _dump_scalar(obj: Any, inner: Pack) -> Optional[bytes]:
 def _describe(dtype: Any) -> Any:
     """Return the description of `dtype`; None when it holds objects or is a foreign one, which pickle must carry."""
     from numpy.lib.format import dtype_to_descr
-    if dtype.hasobject or dtype.isbuiltin == 2 or (dtype.kind == 'V' and not dtype.itemsize):
+    if dtype.hasobject or dtype.isbuiltin == 2 or dtype.metadata or (dtype.kind == 'V' and not dtype.itemsize):
         return None
     descr = dtype_to_descr(dtype)
     return descr if _dtype(descr) == dtype else None
@@ -341,7 +383,8 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     descr, shape, order, raw = inner(data)
     dtype = _dtype(descr)
     import numpy
-    return numpy.ndarray(tuple(shape), dtype, raw, order=order).copy(order=order)
+    array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
+    return array.copy(order) if _writable.get() else array
 
 
 def _load_scalar(data: bytes, inner: Unpack) -> Any:
@@ -350,7 +393,7 @@ def _load_scalar(data: bytes, inner: Unpack) -> Any:
     import numpy
     if dtype.kind in 'SU':
         return dtype.type(raw if dtype.kind == 'S' else raw.decode('utf-32-le', 'surrogatepass'))
-    return numpy.ndarray((), dtype, raw)[()]
+    return numpy.ndarray((), dtype, raw).copy()[()]
 
 
 def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
@@ -381,6 +424,7 @@ LAZY: Dict[Tuple[str, str], Encoder] = {
     ('uuid', 'UUID'): (UUID, lambda obj, _: obj.bytes),
     ('numpy', 'ndarray'): (NDARRAY, _dump_array),
 }
+FOREIGN = frozenset(['pandas', 'polars', 'PIL'])  # packages whose types are in foreign.py
 
 
 def _lazy(kind: type) -> Encoder:
@@ -391,7 +435,11 @@ def _lazy(kind: type) -> Encoder:
         return known
     if module == 'numpy' and issubclass(kind, sys.modules['numpy'].generic):
         return NUMPY_SCALAR, _dump_scalar
-    return PICKLE, _dump_nothing
+    package = str(module).partition('.')[0]
+    if package in FOREIGN:
+        from . import foreign
+        return foreign.encoder(package, kind)
+    return PICKLE, left_to_pickle
 
 
 def _hooks(pickles: Pickles) -> List[Callable[[int, bytes], Any]]:
@@ -411,6 +459,10 @@ def _load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
         return decoder(data, inner)
     if code == PICKLE:
         return pickles.loads(data)
+    if code in PARTED:
+        raise InParts
+    if code == SERIALIZED:
+        return pickles.serialized(inner(data))
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one')
@@ -420,7 +472,7 @@ def _load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
 
 # --- registered types ---------------------------------------------------------------------------------------------
 
-class _Registered:
+class Registered:
     """A user's class, with the name it is stored under."""
 
     def __init__(self, cls: type, name: str, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
@@ -439,8 +491,8 @@ class _Registered:
             raise SerializationError(f'the {verb} function registered for {self.name!r} failed: {error!r}') from error
 
 
-_by_class: Dict[type, _Registered] = {}
-_by_name: Dict[str, _Registered] = {}
+_by_class: Dict[type, Registered] = {}
+_by_name: Dict[str, Registered] = {}
 
 
 def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Optional[Callable[[Any], T]] = None, *,
@@ -449,6 +501,7 @@ def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Opti
 
     `dump(obj)` returns anything msgpack can carry, `load` makes the object again. Dataclasses and Enums need neither.
     `name` is what the file holds; by default the module and name of the class. Subclasses are types of their own.
+    A dataclass is made again from its fields, without __init__ and __post_init__.
 
     >>> import vaults
     >>> class Point:
@@ -467,7 +520,7 @@ def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Opti
         raise TypeError(f'register({cls.__name__}) takes dump and load together')
     if dump is None or load is None:
         dump, load = _derived(cls)
-    entry = _Registered(cls, name or f'{cls.__module__}.{cls.__qualname__}', dump, load)
+    entry = Registered(cls, name or f'{cls.__module__}.{cls.__qualname__}', dump, load)
     other = _by_name.get(entry.name)
     if other and (other.cls.__module__, other.cls.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f'the name {entry.name!r} is registered for {other.cls!r}: choose another with name=...')
@@ -511,10 +564,18 @@ def _load_fields(cls: Any, fields: Any, stored: Dict[str, Any]) -> Any:
 
 def _rebuild(name: str, payload: Any) -> Any:
     entry = _by_name.get(name)
+    if entry is None and name.partition('.')[0] in FOREIGN:
+        from . import foreign
+        entry = foreign.BY_NAME.get(name)
     if entry is None:
         raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
                                  f'registered: call vaults.register(..., name={name!r}) first')
     return entry.loaded(payload)
+
+
+def _serialized(payload: Any) -> NoReturn:
+    raise SerializationError('the value was made by a serializer: only a vault that is opened with the same one, '
+                             'Vault(..., serializer=...), reads it')
 
 
 # --- pickles, under each rule -------------------------------------------------------------------------------------
@@ -535,6 +596,7 @@ class Trusting:
         return _unpickled(lambda: pickle.loads(data))
 
     rebuild = staticmethod(_rebuild)
+    serialized = staticmethod(_serialized)
 
     def _checked(self) -> None:
         if self._check is not None:
@@ -554,6 +616,7 @@ class Refusing:
                                    'allow_pickle=True, or a list of its types, if you trust who wrote the file')
 
     rebuild = staticmethod(_rebuild)
+    serialized = staticmethod(_serialized)
 
 
 class Listed:
@@ -583,10 +646,11 @@ class Listed:
                                        'allow_pickle: add the type to the list if you trust it') from None
 
     rebuild = staticmethod(_rebuild)
+    serialized = staticmethod(_serialized)
 
 
 class Unread:
-    """Leaves pickles and registered objects as they are; for looking at a value's structure without running code."""
+    """Leaves pickles, registered and serialized objects as they are; for a look at the structure that runs no code."""
 
     def dumps(self, obj: Any) -> bytes:
         raise SerializationError('this codec only reads')
@@ -596,6 +660,9 @@ class Unread:
 
     def rebuild(self, name: str, payload: Any) -> Any:
         return ('registered', name)
+
+    def serialized(self, payload: Any) -> Any:
+        return ('serialized', payload)
 
 
 def rule(allow_pickle: Optional[AllowPickle], check: Callable[[], None]) -> Pickles:
@@ -636,14 +703,88 @@ def _unpickled(load: Callable[[], Any]) -> Any:
                                  'where it was, and importable?') from error
 
 
+# --- without a vault ----------------------------------------------------------------------------------------------
+
+_codecs = {allowed: Codec(rule(allowed, lambda: None)) for allowed in (True, False)}
+
+
+def _codec(allow_pickle: AllowPickle) -> Codec:
+    if isinstance(allow_pickle, bool):
+        return _codecs[allow_pickle]
+    if allow_pickle is None:
+        raise TypeError('allow_pickle is True, False or a list of types: bytes have no file that tells who wrote them')
+    return Codec(rule(allow_pickle, lambda: None))
+
+
 def dumps(obj: Any, *, allow_pickle: AllowPickle = True) -> bytes:
-    """Return `obj` as msgpack bytes, as a vault would store it. Raises: SerializationError, UntrustedPickleError."""
-    return Codec(rule(allow_pickle, lambda: None)).dumps(obj)
+    """Return `obj` as msgpack bytes, as a vault would store it.
+
+    >>> import vaults
+    >>> vaults.dumps((1, 2)).hex()
+    'c70305920102'
+
+    Raises: SerializationError, UntrustedPickleError.
+    """
+    return _dumped(_codec(allow_pickle), obj)
 
 
 def loads(data: bytes, *, allow_pickle: AllowPickle = False) -> Any:
     """Return the object of `dumps`. Bytes say not who wrote them: pickles are read only when you allow it.
 
+    >>> import vaults
+    >>> vaults.loads(vaults.dumps({'point': (1, 2)}))
+    {'point': (1, 2)}
+
     Raises: VaultCorruptError, SerializationError, UntrustedPickleError.
     """
-    return Codec(rule(allow_pickle, lambda: None)).loads(data)
+    return _loaded(_codec(allow_pickle), data)
+
+
+def dumps_many(objs: Iterable[Any], *, allow_pickle: AllowPickle = True) -> List[bytes]:
+    """Return what `dumps` does for each of the objects.
+
+    Raises: SerializationError, UntrustedPickleError, for the first that cannot be packed.
+    """
+    codec = _codec(allow_pickle)
+    return _each(partial(_dumped, codec), objs)
+
+
+def loads_many(datas: Iterable[bytes], *, allow_pickle: AllowPickle = False) -> List[Any]:
+    """Return what `loads` does for each.
+
+    >>> import vaults
+    >>> vaults.loads_many(vaults.dumps_many([1, (2, 3)]))
+    [1, (2, 3)]
+
+    Raises: VaultCorruptError, SerializationError, UntrustedPickleError, for the first that cannot be read.
+    """
+    codec, datas = _codec(allow_pickle), list(datas)
+    try:
+        return codec.loads_many(datas)
+    except (InParts, *MALFORMED):  # one of them: singly they tell
+        return _each(partial(_loaded, codec), datas)
+
+
+def _dumped(codec: Codec, obj: Any) -> bytes:
+    try:
+        return codec.dumps(obj)
+    except InParts:
+        raise SerializationError('a live list or column lives in its vault: dump list(...) of it') from None
+
+
+def _loaded(codec: Codec, data: bytes) -> Any:
+    try:
+        return codec.loads(data)
+    except InParts:
+        raise SerializationError('the bytes are the head of a value that is kept in parts in its vault: read it '
+                                 'there') from None
+
+
+def _each(function: Callable[[Any], T], arguments: Iterable[Any]) -> List[T]:
+    done: List[T] = []
+    for place, argument in enumerate(arguments):
+        try:
+            done.append(function(argument))
+        except VaultError as error:
+            raise type(error)(f'element {place}: {error}') from error
+    return done

@@ -8,15 +8,24 @@ from msgpack import unpackb
 
 from . import keys, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
-from .errors import EmptyVaultError, VaultError, VaultFormatError, VaultReadOnlyError
-from .store import MAX_TIMEOUT, MEMORY, ClosedStore
+from .errors import (
+    EmptyVaultError,
+    VaultClosedError,
+    VaultCorruptError,
+    VaultError,
+    VaultFormatError,
+    VaultReadOnlyError,
+)
+from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
 from .views import Items, Keys, SortedSlice, Values
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type, Union
+    from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type, Union
 
+    from . import columns, sequences
     from .keys import Stored
+    from .sections import Section
     from .store import Store
 
     Path = Union[str, os.PathLike[str]]
@@ -100,8 +109,11 @@ class Vault(MutableMapping[K, V]):
     and over forks. It can be pickled, which sends where it is, not what it holds.
     """
 
-    __slots__ = ('__weakref__', '_codec', '_hook', '_name', '_options', '_path', '_store')
+    __slots__ = ('__weakref__', '_codec', '_hook', '_keys', '_name', '_options', '_path', '_store', '_validate')
     _store: Any
+    _keys: Any
+    _validate: Any
+    _layers: Any = ()  # the modes of the class: modes.py
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(lambda cls, _: cls)
 
@@ -110,7 +122,8 @@ class Vault(MutableMapping[K, V]):
     def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: str = 'c',
                  timeout: float = 5.0, synchronous: str = 'NORMAL',
                  allow_pickle: Optional[values.AllowPickle] = None, writeback: bool = False,
-                 cache_size: int = 1000) -> None:
+                 cache_size: int = 1000, serializer: Any = None,
+                 validate: Optional[Callable[[Any, Any], object]] = None) -> None:
         """Open the vault `name`, or make it.
 
         `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all.
@@ -121,6 +134,9 @@ class Vault(MutableMapping[K, V]):
         `allow_pickle`: True, False, a list of types, or None: only in a file that nobody else may write.
         `writeback`: True keeps up to `cache_size` entries that were read or set as live objects, and writes those that
         have changed on sync(), at the end of a block, on close(), at exit and when one more would be too many.
+        `serializer`: a module or object with dumps and loads, or (name, dumps, loads), in place of msgpack for all
+        values. Its name is kept in the file, which is not opened with another.
+        `validate`: a function that is called with key and value before each write, and refuses by raising.
 
         Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
         """
@@ -132,6 +148,11 @@ class Vault(MutableMapping[K, V]):
             raise VaultError(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not {timeout!r}')
         if not isinstance(cache_size, int) or cache_size < 1:
             raise VaultError(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
+        if validate is not None and not callable(validate):
+            raise VaultError(f'validate is a function of a key and a value, not {validate!r}')
+        if serializer is not None:
+            from .serializers import Serializer
+            serializer = Serializer.of(serializer)
         from .sqlite import open_store  # here: half of what `import vaults` would take
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))
@@ -139,17 +160,39 @@ class Vault(MutableMapping[K, V]):
         path = self._path
         if path == MEMORY and flag in 'rw':
             raise VaultError("a vault in memory is always new: open ':memory:' with flag 'c'")
+        self._keys, self._validate = keys, validate
         self._codec = values.Codec(values.rule(allow_pickle, lambda: _trusted(path)))
         self._hook = self._codec.ext_hook
-        self._options = thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size
+        self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
+                         serializer)
         try:
             self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
         except VaultFormatError as error:
             from .moving import cure
             raise VaultFormatError(f'{error}{cure(path)}') from error
+        self._use_serializer(serializer, flag)
         if writeback and flag != 'r':  # a reader has nothing to write back
             from .writeback import attach
             attach(self, cache_size, timeout)
+        if validate is not None:
+            from .modes import ValidatingVault, layered
+            self.__class__ = layered(type(self), ValidatingVault)
+
+    def _use_serializer(self, serializer: Any, flag: str) -> None:
+        """Take the codec that the file asks for, or close and raise when it is not the one that was passed."""
+        try:
+            if serializer is None and self._store.get_part(SETTINGS_OWNER, 0) is None:
+                return
+            from .serializers import codec_for
+            self._codec = codec_for(self._store, self._codec, serializer, flag, self._path)
+            self._hook = self._codec.ext_hook
+        except VaultCorruptError:
+            if serializer is not None:  # without one no serialized value can be read anyway: read what can be
+                self.close()
+                raise
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def name(self) -> str:
@@ -172,29 +215,34 @@ class Vault(MutableMapping[K, V]):
         """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
         if type(key) is slice:
             return SortedSlice(self, *self._slice_bounds(key))
-        data = self._store.get(keys.encode(key))
+        data = self._store.get(self._keys.encode(key))
         if data is None:
             raise KeyError(key)
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+        except values.InParts:
+            return self._in_parts(key, data)
         except values.MALFORMED as error:
             self._unreadable(error, key)
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is slice:
             raise TypeError('a slice cannot be assigned: use update() with keys and values')
-        stored = keys.encode(key)
+        stored = self._keys.encode(key)
         try:
             data = self._codec.dumps(value)
+        except values.InParts:
+            self._put_in_parts(key, value)
+            return
         except VaultError as error:
-            raise about(error, key, self._path) from error
+            raise self._about(error, key) from error
         self._store.put(stored, data)
 
     def __delitem__(self, key: Union[K, slice]) -> None:
         """Delete the entry; for a slice, all entries in it in one statement."""
         if type(key) is slice:
             self._delete_range(*self._slice_bounds(key))
-        elif not self._store.delete(keys.encode(key)):
+        elif not self._store.delete(self._keys.encode(key)):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
@@ -206,7 +254,7 @@ class Vault(MutableMapping[K, V]):
     # --- what a dict does besides ---
 
     def __contains__(self, key: object) -> bool:
-        return self._store.contains(keys.encode(key))  # type: ignore[no-any-return]
+        return self._store.contains(self._keys.encode(key))  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         return self._count() > 0
@@ -221,11 +269,13 @@ class Vault(MutableMapping[K, V]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value, or `default` when there is no such key. A stored None is a value."""
-        data = self._store.get(keys.encode(key))
+        data = self._store.get(self._keys.encode(key))
         if data is None:
             return default
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+        except values.InParts:
+            return self._in_parts(key, data, default)
         except values.MALFORMED as error:
             self._unreadable(error, key)
 
@@ -241,9 +291,9 @@ class Vault(MutableMapping[K, V]):
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
         def take() -> Any:
-            value = self.get(key, _MISSING)
+            value = values.detached(self.get(key, _MISSING))
             if value is not _MISSING:
-                self._store.delete(keys.encode(key))
+                self._store.delete(self._keys.encode(key))
             return value
         value = self._store.transact(take)
         if value is not _MISSING:
@@ -259,7 +309,8 @@ class Vault(MutableMapping[K, V]):
         """
         def take() -> Any:
             for key, value in self._walk_items(reverse=True):
-                self._store.delete(keys.encode(key))
+                value = values.detached(value)
+                self._store.delete(self._keys.encode(key))
                 return key, value
             raise EmptyVaultError(f'popitem(): {self!r} is empty')
         return self._store.transact(take)  # type: ignore[no-any-return]
@@ -288,7 +339,7 @@ class Vault(MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Delete everything, in one statement."""
-        self._delete_range(*keys.bounds())
+        self._delete_range(*self._keys.bounds())
 
     def keys(self) -> Keys[K]:
         """Return a lazy view of the keys, which is list-like and set-like."""
@@ -337,7 +388,9 @@ class Vault(MutableMapping[K, V]):
 
         The iterable is streamed. When it or a value fails, nothing is set.
         """
-        return self._store.put_many(self._encoded(_pairs(pairs, {})))  # type: ignore[no-any-return]
+        copied: List[Any] = []
+        done = self._store.put_many(self._encoded(_pairs(pairs, {}), copied))
+        return done + len(copied)  # type: ignore[no-any-return]
 
     def get_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Return a dict of those keys that exist, in the order asked for.
@@ -350,9 +403,9 @@ class Vault(MutableMapping[K, V]):
     def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
         def take() -> Dict[K, V]:
-            found = self.get_many(wanted)
+            found = {key: values.detached(value) for key, value in self.get_many(wanted).items()}
             for key in found:
-                self._store.delete(keys.encode(key))
+                self._store.delete(self._keys.encode(key))
             return found
         return self._store.transact(take)  # type: ignore[no-any-return]
 
@@ -367,12 +420,12 @@ class Vault(MutableMapping[K, V]):
 
         Raises: TypeError for any other prefix.
         """
-        return SortedSlice(self, *keys.prefix_bounds(prefix))
+        return SortedSlice(self, *self._keys.prefix_bounds(prefix))
 
     def irange(self, minimum: Optional[K] = None, maximum: Optional[K] = None,
                inclusive: Tuple[bool, bool] = (True, True), reverse: bool = False) -> Iterator[K]:
         """Iterate over the sorted keys from `minimum` to `maximum`, as sortedcontainers does; None is no bound."""
-        low, high = keys.bounds(minimum, maximum)
+        low, high = self._keys.bounds(minimum, maximum)
         last = [maximum] if maximum is not None and inclusive[1] else []
         ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self
                 and (inclusive[0] or minimum is None or key != minimum)]
@@ -383,6 +436,105 @@ class Vault(MutableMapping[K, V]):
                 yield key
         if not reverse:
             yield from (self._stored_form(key) for key in ends)
+
+    # --- values that are large, or grow ---
+
+    def open(self, key: K, mode: str = 'rb', buffering: int = -1, encoding: Optional[str] = None,
+             errors: Optional[str] = None, newline: Optional[str] = None) -> IO[Any]:
+        """Return a file object with the value at `key`, a stream or any bytes or text, to read or write.
+
+        All is as with the builtin `open`, but that the mode is 'rb' by default, and the encoding of text 'utf-8'; and
+        what is written can be seen when the file is closed, all of it at once. A file that was left by an exception or
+        never closed writes nothing. Who reads has the value of the moment of opening.
+
+        >>> import vaults
+        >>> v = vaults.Vault(':memory:')
+        >>> with v.open('log', 'a') as file:
+        ...     print('started', file=file)
+        >>> v['log']
+        b'started\\n'
+
+        Raises: KeyError when there is nothing to read, TypeError when it is neither bytes nor text, VaultExistsError
+        with mode 'x', VaultReadOnlyError; VaultError when somebody else has changed it meanwhile, on close() with
+        'r+', and in reading when it was replaced or deleted.
+        """
+        from .files import open_stream  # here, and below: most programs do without
+        return open_stream(self, key, mode, buffering, encoding, errors, newline)
+
+    def put_file(self, key: K, file: Any, progress: Optional[Callable[[int, Optional[int]], object]] = None) -> int:
+        """Set the value to the content of a file, a path or an open binary one; return how many bytes.
+
+        `progress(done, total)` is called with numbers of bytes, `total` None where the file does not tell.
+
+        Raises: OSError when the file cannot be read, TypeError when it is a text file; then the value stays.
+        """
+        from .files import put_file
+        return put_file(self, key, file, progress)
+
+    def get_file(self, key: K, file: Any, progress: Optional[Callable[[int, int], object]] = None) -> int:
+        """Write the value, a stream or any bytes or text, to a path or an open binary file; return how many bytes.
+
+        What is at the path is replaced when all is written, to PATH.partial. `progress(done, total)` is called with
+        numbers of bytes.
+
+        Raises: KeyError, TypeError, VaultError as `open`; OSError when the file cannot be written.
+        """
+        from .files import get_file
+        return get_file(self, key, file, progress)
+
+    def list(self, key: K) -> sequences.List[Any]:
+        """Return the live list at `key`, made if there is nothing; from then on v[key] is that list as well.
+
+        Raises: TypeError when there is something else.
+        """
+        from .sequences import list_at
+        return list_at(self, key)
+
+    def column(self, key: K, dtype: Any) -> columns.Column[Any]:
+        """Return the column at `key`, a live array of one type, made if there is nothing.
+
+        `dtype`: int8 to int64, uint8 to uint64, float32, float64, bool, S1 and up for so many bytes, datetime64[ns] and
+        its other units.
+
+        Raises: TypeError when there is something else, or a column of another type.
+        """
+        from .columns import column_at
+        return column_at(self, key, dtype)
+
+    # --- sections ---
+
+    @overload
+    def section(self, name: Any, *, validate: Optional[Callable[[Any, Any], object]] = None) -> Section[Any, V]: ...
+    @overload
+    def section(self, name: Any, *, value_type: Type[T],
+                validate: Optional[Callable[[Any, Any], object]] = None) -> Section[Any, T]: ...
+    @overload
+    def section(self, name: Any, *, value_type: Tuple[Type[Any], ...],
+                validate: Optional[Callable[[Any, Any], object]] = None) -> Section[Any, Any]: ...
+
+    def section(self, name: Any, *, value_type: Any = None, validate: Any = None) -> Any:
+        """Return the vault inside this one that holds the entries with the keys (name, ...); `name` is any key.
+
+        >>> import vaults
+        >>> v = vaults.Vault(':memory:')
+        >>> users = v.section('users')
+        >>> users['ann'] = 'Ann'
+        >>> v['users', 'ann'], users.keys(), len(users)
+        ('Ann', ['ann'], 1)
+
+        `value_type`: a type or a tuple of types; a write of any other value raises TypeError.
+        `validate`: a function that is called with the section's key and the value before each write through the
+        section, and refuses by raising. What is written through the vault does not pass either of them.
+
+        Raises: TypeError or ValueError for what cannot be a key, VaultError for what is no type or function.
+        """
+        from .sections import Section
+        return Section(self, name, value_type, validate)
+
+    def sections(self) -> List[Any]:
+        """Return the names of the sections that have entries, sorted. A small lookup for each."""
+        from .sections import names
+        return names(self)
 
     # --- transactions ---
 
@@ -427,7 +579,7 @@ class Vault(MutableMapping[K, V]):
     def check(self, progress: Progress = None) -> List[str]:
         """Return the problems found, a line each; empty means sound.
 
-        Looks at the structure of the file, each entry's checksum, and each value's bytes; runs no pickle.
+        Looks at the structure of the file, each entry's checksum and parts, and each value's bytes; runs no pickle.
         `progress(done, total)` is called with numbers of entries.
         """
         codec = values.Codec(values.Unread())
@@ -436,6 +588,9 @@ class Vault(MutableMapping[K, V]):
             try:
                 keys.decode(key)
                 codec.loads(data)
+            except values.InParts:
+                from .parts import examined
+                return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
                 return f'key {key!r}: {error}'
             return None
@@ -446,6 +601,9 @@ class Vault(MutableMapping[K, V]):
 
         Raises: VaultError inside a transaction.
         """
+        if self._options[1] != 'r':
+            from .parts import sweep
+            sweep(self._store)
         self._store.compact(progress)
 
     def backup(self, path: Path, progress: Progress = None) -> None:
@@ -483,21 +641,25 @@ class Vault(MutableMapping[K, V]):
         if self._path == MEMORY:
             raise TypeError('a vault in memory cannot be pickled: it lives in this process alone')
         thread_safe, flag, *rest = self._options
-        return _reopen, (type(self), self._path, self._name, thread_safe, 'r' if flag == 'r' else 'w', *rest)
+        bare = type(self).__dict__.get('_bare', type(self))
+        return _reopen, (bare, self._path, self._name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest)
 
     def __repr__(self) -> str:
-        if isinstance(self._store, ClosedStore):
-            return f'{type(self).__name__}({self._name!r}, closed)'
         try:
             count = self._count()
+        except VaultClosedError:
+            return f'{type(self).__name__}({self._title()}, closed)'
         except VaultError:
-            return f'{type(self).__name__}({self._name!r})'
-        return f"{type(self).__name__}({self._name!r}, {count} item{'' if count == 1 else 's'})"
+            return f'{type(self).__name__}({self._title()})'
+        return f"{type(self).__name__}({self._title()}, {count} item{'' if count == 1 else 's'})"
+
+    def _title(self) -> str:
+        return repr(self._name)
 
     # --- for the views, which see a vault as walks over entries ---
 
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode, store = keys.decode, self._store
+        decode, store = self._keys.decode, self._store
         for stored, _, alive in self._scan(reverse, bounds, values=False):
             seen, rest = store.deletions, iter(stored if set(map(type, stored)) == {str} else map(decode, stored))
             for key in rest:
@@ -505,33 +667,40 @@ class Vault(MutableMapping[K, V]):
                 if store.deletions != seen:
                     break
             for key in rest:
-                if alive(keys.encode(key)):
+                if alive(self._keys.encode(key)):
                     yield key
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode, store = keys.decode, self._store
+        decode, store = self._keys.decode, self._store
         for stored, datas, alive in self._scan(reverse, bounds, values=True):
             seen = store.deletions
             try:
-                loaded: Any = self._codec.loads_many(datas)
-            except values.MALFORMED:  # one of the page: they are loaded singly, and raise when their turn comes
-                loaded = map(self._load, stored, datas)
-            rest = zip(stored if set(map(type, stored)) == {str} else map(decode, stored), loaded)
+                loaded = self._codec.loads_many(datas)
+                rest: Any = zip(stored if set(map(type, stored)) == {str} else map(decode, stored), loaded)
+            except (values.InParts, *values.MALFORMED):  # one of the page: they are loaded singly, each at its turn
+                rest = self._load_each(stored, datas)
             for pair in rest:
                 yield pair
                 if store.deletions != seen:
                     break
             for pair in rest:
-                if alive(keys.encode(pair[0])):
+                if alive(self._keys.encode(pair[0])):
                     yield pair
 
+    def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
+        for key, data in zip(stored, datas):
+            try:
+                yield self._keys.decode(key), self._load(key, data)
+            except KeyError:
+                continue  # a stream that was deleted since the page was read
+
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
-        if bounds is None:
-            return self._store.scan(reverse=reverse, values=values)  # type: ignore[no-any-return]
-        return self._store.scan(*bounds, by_key=True, reverse=reverse, values=values)  # type: ignore[no-any-return]
+        low, high = bounds or self._keys.bounds()
+        return self._store.scan(  # type: ignore[no-any-return]
+            low, high, by_key=bounds is not None, reverse=reverse, values=values)
 
     def _count(self, *bounds: Any) -> int:
-        return self._store.count(*bounds)  # type: ignore[no-any-return]
+        return self._store.count(*(bounds or self._keys.bounds()))  # type: ignore[no-any-return]
 
     def _delete_range(self, low: Any, high: Any) -> int:
         return self._store.delete_range(low, high)  # type: ignore[no-any-return]
@@ -539,38 +708,75 @@ class Vault(MutableMapping[K, V]):
     def _slice_bounds(self, key: slice) -> Any:
         if key.step is not None:
             raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
-        return keys.bounds(key.start, key.stop)
+        return self._keys.bounds(key.start, key.stop)
 
     def _stored_form(self, key: Any) -> Any:
         """Return the key as it was first put: 1 may be stored as 1.0."""
-        stored = keys.encode(key)
-        for found in self._walk_keys(False, (stored, keys.HIGHEST)):
+        stored = self._keys.encode(key)
+        for found in self._walk_keys(False, (stored, self._keys.bounds()[1])):
             return found
         return key
 
     # --- helpers ---
 
-    def _encoded(self, pairs: Iterable[Tuple[Any, Any]]) -> Iterator[Tuple[Stored, bytes]]:
-        encode, dumps = keys.encode, self._codec.dumps
+    def _encoded(self, pairs: Iterable[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, bytes]]:
+        """Yield what the store is to put; copy live lists and columns in passing, and add their keys to `copied`."""
+        encode, dumps = self._keys.encode, self._codec.dumps
         for key, value in pairs:
             try:
                 data = dumps(value)
+            except values.InParts:
+                self._put_in_parts(key, value)
+                copied.append(key)
+                continue
             except VaultError as error:
-                raise about(error, key, self._path) from error
+                raise self._about(error, key) from error
             yield encode(key), data
 
     def _load(self, key: Stored, data: bytes) -> Any:
         try:
             return self._codec.loads(data)
+        except values.InParts:
+            return self._in_parts(self._keys.decode(key), data)
         except VaultError as error:
-            raise about(error, keys.decode(key), self._path) from error
+            raise self._about(error, self._keys.decode(key)) from error
+
+    def _allow_parts(self, key: Any) -> None:
+        """Raise where lists, columns and streams may not be."""
+
+    def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
+        """Return what is kept in parts: the bytes of a stream, or the live list or column."""
+        from .parts import Head
+        try:
+            return Head.of(data).opened(self, key)
+        except KeyError:  # a stream that was deleted meanwhile
+            if not default:
+                raise
+            return default[0]
+        except VaultError as error:
+            raise self._about(error, key) from error
+
+    def _put_in_parts(self, key: Any, value: Any) -> None:
+        """Make the entry a copy of a live list or column; what is the entry's own stays as it is."""
+        try:
+            assign = value._assign
+        except AttributeError:
+            raise self._about(values.inside_another(), key) from None
+        assign(self, key)
 
     def _unreadable(self, error: Exception, key: Any) -> Any:
         """Raise what an error met while decoding the value of `key` means."""
         try:
             values.undecodable(error)
         except VaultError as problem:
-            raise about(problem, key, self._path) from error
+            raise self._about(problem, key) from error
+
+    def _about(self, error: VaultError, key: Any) -> VaultError:
+        return about(error, key, self._path)
+
+    def _store_of_section(self, coder: Any, validate: Any) -> Any:
+        """Return the store for a section whose keys `coder` codes and whose values `validate` may refuse."""
+        return self._store
 
     def _check(self) -> None:
         """Assert every invariant of the file and the mapping. Ends every stress test."""
@@ -579,7 +785,7 @@ class Vault(MutableMapping[K, V]):
         assert len(self) == len(listed) == len(set(listed)) == len(self[:])
         assert list(reversed(self)) == listed[::-1]
         assert set(self[:]) == set(listed)
-        ordered = [keys.order(keys.encode(key)) for key in self[:]]
+        ordered = [keys.order(self._keys.encode(key)) for key in self[:]]
         assert ordered == sorted(ordered)
         assert all(key in self for key in listed)
 
@@ -612,7 +818,7 @@ class Edit(Transaction):
     def __enter__(self) -> Any:
         self._store.begin()
         try:
-            self._value = self._vault.get(self._key, self._default)
+            self._value = values.writable(self._vault.get, self._key, self._default)
             if self._value is _MISSING:
                 raise KeyError(self._key)
         except BaseException:
@@ -657,11 +863,12 @@ def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any
     yield from named.items()
 
 
-def _reopen(cls: Any, path: str, name: str, thread_safe: bool, flag: str, timeout: float, synchronous: str,
-            allow_pickle: Any, writeback: bool, cache_size: int) -> Any:
+def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: str, timeout: float,
+            synchronous: str, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
     """Open again, by its path, a vault that was pickled."""
-    vault = cls(_ExactPath(path), thread_safe=thread_safe, flag=flag, timeout=timeout, synchronous=synchronous,
-                allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size)
+    vault = cls(_ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
+                synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
+                serializer=serializer)
     vault._name = name
     return vault
 

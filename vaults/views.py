@@ -155,7 +155,7 @@ class SortedSlice(Mapping[K, V]):
         self._bounds = low, high
 
     def _has(self, key: Any) -> bool:
-        place = keys.order(keys.encode(key))
+        place = keys.order(self._vault._keys.encode(key))
         return keys.order(self._bounds[0]) <= place < keys.order(self._bounds[1])
 
     def __getitem__(self, key: Any) -> Any:

@@ -17,14 +17,18 @@ from . import keys, values
 from ._typing import TYPE_CHECKING, K, V
 from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError
 from .keys import HIGHEST, LOWEST
+from .modes import layered
 from .store import ClosedStore, Store
 from .vault import _MISSING, Vault, _pairs, about
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
     from .keys import Stored
+    from .modes import Check
     from .store import Entry, Progress
+
+    Checks = Dict[Tuple[Any, ...], Callable[[Stored, Any], object]]
 
 # Objects of these types change by assignment alone, so they are never packed to find out.
 IMMUTABLE = values.PLAIN | {complex, date, datetime, time, timedelta, range}
@@ -47,10 +51,13 @@ class LiveStore(Store):
     `hot`, the objects while no block is open, is read without it: taking a lock takes as long as all the rest.
     """
 
-    def __init__(self, store: Store, codec: values.Codec, path: str, size: int, timeout: float) -> None:
+    def __init__(self, store: Store, codec: values.Codec, path: str, size: int, timeout: float,
+                 checks: Optional[Checks] = None) -> None:
         self.lock = threading.RLock()
         self._store, self._codec, self._path, self._size, self._timeout = store, codec, path, size, timeout
-        self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes]]] = OrderedDict()  # objects, and what is stored
+        # Objects, what is stored, and what validates them: of sections, by path; None is the vault's.
+        self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes], Optional[Checks]]] = OrderedDict()
+        self._checks = checks or {}
         self.hot = self._live
         self._assigned: Dict[Stored, None] = {}    # keys put and not yet written, in the order of their first put
         self._written = 0                          # counts what changes stored entries
@@ -83,11 +90,13 @@ class LiveStore(Store):
 
     def _keep(self, key: Stored, data: bytes) -> Any:
         try:
-            value = self._codec.loads(data)
+            value = values.writable(self._codec.loads, data)
+        except values.InParts:
+            raise values.InParts(data) from None  # for the vault, which makes something of it
         except VaultError as error:
             raise about(error, keys.decode(key), self._path) from error
         self._make_room()
-        self._live[key] = value, data
+        self._live[key] = value, data, None
         if self._calls:
             self._met.append(key)
         return value
@@ -107,13 +116,27 @@ class LiveStore(Store):
             written, deleted = self._written, self.deletions
 
     def _object_of(self, key: Stored, data: bytes, written: int) -> Any:
-        """Return the live object of an entry of a page, which is out of date when something was written since."""
-        with self.lock:
-            if key in self._live or self._written != written:
-                return self.fetch(key, _MISSING)
-            return self._keep(key, data)
+        """Return the live object of an entry of a page, which is out of date when something was written since.
 
-    def hold(self, key: Stored, value: Any) -> None:
+        An InParts stands for what has none.
+        """
+        with self.lock:
+            try:
+                if key in self._live or self._written != written:
+                    return self.fetch(key, _MISSING)
+                return self._keep(key, data)
+            except values.InParts as found:
+                return found
+
+    def watch(self, key: Stored, checks: Checks) -> None:
+        """Hold the entry's live object, if there is one, against these checks as well."""
+        with self.lock:
+            if key in self._live:
+                value, known, others = self._live[key]
+                if not checks.items() <= (others or {}).items():  # else a validation that reads would undo its mark
+                    self._live[key] = value, known, {**(others or self._checks), **checks}
+
+    def hold(self, key: Stored, value: Any, checks: Optional[Checks] = None) -> None:
         """Set the entry's object, to be written later."""
         with self.lock:
             live = self._live
@@ -122,20 +145,20 @@ class LiveStore(Store):
                 self._make_room()
             # In this order: an interrupt between the two leaves a mark without a change, which is harmless.
             self._assigned[key] = None
-            live[key] = value, known and known[1]
+            live[key] = value, known and known[1], checks
             live.move_to_end(key)
 
-    def hold_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int:
+    def hold_many(self, pairs: Iterable[Tuple[Stored, Any]], checks: Optional[Checks] = None) -> int:
         """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were.
 
         The last of them stay as live objects.
         """
-        fresh: OrderedDict[Stored, Tuple[Any, bytes]] = OrderedDict()
+        fresh: OrderedDict[Stored, Tuple[Any, bytes, Optional[Checks]]] = OrderedDict()
 
         def packed() -> Iterator[Entry]:
             for key, value in pairs:
                 data = self._dumps(key, value)
-                fresh[key] = value, data
+                fresh[key] = value, data, checks
                 fresh.move_to_end(key)
                 if len(fresh) > self._size:
                     fresh.popitem(last=False)
@@ -165,6 +188,8 @@ class LiveStore(Store):
                 return data
             except (VaultCorruptError, RuntimeError):  # of a dict that grows
                 continue
+            except values.InParts:
+                raise about(values.inside_another(), keys.decode(key), self._path) from None
             except VaultError as error:
                 raise about(error, keys.decode(key), self._path) from error
         raise about(SerializationError('another thread kept changing it while it was packed'), keys.decode(key),
@@ -205,22 +230,35 @@ class LiveStore(Store):
         for key, (entry, data) in packed.items():
             if self._live.get(key) is entry:  # or it was set as another was packed
                 if entry and data is not None:
-                    self._live[key] = entry[0], data
+                    self._live[key] = entry[0], data, entry[2]
                 self._assigned.pop(key, None)
         return failed
 
     def _packed(self, wanted: Iterable[Stored]) -> Tuple[Dict[Stored, Tuple[Any, Optional[bytes]]],
                                                          Dict[Stored, VaultError]]:
-        """Return by key what is live and the bytes to write, None for none; and why some could not be packed."""
+        """Return by key what is live and the bytes to write, None for none; and why some cannot be written."""
         packed: Dict[Stored, Tuple[Any, Optional[bytes]]] = {}
         failed: Dict[Stored, VaultError] = {}
         for key in wanted:
             entry = self._live.get(key)
             try:
-                packed[key] = entry, self._changed(key)
+                data = self._changed(key)
+                if data is not None:
+                    self._validate(key, entry)
+                packed[key] = entry, data
             except VaultError as error:
                 failed[key] = error
         return packed, failed
+
+    def _validate(self, key: Stored, entry: Any) -> None:
+        """Raise SerializationError when a function of the user's refuses what an object has changed into."""
+        value, _, checks = entry
+        for check in (self._checks if checks is None else checks).values():
+            try:
+                check(key, value)
+            except Exception as error:
+                refused = SerializationError(f'validation refused it, {type(error).__name__}: {error}')
+                raise about(refused, keys.decode(key), self._path) from error
 
     def _changed(self, key: Stored) -> Optional[bytes]:
         """Return what the entry packs to when that is not what is stored.
@@ -230,7 +268,7 @@ class LiveStore(Store):
         """
         if key not in self._live:
             return None  # an interrupted put
-        value, known = self._live[key]
+        value, known, _ = self._live[key]
         put = key in self._assigned
         if type(value) in IMMUTABLE and not put:
             return None
@@ -243,7 +281,7 @@ class LiveStore(Store):
 
     def _raise(self, failed: Dict[Stored, VaultError], outcome: str = KEPT) -> None:
         for error in failed.values():
-            raise type(error)(f'{error}; {outcome}') from error
+            raise type(error)(f'{error}; {outcome}') from error.__cause__ or error
 
     def _make_room(self) -> None:
         """Write out and let go of the entries least recently used, when one more would be too many."""
@@ -266,7 +304,7 @@ class LiveStore(Store):
         self._foreign |= self._store.others_wrote()
         if self._foreign:
             self._written += 1
-            theirs = [key for key, (_, known) in list(self._live.items()) if self._store.get(key) != known]
+            theirs = [key for key, (_, known, _) in list(self._live.items()) if self._store.get(key) != known]
             both = [key for key in theirs if self._differs(key)]
             self._drop(set(theirs).difference(both))
             self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
@@ -381,6 +419,33 @@ class LiveStore(Store):
             self.flush() if values else self._write_assigned()
         yield from self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
 
+    # Values in parts are no live objects of this store: what changes them has written it on return.
+
+    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_part(owner, number)
+
+    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
+        with self.lock:
+            self._raise(self._write([*self._assigned, key]))
+            return self._store.get_both(key, owner, number)
+
+    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
+        with self.lock:
+            self._store.put_parts(owner, parts)
+
+    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        with self.lock:
+            self._store.delete_parts(owner, numbers)
+
+    def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
+        return self._store.part_numbers(owner)
+
+    def put_owner(self, key: Stored, data: bytes) -> None:
+        with self.lock:
+            self._written += 1
+            self._store.put_owner(key, data)
+            self._drop([key])
+
     def others_wrote(self) -> bool:
         return self._store.others_wrote()
 
@@ -438,10 +503,10 @@ class LiveStore(Store):
         self._assigned = {}
         self._written += 1
         self._live.clear()
-        for key, (value, known) in entries.items():
+        for key, (value, known, checks) in entries.items():
             data = self._store.get(key)
             if data is not None and data == known and key not in put:
-                self._live[key] = value, known
+                self._live[key] = value, known, checks
         self._drop([key for key in list(self._live) if self._differs(key)])
 
     def _ended(self) -> None:
@@ -547,13 +612,33 @@ class _Closed(Dict[Stored, None] if TYPE_CHECKING else dict):  # type: ignore[mi
         raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
 
 
-class _Quiet:
-    """Comes before a user's class, whose __init_subclass__ is not meant for the class of one in write-back mode."""
+class _Guarded:
+    """The live store for a section that validates: what it returns and is given must pass `checks` to be written."""
 
-    __slots__ = ()
+    hot: Dict[Stored, Any] = {}  # none: each object goes through fetch
 
-    def __init_subclass__(cls) -> None:
-        pass
+    def __init__(self, store: LiveStore, checks: Checks) -> None:
+        self.live, self._checks = store, checks
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.live, name)
+
+    def fetch(self, key: Stored, default: Any) -> Any:
+        with self.live.lock:
+            value = self.live.fetch(key, default)
+            self.live.watch(key, self._checks)
+            return value
+
+    def walk(self, *bounds: Stored, **options: bool) -> Iterator[Tuple[Stored, Any]]:
+        for key, value in self.live.walk(*bounds, **options):
+            self.live.watch(key, self._checks)
+            yield key, value
+
+    def hold(self, key: Stored, value: Any) -> None:
+        self.live.hold(key, value, self._checks)
+
+    def hold_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int:
+        return self.live.hold_many(pairs, self._checks)
 
 
 class WriteBackVault(Vault[K, V]):
@@ -574,30 +659,49 @@ class WriteBackVault(Vault[K, V]):
         return value
 
     def get(self, key: Any, default: Any = None) -> Any:
-        stored = keys.encode(key)
+        stored = self._keys.encode(key)
         hot = self._store.hot
         try:
             value = hot[stored][0]
             hot.move_to_end(stored)  # and not first: what another thread has let go of meanwhile is not live
             return value
         except KeyError:
-            return self._store.fetch(stored, default)
+            try:
+                return self._store.fetch(stored, default)
+            except values.InParts as found:
+                return self._in_parts(key, found.args[0], default)
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is slice:
             super().__setitem__(key, value)
-        self._store.hold(keys.encode(key), value)
+        if type(value) in values.live_types:
+            self._put_in_parts(key, value)
+            return
+        self._store.hold(self._keys.encode(key), value)
 
     def put_many(self, pairs: Any) -> int:
-        encode = keys.encode
-        return self._store.hold_many(  # type: ignore[no-any-return]
-            (encode(key), value) for key, value in _pairs(pairs, {}))
+        copied: List[Any] = []
+        done = self._store.hold_many(self._to_hold(_pairs(pairs, {}), copied))
+        return done + len(copied)  # type: ignore[no-any-return]
+
+    def _to_hold(self, pairs: Iterator[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, Any]]:
+        """Yield what the store is to hold; copy live lists and columns in passing, and add their keys to `copied`."""
+        encode = self._keys.encode
+        for key, value in pairs:
+            if type(value) in values.live_types:
+                self._put_in_parts(key, value)
+                copied.append(key)
+            else:
+                yield encode(key), value
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        walk = self._store.walk
-        found = walk(reverse=reverse) if bounds is None else walk(*bounds, by_key=True, reverse=reverse)
-        for stored, value in found:
-            yield stored if type(stored) is str else keys.decode(stored), value
+        low, high = bounds or self._keys.bounds()
+        for stored, value in self._store.walk(low, high, by_key=bounds is not None, reverse=reverse):
+            if type(value) is values.InParts:
+                value = self._in_parts(self._keys.decode(stored), value.args[0], _MISSING)
+                if value is _MISSING:  # it was deleted as we read it
+                    continue
+            yield stored if type(stored) is str else self._keys.decode(stored), value
 
     def close(self) -> None:
         """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
@@ -613,26 +717,22 @@ class WriteBackVault(Vault[K, V]):
     def __reduce__(self) -> Any:
         if not isinstance(self._store, ClosedStore):
             self._store.flush()
-        reopen, (cls, *arguments) = super().__reduce__()
-        plain = (one for one in cls.__mro__ if issubclass(one, Vault) and not issubclass(one, WriteBackVault))
-        return reopen, (next(plain), *arguments)
+        return super().__reduce__()
+
+    def _store_of_section(self, coder: Any, validate: Any) -> Any:
+        store = getattr(self._store, 'live', self._store)
+        return store if validate is None else _Guarded(store, {coder.path: _check(coder, validate)})
 
 
-_live_classes: Dict[Type[Any], Type[Any]] = {Vault: WriteBackVault}
-
-
-def _live_class(cls: Type[Any]) -> Type[Any]:
-    """Return the class of a `cls` in write-back mode: what `cls` overrides stays on top."""
-    if cls not in _live_classes:
-        _live_classes[cls] = type(cls.__name__, (_Quiet, cls, WriteBackVault),
-                                  {'__slots__': (), '__module__': cls.__module__})
-    return _live_classes[cls]
+def _check(coder: Any, validate: Check) -> Callable[[Stored, Any], object]:
+    return lambda stored, value: validate(coder.decode(stored), value)
 
 
 def attach(vault: Any, size: int, timeout: float) -> None:
     """Put a vault that has just been opened in write-back mode."""
-    vault.__class__ = _live_class(type(vault))
-    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout)
+    vault.__class__ = layered(type(vault), WriteBackVault)
+    checks = {} if vault._validate is None else {(): _check(vault._keys, vault._validate)}
+    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout, checks)
     store.undo.append(weakref.finalize(vault, store.end).detach)  # it ends at exit, too
     _end_with_process(store)
 

@@ -1,0 +1,355 @@
+"""Parts: a value too large for one entry, or one that grows, as a tree. Knows neither SQL nor what the items are.
+
+The entry holds a head: what kind of value it is, how many items it has, the root of the tree, and the tail, the last
+items, which are in no part yet: a short list is one entry and nothing else. Leaves are parts that hold items, nodes are
+parts that hold the numbers and lengths of up to FANOUT parts below. Each part is written once. A change writes new
+leaves and the nodes above them, then the head, and deletes the old ones, all in one transaction: so whoever reads with
+an old head finds the old parts or a gap, never a mixture, and what was read of a part stays true.
+"""
+from __future__ import annotations
+
+import struct
+import time
+from bisect import bisect_right
+from itertools import accumulate
+
+from msgpack import ExtType, Packer, unpackb
+
+from . import values
+from .errors import VaultCorruptError, VaultError
+from .store import OWNER, new_owner
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+    from .keys import Stored
+    from .store import Store
+
+    Child = Tuple[int, int]     # the number of a part, and how many items are in or below it
+    Node = Tuple[Tuple[int, ...], Tuple[int, ...]]  # the numbers of parts, and how many items end with each
+
+FANOUT = 128
+KEPT_NODES = 1024   # 3 MB or so
+MANY = 1 << 20      # bytes of leaves written at a time
+DAY = 86_400        # seconds after which what a killed writer has left is anybody's to remove
+STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and random bits: see `staged_number`
+
+
+class Gone(Exception):
+    """A part is not there any more: the value has changed since its head was read."""
+
+
+class Head:
+    """What the entry of a value in parts holds. For one thread at a time."""
+
+    __slots__ = ('code', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
+
+    def __init__(self, code: int, meta: Any = None) -> None:
+        self.code = code        # values.STREAM, LIST or COLUMN
+        self.meta = meta        # what else the kind needs to know
+        self.size = 0           # items
+        self.skip = 0           # items at the beginning of the tree that are none any more
+        self.inside = 0         # items in the tree, those among them
+        self.next = 1           # the number of the next part
+        self.root = 0           # the number of the root; 0: there is no tree
+        self.depth = 0          # of the tree; at 1 the root's children are leaves
+        self.tail = b''         # the items behind the tree
+        self.owner = new_owner()
+        self.nodes: Dict[int, Node] = {}  # of the tree, as far as they were read
+
+    @classmethod
+    def of(cls, data: bytes) -> Head:
+        """Return the head that `data`, an entry's value, is. Raises: VaultCorruptError when it is none."""
+        head = cls.__new__(cls)
+        head.nodes = {}
+        if is_head(data):
+            at = _CODES[data[0]]
+            head.code = data[at]
+            try:
+                (head.meta, head.size, head.skip, head.inside, head.next, head.root, head.depth, head.tail,
+                 head.owner) = unpackb(data[at + 1:])
+                if len(head.owner) == OWNER:
+                    return head
+            except values.MALFORMED:
+                pass  # as what is well-formed, and no head
+        raise VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
+
+    def packed(self) -> bytes:
+        pack = Packer().pack
+        data: bytes = pack(ExtType(self.code, pack([self.meta, self.size, self.skip, self.inside, self.next, self.root,
+                                                    self.depth, self.tail, self.owner])))
+        return data
+
+    def number(self) -> int:
+        """Return a number for a new part."""
+        self.next += 1
+        return self.next - 1
+
+    def opened(self, vault: Any, key: Any) -> Any:
+        """Return what the vault's user gets for it: the bytes of a stream, or the live list or column."""
+        if self.code == values.STREAM:
+            from .files import content
+            return content(vault, key)
+        if self.code == values.LIST:
+            from .sequences import List
+            return List(vault, key)
+        from .columns import Column
+        return Column(vault, key, self.meta)
+
+
+_CODES = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD8: 1}  # where msgpack has an ExtType's code, by its first byte
+
+
+def is_head(data: bytes) -> bool:
+    """Tell whether an entry's value is the head of one that is kept in parts."""
+    at = _CODES.get(data[0], len(data))
+    return at < len(data) and data[at] in values.PARTED
+
+
+def staged_number() -> int:
+    """Return a number from which a writer may count whose parts are to belong to a value only later."""
+    from random import getrandbits
+    return int(time.time()) * STAGED + getrandbits(31)
+
+
+class Tree:
+    """The tree of a head: finds leaves and replaces them. Changes the head, and writes parts on `save`."""
+
+    def __init__(self, store: Store, head: Head) -> None:
+        self.store, self.head = store, head
+        self._fresh: Dict[int, List[Child]] = {}    # nodes to be written, by number
+        self._leaves: List[Tuple[int, bytes]] = []  # leaves to be written
+        self._waiting = 0                           # bytes of them
+        self._added: List[Child] = []               # leaves to be put behind the last one
+        self._dead: List[int] = []                  # parts to be deleted
+
+    # --- reading ---
+
+    def part(self, number: int) -> bytes:
+        data = self.store.get_part(self.head.owner, number)
+        if data is None:
+            raise Gone
+        return data
+
+    def find(self, at: int) -> Tuple[int, int, int]:
+        """Return the leaf with the item at `at`, of those in the tree: its number, first item, and end."""
+        number, start, stop = self.head.root, 0, 0
+        for _ in range(self.head.depth):
+            numbers, ends = self.head.nodes.get(number) or self._node(number)
+            child = bisect_right(ends, at - start)
+            if child == len(ends):
+                raise VaultCorruptError('the parts of a value do not fit together: run check()')
+            stop = start + ends[child]
+            start += ends[child - 1] if child else 0
+            number = numbers[child]
+        return number, start, stop
+
+    def leaves(self, start: int, stop: int) -> Iterator[Tuple[int, int, int]]:
+        """Yield the leaves that hold the items from `start` to `stop`, as `find` does."""
+        while start < stop:
+            leaf = self.find(start)
+            yield leaf
+            start = leaf[2]
+
+    def _node(self, number: int) -> Node:
+        children = self._children(number)
+        node = tuple(child for child, _ in children), tuple(accumulate(count for _, count in children))
+        if len(self.head.nodes) >= KEPT_NODES:
+            self.head.nodes.clear()
+        self.head.nodes[number] = node
+        return node
+
+    def _children(self, number: int) -> List[Child]:
+        if number in self._fresh:
+            return self._fresh[number]
+        data = self.part(number)
+        if len(data) % 16:
+            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+        return list(struct.iter_unpack('<QQ', data))
+
+    def numbers(self, number: Optional[int] = None, depth: Optional[int] = None) -> Iterator[int]:
+        """Yield the number of every part of the tree."""
+        number = self.head.root if number is None else number
+        depth = self.head.depth if depth is None else depth
+        if number:
+            yield number
+            for child, _ in self._children(number) if depth else ():
+                yield from self.numbers(child, depth - 1)
+
+    # --- changing ---
+
+    def leaf(self, data: bytes, count: int) -> Child:
+        """Take the bytes of a new leaf with `count` items."""
+        number = self.head.number()
+        self._leaves.append((number, data))
+        self._waiting += len(data)
+        if self._waiting > MANY:
+            self._flush()
+        return number, count
+
+    def _flush(self) -> None:
+        if self._leaves:
+            self.store.put_parts(self.head.owner, self._leaves)
+            self._leaves, self._waiting = [], 0
+
+    def append(self, data: bytes, count: int) -> None:
+        """Add a leaf behind the last one, which nothing but `append` and `save` may follow."""
+        self._added.append(self.leaf(data, count))
+        self.head.inside += count
+
+    def splice(self, start: int, stop: int, leaves: Sequence[Child]) -> None:
+        """Put leaves in place of those with the items from `start` to `stop`, where leaves begin and end."""
+        head = self.head
+        entries = self._spliced(head.root, head.depth, start, stop, leaves) if head.root else list(leaves)
+        depth = head.depth
+        while len(entries) > 1 or (entries and not depth):
+            entries = self._made(entries, True)
+            depth += 1
+        head.root, head.depth = (entries[0][0], depth) if entries else (0, 0)
+        while head.depth > 1 and len(self._children(head.root)) == 1:
+            (only, _), = self._children(head.root)
+            self._drop(head.root)
+            head.root, head.depth = only, head.depth - 1
+        head.inside += sum(count for _, count in leaves) - (stop - start)
+
+    def _spliced(self, number: int, depth: int, start: int, stop: int, leaves: Sequence[Child]) -> List[Child]:
+        """Return the nodes that take the place of the node `number` when items in it are replaced."""
+        children = self._children(number)
+        ends = list(accumulate(count for _, count in children))
+        first = bisect_right(ends, start)
+        last = bisect_right(ends, stop - 1) + 1 if stop > start else first
+        at_end = first == len(children)
+        if depth > 1:
+            if at_end:
+                first, last = first - 1, last
+            last = max(last, first + 1)
+            middle = self._below(children[first:last], depth, start - (ends[first - 1] if first else 0), stop - start,
+                                 leaves)
+        else:
+            middle = list(leaves)
+            for child, _ in children[first:last]:
+                self._drop(child)
+        self._drop(number)
+        children[first:last] = middle
+        if depth > 1 and not at_end:
+            self._merge(children, first, first + len(middle))
+        return self._made(children, at_end)
+
+    def _below(self, children: List[Child], depth: int, start: int, length: int,
+               leaves: Sequence[Child]) -> List[Child]:
+        """Replace `length` items from `start` on, which lie in all of `children`, nodes one level down."""
+        made: List[Child] = []
+        for place, (child, count) in enumerate(children):
+            inside = min(length, count - start)
+            made += self._spliced(child, depth - 1, start, start + inside, leaves if not place else ())
+            start, length = 0, length - inside
+        return made
+
+    def _merge(self, children: List[Child], first: int, stop: int) -> None:
+        """Unite nodes just made that have few children with their neighbours, lest a tree become a list."""
+        for place in range(min(stop, len(children)) - 1, first - 1, -1):
+            here = self._fresh.get(children[place][0])
+            if here is None or len(here) >= FANOUT // 2 or len(children) == 1:
+                continue
+            pair = slice(place, place + 2) if place + 1 < len(children) else slice(place - 1, place + 1)
+            united = [child for number, _ in children[pair] for child in self._children(number)]
+            for number, _ in children[pair]:
+                self._drop(number)
+            children[pair] = self._made(united, False)
+
+    def _made(self, children: List[Child], at_end: bool) -> List[Child]:
+        """Return new nodes above the children: full ones where the tree grows at its end, else even ones."""
+        size = FANOUT if at_end else -(-len(children) // max(-(-len(children) // FANOUT), 1))
+        made = []
+        for place in range(0, len(children), max(size, 1)):
+            number = self.head.number()
+            self._fresh[number] = children[place:place + size]
+            made.append((number, sum(count for _, count in self._fresh[number])))
+        return made
+
+    def _drop(self, number: int) -> None:
+        if self._fresh.pop(number, None) is None:
+            self._dead.append(number)
+
+    def save(self) -> None:
+        """Write the new parts and delete the old ones; what follows is to put the head."""
+        self._flush()
+        if self._added:
+            self.head.inside -= sum(count for _, count in self._added)
+            self.splice(self.head.inside, self.head.inside, self._added)
+            self._added = []
+        if self._fresh:
+            self.store.put_parts(self.head.owner, [
+                (number, b''.join(struct.pack('<QQ', *child) for child in children))
+                for number, children in self._fresh.items()])
+        if self._dead:
+            self.store.delete_parts(self.head.owner, self._dead)
+        self._fresh, self._dead = {}, []
+
+
+# --- upkeep -------------------------------------------------------------------------------------------------------
+
+def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Optional[str]:
+    """Return what is wrong with a value in parts, or None. Reads all of it."""
+    while True:
+        try:
+            head = Head.of(data)
+            measure = _measure(head, codec)
+            tree = Tree(store, head)
+            for number, start, stop in tree.leaves(0, head.inside):
+                measure(tree.part(number), stop - start)
+            measure(head.tail, head.size + head.skip - head.inside)
+            return None
+        except Gone:
+            changed = store.get(key)
+            if changed == data:
+                return f'key {key!r}: a part of the value is missing'
+            if changed is None or not is_head(changed):
+                return None  # it was replaced as we looked
+            data = changed
+        except VaultError as error:
+            return f'key {key!r}: {error}'
+
+
+def _measure(head: Head, codec: values.Codec) -> Callable[[bytes, int], None]:
+    """Return what raises when bytes do not hold so many items."""
+    def measure(data: bytes, count: int) -> None:
+        if head.code == values.LIST:
+            if len(codec.loads(b'\xdd' + count.to_bytes(4, 'big') + data)) == count:
+                return
+        elif len(data) == count * width:
+            return
+        raise VaultCorruptError('the parts of a value do not fit together')
+    width = 1
+    if head.code == values.COLUMN:
+        from .columns import Type
+        width = Type(head.meta).size
+    return measure
+
+
+def sweep(store: Store) -> None:
+    """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more."""
+    if not any(True for _ in store.part_numbers()):
+        return
+    old = int(time.time()) - DAY
+
+    def remove() -> None:
+        owners: Set[bytes] = set()
+        for data in (data for page in store.scan() for data in page[1] if is_head(data)):
+            head = Head.of(data)
+            owners.add(head.owner)
+            if head.code == values.STREAM:
+                _sweep_stream(store, head, old)
+        for owner in list(store.part_numbers()):
+            if owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
+                store.delete_parts(owner)
+    store.transact(remove)
+
+
+def _sweep_stream(store: Store, head: Head, old: int) -> None:
+    """Delete what writers that went on with a stream have left, under numbers that tell the time."""
+    staged = [number for number in store.part_numbers(head.owner) if STAGED < number < old * STAGED]
+    if staged:
+        used = set(Tree(store, head).numbers())
+        store.delete_parts(head.owner, [number for number in staged if number not in used])

@@ -1,0 +1,192 @@
+"""Sections: a vault inside a vault, the entries whose keys begin with its path. Knows neither SQL nor values.
+
+A section's key k is the vault's key path + suffix(k):
+
+    users = v.section('users')    users['ann']          is v['users', 'ann']
+                                  users['ann', 'age']   is v['users', 'ann', 'age'], and users.section('ann')['age']
+                                  users[('ann',)]       is v['users', ('ann',)]
+                                  users[()]             is v['users', ()]
+"""
+from __future__ import annotations
+
+from . import keys
+from ._typing import TYPE_CHECKING, K, V
+from .errors import VaultError
+from .modes import ValidatingVault, layered
+from .store import ClosedStore
+from .vault import Vault, about
+
+if TYPE_CHECKING:
+    from typing import Any, List, NoReturn, Optional, Tuple
+
+    from .keys import Stored
+    from .modes import Check
+
+
+def suffix(key: Any) -> Any:
+    """Return what the key is behind the path: itself when it is a tuple of more than one element, else (key,).
+
+    ((1, 2),) is itself as well, and so however deep: else (1, 2) and it would be one. So each key has a suffix of its
+    own, and each tuple but () is the suffix of a key.
+    """
+    core = key
+    while isinstance(core, tuple) and tuple.__len__(core) == 1:
+        core = tuple.__getitem__(core, 0)
+    return key if isinstance(core, tuple) and tuple.__len__(core) > 1 else (key,)
+
+
+def _packed(key: Any) -> Any:
+    """Return the stored form of a tuple, but for its end."""
+    return keys.encode(key)[:-1]
+
+
+class Prefixed:
+    """What `keys` is for a vault, for the section at `path`."""
+
+    __slots__ = ('_high', '_packed', '_text', 'path')
+
+    def __init__(self, path: Tuple[Any, ...]) -> None:
+        self._packed = _packed(path)
+        self._high = self._packed + keys.HIGHEST
+        self.path: Tuple[Any, ...] = keys.decode(self._packed + b'\0')
+        self._text = self._packed + bytes([keys.TEXT])
+
+    def encode(self, key: Any) -> Any:
+        """Return the stored form of the vault's key that `key` stands for. Raises: as keys.encode."""
+        if type(key) is str and '\0' not in key:  # most keys: what the line below does, four times faster
+            return self._text + key.encode('utf-8', 'surrogatepass') + b'\0\0'
+        return self._packed + _packed(suffix(key))[1:] + b'\0'
+
+    def decode(self, stored: Any) -> Any:
+        """Return the section's key. Raises: VaultCorruptError when the bytes are no packed key."""
+        start = len(self._text)
+        if stored.startswith(self._text) and stored.find(b'\0', start) == len(stored) - 2 and not stored[-1]:
+            try:
+                return stored[start:-2].decode()  # text alone
+            except UnicodeDecodeError:
+                pass  # it has a lone surrogate, or is damaged
+        own = keys.decode(stored)[len(self.path):]
+        return own if suffix(own) is own else own[0]
+
+    def bounds(self, low: Any = None, high: Any = None) -> Tuple[Stored, Stored]:
+        """Return the stored ends of the half-open range [low, high); None is an end of the section."""
+        return (self._packed + b'\x01' if low is None else self.encode(low),
+                self._high if high is None else self.encode(high))
+
+    def prefix_bounds(self, prefix: Any) -> Tuple[Stored, Stored]:
+        """Return the stored ends of the keys that begin with `prefix`, a text, bytes, or a tuple's first elements.
+
+        Tuples whose first element begins with the text or bytes lie between these keys, and so within.
+
+        Raises: TypeError for any other prefix.
+        """
+        if isinstance(prefix, tuple):
+            start = self._packed + _packed(prefix)[1:]
+            return start + (b'\0' if suffix(prefix) is prefix else b'\x01'), start + b'\xff'
+        if not isinstance(prefix, (str, bytes)):
+            raise TypeError(f'a prefix is str, bytes or tuple, not {prefix!r}: for other keys use a slice, v[a:b]')
+        start = self._packed + _packed((prefix,))[1:-1]
+        return start, keys._after(start)
+
+
+class Section(Vault[K, V]):
+    """A vault inside a vault: the same verbs, over the entries whose keys begin with `path`, which does not show.
+
+    It is there as long as it has entries, and making it makes nothing. It shares the vault's file, transactions and
+    mode, and keeps the vault open as long as it is used. sync(), check(), compact() and backup() are the whole
+    vault's. close() closes the section alone; closing the vault closes it too. Safe in any thread.
+
+    Keys sort as the vault's do: a tuple of more than one element stands behind its first one, before the next.
+    """
+
+    __slots__ = ('_own', '_parent')
+
+    def __init__(self, parent: Vault[Any, Any], name: Any, value_type: Any = None,
+                 validate: Optional[Check] = None) -> None:
+        self._parent, self._own = parent, (name, value_type, validate)
+        self._codec, self._hook, self._options = parent._codec, parent._hook, parent._options
+        self._name, self._path = parent._name, parent._path
+        above = parent.path if isinstance(parent, Section) else ()
+        self._keys = Prefixed((*above, name))
+        self._validate = _validation(parent, self.path, value_type, validate)
+        self._store = parent._store_of_section(self._keys, self._validate)
+        self.__class__ = layered(Section, *((ValidatingVault,) if self._validate else ()), *type(parent)._layers)
+
+    @property
+    def path(self) -> Tuple[Any, ...]:
+        """The names that lead here: what the section's keys begin with in the vault."""
+        return self._keys.path  # type: ignore[no-any-return]
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self._scan(False, self._keys.bounds(), False))  # and not all counted
+
+    def close(self) -> None:
+        """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
+        if not isinstance(self._store, ClosedStore):
+            self._store = ClosedStore(f'{self._path}, section {self.path!r}', self._store.rollback)
+
+    def delete_vault(self) -> NoReturn:
+        """Raise VaultError: a section has no file."""
+        raise VaultError(f'{self!r} is a section, without a file of its own: clear() empties it, and the vault has '
+                         'delete_vault()')
+
+    def __reduce__(self) -> Any:
+        return Section, (self._parent, *self._own)
+
+    def _title(self) -> str:
+        return f'{self._name!r}, {self.path!r}'
+
+    def _about(self, error: VaultError, key: Any) -> VaultError:
+        return about(error, (*self.path, *suffix(key)), self._path)
+
+
+def _validation(parent: Vault[Any, Any], path: Tuple[Any, ...], value_type: Any,
+                validate: Optional[Check]) -> Optional[Check]:
+    """Return what refuses a value in the section, the parent's validation first, or None.
+
+    It holds no vault: in write-back mode the store holds it, and is to end when the vault is dropped.
+    """
+    above = parent._validate
+    if validate is not None and not callable(validate):
+        raise VaultError(f'validate is a function of a key and a value, not {validate!r}')
+    wanted = _type_names(value_type)
+    if above is validate is value_type is None:
+        return None
+
+    def check(key: Any, value: Any) -> None:
+        if above is not None:
+            above((path[-1], *suffix(key)), value)
+        if value_type is not None and not isinstance(value, value_type):
+            raise TypeError(f'the section {path!r} takes {wanted}, not {type(value).__name__}: key {key!r}')
+        if validate is not None:
+            validate(key, value)
+    return check
+
+
+def _type_names(value_type: Any) -> str:
+    try:
+        isinstance(None, value_type or object)
+    except TypeError as error:
+        raise VaultError(f'value_type is a type or a tuple of types, not {value_type!r}: {error}') from error
+    types = value_type if isinstance(value_type, tuple) else (value_type,)
+    return ' or '.join(getattr(one, '__name__', str(one)) for one in types)
+
+
+def names(vault: Vault[Any, Any]) -> List[Any]:
+    """Return the first elements of the tuple keys of more than one element, going from each to the next."""
+    found: List[Any] = []
+    low, high = vault._keys.prefix_bounds(())
+    while True:
+        following = _first_name(vault, low, high)
+        if not following:
+            return found
+        found += following
+        low = vault._keys.prefix_bounds(tuple(following))[1]
+
+
+def _first_name(vault: Vault[Any, Any], low: Any, high: Any) -> List[Any]:
+    for page, _, _ in vault._store.scan(low, high, by_key=True, values=False):
+        for key in map(vault._keys.decode, page):
+            if type(key) is tuple and len(key) > 1:
+                return [key[0]]
+    return []
