@@ -3,14 +3,15 @@
     python trials/read_format.py
 
 The reader, the first part, knows nothing of the library. The proof, the second, makes a vault with keys of every kind
-and values of every ExtType but pickle, entries overwritten and deleted among them, reads it, and compares types and
-contents at any depth. Then it writes to the file by the page's rules: the library must find that, and nothing wrong.
-Last it damages an entry, which the reader must refuse. Prints a line of figures; exits with 1 when anything differs.
+and values of every ExtType but pickle, lists, columns and streams, entries overwritten and deleted among them, reads it,
+and compares types and contents at any depth. Then it writes to the file by the page's rules: the library must find that,
+and nothing wrong. Last it damages an entry and a part, which the reader must refuse. Prints a line of figures; exits with 1 when anything differs.
 The types of NumPy and the named time zones take part where they are installed.
 """
 import contextlib
 import importlib
 import io
+import json
 import pathlib
 import re
 import sqlite3
@@ -23,7 +24,7 @@ from fractions import Fraction
 from uuid import UUID
 from zlib import crc32
 
-from msgpack import ExtType, Timestamp, packb, unpackb
+from msgpack import ExtType, Timestamp, Unpacker, packb, unpackb
 
 # --- the reader ---------------------------------------------------------------------------------------------------
 
@@ -70,8 +71,12 @@ def element(stream):
     return TAGS[stream.read(1)[0]](stream)
 
 
+def typed(code, payload):
+    return CODES[code](payload)
+
+
 def loads(data):
-    return unpackb(data, ext_hook=lambda code, payload: CODES[code](payload), strict_map_key=False)
+    return unpackb(data, ext_hook=typed, strict_map_key=False)
 
 
 def moment(kind, text, fold, zone):
@@ -91,7 +96,42 @@ CODES = {
     13: lambda data: Decimal(data.decode()), 14: lambda data: Fraction(*loads(data)), 15: lambda data: UUID(bytes=data),
     16: lambda data: range(*loads(data)), 17: lambda data: ExtType(*loads(data)),
     18: lambda data: ('array', *loads(data)), 19: lambda data: ('scalar', *loads(data)),
+    23: lambda data: ('serialized', loads(data)),
 }
+
+
+def leaves(db, owner, number, depth):
+    data, crc = db.execute('SELECT data, crc FROM parts WHERE owner = ? AND number = ?', (owner, number)).fetchone()
+    if crc != crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xffffffff):
+        raise ValueError(f'part {number} is damaged')
+    for child, _ in struct.iter_unpack('<QQ', data) if depth else ():
+        yield from leaves(db, owner, child, depth - 1)
+    if not depth:
+        yield data
+
+
+def listed(data):
+    unpacker = Unpacker(ext_hook=typed, strict_map_key=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    return list(unpacker)
+
+
+FORMATS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
+           'uint64': 'Q', 'float32': 'f', 'float64': 'd', 'bool': '?'}
+
+
+def column(data, meta):
+    kind = FORMATS.get(meta) or ('q' if meta.startswith('datetime64') else meta[1:] + 's')
+    return [item.rstrip(b'\0') if isinstance(item, bytes) else item for item, in struct.iter_unpack(f'<{kind}', data)]
+
+
+def from_parts(db, head):
+    meta, size, skip, _, _, root, depth, tail, owner = unpackb(head.data)
+    data = b''.join([*(leaves(db, owner, root, depth) if root else ()), tail])
+    items = data if head.code == 20 else listed(data) if head.code == 21 else column(data, meta)
+    if len(items) != skip + size:
+        raise ValueError(f'{len(items)} items, not {skip} + {size}')
+    return items[skip:]
 
 
 def checksum(key, value):
@@ -107,10 +147,11 @@ def read(db):
     if [db.execute(f'PRAGMA {name}').fetchone()[0] for name in ('application_id', 'user_version')] != [0x7661756c, 1]:
         raise ValueError('not a vault of format 1')
     for key, value, crc in db.execute("SELECT key, value, crc FROM entries WHERE key <> x'' ORDER BY id"):
-        is_bool = key in (0, 1) and crc >= 1 << 32
-        if crc != checksum(key, value) + (is_bool << 32):
+        is_bool, has_parts = key in (0, 1) and crc & 1 << 32, crc & 1 << 33
+        if crc != checksum(key, value) + is_bool + has_parts:
             raise ValueError(f'the entry of {key!r} is damaged')
-        yield element(io.BytesIO(key)) if isinstance(key, bytes) else bool(key) if is_bool else key, loads(value)
+        yield (element(io.BytesIO(key)) if isinstance(key, bytes) else bool(key) if is_bool else key,
+               from_parts(db, unpackb(value)) if has_parts else loads(value))
 
 
 # --- the proof ----------------------------------------------------------------------------------------------------
@@ -176,6 +217,32 @@ def shown(thing):
     return repr(thing)
 
 
+COLUMNS = {'int8': [-128, 127], 'uint8': [255], 'int16': [-2], 'uint16': [65535], 'int32': [-3], 'uint32': [2 ** 32 - 1],
+           'int64': list(range(-9000, 9000)), 'uint64': [2 ** 64 - 1], 'float32': [0.5], 'float64': [0.1, float('inf')],
+           'bool': [True, False], 'S3': [b'abc', b'', b'a'], 'datetime64[D]': [20_778]}
+
+
+def grown():
+    """Return by key what is put in parts, as the reader is to read it."""
+    return {True: ['x' * 5000], 'empty': [], 'short': [1, (2,), b'x', 2 ** 70],
+            ('long', 1): [{'n': n} for n in range(20_000)], 'nothing': b'', 'small': b'ab',
+            'large': bytes(range(256)) * 4000,
+            **{f'column of {dtype}': items for dtype, items in COLUMNS.items()}}
+
+
+def grow(vault):
+    for key, wanted in grown().items():
+        if isinstance(wanted, bytes):
+            with vault.open(key, 'wb') as file:
+                file.write(wanted)
+        else:
+            kind = str(key).replace('column of ', '')
+            vault[key] = vault.column('made', kind) if kind in COLUMNS else vault.list('made')
+            del vault['made']
+            vault[key].extend(wanted[:1] * 150 + wanted)
+            del vault[key][:150 * len(wanted[:1])]  # which leaves a skip
+
+
 def make(path, entries):
     """Make a vault of `entries`, all overwritten, others deleted between them; return the keys it gives back."""
     import vaults
@@ -187,6 +254,7 @@ def make(path, entries):
             del vault['deleted', at]
         vault[key] = value
     del vault[('deleted', 0):('deleted', len(entries))]
+    grow(vault)
     vault['newest'] = 1
     del vault['newest']
     keys = list(vault)
@@ -195,17 +263,17 @@ def make(path, entries):
 
 
 def write(db):
-    """Insert, overwrite and delete by the page's rules; return the entries put."""
+    """Insert, overwrite and delete by the page's rules, also what has parts; return the entries put."""
     put = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
-             SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 4294967295)"""
+             SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
     mark = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
     new = {'written': 1, 'text': [2], 1: 3, 2.0 ** 70: 4, 'gone': 5, 2: 6}
     for key, value in new.items():
         db.execute(put, (key, packb(value), checksum(key, packb(value))))
-    for key in ('gone', 2):
+    for key in ('gone', 2, 'large'):
         highest, = db.execute('SELECT max(id) FROM entries').fetchone()
         db.execute(mark, (db.execute('DELETE FROM entries WHERE key = ?', (key,)).rowcount, highest))
-        del new[key]
+        new.pop(key, None)
     db.commit()
     return new
 
@@ -218,14 +286,34 @@ def reopened(path, keys, new):
         if shown(list(vault)) != shown(keys) or len(vault) != len(keys):
             yield 'the library finds other keys than were written'
         yield from (f'{key!r} is {vault[key]!r}' for key in new if shown(vault[key]) != shown(new[key]))
+        owners = {data[-12:] for page in vault._store.scan() for data in page[1]}
+        yield from (f'parts of {owner!r} are left' for owner in vault._store.part_numbers() if owner not in owners)
     vault.close()
 
 
+def serialized(path):
+    """Yield a complaint when the reader does not read a vault with a serializer."""
+    import vaults
+    with vaults.Vault(path, serializer=json) as vault:
+        vault['a'] = [1]
+        vault.list('list').append(None)
+    vault.close()
+    db = sqlite3.connect(str(path))
+    found = dict(read(db))
+    name, = db.execute('SELECT data FROM parts WHERE owner = zeroblob(12) AND number = 0').fetchone()
+    db.close()
+    if found != {'a': ('serialized', '[1]'), 'list': [('serialized', 'null')]} or loads(name) != {'serializer': 'json'}:
+        yield f'{found} of a vault with the serializer {name!r}'
+
+
 def damaged(db):
-    """Yield a complaint when the reader takes a damaged entry."""
-    db.execute("UPDATE entries SET value = x'02' WHERE key = 'written'")
-    with contextlib.suppress(ValueError):
-        yield f'the reader took {len(list(read(db)))} entries, one of them damaged'
+    """Yield a complaint when the reader takes a damaged part, or entry."""
+    for statement in ("UPDATE parts SET crc = crc - 1 WHERE number = 3",
+                      "UPDATE entries SET value = x'02' WHERE key = 'written'"):
+        db.execute(statement)
+        with contextlib.suppress(ValueError):
+            yield f'the reader took {len(list(read(db)))} entries, of which this has damaged one: {statement}'
+        db.rollback()
 
 
 def main():
@@ -234,7 +322,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, 'read_format.db')
         given = make(path, [(key, stored[at % len(stored)]) for at, key in enumerate(keys)])
-        wanted = [(key, expected[at % len(stored)]) for at, key in enumerate(given)]
+        contents = {**{key: expected[at % len(stored)] for at, key in enumerate(keys)}, **grown()}
+        keys, wanted = list(contents), list(zip(given, contents.values()))
         db = sqlite3.connect(str(path))
         found = list(read(db))
         count, = db.execute("SELECT max(id) - (SELECT crc FROM entries WHERE key = x'') FROM entries").fetchone()
@@ -246,9 +335,11 @@ def main():
         kinds, codes = {key[0] if isinstance(key, bytes) else type(key) for key, _ in rows}, set()
         for _, value in rows:
             unpackb(value, ext_hook=lambda code, _: codes.add(code), strict_map_key=False)
-        missing = {int, float, str, *range(1, 10)} - kinds, {*range(2, 20 if 'numpy' in sys.modules else 18)} - codes
+        optional = set() if 'numpy' in sys.modules else {18, 19}
+        missing = {int, float, str, *range(1, 10)} - kinds, {*range(2, 23)} - optional - codes
         problems += [f'nothing was put of {missing}'] * any(missing)
-        problems += reopened(path, [key for key in given if key != 2] + ['written'], write(db))
+        problems += reopened(path, [key for key in given if key not in (2, 'large')] + ['written'], write(db))
+        problems += serialized(pathlib.Path(folder, 'serialized.db'))
         problems += damaged(db)
         db.close()
     for problem in problems:

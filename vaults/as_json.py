@@ -18,10 +18,11 @@ from msgpack import ExtType, Packer, Timestamp, unpackb
 
 from . import keys, values
 from .errors import SerializationError, UntrustedPickleError
+from .parts import Head, is_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator
+    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
@@ -33,6 +34,8 @@ PACKED = {values.REGISTERED: '!registered', values.TUPLE: '!tuple', values.SET: 
           values.NDARRAY: '!ndarray', values.NUMPY_SCALAR: '!numpy'}
 # Codes whose payload is ASCII text:
 TEXTUAL = {values.DATE: '!date', values.DECIMAL: '!decimal'}
+# Codes of what is a whole value and no part of one:
+WHOLE = {values.LIST: '!list', values.COLUMN: '!column', values.STREAM: '!stream', values.SERIALIZED: '!serialized'}
 
 
 class _TooDeep(Exception):
@@ -48,6 +51,15 @@ class _Tagged:
         self.tag, self.body = tag, body
 
 
+class _Whole:
+    """An ExtType met while unpacking that is to be the whole value."""
+
+    __slots__ = ('code', 'payload')
+
+    def __init__(self, code: int, payload: bytes) -> None:
+        self.code, self.payload = code, payload
+
+
 def dumps(obj: Any) -> str:
     """Return JSON in one line, which text with any character but line breaks and quotes passes unchanged."""
     return json.dumps(obj, ensure_ascii=False, allow_nan=False)
@@ -55,27 +67,110 @@ def dumps(obj: Any) -> str:
 
 # --- values -------------------------------------------------------------------------------------------------------
 
-def from_value(data: bytes) -> Any:
+def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
     """Return the JSON form, an object that `json` can write, of a value that is packed in `data`.
+
+    `serializer` is the name of the one that the vault has. Of a value in parts, it is what comes before the content.
 
     Raises: VaultCorruptError.
     """
+    if is_head(data):
+        return _from_head(Head.of(data))
     try:
-        return _plain(_unpacked(data), MAX_DEPTH)
+        obj = _unpacked(data)
+        if isinstance(obj, _Whole) and obj.code == values.SERIALIZED:
+            return {'!serialized': [serializer, _plain(unpackb(obj.payload), MAX_DEPTH)]}
+        return _plain(obj, MAX_DEPTH)
     except (_TooDeep, RecursionError):
         return {'!msgpack': _base64(data)}
     except values.MALFORMED as error:
         values.undecodable(error)
 
 
-def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None) -> bytes:
+def _from_head(head: Head) -> Any:
+    return {WHOLE[head.code]: [head.meta, head.size] if head.code == values.COLUMN else head.size}
+
+
+def from_run(code: int, items: List[bytes], serializer: Optional[str] = None) -> Any:
+    """Return the JSON form of some of the content of a value in parts: packed items, or pieces of bytes."""
+    if code == values.LIST:
+        return {'items': [from_value(item, serializer) for item in items]}
+    return {'bytes': _base64(b''.join(items))}
+
+
+def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None) -> List[Any]:
+    """Return the JSON forms of some items of a list or column, one each, for people to read."""
+    if head.code == values.LIST:
+        return [from_value(item, serializer) for item in items]
+    from .columns import Type
+    return [_plain(item, MAX_DEPTH) for item in Type(head.meta).listed(b''.join(items))]
+
+
+def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
+    """Return the code, the type of a column, and the size, of a form that is followed by its content; else None.
+
+    Raises: SerializationError when it is not as `from_value` makes it, TypeError for an unknown type of a column.
+    """
+    tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
+    code = {'!list': values.LIST, '!column': values.COLUMN, '!stream': values.STREAM}.get(tag)
+    if code is None:
+        return None
+    meta, size = form[tag] if code == values.COLUMN and _is_pair(form[tag]) else (None, form[tag])
+    if type(size) is not int or size < 0 or (code == values.COLUMN) != isinstance(meta, str):
+        raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
+                                 '{"!stream": N}')
+    if meta is not None:
+        from .columns import Type
+        Type(meta)
+    return code, meta, size
+
+
+def _is_pair(form: Any) -> bool:
+    return isinstance(form, list) and len(form) == 2
+
+
+def items_of(form: Any) -> List[Any]:
+    """Return the forms of a line that continues a list. Raises: SerializationError when it does not."""
+    if not isinstance(form, dict) or list(form) != ['items'] or not isinstance(form['items'], list):
+        raise SerializationError('{"items": [...]} is expected')
+    return form['items']
+
+
+def bytes_of(form: Any) -> bytes:
+    """Return the bytes of a line that continues a column or stream. Raises: SerializationError when it does not."""
+    if not isinstance(form, dict) or list(form) != ['bytes'] or not isinstance(form['bytes'], str):
+        raise SerializationError('{"bytes": "..."} is expected')
+    return _bytes(form['bytes'])
+
+
+def is_serialized(data: bytes) -> bool:
+    """Tell whether a packed value was made by a serializer."""
+    at = _CODE_AT.get(data[0], len(data))
+    return data[at:at + 1] == bytes([values.SERIALIZED])
+
+
+_CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}  # of an ExtType, by its first byte
+
+
+def _no_serializer(name: str) -> None:
+    raise ValueError(f'it was made by the serializer {name!r}, and belongs into a vault that has it')
+
+
+def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
+             met_serializer: Callable[[str], object] = _no_serializer) -> bytes:
     """Return the packed value of a JSON form; `met_pickle` is called, and may raise, when there is a pickle in it.
+
+    `met_serializer` is called, and raises unless given, with the name of the serializer that has made the value.
 
     Raises: SerializationError when the form is none that `from_value` makes.
     """
-    whole = isinstance(form, dict) and list(form) == ['!msgpack']
+    tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
     try:
-        data: bytes = _bytes(form['!msgpack']) if whole else Packer().pack(_object(form))
+        if tag == '!serialized':
+            name, data = _serialized(*form[tag])
+            met_serializer(name)
+            return data
+        data = _bytes(form[tag]) if tag == '!msgpack' else Packer().pack(_object(form))
         _Look(met_pickle).through(data)
         return data
     except UntrustedPickleError:
@@ -83,6 +178,13 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None) -> byte
     except values.MALFORMED as error:
         raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
                                  'values are written') from error
+
+
+def _serialized(name: Any, form: Any) -> Tuple[str, bytes]:
+    made = _object(form)
+    if not isinstance(name, str) or not isinstance(made, (str, bytes)):
+        raise ValueError('the name of a serializer, and text or bytes, are expected')
+    return name, Packer().pack(ExtType(values.SERIALIZED, Packer().pack(made)))
 
 
 class _Look:
@@ -105,6 +207,8 @@ class _Look:
             self._depth -= 1
 
     def _part(self, code: int, payload: bytes) -> Any:
+        if code in WHOLE:
+            raise ValueError(f'the code {code} stands for a whole value')
         if code == values.PICKLE:
             self._met_pickle()
         elif code in (values.REGISTERED, values.NDARRAY, values.NUMPY_SCALAR):
@@ -130,7 +234,9 @@ class _Pairs(list):  # type: ignore[type-arg]  # of pairs, as a mapping is read
     """A dict, before it is known whether JSON can hold its keys."""
 
 
-def _tagged(code: int, payload: bytes) -> _Tagged:
+def _tagged(code: int, payload: bytes) -> Any:
+    if code in WHOLE:
+        return _Whole(code, payload)
     if code in PACKED:
         return _Tagged(PACKED[code], _unpacked(payload))
     if code in TEXTUAL:
@@ -166,6 +272,8 @@ def _plain(obj: Any, depth: int) -> Any:
         return {'!float': _non_finite(obj)}
     if isinstance(obj, Timestamp):
         return {'!timestamp': [obj.seconds, obj.nanoseconds]}
+    if isinstance(obj, _Whole):
+        raise ValueError(f'the code {obj.code}, of a whole value, stands inside another')
     return obj
 
 
@@ -203,7 +311,14 @@ def _read_text(code: int) -> Callable[[str], ExtType]:
     return lambda body: ExtType(code, body.encode('ascii'))
 
 
+def _read_whole(tag: str) -> Callable[[Any], Any]:
+    def refuse(body: Any) -> NoReturn:
+        raise ValueError(f'{tag} is for a whole value, and only `import` takes it, with the lines of its content')
+    return refuse
+
+
 READERS: Dict[str, Callable[[Any], Any]] = {
+    **{tag: _read_whole(tag) for tag in WHOLE.values()},
     **{tag: _read_packed(code) for code, tag in PACKED.items()},
     **{tag: _read_text(code) for code, tag in TEXTUAL.items()},
     '!bytes': lambda body: _bytes(body),

@@ -23,6 +23,7 @@ INTERVAL = 0.1       # seconds between two pictures of progress
 STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
 TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
 LARGEST = 5          # values that `info` names
+SECTIONS = 20        # that `info` names
 BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
 
 
@@ -88,7 +89,8 @@ def _run(args: argparse.Namespace) -> int:
     place = _place(args.vault)
     path = _locate(place, False)[1]
     args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
-    v: Any = Vault(place, flag=flag, allow_pickle=args.allow_pickle or None)
+    from .serializers import AS_STORED
+    v: Any = Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
     try:
         return run(v, args) or 0
     finally:
@@ -329,16 +331,100 @@ def _keys(v: Any, args: argparse.Namespace) -> None:
 
 
 def _get(v: Any, args: argparse.Namespace) -> None:
-    from . import as_json
+    from .parts import is_head
     stored = keys.encode(args.key)
-    data = v._store.get(stored)
-    if data is None:
-        raise _no_key(v, args)
-    form = as_json.from_value(data)
+    with v:  # one state of all its parts
+        data = v._store.get(stored)
+        if data is None:
+            raise _no_key(v, args)
+        if args.output not in (None, '-'):
+            _get_file(v, args, data)
+        elif is_head(data):
+            _print_parts(v, args, data)
+        else:
+            _print_value(v, args, stored, data)
+
+
+def _print_value(v: Any, args: argparse.Namespace, stored: Any, data: bytes) -> None:
+    form = _form(data, _serializer(v), args.json)
     text = form if isinstance(form, str) and not args.json else _json(form)
     if args.allow_pickle and not args.json and text is not form and '{"!' in text:  # a tag, which JSON text has nowhere
         text = repr(v._load(stored, data))
     print(text)
+
+
+def _form(data: bytes, serializer: Optional[str], whole: bool) -> Any:
+    """Return the JSON form of a value; unless it is to be whole, just what a serializer has made of it."""
+    from . import as_json
+    form = as_json.from_value(data, serializer)
+    serialized = not whole and isinstance(form, dict) and '!serialized' in form
+    return form['!serialized'][1] if serialized else form
+
+
+def _serializer(v: Any) -> Optional[str]:
+    from .serializers import recorded
+    return recorded(v._store)
+
+
+def _print_parts(v: Any, args: argparse.Namespace, data: bytes) -> None:
+    """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
+    from .parts import Head
+    from .values import STREAM
+    head = Head.of(data)
+    if head.code == STREAM and not args.json:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+            v.get_file(args.key, sys.stdout.buffer)
+        return
+    start, end = ('{"!bytes": "', '"}') if head.code == STREAM else ('[', ']')
+    print(start, end='')
+    mark = ''
+    for text in _base64(v, args.key) if head.code == STREAM else map(_inside, _leaves(v, head)):
+        print(mark, text, sep='', end='')
+        mark = '' if head.code == STREAM else ', '
+    print(end)
+
+
+def _base64(v: Any, key: Any) -> Iterator[str]:
+    from base64 import b64encode
+    with v.open(key) as file:
+        for piece in iter(lambda: file.read(3 << 16), b''):  # a multiple of 3: the pieces join without padding
+            yield b64encode(piece).decode()
+
+
+def _leaves(v: Any, head: Any) -> Iterator[List[Any]]:
+    """Yield the JSON forms of the items of a list or column, in lists."""
+    from . import as_json, peers
+    serializer = _serializer(v)
+    for items, _ in peers.runs(v._store, head):
+        yield as_json.from_items(head, items, serializer)
+
+
+def _inside(forms: List[Any]) -> str:
+    return _json(forms)[1:-1]
+
+
+def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
+    """Write a stream, bytes or text to a file; nothing else, which would have to be loaded first."""
+    from .parts import Head, is_head
+    from .values import STREAM
+    form = None if is_head(data) else _form(data, _serializer(v), False)
+    if not (Head.of(data).code == STREAM if form is None else isinstance(form, str) or list(form) == ['!bytes']):
+        raise VaultError(f'only a stream, bytes or text are written to a file: key {args.key!r} of the vault '
+                         f'{v.db_path} is something else')
+    with _Progress(v, 'writing', 'bytes') as progress:
+        size = v.get_file(args.key, args.output, progress)
+    _say(args, f'{size} bytes written to {_text(args.output)}', bytes=size)
+
+
+def _put(v: Any, args: argparse.Namespace) -> None:
+    try:
+        with _Progress(v, 'storing', 'bytes') as progress:
+            size = v.put_file(args.key, _stdin() if args.source == '-' else args.source, progress)
+    except BaseException:
+        _unmake(v, args.missing)
+        raise
+    _say(args, f'{size} bytes stored', bytes=size)
 
 
 def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
@@ -346,6 +432,8 @@ def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
 
 
 def _set(v: Any, args: argparse.Namespace) -> None:
+    if _serializer(v) is not None:
+        v._codec.dumps(None)  # which raises, and says why
     v._store.put(keys.encode(args.key), args.value)
 
 
@@ -369,19 +457,35 @@ def _show(v: Any, args: argparse.Namespace) -> None:
 
     from . import as_json
     limit = TABLE_ROWS if args.limit is None and not args.json else args.limit
-    forms = ((as_json.from_key(key), as_json.from_value(data)) for key, data in islice(_entries(v, args), limit))
-    if args.json:
-        for key, value in forms:
-            print(_json({'key': key, 'value': value}))
-        return
-    width = max(get_terminal_size().columns, 20)
-    rows = [(_cut(_text(key), width // 2), _cut(_text(value), width)) for key, value in forms]
+    serializer = _serializer(v)
+    with v:  # one state of what is kept in parts
+        entries = ((as_json.from_key(key), data) for key, data in islice(_entries(v, args), limit))
+        if args.json:
+            for key, data in entries:
+                print(_json({'key': key, 'value': _form(data, serializer, True)}))
+            return
+        width = max(get_terminal_size().columns, 20)
+        rows = [(_cut(_text(key), width // 2), _cut(_shown(v, serializer, data), width)) for key, data in entries]
+        more = v._count(*args.bounds) - len(rows)
     first = max((_columns(key) for key, _ in rows), default=0)
     for key, value in rows:
         print(_painted(key, CYAN) + ' ' * (first - _columns(key)), _cut(value, width - first - 2), sep='  ')
-    more = v._count(*args.bounds) - len(rows)
     if more > 0:
         print(_painted(f'... and {more} more', BOLD))
+
+
+def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
+    """Return a value as text; of one in parts, what it is and its first items."""
+    from .parts import Head, is_head
+    from .values import COLUMN, STREAM
+    if not is_head(data):
+        return _text(_form(data, serializer, False))
+    head = Head.of(data)
+    if head.code == STREAM:
+        return f'stream of {head.size} bytes'
+    first = next(_leaves(v, head), [])
+    kind = f'column of {head.meta}, ' if head.code == COLUMN else 'list of '
+    return f"{kind}{head.size} items: [{_inside(first)}{', ...' if len(first) < head.size else ''}]"
 
 
 def _size(v: Any) -> int:
@@ -390,20 +494,58 @@ def _size(v: Any) -> int:
 
 
 def _info(v: Any, args: argparse.Namespace) -> None:
+    from collections import Counter
     from heapq import nlargest
     from sqlite3 import sqlite_version
 
     from . import as_json, sqlite
-    sizes = ((len(data), key) for page in v._scan(False, None, values=True) for key, data in zip(*page[:2]))
-    largest = [{'key': as_json.from_key(keys.decode(key)), 'bytes': size}
-               for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
+    parts: Dict[str, int] = Counter()
+    with v:  # one state of what is kept in parts
+        sizes = ((_bytes(v, data, parts), key) for page in v._scan(False, None, values=True)
+                 for key, data in zip(*page[:2]))
+        largest = [{'key': as_json.from_key(keys.decode(key)), 'bytes': size}
+                   for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
+        sections, serializer = list(_sections(v)), _serializer(v)
     facts = {'name': v.name, 'path': v.db_path, 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
-             'sqlite': sqlite_version, 'journal': v._store.file.journal}
+             'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
+             **({'serializer': serializer} if serializer is not None else {})}
     if args.json:
-        print(_json({**facts, 'largest': largest}))
+        print(_json({**facts, **({'sections': sections} if sections else {}), 'largest': largest}))
         return
-    for name, fact in [*facts.items(), *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]:
-        print(_painted(f'{name:<9}', BOLD), _text(fact))
+    lines = [*facts.items(), *(('section', section) for section in sections),
+             *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]
+    width = max(9, *(len(name) for name, _ in lines))
+    for name, fact in lines:
+        print(_painted(f'{name:<{width}}', BOLD), _text(fact))
+
+
+def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
+    """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
+    from . import peers, values
+    from .parts import Head, is_head
+    if not is_head(data):
+        return len(data)
+    head = Head.of(data)
+    if head.code == values.LIST:
+        size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
+    else:
+        from .columns import Type
+        size = head.size * (Type(head.meta).size if head.code == values.COLUMN else 1)
+    parts[{values.LIST: 'lists', values.COLUMN: 'columns', values.STREAM: 'streams'}[head.code]] += 1
+    parts['parts'] += size
+    return size
+
+
+def _sections(v: Any) -> Iterator[Any]:
+    """Yield the names of the first sections, as JSON forms, going from each to the next."""
+    from . import as_json
+    low, high = v._keys.prefix_bounds(())
+    for _ in range(SECTIONS):
+        first = next((key[:1] for key in v._walk_keys(False, (low, high)) if len(key) > 1), None)
+        if first is None:
+            return
+        yield as_json.from_key(first[0])
+        low = v._keys.prefix_bounds(first)[1]
 
 
 def _check(v: Any, args: argparse.Namespace) -> int:
@@ -529,6 +671,7 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'KEY': ('key', {'help': 'text, or with --json JSON; after -- it may begin with -'}),
     'VALUE': ('value', {'help': 'text, or with --json JSON; - reads it from standard input'}),
     'FILE': ('file', {'help': 'the file to write, which must not exist'}),
+    '<FILE>': ('source', {'help': 'the file to read; - reads standard input'}),
     '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; standard output without it'}),
     'SOURCE': ('source', {'help': 'the file to read; - reads JSON Lines from standard input'}),
     'bash|zsh': ('shell', {'choices': ['bash', 'zsh'], 'help': 'which shell the script is for'}),
@@ -537,6 +680,7 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--to': ('high', {'metavar': 'B', 'help': 'only keys before B'}),
     '--reverse': ('reverse', {'action': 'store_true', 'help': 'the greatest key first'}),
     '--limit': ('limit', {'metavar': 'N', 'type': _limit, 'help': 'at most N entries'}),
+    '--output': ('output', {'metavar': 'FILE', 'help': 'write the bytes to FILE, replaced when all are there'}),
     '--allow-pickle': ('allow_pickle', {'action': 'store_true', 'help': 'pickles too: they can run any code'}),
     '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content'}),
     '--table': ('table', {'help': 'the table of a database'}),
@@ -547,8 +691,10 @@ RANGE = ['--prefix', '--from', '--to']
 COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault's flag, help, arguments
     'list': (_list, '', 'print the names of the vaults', []),
     'keys': (_keys, 'r', 'print the keys, sorted, one a line', ['VAULT', *RANGE, '--reverse', '--limit']),
-    'get': (_get, 'r', 'print a value: text as it is, all else as JSON', ['VAULT', 'KEY', '--allow-pickle']),
+    'get': (_get, 'r', 'print a value: text and streams as they are, all else as JSON', [
+        'VAULT', 'KEY', '--output', '--allow-pickle']),
     'set': (_set, 'c', 'set a value', ['VAULT', 'KEY', 'VALUE', '--allow-pickle']),
+    'put': (_put, 'c', 'store a file of any size as a stream', ['VAULT', 'KEY', '<FILE>']),
     'delete': (_delete, 'w', 'delete an entry', ['VAULT', 'KEY']),
     'count': (_count, 'r', 'print how many entries there are', ['VAULT', *RANGE]),
     'show': (_show, 'r', 'print a table of keys and shortened values', ['VAULT', *RANGE, '--reverse', '--limit']),
@@ -565,6 +711,8 @@ COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault
 EXAMPLES = """examples:
   vaults set books dune 'Frank Herbert'
   vaults get books dune
+  vaults put books cover cover.jpg
+  vaults get books cover --output copy.jpg
   vaults --json set books '["log", 2026]' '{"a": [1, 2]}'
   vaults keys books --prefix du | head
   vaults import old.shelf books
@@ -592,7 +740,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_common(command, argparse.SUPPRESS, argparse.SUPPRESS)
         for word in words:
             dest, how = ARGUMENTS[word]
-            names, more = ([word], {}) if word[0] == '-' else ([], {'metavar': word.strip('[]'), 'type': _unmarked})
+            names, more = ([word], {}) if word[0] == '-' else ([], {'metavar': word.strip('[]<>'), 'type': _unmarked})
             command.add_argument(*names, dest=dest, **{**more, **how})
     return parser
 

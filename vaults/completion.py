@@ -28,7 +28,7 @@ _vaults_due() {
         fi
     done
     case $valued$command:$((place - 1)) in
-        --root* | @file@) due=file ;;
+        --root* | --output* | @file@) due=file ;;
         --prefix* | --from* | --to* | @key@) due=key ;;
         --*) ;;
         :-1) due=command ;;
@@ -97,7 +97,8 @@ ZSH = r"""_vaults() {
 if [[ ${funcstack[1]} == _vaults ]]; then _vaults "$@"; else compdef _vaults vaults; fi
 """
 
-KINDS = {'VAULT': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', 'SOURCE': 'file', 'bash|zsh': 'shell'}
+KINDS = {'VAULT': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', '<FILE>': 'file', 'SOURCE': 'file',
+         'bash|zsh': 'shell'}
 
 
 def script(shell: str, commands: Dict[str, Any], arguments: Dict[str, Any]) -> str:

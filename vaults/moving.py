@@ -25,7 +25,7 @@ import sqlite3
 from contextlib import contextmanager
 from shlex import quote
 
-from . import as_json, keys, peers, trust, values
+from . import as_json, peers, trust, values
 from .errors import (
     SerializationError,
     UntrustedPickleError,
@@ -34,6 +34,8 @@ from .errors import (
     VaultFormatError,
     VaultFullError,
 )
+from .parts import Head, is_head
+from .serializers import recorded
 from .vault import about
 
 TYPE_CHECKING = False
@@ -90,30 +92,35 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
     `decode`: of shelve, dbm, sqlitedict, pickledb and diskcache, a function from each stored value to the object.
     `allow_pickle`: True, False, a list of types, or None: only of a file that nobody else may write.
 
+    Of a vault, or of JSON Lines, lists, columns and streams come as copies: a list, an array.array, bytes.
+
     Raises: VaultNotFoundError, VaultFormatError, VaultBusyError, VaultCorruptError, UntrustedPickleError,
     SerializationError, VaultError; all but the first may also come while iterating.
     """
-    return _entries(Source(path, kind, table, key, encoding, decode, allow_pickle))
+    return _loaded(Source(path, kind, table, key, encoding, decode, allow_pickle))
 
 
 def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: Progress = None, **options: Any) -> int:
     """Put all that `read(path, **options)` finds into the vault, in one transaction; return how many entries.
 
     When it fails or is killed, the vault is as it was. JSON Lines are stored as they were exported, also what is of a
-    class that is not at hand. `progress(done)` is called every thousand entries.
+    class that is not at hand; where the vault validates or has a serializer, they are loaded first. Lists, columns and
+    streams are made again, piece by piece. `progress(done)` is called every thousand entries.
 
     Raises: as `read` and Vault.put_many.
     """
     if isinstance(path, (str, os.PathLike)) and os.path.abspath(os.fsdecode(path)) == vault.db_path:
         raise VaultError(f'the vault and the source of the import have one name, {vault.db_path}: give the vault '
                          'another, also where the source has a suffix')
-    source = Source(path, **options)
-    entries = _exported(source, vault) if source.kind == 'jsonlines' else _packed(source, vault)
-    return vault._store.put_many(_reported(entries, progress))  # type: ignore[no-any-return]
+    incoming = _Incoming(Source(path, **options), vault)
+    vault._store.put_many(incoming.entries(progress))
+    return incoming.done
 
 
 def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progress = None) -> int:
-    """Write each entry as a line {"key": ..., "value": ...}, as docs/json.md describes; return how many.
+    """Write each entry as a line {"key": ..., "value": ...}, as docs/json.md describes; return how many entries.
+
+    The content of lists, columns and streams stands in lines of its own behind the entry's.
 
     It is one state of the vault, in insertion order, and loads no value, so that no pickle runs. `file`: a path where
     nothing is yet, which appears when it is whole; or an open text file in UTF-8, whose own OSErrors pass through.
@@ -155,24 +162,34 @@ def _appearing(path: str) -> Iterator[TextIO]:
 def _write(vault: Vault[Any, Any], out: TextIO, progress: Progress) -> int:
     done = 0
     with vault:
-        for line in _reported(_lines(vault), progress):
+        serializer = recorded(vault._store)
+        for stored, data in _reported(_stored(vault), progress):
             done += 1
             try:
-                out.write(line)
+                for line in _lines(vault, serializer, stored, data):
+                    out.write(line)
             except UnicodeEncodeError as error:
                 raise VaultError(f"an export is UTF-8, this file is not ({error}): open it with encoding='utf-8'"
                                  ) from error
     return done
 
 
-def _lines(vault: Vault[Any, Any]) -> Iterator[str]:
-    for page, datas, _ in vault._store.scan():
-        for stored, data in zip(page, datas):
-            try:
-                key = stored if type(stored) is str else as_json.from_key(keys.decode(stored))
-                yield as_json.dumps({'key': key, 'value': as_json.from_value(data)}) + '\n'
-            except VaultError as error:
-                raise about(error, stored, vault.db_path) from error
+def _stored(vault: Vault[Any, Any]) -> Iterator[Entry]:
+    for page, datas, _ in vault._scan(False, None, True):
+        yield from zip(page, datas)
+
+
+def _lines(vault: Vault[Any, Any], serializer: Optional[str], stored: Any, data: bytes) -> Iterator[str]:
+    """Yield the line of an entry and, when it is kept in parts, a line for each leaf."""
+    try:
+        key = stored if type(stored) is str else as_json.from_key(vault._keys.decode(stored))
+        yield as_json.dumps({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'
+        if is_head(data):
+            head = Head.of(data)
+            for items, _ in peers.runs(vault._store, head):
+                yield as_json.dumps(as_json.from_run(head.code, items, serializer)) + '\n'
+    except VaultError as error:
+        raise about(error, stored, vault.db_path) from error
 
 
 def _reported(entries: Iterable[Any], progress: Progress) -> Iterator[Any]:
@@ -185,28 +202,77 @@ def _reported(entries: Iterable[Any], progress: Progress) -> Iterator[Any]:
         progress(done)
 
 
-def _packed(source: Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
-    for key, value in _entries(source):
+class _Incoming:
+    """What comes from a source into a vault. For one import."""
+
+    def __init__(self, source: Source, vault: Vault[Any, Any]) -> None:
+        self.source, self.vault, self.done = source, vault, 0
+        self._serializer = recorded(vault._store)
+        self._as_it_is = source.kind == 'jsonlines' and vault._validate is None and self._serializer is None
+
+    def entries(self, progress: Progress) -> Iterator[Entry]:
+        """Yield what the store is to put; values in parts are put in passing."""
+        for key, value in _reported(_entries(self.source), progress):
+            self.done += 1
+            if isinstance(value, peers.Parts):
+                self._put_parts(key, value)
+            else:
+                yield self._entry(key, value)
+
+    def _entry(self, key: Any, value: Any) -> Entry:
+        vault, data = self.vault, None
+        if isinstance(value, peers.Packed):
+            data = value.data if self._goes_as_it_is(value) else None
+            if data is None:
+                value = self.source.loaded(value)
+            elif vault._validate is not None:
+                value = vault._codec.loads(data)
+        if vault._validate is not None:
+            vault._validate(key, value)
         try:
-            entry = keys.encode(key), vault._codec.dumps(value)
+            return vault._keys.encode(key), vault._codec.dumps(value) if data is None else data
         except VaultError as error:
-            raise source.about(error, peers.named(key)) from error
+            raise self.source.about(error, peers.named(key)) from error
         except (TypeError, ValueError) as error:  # it cannot be a key
-            raise source.wrong(f'{error}', peers.named(key), 'put what read() gives with a key of your own',
-                               SerializationError) from error
-        yield entry
+            raise self.source.wrong(f'{error}', peers.named(key), 'put what read() gives with a key of your own',
+                                    SerializationError) from error
 
+    def _goes_as_it_is(self, packed: peers.Packed) -> bool:
+        """Tell whether the bytes are what the vault would store; raise when they may not come in."""
+        if packed.serializer is not None:
+            if packed.serializer != self._serializer:
+                raise self.source.wrong(
+                    f'it was made by the serializer {packed.serializer!r}, and the vault '
+                    f"has {'the serializer ' + repr(self._serializer) if self._serializer else 'none'}", packed.place,
+                    'import it into one that was made with serializer=..., the one of that name')
+            return True
+        for pickles in (self.source.pickles, self.vault._codec.pickles) if self._as_it_is and packed.pickled else ():
+            try:
+                _permit(pickles, packed.array())
+            except VaultError as error:
+                raise self.source.about(error, packed.place) from error
+        return self._as_it_is
 
-def _exported(source: Source, vault: Vault[Any, Any]) -> Iterator[Entry]:
-    """Yield what was packed, where both the source and the vault allow the pickles in it."""
-    with source.told():
-        for place, key, data, pickled in peers.forms(source):
-            for pickles in (source.pickles, vault._codec.pickles) if pickled else ():
-                try:
-                    _permit(pickles, data)
-                except VaultError as error:
-                    raise source.about(error, place) from error
-            yield keys.encode(key), data
+    def _put_parts(self, key: Any, parts: peers.Parts) -> None:
+        vault = self.vault
+        vault._allow_parts(key)
+        if parts.code == values.STREAM:
+            with vault.open(key, 'wb', buffering=0) as file:
+                for run in parts.runs:
+                    file.write(run.data)
+            return
+        from .columns import Column
+        from .sequences import List
+        made: Any = List(vault, key) if parts.code == values.LIST else Column(vault, key, parts.meta)
+        made._make(Head(parts.code, parts.meta))
+
+        def fill(head: Head, tree: Any) -> None:
+            for run in parts.runs:
+                plain = parts.code == values.COLUMN or self._goes_as_it_is(run)
+                pieces = made._pieces(run.data, run.count) if plain else made._packed(run.items(self.source))
+                for data, count in pieces:
+                    made._append(head, tree, data, count)
+        made._change(fill)
 
 
 def _permit(pickles: Any, data: bytes) -> None:
@@ -293,6 +359,10 @@ class Source:
             raise VaultError(f'{self.path} cannot be read ({error}): see that you may, and that it is whole; when a '
                              'program was killed as it wrote, open it once with that program') from error
 
+    def loaded(self, value: Union[peers.Packed, peers.Parts]) -> Any:
+        with self.told():
+            return value.loaded(self)
+
     def unpickled(self, key: Any, data: Any) -> Any:
         cure = CURES.get(self.kind, OTHER_CURE)
         if not isinstance(data, bytes) or data[-1:] != b'.':
@@ -343,3 +413,8 @@ def _charset(encoding: Optional[str]) -> str:
 def _entries(source: Source) -> Iterator[Pair]:
     with source.told():
         yield from peers.READERS[source.kind](source)
+
+
+def _loaded(source: Source) -> Iterator[Pair]:
+    for key, value in _entries(source):
+        yield key, source.loaded(value) if isinstance(value, (peers.Packed, peers.Parts)) else value

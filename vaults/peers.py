@@ -19,18 +19,22 @@ from itertools import chain, islice
 from tempfile import TemporaryDirectory
 from time import time
 
-from msgpack import unpackb
+from msgpack import Unpacker, unpackb
 
-from . import as_json, keys, sqlite
+from . import as_json, keys, sqlite, values
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError
+from .parts import Gone, Head, Tree, is_head
+from .serializers import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, NoReturn, TextIO, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, TextIO, Tuple
 
     from .moving import Source
+    from .store import Store
 
     Pair = Tuple[Any, Any]
+    Line = Tuple[str, str]  # which it is, and its text
 
 SAMPLE = 100     # values that tell a shelve from another dbm
 TABLED = ('sqlitedict', 'pickledb', 'litedict')
@@ -43,6 +47,80 @@ TIMEOUT = 5.0    # seconds to wait for a writer
 
 def named(key: Any) -> str:
     return f'key {key!r:.200}'
+
+
+# --- what is not loaded yet ---------------------------------------------------------------------------------------
+
+class Packed:
+    """Bytes on their way: a packed value, or of a value in parts some packed items, or plain bytes."""
+
+    __slots__ = ('count', 'data', 'pickled', 'place', 'serializer')
+
+    def __init__(self, place: str, data: bytes, count: int = 1, pickled: bool = False,
+                 serializer: Optional[str] = None) -> None:
+        self.place, self.data, self.count = place, data, count
+        self.pickled, self.serializer = pickled, serializer  # is there a pickle in it, and who has made it
+
+    def array(self) -> bytes:
+        """Return the items as one packed list."""
+        return b'\xdd' + self.count.to_bytes(4, 'big') + self.data
+
+    def loaded(self, source: Source) -> Any:
+        """Return the value."""
+        return _unpacked(source, self.place, self.data)
+
+    def items(self, source: Source) -> Any:
+        """Return the items, in a list."""
+        return _unpacked(source, self.place, self.array())
+
+
+class Parts:
+    """A value in parts on its way: what it is, and its content, which is to be read once, before what follows."""
+
+    __slots__ = ('code', 'meta', 'runs')
+
+    def __init__(self, code: int, meta: Any, runs: Iterator[Packed]) -> None:
+        self.code, self.meta, self.runs = code, meta, runs
+
+    def loaded(self, source: Source) -> Any:
+        """Return a copy of it all: a list, bytes, or of a column what a slice would be."""
+        if self.code == values.LIST:
+            return [item for run in self.runs for item in run.items(source)]
+        data = b''.join([run.data for run in self.runs])
+        if self.code == values.STREAM:
+            return data
+        from .columns import Type
+        return Type(self.meta).unpacked(data)
+
+
+def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
+    """Yield the content of a value in parts, a leaf at a time: packed items, or one piece of bytes; and how many.
+
+    Raises: VaultCorruptError. To be read in one transaction.
+    """
+    tree = Tree(store, head)
+    try:
+        for number, start, stop in tree.leaves(head.skip, head.inside):
+            yield _content(head, tree.part(number), stop - start, max(head.skip - start, 0))
+    except Gone:
+        raise VaultCorruptError('a part of the value is missing: run check(), and restore it from a backup') from None
+    if head.size + head.skip > head.inside:
+        yield _content(head, head.tail, head.size + head.skip - head.inside, 0)
+
+
+def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes], int]:
+    """Return what is in a run of so many items, but the first ones that are to be skipped."""
+    if head.code != values.LIST:
+        return [run[skip * (len(run) // count):]], count - skip
+    unpacker, ends = Unpacker(max_buffer_size=len(run)), [0]
+    unpacker.feed(run)
+    try:
+        for _ in range(count):
+            unpacker.skip()
+            ends.append(unpacker.tell())
+    except values.MALFORMED as error:
+        values.undecodable(error)
+    return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])], count - skip
 
 
 # --- what it is ---------------------------------------------------------------------------------------------------
@@ -255,12 +333,28 @@ def _vault(source: Source) -> Iterator[Pair]:
         store = sqlite.SQLiteStore(file)
         store.begin()
         try:
+            serializer = recorded(store)
             for page, datas, _ in store.scan():
                 for key, data in zip(map(keys.decode, page), datas):
-                    yield key, _unpacked(source, named(key), data)
+                    yield key, _as_stored(source, store, serializer, named(key), data)
         finally:
             store.rollback()
             store.close()
+
+
+def _as_stored(source: Source, store: Store, serializer: Optional[str], place: str, data: bytes) -> Any:
+    """Return a value that is still packed, or in parts."""
+    if not is_head(data):
+        return Packed(place, data, serializer=serializer if as_json.is_serialized(data) else None)
+    head = Head.of(data)
+
+    def content() -> Iterator[Packed]:
+        try:
+            for items, count in runs(store, head):
+                yield Packed(place, b''.join(items), count, False, serializer if head.code == values.LIST else None)
+        except VaultError as error:
+            raise source.about(error, place) from error
+    return Parts(head.code, head.meta, content())
 
 
 def _unpacked(source: Source, place: str, data: bytes) -> Any:
@@ -440,29 +534,65 @@ DECODER = json.JSONDecoder()
 BLANK = re.compile(r'[ \t\r\n]*')
 
 
-def forms(source: Source) -> Iterator[Tuple[str, Any, bytes, bool]]:
-    """Yield for each line which it is, the key, the packed value, and whether there is a pickle in it."""
+def _json_lines(source: Source) -> Iterator[Pair]:
     with source.text('\n') as file:
-        for number, line in enumerate(file, 1):
-            if not line.isspace():
-                yield _form(source, f'line {number}', source.sound(line, number))
+        lines = ((f'line {number}', source.sound(line, number)) for number, line in enumerate(file, 1)
+                 if not line.isspace())
+        for place, line in lines:
+            yield _entry(source, place, line, lines)
 
 
-def _form(source: Source, place: str, line: str) -> Tuple[str, Any, bytes, bool]:
-    pickles: List[bool] = []
+def _entry(source: Source, place: str, line: str, following: Iterator[Line]) -> Pair:
     try:
         entry = json.loads(line)
         if not isinstance(entry, dict) or entry.keys() != {'key', 'value'}:
             raise ValueError('it is not {"key": ..., "value": ...}')
         key = entry['key'] if type(entry['key']) is str else as_json.to_key(entry['key'])
-        return place, key, as_json.to_value(entry['value'], lambda: pickles.append(True)), bool(pickles)
+        head = as_json.to_head(entry['value'])
+        if head is None:
+            return key, _packed(place, [entry['value']])
     except (ValueError, TypeError, RecursionError, VaultError) as error:
         raise source.wrong(f'this is no entry ({error})', place, "mend it; a JSON object takes kind='json'") from error
+    return key, Parts(*head[:2], _continued(source, place, *head, following))
 
 
-def _json_lines(source: Source) -> Iterator[Pair]:
-    for place, key, data, _ in forms(source):
-        yield key, _unpacked(source, place, data)
+def _packed(place: str, forms: List[Any]) -> Packed:
+    """Return values packed one behind another."""
+    pickles: List[bool] = []
+    names: List[str] = []
+    data = b''.join([as_json.to_value(form, lambda: pickles.append(True), names.append) for form in forms])
+    if names and (len(names) < len(forms) or len(set(names)) > 1):
+        raise ValueError('not all of it was made by one serializer')
+    return Packed(place, data, len(forms), bool(pickles), names[0] if names else None)
+
+
+def _continued(source: Source, first: str, code: int, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
+    """Yield what the lines hold that follow the entry of a value in parts, until it is whole."""
+    with source.told():
+        while size:
+            place, line = next(lines, ('the end', ''))
+            try:
+                run = _run(place, json.loads(line or 'null'), code, meta)
+                size -= run.count
+                if size < 0:
+                    raise ValueError(f'{-size} more than there should be')
+            except (ValueError, TypeError, RecursionError, VaultError) as error:
+                raise source.wrong(f'the value of {first} does not go on here, with {size} of its items or bytes '
+                                   f'missing ({error})', place, 'mend it') from error
+            yield run
+
+
+def _run(place: str, form: Any, code: int, meta: Any) -> Packed:
+    if code == values.LIST:
+        return _packed(place, as_json.items_of(form))
+    data = as_json.bytes_of(form)
+    if code == values.STREAM:
+        return Packed(place, data, len(data))
+    from .columns import Type
+    width = Type(meta).size
+    if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
+        raise ValueError(f'{len(data)} bytes are no items of {meta}')
+    return Packed(place, data, len(data) // width)
 
 
 def _json(source: Source) -> Iterator[Pair]:
