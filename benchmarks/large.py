@@ -1,0 +1,241 @@
+"""Time columns, lists and streams against kohakuvault, and streams against shutil.copyfile; write docs/performance.md.
+
+    pip install -e '.[bench]'                  # kohakuvault
+    python benchmarks/large.py                 # a few minutes, 5 GB of disk; prints the tables and writes them
+    python benchmarks/large.py --quick         # seconds, writes nothing: for CI
+
+As in run.py, contestants take turns within a round, in random order, on fresh files, and a time is the median of the
+rounds. What was read is compared with what was written, outside the time taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import time
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from run import ROOT, machine, micro, save, seconds_for, table
+
+if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
+    from collections.abc import Callable, Iterator
+
+    Times = defaultdict[str, defaultdict[str, list[float]]]  # operation -> contestant -> seconds, by round
+
+PIECE = 1 << 20
+CHANCE = random.Random(2026)
+KINDS: dict[str, Callable[[int], Any]] = {
+    'int64': lambda number: number * 7, 'float64': lambda number: number * 0.5,
+    'msgpack': lambda number: {'id': number, 'name': f'name {number}', 'score': number * 0.5}}
+KOHAKU = {'int64': 'i64', 'float64': 'f64', 'msgpack': 'msgpack'}
+
+
+def importable() -> bool:
+    try:
+        import kohakuvault  # noqa: F401
+    except ImportError:
+        print("Missing: kohakuvault. From PyPI: pip install -e '.[bench]'", file=sys.stderr)
+        return False
+    return True
+
+
+# Columns and lists.
+
+def ours(folder: Path) -> Callable[[str], Any]:
+    import vaults
+
+    vault = vaults.Vault(folder / 'vaults.db')
+    return lambda kind: vault.list(kind) if kind == 'msgpack' else vault.column(kind, kind)
+
+
+def theirs(folder: Path) -> Callable[[str], Any]:
+    import kohakuvault
+
+    vault = kohakuvault.ColumnVault(str(folder / 'kohakuvault.db'))
+    return lambda kind: vault.create_column(kind, KOHAKU[kind])
+
+
+def clocked(act: Callable[[Any], Any], one: Any) -> tuple[Any, float]:
+    start = time.perf_counter()
+    got = act(one)
+    return got, time.perf_counter() - start
+
+
+def sequence_round(makers: dict[str, Callable[[Path], Any]], count: int, singles: int, times: Times) -> None:
+    with TemporaryDirectory() as name:
+        make = {who: maker(Path(name)) for who, maker in makers.items()}
+        for kind, item in KINDS.items():
+            items = [item(number) for number in range(count)]
+            places = [CHANCE.randrange(count - 100) for _ in range(singles)]
+            made = {who: make[who](kind) for who in make}
+
+            def extend(one: Any, items: Any = items) -> Any:
+                one.extend(items)
+
+            def read(one: Any, places: Any = places) -> Any:
+                return [one[at] for at in places]
+
+            def cut(one: Any, places: Any = places) -> Any:
+                return [one[at:at + 100] for at in places[:singles // 10]]
+
+            def append(one: Any, items: Any = items, places: Any = places) -> Any:
+                for at in places:
+                    one.append(items[at])
+
+            def walk(one: Any) -> Any:
+                return list(one)
+            for label, act, many, expected in (
+                    ('extend, an item', extend, count, None),
+                    ('one item', read, singles, [items[at] for at in places]),
+                    ('a slice of 100', cut, singles // 10, [items[at:at + 100] for at in places[:singles // 10]]),
+                    ('append one', append, singles, None),
+                    ('walk, an item', walk, count + singles, [*items, *(items[at] for at in places)])):
+                for who, one in CHANCE.sample(sorted(made.items()), len(made)):
+                    got, seconds = clocked(act, one)
+                    times[f'{kind}: {label}'][who].append(seconds / many)
+                    if expected is not None and [list(part) if label == 'a slice of 100' else part
+                                                 for part in got] != expected:
+                        raise SystemExit(f'{who}: a wrong answer at {kind}: {label}')
+
+
+# Streams.
+
+def copied(source: Path, target: Path) -> None:
+    """Do the least there is to do: copy the file, and take the CRC of what is in it."""
+    shutil.copyfile(source, target)
+    crc = 0
+    with open(source, 'rb') as file:
+        for piece in pieces(file):
+            crc = zlib.crc32(piece, crc)
+
+
+def pieces(file: Any) -> Iterator[bytes]:
+    return iter(lambda: file.read(PIECE), b'')
+
+
+def stream_round(with_kohaku: bool, source: Path, times: Times) -> None:
+    import vaults
+
+    with TemporaryDirectory(dir=source.parent) as name:
+        folder = Path(name)
+        vault = vaults.Vault(folder / 'vaults.db')
+        acts: list[tuple[str, str, Callable[[], Any]]] = [
+            ('write', 'copyfile and CRC', lambda: copied(source, folder / 'copy')),
+            ('write', 'vaults', lambda: vault.put_file('file', source)),
+            ('read', 'copyfile and CRC', lambda: copied(source, folder / 'copy')),
+            ('read', 'vaults', lambda: vault.get_file('file', folder / 'out'))]
+        if with_kohaku:
+            import kohakuvault
+            other = kohakuvault.KVault(str(folder / 'kohakuvault.db'))
+
+            def put() -> None:
+                with open(source, 'rb') as file:
+                    other.put_file('file', file)
+
+            def get() -> None:
+                with open(folder / 'theirs', 'wb') as file:
+                    other.get_to_file('file', file)
+            acts += [('write', 'kohakuvault', put), ('read', 'kohakuvault', get)]
+        for verb in ('write', 'read'):
+            mine = [act for act in acts if act[0] == verb]
+            for _, who, act in CHANCE.sample(mine, len(mine)):
+                times[verb][who].append(seconds_for(act))
+        with open(folder / 'out', 'rb') as out, open(source, 'rb') as file:
+            if any(one != other for one, other in zip(pieces(out), pieces(file))) or out.tell() != file.tell():
+                raise SystemExit('a stream came back wrong')
+
+
+def make_file(path: Path, size: int) -> None:
+    with open(path, 'wb') as file:
+        for at in range(0, size, PIECE):
+            file.write(CHANCE.getrandbits(8 * PIECE).to_bytes(PIECE, 'big')[:size - at])
+
+
+# How they grow.
+
+def event(number: int) -> dict[str, Any]:
+    return {'id': number, 'event': 'something happened'}
+
+
+def growth(largest: int, singles: int) -> str:
+    import vaults
+
+    rows = [('items', 'append one', 'one item at random')]
+    found = []
+    with TemporaryDirectory() as name:
+        log = vaults.Vault(Path(name) / 'growth.db').list('log')
+        for size in (min(10_000, largest), largest):
+            log.extend(map(event, range(len(log), size)))
+            places = [CHANCE.randrange(size) for _ in range(singles)]
+            _, append = clocked(lambda places: [log.append(event(at)) for at in places], places)
+            _, read = clocked(lambda places: [log[at] for at in places], places)
+            found.append((append / singles, read / singles))
+            rows.append((f'{size:,}', *map(micro, found[-1])))
+    ratios = [after / before for before, after in zip(*found)]
+    return (f'{table(rows)}\n\nAt {largest:,} items an append takes {ratios[0]:.2f} times as long as at 10,000, one '
+            f'item {ratios[1]:.2f} times; at most 2.')
+
+
+# What is said of it.
+
+def sequences_said(times: Times, items: int) -> str:
+    rows = [(f'operation, {items:,} items', 'vaults', 'kohakuvault', 'times faster')]
+    for label, by in times.items():
+        other = by.get('kohakuvault')
+        ratio = f"{median(b / a for a, b in zip(by['vaults'], other)):.2f}" if other else '-'
+        rows.append((label, micro(median(by['vaults'])), micro(median(other)) if other else '-', ratio))
+    return table(rows)
+
+
+def streams_said(times: Times, size: int) -> str:
+    rows = [(f'a file of {size / 1e9:.2f} GB, MB/s', 'copyfile and CRC', 'vaults', 'kohakuvault',
+             'of copyfile and CRC', 'times kohakuvault')]
+    for verb, by in times.items():
+        floor, mine, other = by['copyfile and CRC'], by['vaults'], by.get('kohakuvault')
+        rows.append((verb, *(f'{size / 1e6 / median(one):,.0f}' if one else '-' for one in (floor, mine, other)),
+                     f'{median(a / b for a, b in zip(floor, mine)):.2f}',
+                     f'{median(a / b for a, b in zip(other, mine)):.2f}' if other else '-'))
+    return table(rows)
+
+
+def main() -> None:
+    sys.path.insert(0, str(ROOT))  # this checkout, not a vaults that is installed
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--items', type=int, default=1_000_000)
+    parser.add_argument('--bytes', type=int, default=1 << 30)
+    parser.add_argument('--largest', type=int, default=10_000_000)
+    parser.add_argument('--folder', type=Path, help='where the file of the streams is made, on the disk to be measured')
+    parser.add_argument('--quick', action='store_true', help='small sizes, write nothing')
+    parser.add_argument('--no-write', action='store_true', help='only print')
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.items, options.bytes, options.largest = 1, 20_000, 8 * PIECE, 30_000
+    kohaku = importable()
+    makers = {'vaults': ours, **({'kohakuvault': theirs} if kohaku else {})}
+    sequences: Times = defaultdict(lambda: defaultdict(list))
+    streams: Times = defaultdict(lambda: defaultdict(list))
+    with TemporaryDirectory(dir=options.folder) as name:
+        source = Path(name) / 'source'
+        make_file(source, options.bytes)
+        for _ in range(options.rounds):
+            sequence_round(makers, options.items, 1000 if options.quick else 20_000, sequences)
+            stream_round(kohaku, source, streams)
+    grown = growth(options.largest, 1000 if options.quick else 20_000)
+    body = (f'{machine()} {options.rounds} rounds, medians. Columns and lists in microseconds, streams in MB per '
+            f'second.\n\n{sequences_said(sequences, options.items)}\n\n{streams_said(streams, options.bytes)}\n\n'
+            f'How a list grows, in microseconds:\n\n{grown}')
+    print(body)
+    if not (options.quick or options.no_write):
+        save('large', body)
+
+
+if __name__ == '__main__':
+    main()
