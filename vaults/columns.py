@@ -44,7 +44,7 @@ class Type:
         self.code: Optional[str] = NUMBERS.get(self.name)
         self.size, self.pack = self._known()
 
-    def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
+    def _known(self) -> Tuple[int, Callable[[PlainList[Any]], Any]]:
         """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""
         if self.code:
             return struct.calcsize(f'<{self.code}'), self._pack_floats if self.name == 'float32' else self._pack_numbers
@@ -59,11 +59,11 @@ class Type:
         raise TypeError(f'a column has no type {self.name!r}: it is int8 to int64, uint8 to uint64, float32, float64, '
                         f"bool, S1 to S{MAX_BYTES}, or datetime64[ns] and the like")
 
-    def _pack_numbers(self, items: PlainList[Any]) -> bytes:
+    def _pack_numbers(self, items: PlainList[Any]) -> memoryview:
         packed = array(self.code or 'q', items)
         if sys.byteorder == 'big':
             packed.byteswap()
-        return packed.tobytes()
+        return memoryview(packed).cast('B')
 
     def _pack_floats(self, items: PlainList[Any]) -> bytes:
         """Pack 32 bits of each: array would make what is too large infinite, struct raises."""
@@ -179,6 +179,15 @@ def _converted(numpy: Any, items: Any, name: str) -> Any:
     return numpy.ascontiguousarray(items).view('u1')
 
 
+def _blocks(items: Iterable[Any]) -> Iterator[PlainList[Any]]:
+    """Yield the items in lists of up to BLOCK; of a list, slices, which takes a third of the time."""
+    if type(items) is list:
+        yield from (items[at:at + BLOCK] for at in range(0, len(items), BLOCK))
+    else:
+        iterator = iter(items)
+        yield from iter(lambda: list(islice(iterator, BLOCK)), [])
+
+
 class Column(_Sequence[T]):
     """An array of one fixed-size type that lives in a vault: v.column(key, dtype).
 
@@ -233,11 +242,7 @@ class Column(_Sequence[T]):
         if view is not None:
             yield from self._pieces(view, 0)
             return
-        iterator = iter(items)
-        while True:
-            block = list(islice(iterator, BLOCK))
-            if not block:
-                return
+        for block in _blocks(items):
             yield from self._pieces(self._fitting(self._type.pack, block), 0)
 
     def _fitting(self, pack: Callable[[Any], Any], items: Any) -> Any:
@@ -251,8 +256,7 @@ class Column(_Sequence[T]):
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:
-        run: bytes = self._fitting(self._type.pack, [item])
-        return run
+        return bytes(self._fitting(self._type.pack, [item]))
 
     def _one(self, run: bytes, at: int) -> Any:
         return self._type.one(run, at)

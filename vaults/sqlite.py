@@ -563,7 +563,8 @@ class SQLiteStore(Store):
         if row is None:
             return None, None
         data, crc, part, part_crc = row
-        self._intact(key, data, crc)
+        if type(key) is not str or crc != crc32(data, crc32(key.encode(), OF_TEXT)) | PARTED:
+            self._intact(key, data, crc)
         return data, None if part_crc is None else self._whole(owner, number, part, part_crc)
 
     def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:
