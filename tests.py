@@ -9275,6 +9275,12 @@ class TestTyping:
                 reveal_type((key, value))
             with v as same:
                 reveal_type(same)
+            users = v.section('users', value_type=bytes)
+            reveal_type(users['ann'])
+            reveal_type(v.section('all').section('inner')['x'])
+            for item in v.list('log'):
+                reveal_type(v.column('c', 'int8').dtype)
+            users['ann'] = 5
             v[1] = 2
             v['k'] = 'text'
             '''))
@@ -9290,7 +9296,8 @@ class TestTyping:
         assert revealed[0] == 'int' and revealed[1] in union[0] and revealed[2] in union[1], out
         assert revealed[3] == 'SortedSlice[str, int]' and revealed[4:6] == ['int', 'int'], out
         assert revealed[6] in ('tuple[str, int]', 'Tuple[str, int]') and revealed[7] == 'Vault[str, int]', out
-        assert len(re.findall('error:', out)) == 2, out
+        assert revealed[8:] == ['bytes', 'int', 'str'], out
+        assert len(re.findall('error:', out)) == 3, out
 
 
 class TestDocuments:
