@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import time
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, chain
 
 from msgpack import ExtType, Packer, unpackb
 
@@ -153,8 +153,8 @@ class Tree:
             start = leaf[2]
 
     def _node(self, number: int) -> Node:
-        children = self._children(number)
-        node = tuple(child for child, _ in children), tuple(accumulate(count for _, count in children))
+        flat = self._flat(number) if number not in self._fresh else [*chain.from_iterable(self._fresh[number])]
+        node = tuple(flat[::2]), tuple(accumulate(flat[1::2]))
         if len(self.head.nodes) >= KEPT_NODES:
             self.head.nodes.clear()
         self.head.nodes[number] = node
@@ -163,10 +163,15 @@ class Tree:
     def _children(self, number: int) -> List[Child]:
         if number in self._fresh:
             return self._fresh[number]
+        flat = self._flat(number)
+        return list(zip(flat[::2], flat[1::2]))
+
+    def _flat(self, number: int) -> Sequence[int]:
+        """Return what a node holds: the number of a part, how many items it has, the next number, and so on."""
         data = self.part(number)
-        if len(data) % 16:
+        if not data or len(data) % 16:
             raise VaultCorruptError('the parts of a value do not fit together: run check()')
-        return list(struct.iter_unpack('<QQ', data))
+        return struct.unpack(f'<{len(data) // 8}Q', data)
 
     def numbers(self, number: Optional[int] = None, depth: Optional[int] = None) -> Iterator[int]:
         """Yield the number of every part of the tree."""
