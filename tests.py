@@ -3928,10 +3928,10 @@ class TestLists:
 
     def test_another_value_is_not_taken_for_a_list(self, v):
         v['plain'] = [1]
-        with pytest.raises(TypeError, match="a list at key 'plain'"):
+        with pytest.raises(TypeError, match="a plain list, not a live list, at key 'plain'"):
             v.list('plain')
         v.column('numbers', 'int8')
-        with pytest.raises(TypeError, match="a column of int8 at key 'numbers'"):
+        with pytest.raises(TypeError, match="a column of int8, not a live list, at key 'numbers'"):
             v.list('numbers')
         live = v.list('log')
         v['log'] = 5
@@ -4062,9 +4062,32 @@ class TestLists:
     def test_a_live_list_can_be_sent_to_another_process(self, v):
         live = v.list('one')
         live.append(1)
-        again = pickle.loads(pickle.dumps(live))
+        packed = pickle.dumps(live)
+        again = pickle.loads(packed)
         again.append(2)
         assert live == [1, 2] and again._vault is not v
+        v['one'] = [7]
+        with pytest.raises(vaults.VaultError, match='deleted or replaced'):
+            pickle.loads(packed).append(3)
+        column = v.column('c', 'datetime64[s]')
+        assert pickle.loads(pickle.dumps(column)).dtype == 'datetime64[s]'
+
+    def test_copies_are_plain(self, v):
+        live, column = v.list('one'), v.column('two', 'S3')
+        live.extend([[1], 2])
+        column.extend([b'a', b'b'])
+        assert type(v.copy()['one']) is list and v.copy() == {'one': [[1], 2], 'two': [b'a', b'b']}
+        for copied in (copy.copy(live), copy.deepcopy(live), live.copy(), v.copy()['one'], v.pop('one')):
+            copied.append(3)
+            assert copied == [[1], 2, 3] and (live if 'one' in v else [[1], 2]) == [[1], 2]
+        assert v.pop('two') == [b'a', b'b']
+
+    def test_what_is_a_vault_or_looks_into_one_is_no_value(self, v):
+        v['a'] = 1
+        for one in (v, v.section('a'), v.keys(), v['a':], v.items(), [v.values()], v.section('a').section('b')):
+            with pytest.raises(vaults.SerializationError, match='only its content'):
+                v['x'] = one
+        assert len(v) == 1
 
     def test_an_iterable_that_uses_the_list(self, v, small):
         live = v.list('one')
@@ -4270,6 +4293,10 @@ class TestColumns:
         times.extend([noon, noon.replace(tzinfo=dt.timezone(dt.timedelta(hours=2))), dt.date(1970, 1, 2), 17])
         assert times[3] == 17 and times[2] == 86_400 * 10**9 and times[0] - times[1] == 2 * 3600 * 10**9
         assert times[0] == 1795264200000005000
+        assert noon in times and times.index(noon) == 0 and times.count(noon) == 1 and times[:1].tolist() == times.tolist(0, 1)
+        assert dt.datetime(1, 1, 1) not in times and 'x' not in times and times == [noon, *times[1:]]
+        times.remove(dt.date(1970, 1, 2))
+        assert len(times) == 3
         days = v.column('days', 'datetime64[D]')
         days.append(dt.date(2026, 11, 21))
         assert dt.date(1970, 1, 1) + dt.timedelta(days[0]) == dt.date(2026, 11, 21)
@@ -4283,10 +4310,10 @@ class TestColumns:
     def test_a_column_has_one_type(self, v):
         v.column('one', 'int8')
         assert v.column('two', float).dtype == 'float64' and v.column('three', int).dtype == 'int64'
-        with pytest.raises(TypeError, match="a column of int8 at key 'one'"):
+        with pytest.raises(TypeError, match="a column of int8, not a live column, at key 'one'"):
             v.column('one', 'int16')
         v['plain'] = 5
-        with pytest.raises(TypeError, match='a int at'):
+        with pytest.raises(TypeError, match='a plain int, not a live column'):
             v.column('plain', 'int8')
 
     def test_buffers_are_taken_as_they_are(self, v):

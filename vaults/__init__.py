@@ -22,13 +22,17 @@ from .vault import Vault, set_root_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import moving as moving
+    from .columns import Column
     from .sections import Section
+    from .sequences import List
     from .shelf import Shelf, open
 
 __version__ = '0.1.0'
 
 __all__ = [
+    'Column',
     'EmptyVaultError',
+    'List',
     'Section',
     'SerializationError',
     'Shelf',
@@ -59,9 +63,12 @@ def __getattr__(name: str) -> object:
     if name in ('Shelf', 'open'):
         from . import shelf
         return getattr(shelf, name)
-    if name == 'Section':
-        from .sections import Section
-        return Section
+    if name in ('List', 'Section'):
+        from . import sections, sequences
+        return sections.Section if name == 'Section' else sequences.List
+    if name == 'Column':
+        from .columns import Column
+        return Column
     if name == 'moving':
         from importlib import import_module
         return import_module('vaults.moving')

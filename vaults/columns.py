@@ -42,6 +42,7 @@ class Type:
     def __init__(self, dtype: Any) -> None:
         self.name = _name(dtype)
         self.code: Optional[str] = NUMBERS.get(self.name)
+        self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
 
     def _known(self) -> Tuple[int, Callable[[PlainList[Any]], Any]]:
@@ -55,7 +56,8 @@ class Type:
         unit = self.name[len('datetime64['):-1]
         if self.name == f'datetime64[{unit}]' and unit in NANOSECONDS:
             self.code = 'q'
-            return 8, lambda items: self._pack_numbers([_since_epoch(item, unit) for item in items])
+            self.as_item = lambda item: _since_epoch(item, unit)
+            return 8, lambda items: self._pack_numbers(list(map(self.as_item, items)))
         raise TypeError(f'a column has no type {self.name!r}: it is int8 to int64, uint8 to uint64, float32, float64, '
                         f"bool, S1 to S{MAX_BYTES}, or datetime64[ns] and the like")
 
@@ -216,6 +218,19 @@ class Column(_Sequence[T]):
     def dtype(self) -> str:
         """The name of the type of the items, as NumPy writes it."""
         return self._type.name
+
+    def __reduce__(self) -> Any:
+        return Column, (self._vault, self._key, self.dtype)
+
+    def copy(self) -> Any:
+        """Return a copy in memory, as a slice is; of bytes a list."""
+        return self.tolist() if self.dtype[0] == 'S' else self[:]
+
+    def _as_item(self, value: Any) -> Any:
+        try:
+            return self._type.as_item(value)
+        except (TypeError, ValueError):
+            return value  # which is then equal to none
 
     def _fits(self, head: Head) -> bool:
         return bool(head.meta == self._type.name)

@@ -568,7 +568,10 @@ def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: Progress) 
 @contextmanager
 def _source(source: Any) -> Iterator[Tuple[Any, Optional[int]]]:
     """Open what is read, and tell how many bytes there are."""
-    if not isinstance(source, (str, bytes, os.PathLike)):
+    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, 'read'):
+        raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}; bytes are set by '
+                        'v[key] = ...')
+    if not isinstance(source, (str, os.PathLike)):
         yield source, _length(source)
         return
     with open(source, 'rb', buffering=0) as file:

@@ -241,19 +241,26 @@ class _Sequence(MutableSequence[T]):
         start = max(start - head.skip - AHEAD * (stop - start), 0)
         return self._listed(list(self._runs(head, start, at)))
 
+    def _as_item(self, value: Any) -> Any:
+        """Return the value in the form that items have here."""
+        return value
+
     def __contains__(self, item: object) -> bool:
+        item = self._as_item(item)
         return any(one is item or one == item for one in self)
 
     def index(self, value: Any, start: int = 0, stop: Optional[int] = None) -> int:
         """Return the place of the first item equal to `value`. Raises: ValueError when there is none."""
         first, last, _ = slice(start, stop).indices(len(self))
+        value, sought = self._as_item(value), value
         for place, item in enumerate(self if not first else self.tolist(first, last), first):
             if place < last and (item is value or item == value):
                 return place
-        raise ValueError(f'{value!r} is not in the {self.KIND}')
+        raise ValueError(f'{sought!r} is not in the {self.KIND}')
 
     def count(self, value: Any) -> int:
         """Return how many items equal `value`."""
+        value = self._as_item(value)
         return sum(item is value or item == value for item in self)
 
     def copy(self) -> Any:
@@ -263,7 +270,8 @@ class _Sequence(MutableSequence[T]):
     def __eq__(self, other: object) -> Any:
         if not isinstance(other, (list, array, _Sequence)):
             return NotImplemented
-        return len(self) == len(other) and all(mine is theirs or mine == theirs for mine, theirs in zip(self, other))
+        return len(self) == len(other) and all(mine is theirs or mine == theirs
+                                               for mine, theirs in zip(self, map(self._as_item, other)))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -280,17 +288,20 @@ class _Sequence(MutableSequence[T]):
         return f'{type(self).__name__}('
 
     def __reduce__(self) -> Any:
-        return type(self)._again, (self._vault, self._key)
+        return type(self), (self._vault, self._key)
 
-    @classmethod
-    def _again(cls, vault: Vault[Any, Any], key: Any) -> Any:
-        return vault[key]
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
 
     # --- changing: always in a transaction, which excludes every other writer ---
 
     def _change(self, change: Callable[[Head, Tree], Any]) -> Any:
         """Return what `change` does with the head, and put the head and the parts that it has made."""
         store = self._vault._store
+        self._vault._allow_parts(self._key)
 
         def changed() -> Any:
             head = self._parsed(store.get(self._stored))
@@ -304,6 +315,7 @@ class _Sequence(MutableSequence[T]):
     def append(self, value: T) -> None:
         """Add an item at the end."""
         run, store = self._packed_one(value), self._vault._store
+        self._vault._allow_parts(self._key)
 
         def add() -> None:
             head = self._parsed(store.get(self._stored))
@@ -703,7 +715,7 @@ def made_at(sequence: Any, meta: Any) -> Any:
         sequence._head()
     except VaultError:
         found = sequence._vault[sequence._key]
-        what = f'a column of {found.dtype}' if type(found).__name__ == 'Column' else f'a {type(found).__name__}'
-        raise TypeError(f'there is {what} at key {sequence._key!r} of the vault {sequence._vault._path}: take another '
-                        f'key, or delete it') from None
+        what = f'a column of {found.dtype}' if type(found).__name__ == 'Column' else f'a plain {type(found).__name__}'
+        raise TypeError(f'there is {what}, not a live {sequence.KIND}, at key {sequence._key!r} of the vault '
+                        f'{sequence._vault._path}: take another key, or delete it first') from None
     return sequence

@@ -163,6 +163,9 @@ class Codec:
 live_types: Dict[type, Callable[[Any], Any]] = {}  # of objects that are in parts: what makes a copy apart from them
 
 
+never_stored: List[type] = []  # what is a vault, or looks into one
+
+
 def detached(value: Any) -> Any:
     """Return the value, or a copy of it that stays when its entry goes."""
     copy = live_types.get(type(value))
@@ -435,6 +438,9 @@ def _lazy(kind: type) -> Encoder:
         return known
     if module == 'numpy' and issubclass(kind, sys.modules['numpy'].generic):
         return NUMPY_SCALAR, _dump_scalar
+    if issubclass(kind, tuple(never_stored)):
+        raise SerializationError(f'a {name} is not stored in a vault, only its content is: store dict(...) or '
+                                 'list(...) of it')
     package = str(module).partition('.')[0]
     if package in FOREIGN:
         from . import foreign

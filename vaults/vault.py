@@ -378,8 +378,8 @@ class Vault(MutableMapping[K, V]):
         return self
 
     def copy(self) -> Dict[K, V]:
-        """Return a dict of all entries."""
-        return dict(self.items())
+        """Return a dict of all entries, of live lists and columns with copies."""
+        return {key: values.detached(value) for key, value in self.items()}
 
     # --- many at once ---
 
@@ -788,6 +788,9 @@ class Vault(MutableMapping[K, V]):
         ordered = [keys.order(self._keys.encode(key)) for key in self[:]]
         assert ordered == sorted(ordered)
         assert all(key in self for key in listed)
+
+
+values.never_stored += [Vault, SortedSlice, Keys, Values, Items]
 
 
 class Transaction:
