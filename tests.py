@@ -3963,6 +3963,17 @@ class TestLists:
         with pytest.raises(ZeroDivisionError), v:
             v['one'] = 1 // 0
 
+    @pytest.mark.parametrize('serializer', [json, pickle])
+    def test_it_is_copied_in_a_vault_with_a_serializer_too(self, root, serializer):
+        v = Vault('test', serializer=serializer)
+        live = v.list('one')
+        live.extend([1, 2])
+        v['two'] = live
+        v.update(three=live)
+        with v.edit('one') as same:
+            same.append(3)
+        assert v['one'] == [1, 2, 3] and v['two'] == v['three'] == [1, 2] and type(v['two']) is sequences.List
+
     def test_pop_gives_a_plain_list(self, v):
         v.list('one').extend(range(1000))
         assert v.pop('one') == list(range(1000)) and type(v.pop('one', [])) is list
@@ -5455,6 +5466,18 @@ class TestFrames:
                'objects, surrogate', 'object', 'categories, mixed', 'categories, decimals', 'categories, intervals', 'categories, days', 'sparse', 'index, holidays', 'index, mixed levels',
                'index, mixed', 'flags'}
 
+    def test_what_arrow_or_polars_would_lose_is_pickled_or_refused(self, v):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pl = pytest.importorskip('polars')
+        masked = pd.Series(pd.arrays.FloatingArray(np.array([np.nan, 1.0]), np.array([False, False])))
+        v['a'] = masked
+        assert list(v['a'].isna()) == list(masked.isna())
+        for kind in (pl.Array(pl.Int8, 0), pl.List(pl.Array(pl.Int8, 0)), pl.Struct({'x': pl.Array(pl.Int8, 0)})):
+            with pytest.raises(vaults.SerializationError, match='width 0'):
+                v['b'] = pl.DataFrame(schema={'x': kind})
+        v['b'] = pl.DataFrame({'x': [[1, 2]]}, schema={'x': pl.Array(pl.Int8, 2)})
+        assert v['b'].schema == {'x': pl.Array(pl.Int8, 2)}
+
     def test_what_pandas_has_comes_back_exactly(self):
         pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
         pytest.importorskip('pyarrow')
@@ -6898,6 +6921,69 @@ class Drip:
     def write(self, data):
         self.data += data[:7]
         return min(len(data), 7)
+
+
+class TestWholeFilesAtOdds:
+    """What goes wrong with the file that a value is written to leaves everything as it was."""
+
+    def test_two_that_write_one_path_write_it_whole(self, v, tmp_path):
+        size = 3 * files.LEAF
+        v.put_file('a', io.BytesIO(b'a' * size))
+        v.put_file('b', io.BytesIO(b'b' * size))
+        out, seen, stop = tmp_path / 'out', set(), threading.Event()
+        v.get_file('a', out)
+
+        def look():
+            while not stop.is_set():
+                data = out.read_bytes()
+                seen.add((len(data), len(set(data))))
+        threads = [threading.Thread(target=lambda key=key: [v.get_file(key, out) for _ in range(10)]) for key in 'ab']
+        looker = threading.Thread(target=look)
+        [thread.start() for thread in (looker, *threads)]
+        [thread.join() for thread in threads]
+        stop.set()
+        looker.join()
+        assert seen <= {(size, 1)} and os.listdir(tmp_path) in (['out', 'vaults'], ['vaults', 'out'])
+
+    def test_the_mode_of_the_file_stays(self, v, tmp_path):
+        out = tmp_path / 'out'
+        out.write_text('old')
+        out.chmod(0o600)
+        v['a'] = b'new'
+        v.get_file('a', out)
+        assert out.read_bytes() == b'new' and out.stat().st_mode & 0o777 == 0o600
+
+    def test_the_vaults_own_file_is_refused(self, v):
+        v['a'] = b'x'
+        for ending in ('', '-wal', '-shm'):
+            with pytest.raises(vaults.VaultError, match='own file'):
+                v.get_file('a', v.db_path + ending)
+        assert v['a'] == b'x'
+
+    @needs_fork
+    def test_a_pipe_that_takes_no_more_is_an_error(self, v):
+        v.put_file('a', io.BytesIO(b'x' * 3_000_000))
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        with open(writer, 'wb', buffering=0) as file, pytest.raises(BlockingIOError, match='no more'):
+            v.get_file('a', file)
+        os.close(reader)
+
+    def test_what_is_no_file_is_named(self, v):
+        for wrong in (5, None, [b'data']):
+            with pytest.raises(TypeError, match='takes a path or an open binary file'):
+                v.put_file('a', wrong)
+        assert 'a' not in v
+
+    def test_positions_are_whole_and_not_out_of_reach(self, v):
+        with v.open('a', 'wb', buffering=0) as file:
+            for act in (lambda: file.seek(1 << 62), lambda: file.truncate(1 << 62), lambda: file.seek(1 << 80)):
+                with pytest.raises(OSError, match='too far'):
+                    act()
+            with pytest.raises(TypeError):
+                file.seek(1.5)
+            file.write(b'x')
+        assert v['a'] == b'x'
 
 
 class TestToolsThatTakeFiles:
@@ -9123,6 +9209,15 @@ class TestPartsCommand:
                 file.write(b'0123456789' * 30000 + b'\n')
             v['s', 'k'] = 1
         return root
+
+    @pytest.mark.parametrize('value', [5, 1.5, None, ['!bytes'], {'a': 1}, True])
+    def test_only_bytes_and_text_are_written_to_a_file(self, command, root, value):
+        with contextlib.closing(Vault('odd')) as v:
+            v['k'], v['b'] = value, bytearray(b'ab')
+        done = command('get', '--output', str(root / 'out'), 'odd', 'k')
+        assert done.status == 1 and 'only a stream, bytes or text' in done.err and not (root / 'out').exists()
+        assert command('get', '--output', str(root / 'out'), 'odd', 'b').status == 0
+        assert (root / 'out').read_bytes() == b'ab'
 
     def test_show_says_what_they_are_and_how_they_begin(self, command, place, monkeypatch):
         monkeypatch.setenv('COLUMNS', '60')

@@ -408,8 +408,12 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Write a stream, bytes or text to a file; nothing else, which would have to be loaded first."""
     from .parts import Head, is_head
     from .values import STREAM
-    form = None if is_head(data) else _form(data, _serializer(v), False)
-    if not (Head.of(data).code == STREAM if form is None else isinstance(form, str) or list(form) == ['!bytes']):
+    if is_head(data):
+        fits = Head.of(data).code == STREAM
+    else:
+        form = _form(data, _serializer(v), False)
+        fits = isinstance(form, str) or (isinstance(form, dict) and list(form) in (['!bytes'], ['!bytearray']))
+    if not fits:
         raise VaultError(f'only a stream, bytes or text are written to a file: key {args.key!r} of the vault '
                          f'{v.db_path} is something else')
     with _Progress(v, 'writing', 'bytes') as progress:

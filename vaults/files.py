@@ -14,6 +14,7 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 from itertools import groupby
+from operator import index as as_index
 
 from . import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
 SMALL = 4000       # bytes that need no parts: with its head, a row of about a page
+FARTHEST = 1 << 40  # bytes: no write begins beyond this and the end, since what lies between is written as zeros
 KEPT = 8           # leaves that are changed in memory before they are staged
 BUFFER = 1 << 16   # bytes, of the file objects
 ATTEMPTS = 8       # at reading what others keep replacing, before they are kept out
@@ -380,10 +382,14 @@ class RawStream(_Whole, io.RawIOBase):
         self._require(True, '')
         if whence not in (0, 1, 2):
             raise ValueError(f'whence is 0, 1 or 2, not {whence!r}')
-        at = offset + (0, self._at, self._content.size)[whence]
+        self._at = at = self._possible(as_index(offset) + (0, self._at, self._content.size)[whence])
+        return at
+
+    def _possible(self, at: int) -> int:
         if at < 0:
             raise OSError(errno.EINVAL, 'there is no position before the beginning')
-        self._at = at
+        if at > max(self._content.size, FARTHEST):
+            raise OSError(errno.EFBIG, f'position {at} is too far beyond the end: zeros would fill what lies between')
         return at
 
     def tell(self) -> int:
@@ -406,9 +412,7 @@ class RawStream(_Whole, io.RawIOBase):
 
     def truncate(self, size: Optional[int] = None) -> int:
         self._require(self.writable(), 'writing')
-        size = self._at if size is None else size
-        if size < 0:
-            raise OSError(errno.EINVAL, 'there is no size below 0')
+        size = self._possible(self._at if size is None else as_index(size))
         self._same_process()
         self._content.truncate(size)
         self._truncated = self._truncated or size < self._began
@@ -568,10 +572,9 @@ def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: Progress) 
 @contextmanager
 def _source(source: Any) -> Iterator[Tuple[Any, Optional[int]]]:
     """Open what is read, and tell how many bytes there are."""
-    if not isinstance(source, (str, os.PathLike)) and not hasattr(source, 'read'):
-        raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}; bytes are set by '
-                        'v[key] = ...')
-    if not isinstance(source, (str, os.PathLike)):
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        if not hasattr(source, 'read'):
+            raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}')
         yield source, _length(source)
         return
     with open(source, 'rb', buffering=0) as file:
@@ -590,7 +593,7 @@ def _length(file: Any) -> Optional[int]:
 
 def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Optional[Callable[[int, int], object]]) -> int:
     """Do what Vault.get_file says."""
-    with RawStream(vault, key, 'r') as stream, _target(target) as file:
+    with RawStream(vault, key, 'r') as stream, _target(target, vault._path) as file:
         total: int = stream._content.size
         done = 0
         for index in range(-(-total // LEAF)):
@@ -605,28 +608,35 @@ def _write_all(file: Any, piece: Any) -> int:
     rest = piece
     while rest:
         count = file.write(rest)
+        if not count and isinstance(file, io.RawIOBase):
+            raise BlockingIOError(errno.EAGAIN, 'the file takes no more bytes now: give one that waits')
         rest = rest[count:] if isinstance(count, int) else b''
     return len(piece)
 
 
 @contextmanager
-def _target(target: Any) -> Iterator[Any]:
-    """Open what is written: a path gets it when it is whole, unless it is a device or a pipe."""
+def _target(target: Any, own: str) -> Iterator[Any]:
+    """Open what is written: a path gets it when it is whole, unless it is a device or a pipe; `own` is the vault's."""
     if not isinstance(target, (str, bytes, os.PathLike)):
         if isinstance(target, io.TextIOBase):
             raise TypeError("get_file takes a binary file, and this one takes text: open it with 'wb'")
         yield target
         return
-    path = os.path.realpath(os.fsdecode(target))
+    path = os.fsdecode(target)
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, 'wb', buffering=0) as file:
             yield file
         return
-    part = f'{path}.partial'
-    with open(part, 'wb', buffering=0) as file:
+    path = os.path.realpath(path)
+    if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
+        raise VaultError(f"{path} is the vault's own file: give another path")
+    part = f'{path}.{os.urandom(4).hex()}.partial'  # of this call alone
+    with open(part, 'xb', buffering=0) as file:
         try:
             yield file
             file.close()
+            if os.path.exists(path):
+                os.chmod(part, os.stat(path).st_mode & 0o7777)
             os.replace(part, path)
         except BaseException:
             file.close()

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from io import BytesIO
 
+from .errors import SerializationError
 from .values import Registered, left_to_pickle
 
 TYPE_CHECKING = False
@@ -147,7 +148,7 @@ def _is_exact(frame: Any, payload: Dict[str, Any]) -> bool:
     return (_alike(frame.columns, back.columns) and frame.columns.equals(back.columns) and _alike(index, back.index)
             and all(_same_type(mine.dtype, theirs.dtype) for mine, theirs in zip(levels, _levels(back.index)))
             and all(map(_same_type, frame.dtypes, back.dtypes))
-            and all(map(_is_text, [*levels, *(frame[name] for name in frame.columns)])))
+            and all(map(_is_kept, [*levels, *(frame[name] for name in frame.columns)])))
 
 
 def _levels(index: Any) -> List[Any]:
@@ -167,12 +168,14 @@ def _same_type(mine: Any, theirs: Any) -> bool:
     if not isinstance(mine, pandas.CategoricalDtype) or mine.categories is None:
         return True
     ours, others = mine.categories, theirs.categories
-    return (_alike(ours, others) and ours.equals(others) and _is_text(ours) and _same_type(ours.dtype, others.dtype)
+    return (_alike(ours, others) and ours.equals(others) and _is_kept(ours) and _same_type(ours.dtype, others.dtype)
             and getattr(ours, 'freq', None) == getattr(others, 'freq', None))
 
 
-def _is_text(values: Any) -> bool:
-    """Tell whether objects are text or None, which Arrow keeps apart from NaN; what is no object is fine."""
+def _is_kept(values: Any) -> bool:
+    """Tell whether Arrow, which takes NaN for nothing, keeps what is there: objects that are text or None, no NaN."""
+    if values.dtype.name in ('Float32', 'Float64'):
+        return not any(number != number for number in values.to_numpy('float64', na_value=0.0))
     return values.dtype != object or set(map(type, values)) <= {str, type(None)}
 
 
@@ -213,7 +216,15 @@ def _dump_polars(frame: Any) -> Optional[bytes]:
         back = polars.read_ipc(BytesIO(data), n_rows=0)
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
         return None  # Python's objects
+    if any(map(_is_empty_array, frame.schema.values())):
+        raise SerializationError('a column of arrays of width 0 is not stored: Polars could not read it again')
     return data if back.schema == frame.schema and (frame.width or not frame.height) else None
+
+
+def _is_empty_array(dtype: Any) -> bool:
+    """Tell whether there are arrays of width 0 at any depth of a type."""
+    inner = [dtype.inner] if hasattr(dtype, 'inner') else [field.dtype for field in getattr(dtype, 'fields', ())]
+    return 0 in (getattr(dtype, 'shape', None) or ()) or any(map(_is_empty_array, inner))
 
 
 def _load_polars(data: bytes) -> Any:

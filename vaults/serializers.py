@@ -11,7 +11,7 @@ from msgpack import ExtType, Packer, unpackb
 
 from .errors import SerializationError, VaultCorruptError, VaultFormatError
 from .store import SETTINGS_OWNER
-from .values import MALFORMED, SERIALIZED, Codec, undecodable
+from .values import MALFORMED, SERIALIZED, Codec, InParts, live_types, undecodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ class SerializerCodec(Codec):
         self._plain, self.ext_hook = self.ext_hook, self._load_ext
 
     def dumps(self, obj: Any) -> bytes:
-        """Return what the serializer makes of `obj`, as msgpack. Raises: SerializationError."""
+        """Return what the serializer makes of `obj`, as msgpack. Raises: SerializationError, InParts."""
+        if type(obj) in live_types:
+            raise InParts
         made = self._guarded('dumps', obj)
         if not isinstance(made, (str, bytes)):
             raise SerializationError(f'dumps of the serializer {self._serializer.name!r} returned '

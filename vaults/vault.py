@@ -474,7 +474,7 @@ class Vault(MutableMapping[K, V]):
     def get_file(self, key: K, file: Any, progress: Optional[Callable[[int, int], object]] = None) -> int:
         """Write the value, a stream or any bytes or text, to a path or an open binary file; return how many bytes.
 
-        What is at the path is replaced when all is written, to PATH.partial. `progress(done, total)` is called with
+        What is at the path is replaced when all is written, to a file beside it. `progress(done, total)` is called with
         numbers of bytes.
 
         Raises: KeyError, TypeError, VaultError as `open`; OSError when the file cannot be written.
