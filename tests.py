@@ -4027,7 +4027,7 @@ class TestLists:
         other = Vault('test')['one']
         assert other[150] == 150
         live.insert(0, 'x')
-        assert [other[at] for at in (150, 120, 90, 60)] == [149, 119, 89, 59] and other[0] == 'x'
+        assert [other[at] for at in (120, 150, 90, 60)] == [119, 149, 89, 59] and other[0] == 'x'
         wrong, stop = [], threading.Event()
 
         def look():
@@ -4100,6 +4100,60 @@ class TestLists:
                 v['x'] = one
         assert len(v) == 1
 
+    @pytest.mark.parametrize('nested', [False, True])
+    def test_what_a_handle_has_seen_of_a_rollback_is_forgotten(self, v, nested):
+        column = v.column('a', 'int64')
+        with v if nested else contextlib.nullcontext():
+            with pytest.raises(ZeroDivisionError), v:
+                column.extend(range(501))
+                assert column[0] == 0
+                1 // 0
+            column.extend([*range(1000, 1500), 500])  # of one shape, under the same numbers, with a head of the same bytes
+            assert column[0] == 1000
+            column.reverse()
+        assert column.tolist() == [500, *range(1499, 999, -1)] == Vault('test')['a'].tolist()
+
+    def test_the_nodes_that_a_handle_has_seen_of_a_rollback_are_forgotten(self, v, small):
+        live, big, short = v.list('a'), ['x' * 9] * 4, [1, 2, 3, 4, 5]
+        with pytest.raises(ZeroDivisionError), v:
+            [live.append(item) for item in [*big, *short, 'z']]
+            assert live[5] == 2 and live[0] == 'x' * 9
+            1 // 0
+        for item in [*short, *big, 'z']:  # leaves of other lengths, under the same numbers and a head of the same bytes
+            live.append(item)
+        assert live[4] == 5 and live == [*short, *big, 'z']
+
+    @needs_fork
+    @pytest.mark.filterwarnings('ignore::DeprecationWarning')
+    def test_what_a_handle_has_seen_in_the_parents_block_is_none_of_the_childs(self, v):
+        live = v.list('a')
+        v.__enter__()
+        live.extend(['a' * 5000, 'b' * 5000, 'tail'])
+        assert live[0][0] == 'a'
+        child = in_child(lambda: (time.sleep(0.3), live[0][0], v['a'][0][0])[1:])
+        v.__exit__(ValueError, ValueError(), None)
+        live.extend(['c' * 5000, 'd' * 5000, 'tail'])
+        assert child.answer() == ('c', 'c')
+
+    def test_a_walk_back_ends_when_the_list_becomes_shorter(self, v):
+        live, plain = v.list('one'), list(range(10_000))
+        live.extend(plain)
+        walks = reversed(live), reversed(plain)
+        seen = [[next(walk) for _ in range(3001)] for walk in walks]
+        del live[5000:], plain[5000:]
+        for found, walk in zip(seen, walks):
+            found.extend(walk)
+        assert len(seen[0]) == len(set(seen[0])) and seen[0][:3001] == seen[1][:3001]
+
+    def test_items_that_are_packed_one_by_one_are_taken_among_others(self, root):
+        v = Vault('letters', serializer=('utf8', str.encode, bytes.decode))
+        v.list('a').extend(['a', 'b'] * 20)
+        assert v['a'] == ['a', 'b'] * 20
+        w = Vault('listed', allow_pickle=[int])
+        items = [*[1, 2] * 20, '\ud800', *[decimal.Decimal(1)] * 3]
+        w.list('a').extend(items)
+        assert w['a'] == items
+
     def test_an_iterable_that_uses_the_list(self, v, small):
         live = v.list('one')
         live.extend(range(20))
@@ -4111,7 +4165,12 @@ class TestLists:
         assert len(live) == 158
         with pytest.raises(vaults.VaultError, match='has changed it'):
             live.extend(live.append(5) or 1 for _ in range(3))
+        with pytest.raises(ValueError, match='changed while it was sorted'):
+            live.sort(key=lambda item: live.append(5) or item)
         assert len(live) == 158
+        given = v.setdefault('other', live)
+        given.append('x')
+        assert len(v['other']) == 159 and len(live) == 158
 
     def test_it_works_in_every_kind_of_vault(self, root, small):
         for options in ({'name': ':memory:'}, {'name': 'a', 'thread_safe': True}, {'name': 'b', 'writeback': True}):
@@ -4146,6 +4205,44 @@ class TestLists:
         v.close()
         v = Vault('test')
         assert v.items() == [('plain', [1]), ('one', [[1]]), ('copy', [[1], 2]), ('third', [[1]]), ('x', 1)]
+
+    def test_write_back_keeps_what_is_put_last_and_what_a_failed_update_has_touched(self, root):
+        v = Vault('test', writeback=True)
+        live = v.list('l')
+        live.extend(range(5000))
+        v.update([('a', [1]), ('a', live), ('b', live), ('b', [1])])
+        v['a'].append(2)
+        v['b'].append(2)
+        v['k'] = [1]
+        v.sync()
+        v['k'].append(2)
+        for last in (live, 5):
+            with pytest.raises(ZeroDivisionError):
+                v.update(('k', last) if number else (1 // number, 0) for number in (1, 0))
+            assert v['k'] == [1, 2]
+        v.close()
+        v = Vault('test')
+        assert v['a'] == [*range(5000), 2] and v['b'] == [1, 2] and v['k'] == [1, 2]
+
+    def test_compacting_counts_anew_with_lists_too(self, v):
+        v.list('a').extend(range(10_000))
+        raw = sqlite3.connect(v.db_path)
+        raw.execute("UPDATE entries SET crc = crc + 1 WHERE key = x''")
+        raw.commit()
+        raw.close()
+        v.compact()
+        assert len(v) == 1 and v['a'][9999] == 9999
+
+    def test_a_head_that_makes_no_sense_is_a_problem_and_no_crash(self, v):
+        v.list('a').extend(range(10_000))
+        head = parts.Head.of(v._store.get('a'))
+        for wrong in ({'size': 'x'}, {'inside': None}, {'tail': 5}, {'size': -1}, {'inside': 2**63}, {'root': 9999}):
+            other = parts.Head.of(head.packed())
+            for name, value in wrong.items():
+                setattr(other, name, value)
+            v._store.put_owner('a', other.packed())
+            assert len(v.check()) == 1, wrong
+        v._store.put_owner('a', head.packed())
 
     def test_damage_is_found_and_named(self, v, small):
         live = v.list('one')
@@ -4193,7 +4290,7 @@ class TestLists:
             live.pop()
         assert repr(live) == 'List([])' and live == [] and live[:] == []
 
-    def test_a_reader_may_not_change_it(self, v):
+    def test_a_reader_may_not_change_it(self, v, monkeypatch):
         v.list('one').extend([1, 2])
         reader = Vault('test', flag='r')
         assert reader['one'] == [1, 2] == reader.list('one')
@@ -4201,6 +4298,14 @@ class TestLists:
             reader['one'].append(3)
         with pytest.raises(vaults.VaultReadOnlyError):
             reader.list('two')
+        v.close()
+        monkeypatch.setattr(sqlite.os, 'access', lambda *_: False)  # as in a folder that may not be written
+        reader = Vault('test', flag='r')
+        for act in (lambda: reader['one'].extend([1] * 9), lambda: reader['one'].append(1), lambda: reader['one'].sort(),
+                    lambda: reader.update(a=1)):
+            with pytest.raises(vaults.VaultReadOnlyError):
+                act()
+        assert reader['one'] == [1, 2]
 
 
 DTYPES = ['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'float32', 'float64', 'bool', 'S5',
@@ -4351,6 +4456,13 @@ class TestColumns:
         assert names[1:].shape == (2, 4) and bytes(names[:]) == b'ab\0\0\0\0\0\0abcd' and names[9:].nbytes == 0
         assert names[0] == b'ab' and list(names) == names.tolist() == [b'ab', b'', b'abcd'] == [*sorted(names, key=len)[1:2], b'', b'abcd']
         assert names == [b'ab', b'', b'abcd'] and b'abcd' in names and names.tolist(1) == [b'', b'abcd']
+        names.extend(names)
+        names.extend(names[:1])
+        names[::2] = names[::2]
+        names[3:] = names[3:]
+        names[:] = names
+        assert list(names) == [b'ab', b'', b'abcd', b'ab', b'', b'abcd', b'ab']
+        del names[3:]
         names.sort(reverse=True)
         assert list(names) == [b'abcd', b'ab', b'']
 

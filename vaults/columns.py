@@ -117,6 +117,8 @@ class Type:
             view = memoryview(items)
         except TypeError:
             return None
+        if self.name[0] == 'S' and view.shape == (len(view), self.size) and view.c_contiguous:
+            return view.cast('B')
         if not (self.code and view.itemsize == self.size and _kind(view.format) == _kind(self.code)
                 and view.ndim == 1 and view.c_contiguous and sys.byteorder == 'little'):
             return None
@@ -225,6 +227,10 @@ class Column(_Sequence[T]):
     def copy(self) -> Any:
         """Return a copy in memory, as a slice is; of bytes a list."""
         return self.tolist() if self.dtype[0] == 'S' else self[:]
+
+    def _plain(self, items: Any) -> PlainList[Any]:
+        rows = isinstance(items, memoryview) and items.ndim == 2  # a slice of a column of bytes
+        return self._type.listed(items.tobytes()) if rows else list(items)
 
     def _as_item(self, value: Any) -> Any:
         try:

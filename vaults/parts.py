@@ -16,7 +16,7 @@ from itertools import accumulate, chain
 from msgpack import ExtType, Packer, unpackb
 
 from . import values
-from .errors import VaultCorruptError, VaultError
+from .errors import VaultCorruptError
 from .store import OWNER, new_owner
 
 TYPE_CHECKING = False
@@ -313,7 +313,7 @@ def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Opt
             if changed is None or not is_head(changed):
                 return None  # it was replaced as we looked
             data = changed
-        except VaultError as error:
+        except values.MALFORMED as error:
             return f'key {key!r}: {error}'
 
 
@@ -356,5 +356,8 @@ def _sweep_stream(store: Store, head: Head, old: int) -> None:
     """Delete what writers that went on with a stream have left, under numbers that tell the time."""
     staged = [number for number in store.part_numbers(head.owner) if STAGED < number < old * STAGED]
     if staged:
-        used = set(Tree(store, head).numbers())
+        try:
+            used = set(Tree(store, head).numbers())
+        except Gone:
+            return  # it is damaged, which check() tells
         store.delete_parts(head.owner, [number for number in staged if number not in used])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from operator import index as as_index
@@ -101,9 +102,9 @@ class _Sequence(MutableSequence[T]):
         return self._known(self._vault._store.get(self._stored))
 
     def _known(self, data: Optional[bytes]) -> Head:
-        known, _, head = self._view
-        if head is None or data != known:
-            deletions = self._vault._store.deletions
+        known, seen, head = self._view
+        deletions = self._vault._store.deletions
+        if head is None or data != known or deletions != seen:  # a rollback lets numbers be used again
             head = self._parsed(data)
             self._view = data, deletions, head
         return head
@@ -160,8 +161,8 @@ class _Sequence(MutableSequence[T]):
 
     def _head_with(self, index: Any) -> Head:
         """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
-        data, _, head = self._view
-        if head is not None and type(index) is int:
+        data, deletions, head = self._view
+        if head is not None and type(index) is int and deletions == self._vault._store.deletions:
             at = index + (head.skip if index >= 0 else head.skip + head.size)
             last = self._last
             if 0 <= at < head.inside and not (last[0] is head and last[2] <= at < last[3]):
@@ -234,12 +235,15 @@ class _Sequence(MutableSequence[T]):
 
     def _before(self, at: int, head: Head) -> Any:
         """Return the items from the beginning of the leaf before `at` up to it."""
-        at = min(at, head.size)
-        if not at:
-            return ()
+        if at > head.size:
+            return ()  # it has become shorter: the walk ends, as a list's does
         _, start, stop = self._leaf(head, at - 1 + head.skip)
         start = max(start - head.skip - AHEAD * (stop - start), 0)
         return self._listed(list(self._runs(head, start, at)))
+
+    def _plain(self, items: Any) -> PlainList[Any]:
+        """Return an iterable's items in a list."""
+        return list(items)
 
     def _as_item(self, value: Any) -> Any:
         """Return the value in the form that items have here."""
@@ -336,7 +340,7 @@ class _Sequence(MutableSequence[T]):
                 raise VaultError(f'what the {self.KIND} was extended by has changed it: key {self._key!r} of the '
                                  f'vault {self._vault._path}; extend it by list(...)')
         if values is self:
-            values = self[:]
+            values = self.copy()
         self._change(add)
 
     def __iadd__(self, values: Iterable[T]) -> Any:
@@ -397,8 +401,14 @@ class _Sequence(MutableSequence[T]):
         self._rewrite(lambda items: sorted(items, key=key, reverse=reverse))
 
     def _rewrite(self, change: Callable[[PlainList[Any]], PlainList[Any]]) -> None:
+        store = self._vault._store
+
         def rewrite() -> None:
-            self[:] = change(self.tolist())
+            before = store.get(self._stored)
+            items = change(self.tolist())
+            if store.get(self._stored) != before:
+                raise ValueError(f'the {self.KIND} was changed while it was sorted')
+            self[:] = items
         self._vault._store.transact(rewrite)
 
     def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[Any]:
@@ -411,7 +421,7 @@ class _Sequence(MutableSequence[T]):
     def __setitem__(self, index: Any, value: Any) -> None:
         """Replace an item; for a slice, the items in it, by those of an iterable."""
         if value is self:
-            value = self[:]
+            value = self.copy()
         if not isinstance(index, slice):
             runs = [(self._packed_one(value), 1)]
 
@@ -423,7 +433,7 @@ class _Sequence(MutableSequence[T]):
             runs = list(self._packed(value))
             self._change(lambda head, tree: self._replace(head, tree, *self._ends(head, index), runs))
         else:
-            self._vault._store.transact(lambda: self._change_some(index, list(value)))
+            self._vault._store.transact(lambda: self._change_some(index, self._plain(value)))
 
     def __delitem__(self, index: Any) -> None:
         """Delete an item; for a slice, the items in it."""
@@ -625,12 +635,13 @@ class List(_Sequence[T]):
 
     def _dumped(self, block: PlainList[Any]) -> bytes:
         codec, count = self._vault._codec, len(block)
-        try:
-            if count > 1:
+        if count > 1:
+            with suppress(VaultError, values.InParts):  # of one of them: alone, it is stored, or says what is wrong
                 data = codec.dumps(block)
                 header = bytes([0x90 | count]) if count < 16 else b'\xdc' + count.to_bytes(2, 'big')
-                if data.startswith(header):  # and was not pickled whole, for the sake of one of them
+                if data.startswith(header):  # and was not pickled whole
                     return data[len(header):]
+        try:
             return b''.join(map(codec.dumps, block))
         except values.InParts:
             raise self._about(values.inside_another()) from None

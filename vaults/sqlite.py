@@ -1181,6 +1181,9 @@ class _Snapshot:
     def in_transaction(self) -> bool:
         return self._raw.in_transaction
 
+    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
+        return self._raw.executemany(sql, rows)  # which only says that nothing can be written
+
     def execute(self, sql: str, arguments: Tuple[Any, ...] = ()) -> _Rows:
         while True:
             if not self._raw.in_transaction and _stamp(self._file.path) != self._stamp:
@@ -1255,6 +1258,7 @@ def _orphan(store: SQLiteStore) -> None:
     if isinstance(store, QueuedStore):
         store.lock = threading.RLock()
     store.inherited = c.depth if c else 0
+    store.deletions += 1  # what was read in the parent's transaction is none of the child's
     if store.file.path == MEMORY:
         if c and c.raw.in_transaction:
             c.raw.execute(ROLLBACK)

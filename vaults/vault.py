@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections import abc
+from contextlib import suppress
 
 from msgpack import unpackb
 
@@ -330,7 +331,7 @@ class Vault(MutableMapping[K, V]):
             value = self.get(key, _MISSING)
             if value is _MISSING:
                 self[key] = value = default
-            return value
+            return value if type(value) not in values.live_types else self[key]
         return self._store.transact(settle)
 
     def update(self, other: Any = (), /, **named: Any) -> None:
@@ -603,7 +604,8 @@ class Vault(MutableMapping[K, V]):
         """
         if self._options[1] != 'r':
             from .parts import sweep
-            sweep(self._store)
+            with suppress(VaultCorruptError):  # only where all can be read is it known what is of no use
+                sweep(self._store)
         self._store.compact(progress)
 
     def backup(self, path: Path, progress: Progress = None) -> None:

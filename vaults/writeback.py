@@ -65,6 +65,8 @@ class LiveStore(Store):
         self._doomed: Optional[List[Stored]] = None  # keys deleted within transact()
         self._calls = 0                            # put_many() and transact() that are under way, one in another
         self._met: List[Stored] = []               # keys loaded within them
+        self._set_aside: Dict[Stored, Any] = {}    # the objects that values in parts have replaced within them
+        self._fresh: Dict[Stored, Any] = {}        # the objects that hold_many() has put so far
         self._writing = False                      # objects are being packed
         self._depth = 0                            # of blocks
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
@@ -165,6 +167,7 @@ class LiveStore(Store):
                 yield key, data
         with self.lock:
             self._calls += 1  # what leaves the cache now waits: it must not make a call fail that has been written
+            outer, self._fresh = self._fresh, fresh
             try:
                 done = self.put_many(packed())
                 for key, entry in fresh.items():
@@ -172,6 +175,7 @@ class LiveStore(Store):
                         self._make_room()
                         self._live[key] = entry
             finally:
+                self._fresh = outer
                 self._called()
             return done
 
@@ -365,7 +369,7 @@ class LiveStore(Store):
         """
         self._drop([key for key in self._assigned if key not in waiting])
         self._drop(self._met)
-        for key, entry in replaced.items():
+        for key, entry in {**self._set_aside, **replaced}.items():
             if self._store.get(key) == entry[1]:
                 self._live[key] = entry
                 if key in waiting:
@@ -375,6 +379,7 @@ class LiveStore(Store):
         self._calls -= 1
         if not self._calls:
             self._met.clear()
+            self._set_aside.clear()
 
     def delete(self, key: Stored) -> bool:
         with self.lock:
@@ -444,6 +449,9 @@ class LiveStore(Store):
         with self.lock:
             self._written += 1
             self._store.put_owner(key, data)
+            if self._calls and key in self._live:
+                self._set_aside.setdefault(key, self._live[key])
+            self._fresh.pop(key, None)
             self._drop([key])
 
     def others_wrote(self) -> bool:
