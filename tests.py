@@ -83,7 +83,7 @@ TESTDATA = HERE / 'testdata'
 LINUX = sys.platform.startswith('linux')
 needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this system')
 needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes another user, which only root may')
-settings.register_profile('vaults', deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+settings.register_profile('vaults', deadline=None, max_examples=45, suppress_health_check=list(HealthCheck))
 settings.load_profile('vaults')
 UTC = dt.timezone.utc
 
@@ -1053,7 +1053,7 @@ class TestDict:
         wanted = range(299_999, -1, -1)
         found = v.get_many(wanted)
         assert list(found) == list(wanted)
-        assert list(v.pop_many(wanted)) == list(wanted) and len(v) == 0
+        assert list(v.pop_many(wanted[:40_000])) == list(wanted[:40_000]) and len(v) == 260_000
 
     def test_update_takes_what_dict_takes(self, v):
         class Keyed:
