@@ -83,7 +83,7 @@ def sequence_round(makers: dict[str, Callable[[Path], Any]], count: int, singles
                 return [one[at] for at in places]
 
             def cut(one: Any, places: Any = places) -> Any:
-                return [one[at:at + 100] for at in places[:singles // 10]]
+                return [one[at:at + 100] for at in places[:singles // 5]]
 
             def append(one: Any, items: Any = items, places: Any = places) -> Any:
                 for at in places:
@@ -94,7 +94,7 @@ def sequence_round(makers: dict[str, Callable[[Path], Any]], count: int, singles
             for label, act, many, expected in (
                     ('extend, an item', extend, count, None),
                     ('one item', read, singles, [items[at] for at in places]),
-                    ('a slice of 100', cut, singles // 10, [items[at:at + 100] for at in places[:singles // 10]]),
+                    ('a slice of 100', cut, singles // 5, [items[at:at + 100] for at in places[:singles // 5]]),
                     ('append one', append, singles, None),
                     ('walk, an item', walk, count + singles, [*items, *(items[at] for at in places)])):
                 for who, one in CHANCE.sample(sorted(made.items()), len(made)):

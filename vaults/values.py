@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 import sys
-from contextvars import ContextVar
+from _thread import _local as local  # threading's, whose import takes as long as all of this module
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 
@@ -177,16 +177,22 @@ def inside_another() -> SerializationError:
     return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
 
 
-_writable: ContextVar[bool] = ContextVar('_writable', default=False)
+class _Mode(local):
+    """What a thread's loading is for."""
+
+    writable = False
+
+
+_mode = _Mode()
 
 
 def writable(load: Callable[..., T], *arguments: Any) -> T:
     """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
-    token = _writable.set(True)
+    outer, _mode.writable = _mode.writable, True
     try:
         return load(*arguments)
     finally:
-        _writable.reset(token)
+        _mode.writable = outer
 
 
 def undecodable(error: Exception) -> NoReturn:
@@ -387,7 +393,7 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     dtype = _dtype(descr)
     import numpy
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
-    return array.copy(order) if _writable.get() else array
+    return array.copy(order) if _mode.writable else array
 
 
 def _load_scalar(data: bytes, inner: Unpack) -> Any:
