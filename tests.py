@@ -907,7 +907,8 @@ if BasicTestMappingProtocol:
 class DictMachine(RuleBasedStateMachine):
     """A vault and a dict do the same, whatever is done."""
 
-    key = st.one_of(st.integers(-3, 9), st.sampled_from(['a', 'b', 'ab', (1, 'a'), (1.0, 'a'), True, 2.0, b'a', None]))
+    key = st.one_of(st.integers(-3, 9), st.sampled_from(['a', 'b', 'ab', (1, 'a'), (1.0, 'a'), ('a', 1), ('a', 'b'), ('a',), (),
+                                                         ((),), True, 2.0, b'a', None]))
     options = {}
 
     @initialize()
@@ -4609,128 +4610,84 @@ class TestSectionKeys:
                 v.section(wrong)
 
 
-class SectionMachine(RuleBasedStateMachine):
+class SectionMachine(DictMachine):
     """A section and a dict do the same, whatever is done; what lies around it stays as it was."""
 
-    key = st.one_of(st.integers(-3, 9), st.sampled_from(
-        ['a', 'b', 'ab', ('a', 1), ('a', 'b'), ('a',), (), ((),), True, 2.0, b'a', None]))
-    options = {}
+    bounds = DictMachine.key.filter(lambda key: key is not None)  # which is no bound
     path = ('users',)
 
     @initialize()
     def start(self):
         self.folder = tempfile.mkdtemp()
-        self.v = self.opened()
-        self.v.update((key, place) for place, key in enumerate(AROUND))
-        self.around = dict(self.v)
-        self.s, self.d, self.saved = self.section(), {}, []
+        self.vault = self.opened()
+        self.vault.update((key, place) for place, key in enumerate(AROUND))
+        self.around = dict(self.vault)
+        self.v, self.d, self.saved = self.section(), {}, []
 
     def opened(self):
         return Vault(pathlib.Path(self.folder, 'v.db'), **self.options)
 
     def section(self):
-        found = self.v
+        found = self.vault
         for name in self.path:
             found = found.section(name)
         return found
 
-    def both(self, act):
-        results = []
-        for mapping in (self.s, self.d):
-            try:
-                results.append(act(mapping))
-            except (KeyError, TypeError, ValueError) as error:
-                results.append(KeyError if isinstance(error, KeyError) else type(error))
-        assert results[0] == results[1]
-
-    @rule(key=key, value=st.integers() | st.text())
-    def set(self, key, value):
-        self.both(lambda m: m.__setitem__(key, value))
-
-    @rule(key=key)
-    def read(self, key):
-        self.both(lambda m: (m.get(key, 'no'), key in m, m.get(key)))
-        self.both(lambda m: m[key])
-
-    @rule(key=key)
-    def delete(self, key):
-        self.both(lambda m: m.__delitem__(key))
-
-    @rule(key=key, default=st.sampled_from([(), ('d',)]))
-    def pop(self, key, default):
-        self.both(lambda m: m.pop(key, *default))
-
-    @rule()
-    def popitem(self):
-        self.both(lambda m: m.popitem())
-
-    @rule(key=key, value=st.integers())
-    def setdefault(self, key, value):
-        self.both(lambda m: m.setdefault(key, value))
-
-    @rule(pairs=st.lists(st.tuples(key, st.integers()), max_size=5))
-    def update(self, pairs):
-        self.both(lambda m: m.update(pairs))
-
-    @rule(wanted=st.lists(key, max_size=4))
+    @rule(wanted=st.lists(DictMachine.key, max_size=4))
     def pop_many(self, wanted):
         expected = {key: self.d[key] for key in wanted if key in self.d}
-        assert self.s.get_many(wanted) == expected == self.s.pop_many(wanted)
+        assert self.v.get_many(wanted) == expected == self.v.pop_many(wanted)
         for key in expected:
             del self.d[key]
 
-    @rule(low=key.filter(lambda key: key is not None), high=key.filter(lambda key: key is not None))  # which is no bound
+    @rule(low=bounds, high=bounds)
     def delete_slice(self, low, high):
         inside = [key for key in self.d if keys.encode(self.path + suffix(low)) <= keys.encode(self.path + suffix(key))
                   < keys.encode(self.path + suffix(high))]
-        assert set(self.s[low:high]) == set(inside) and len(self.s[low:high]) == len(inside)
-        del self.s[low:high]
+        assert set(self.v[low:high]) == set(inside) and len(self.v[low:high]) == len(inside)
+        del self.v[low:high]
         for key in inside:
             del self.d[key]
-
-    @rule()
-    def clear(self):
-        self.both(lambda m: m.clear())
 
     @precondition(lambda self: len(self.saved) < 3)
     @rule(outer=st.booleans())
     def begin(self, outer):
-        (self.v if outer else self.s).__enter__()
+        (self.vault if outer else self.v).__enter__()
         self.saved.append((dict(self.d), outer))
 
     @precondition(lambda self: self.saved)
     @rule()
     def commit(self):
-        (self.v if self.saved.pop()[1] else self.s).__exit__(None, None, None)
+        (self.vault if self.saved.pop()[1] else self.v).__exit__(None, None, None)
 
     @precondition(lambda self: self.saved)
     @rule()
     def roll_back(self):
         self.d, outer = self.saved.pop()
-        (self.v if outer else self.s).__exit__(ValueError, ValueError(), None)
+        (self.vault if outer else self.v).__exit__(ValueError, ValueError(), None)
 
     @precondition(lambda self: not self.saved)
     @rule()
     def reopen(self):
-        self.v.close()
-        self.v = self.opened()
-        self.s = self.section()
+        self.vault.close()
+        self.vault = self.opened()
+        self.v = self.section()
 
     @invariant()
     def same(self):
-        if hasattr(self, 's'):
-            assert list(self.s.items()) == list(self.d.items())
-            assert list(self.s) == list(self.d) and list(reversed(self.s)) == list(self.d)[::-1]
-            assert len(self.s) == len(self.d) and self.s == self.d and bool(self.s) == bool(self.d)
-            assert len(self.v) == len(self.d) + len(self.around)
-            assert {key: value for key, value in self.v.items() if key in self.around} == self.around
+        if hasattr(self, 'v'):
+            assert list(self.v.items()) == list(self.d.items())
+            assert list(self.v) == list(self.d) and list(reversed(self.v)) == list(self.d)[::-1]
+            assert len(self.v) == len(self.d) and self.v == self.d and bool(self.v) == bool(self.d)
+            assert len(self.vault) == len(self.d) + len(self.around)
+            assert {key: value for key, value in self.vault.items() if key in self.around} == self.around
 
     def teardown(self):
-        if hasattr(self, 's'):
+        if hasattr(self, 'v'):
             while self.saved:
                 self.commit()
-            self.s._check()
-            self.v.close()
+            self.v._check()
+            self.vault.close()
             shutil.rmtree(self.folder)
 
 
