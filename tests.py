@@ -3254,6 +3254,20 @@ class TestWriteBack:
         assert (done.returncode == 0) == (not end)
         assert Vault('test')['log'] == [1]
 
+    def test_a_vault_that_the_collector_drops_while_it_is_written_at_the_end_is_ended_once(self, root):
+        class Collecting(list):
+            def __reduce__(self):
+                gc.collect()
+                return list, ([1],)
+
+        v = Vault('test', writeback=True)
+        v['k'], v['l'] = Collecting(), [2]
+        cycle, store = [v], v._store
+        cycle.append(cycle)
+        del v, cycle
+        store.end()
+        assert dict(Vault('test').items()) == {'k': [1], 'l': [2]}
+
     @pytest.mark.parametrize('method', multiprocessing.get_all_start_methods())
     def test_at_the_end_of_a_process_of_multiprocessing_what_has_changed_is_written(self, root, method):
         (root / 'work.py').write_text(textwrap.dedent('''

@@ -597,13 +597,18 @@ class LiveStore(Store):
         self._assigned = _Closed(self._path)
 
     def close(self) -> None:
-        while self.undo:
-            self.undo.pop()()
+        self._detach()
         self._refuse()
         self._store.close()
 
+    def _detach(self) -> None:
+        """Have nothing else end it: what packs may run the collector, and that may drop the vault meanwhile."""
+        while self.undo:
+            self.undo.pop()()
+
     def end(self) -> None:
         """Write and close: what is done when the vault is dropped, or the process ends."""
+        self._detach()
         try:
             self.finish(LOST)
         finally:
