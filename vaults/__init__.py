@@ -58,20 +58,15 @@ __all__ = [
 ]
 
 
+LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf'}
+
+
 def __getattr__(name: str) -> object:
     """Import what many programs do without when it is first asked for, to keep `import vaults` quick."""
-    if name in ('Shelf', 'open'):
-        from . import shelf
-        return getattr(shelf, name)
-    if name in ('List', 'Section'):
-        from . import sections, sequences
-        return sections.Section if name == 'Section' else sequences.List
-    if name == 'Column':
-        from .columns import Column
-        return Column
-    if name == 'moving':
+    if name == 'moving' or name in LAZY:
         from importlib import import_module
-        return import_module('vaults.moving')
+        module = import_module(f"vaults.{LAZY.get(name, name)}")
+        return getattr(module, name, module)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

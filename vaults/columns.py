@@ -29,10 +29,8 @@ MAX_BYTES = 1 << 20     # of an item
 # By name, as NumPy writes them: the code of the modules array and struct.
 NUMBERS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
            'uint64': 'Q', 'float32': 'f', 'float64': 'd'}
-# How many microseconds, or nanoseconds in a unit below that, are one of these.
-MICROSECONDS = {'W': 604_800_000_000, 'D': 86_400_000_000, 'h': 3_600_000_000, 'm': 60_000_000, 's': 1_000_000,
-                'ms': 1_000, 'us': 1}
-NANOSECONDS = {**{unit: 1000 * size for unit, size in MICROSECONDS.items()}, 'ns': 1}
+NANOSECONDS = {'W': 604_800 * 10**9, 'D': 86_400 * 10**9, 'h': 3_600 * 10**9, 'm': 60 * 10**9, 's': 10**9, 'ms': 10**6,
+               'us': 10**3, 'ns': 1}
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -45,7 +43,7 @@ class Type:
         self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
 
-    def _known(self) -> Tuple[int, Callable[[PlainList[Any]], Any]]:
+    def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
         """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""
         if self.code:
             return struct.calcsize(f'<{self.code}'), self._pack_numbers
@@ -239,9 +237,6 @@ class Column(_Sequence[T]):
     def _fits(self, head: Head) -> bool:
         return bool(head.meta == self._type.name)
 
-    def _new(self, vault: Vault[Any, Any], key: Any, meta: Any) -> Any:
-        return Column(vault, key, meta)
-
     def _shown(self) -> str:
         return f'Column({self.dtype!r}, '
 
@@ -276,7 +271,7 @@ class Column(_Sequence[T]):
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:
-        return bytes(self._fitting(self._type.pack, [item]))
+        return self._fitting(self._type.pack, [item])  # type: ignore[no-any-return]
 
     def _one(self, run: bytes, at: int) -> Any:
         return self._type.one(run, at)

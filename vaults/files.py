@@ -18,7 +18,7 @@ from operator import index as as_index
 
 from . import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
-from .parts import Gone, Head, Tree, is_head, staged_number
+from .parts import Gone, Head, Tree, is_head, staged_number, steadily
 from .vault import about
 
 TYPE_CHECKING = False
@@ -35,7 +35,6 @@ SMALL = 4000       # bytes that need no parts: with its head, a row of about a p
 FARTHEST = 1 << 40  # bytes: no write begins beyond this and the end, since what lies between is written as zeros
 KEPT = 8           # leaves that are changed in memory before they are staged
 BUFFER = 1 << 16   # bytes, of the file objects
-ATTEMPTS = 8       # at reading what others keep replacing, before they are kept out
 
 
 def content(vault: Vault[Any, Any], key: Any) -> Any:
@@ -51,20 +50,7 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         head = Head.of(data)
         tree = Tree(store, head)
         return b''.join([tree.part(number) for number, _, _ in tree.leaves(0, head.inside)]) + head.tail
-    return _steadily(vault, read)
-
-
-def _steadily(vault: Vault[Any, Any], read: Callable[[], Any]) -> Any:
-    """Return what `read` does: again, when somebody replaces what it reads; at last while keeping them out."""
-    for _ in range(ATTEMPTS):
-        try:
-            return read()
-        except Gone:
-            continue
-    try:
-        return vault._store.transact(read)
-    except Gone:
-        raise VaultCorruptError('a part of the stream is missing: run check(), and restore it from a backup') from None
+    return steadily(store, read, 'the stream is missing')
 
 
 # --- bytes by position --------------------------------------------------------------------------------------------
@@ -295,9 +281,11 @@ class Content:
 class _Whole:
     """What the file objects share: they are written whole, or not at all."""
 
+    raw: Any
+
     def discard(self) -> None:
         """Close, and write nothing of it."""
-        raise NotImplementedError
+        self.raw.discard()
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
@@ -322,7 +310,7 @@ class RawStream(_Whole, io.RawIOBase):
             vault._allow_parts(key)
         self._vault, self._process, self._truncated = vault, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
-        self._content = _steadily(vault, lambda: self._opened(mode[0]))
+        self._content = steadily(vault._store, lambda: self._opened(mode[0]), 'the stream is missing')
         self._began = self._content.size  # where appending begins
         self._at = self._began if mode[0] == 'a' else 0
         self._kind, self._both = mode[0], '+' in mode
@@ -484,15 +472,9 @@ class RawStream(_Whole, io.RawIOBase):
 class BufferedStream(_Whole, io.BufferedWriter):
     """What `open_stream` returns to write."""
 
-    def discard(self) -> None:
-        self.raw.discard()  # type: ignore[attr-defined]  # it is a RawStream
-
 
 class RandomStream(_Whole, io.BufferedRandom):
     """What `open_stream` returns to read and write."""
-
-    def discard(self) -> None:
-        self.raw.discard()  # type: ignore[attr-defined]  # it is a RawStream
 
 
 class TextStream(_Whole, io.TextIOWrapper):

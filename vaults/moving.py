@@ -261,10 +261,9 @@ class _Incoming:
                 for run in parts.runs:
                     file.write(run.data)
             return
-        from .columns import Column
-        from .sequences import List
-        made: Any = List(vault, key) if parts.code == values.LIST else Column(vault, key, parts.meta)
-        made._make(Head(parts.code, parts.meta))
+        empty = Head(parts.code, parts.meta)
+        made = empty.opened(vault, key)
+        made._make(empty)
 
         def fill(head: Head, tree: Any) -> None:
             for run in parts.runs:

@@ -21,14 +21,16 @@ from .store import OWNER, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
     from .keys import Stored
     from .store import Store
 
+    T = TypeVar('T')
     Child = Tuple[int, int]     # the number of a part, and how many items are in or below it
     Node = Tuple[Tuple[int, ...], Tuple[int, ...]]  # the numbers of parts, and how many items end with each
 
+ATTEMPTS = 8        # at reading what others keep changing, before they are kept out
 FANOUT = 128
 KEPT_NODES = 1024   # 3 MB or so
 MANY = 1 << 20      # bytes of leaves written at a time
@@ -38,6 +40,22 @@ STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and r
 
 class Gone(Exception):
     """A part is not there any more: the value has changed since its head was read."""
+
+
+def steadily(store: Store, read: Callable[[], T], missing: str) -> T:
+    """Return what `read` does: again, when somebody changes what it reads; at last while keeping them out.
+
+    Raises: VaultCorruptError when even then a part of what is `missing` is gone.
+    """
+    for _ in range(ATTEMPTS):
+        try:
+            return read()
+        except Gone:
+            continue
+    try:
+        return store.transact(read)  # type: ignore[no-any-return]
+    except Gone:
+        raise VaultCorruptError(f'a part of {missing}: run check(), and restore it from a backup') from None
 
 
 class Head:
@@ -153,7 +171,7 @@ class Tree:
             start = leaf[2]
 
     def _node(self, number: int) -> Node:
-        flat = self._flat(number) if number not in self._fresh else [*chain.from_iterable(self._fresh[number])]
+        flat = self._flat(number)
         node = tuple(flat[::2]), tuple(accumulate(flat[1::2]))
         if len(self.head.nodes) >= KEPT_NODES:
             self.head.nodes.clear()
@@ -161,13 +179,13 @@ class Tree:
         return node
 
     def _children(self, number: int) -> List[Child]:
-        if number in self._fresh:
-            return self._fresh[number]
         flat = self._flat(number)
         return list(zip(flat[::2], flat[1::2]))
 
     def _flat(self, number: int) -> Sequence[int]:
         """Return what a node holds: the number of a part, how many items it has, the next number, and so on."""
+        if number in self._fresh:
+            return [*chain.from_iterable(self._fresh[number])]
         data = self.part(number)
         if not data or len(data) % 16:
             raise VaultCorruptError('the parts of a value do not fit together: run check()')
@@ -321,7 +339,7 @@ def _measure(head: Head, codec: values.Codec) -> Callable[[bytes, int], None]:
     """Return what raises when bytes do not hold so many items."""
     def measure(data: bytes, count: int) -> None:
         if head.code == values.LIST:
-            if len(codec.loads(b'\xdd' + count.to_bytes(4, 'big') + data)) == count:
+            if len(codec.loads(values.as_array(data, count))) == count:
                 return
         elif len(data) == count * width:
             return

@@ -19,7 +19,7 @@ from itertools import chain, islice
 from tempfile import TemporaryDirectory
 from time import time
 
-from msgpack import Unpacker, unpackb
+from msgpack import unpackb
 
 from . import as_json, keys, sqlite, values
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError
@@ -63,7 +63,7 @@ class Packed:
 
     def array(self) -> bytes:
         """Return the items as one packed list."""
-        return b'\xdd' + self.count.to_bytes(4, 'big') + self.data
+        return values.as_array(self.data, self.count)
 
     def loaded(self, source: Source) -> Any:
         """Return the value."""
@@ -112,12 +112,8 @@ def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes]
     """Return what is in a run of so many items, but the first ones that are to be skipped."""
     if head.code != values.LIST:
         return [run[skip * (len(run) // count):]], count - skip
-    unpacker, ends = Unpacker(max_buffer_size=len(run)), [0]
-    unpacker.feed(run)
     try:
-        for _ in range(count):
-            unpacker.skip()
-            ends.append(unpacker.tell())
+        ends = values.offsets(run, count)
     except values.MALFORMED as error:
         values.undecodable(error)
     return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])], count - skip

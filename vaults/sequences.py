@@ -18,7 +18,7 @@ from msgpack import Unpacker
 from . import values
 from ._typing import TYPE_CHECKING, MutableSequence, T
 from .errors import VaultCorruptError, VaultError
-from .parts import Gone, Head, Tree, is_head
+from .parts import Gone, Head, Tree, is_head, steadily
 from .views import REPR_LENGTH
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 LEAF = 4000       # bytes: a row of about a page
 AHEAD = 16        # leaves that a walk reads at a time
 ITEMS = 128       # of a list in one leaf: what is before an item is skipped to find it
-ATTEMPTS = 8      # at reading what others keep changing, before they are kept out
-ARRAY = b'\xdd'   # msgpack's array, its length in 4 bytes behind
 
 
 class _Sequence(MutableSequence[T]):
@@ -135,16 +133,8 @@ class _Sequence(MutableSequence[T]):
     # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
-        for _ in range(ATTEMPTS):
-            try:
-                return read(self._head())
-            except Gone:
-                continue
-        try:
-            return self._vault._store.transact(lambda: read(self._head()))
-        except Gone:
-            raise VaultCorruptError(f'a part of the {self.KIND} is missing (key {self._key!r} of the vault '
-                                    f'{self._vault._path}): run check(), and restore it from a backup') from None
+        return steadily(self._vault._store, lambda: read(self._head()),
+                        f'the {self.KIND} is missing (key {self._key!r} of the vault {self._vault._path})')
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int]:
         """Return the leaf, or tail, with the item at `at`, the skipped ones counted: its run, start and stop."""
@@ -409,7 +399,7 @@ class _Sequence(MutableSequence[T]):
             if store.get(self._stored) != before:
                 raise ValueError(f'the {self.KIND} was changed while it was sorted')
             self[:] = items
-        self._vault._store.transact(rewrite)
+        store.transact(rewrite)
 
     def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[Any]:
         """Return the items from `start` to `stop`, as a slice takes them, as a list of Python objects."""
@@ -552,14 +542,11 @@ class _Sequence(MutableSequence[T]):
         vault._allow_parts(key)
 
         def copy() -> None:
-            head = self._head()
-            made = self._new(vault, key, head.meta)
-            made._make(Head(self.CODE, head.meta))
+            head = Head(self.CODE, self._head().meta)
+            made = head.opened(vault, key)
+            made._make(head)
             made.extend(self)
         vault._store.transact(copy)
-
-    def _new(self, vault: Vault[Any, Any], key: Any, meta: Any) -> Any:
-        return type(self)(vault, key)
 
 
 class List(_Sequence[T]):
@@ -590,16 +577,10 @@ class List(_Sequence[T]):
 
     def _offsets(self, run: bytes, count: int) -> PlainList[int]:
         """Return where the first `count` items begin, and where the last of them ends."""
-        unpacker = Unpacker(max_buffer_size=len(run))
-        unpacker.feed(run)
-        offsets = [0]
         try:
-            for _ in range(count):
-                unpacker.skip()
-                offsets.append(unpacker.tell())
+            return values.offsets(run, count)
         except values.MALFORMED as error:
             raise self._damaged(error) from error
-        return offsets
 
     def _damaged(self, error: Exception) -> VaultError:
         return VaultCorruptError(f'the parts of the list do not fit together ({error!r}): key {self._key!r} of the '
@@ -662,9 +643,13 @@ class List(_Sequence[T]):
 
     def _from(self, run: bytes, at: int) -> Any:
         """Return an unpacker that stands at an item: those before are skipped at once, as one array."""
-        unpacker = Unpacker(ext_hook=self._vault._hook, strict_map_key=False, max_buffer_size=len(run) + len(ARRAY) + 4)
-        unpacker.feed(ARRAY + at.to_bytes(4, 'big') + run)
+        unpacker = self._unpacker(values.as_array(run, at))
         unpacker.skip()
+        return unpacker
+
+    def _unpacker(self, data: bytes) -> Any:
+        unpacker = Unpacker(ext_hook=self._vault._hook, strict_map_key=False, max_buffer_size=len(data))
+        unpacker.feed(data)
         return unpacker
 
     def _load(self, data: bytes) -> Any:
@@ -684,12 +669,10 @@ class List(_Sequence[T]):
             return []
         try:
             run, start, _ = runs[0]
-            first = run[self._from(run, start).tell() - len(ARRAY) - 4:] if start else run
-            data = b''.join([ARRAY, sum(stop - start for _, start, stop in runs).to_bytes(4, 'big'), first,
-                             *(run for run, _, _ in runs[1:])])
-            unpacker = Unpacker(ext_hook=self._vault._hook, strict_map_key=False, max_buffer_size=len(data))
-            unpacker.feed(data)
-            return unpacker.unpack()  # type: ignore[no-any-return]
+            first = run[self._from(run, start).tell() - len(values.as_array(b'', 0)):] if start else run
+            data = b''.join([first, *(run for run, _, _ in runs[1:])])
+            count = sum(stop - start for _, start, stop in runs)
+            return self._unpacker(values.as_array(data, count)).unpack()  # type: ignore[no-any-return]
         except (values.InParts, *values.MALFORMED):
             return self._singly(runs)
 

@@ -341,12 +341,12 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             raise self._failed(error, key) from error
 
-    def put(self, key: Stored, data: bytes) -> None:
+    def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
                else checksum(key, data) | (BOOL if type(key) is bool else 0))
         c = self._local.c
         try:
-            c.execute(PUT, (key, data, crc))
+            c.execute(PUT, (key, data, crc | flag))
         except (sqlite3.Error, OverflowError) as error:
             raise self._failed(error, key) from error
         c.written += c.row + len(data)
@@ -605,15 +605,7 @@ class SQLiteStore(Store):
         return chain.from_iterable(rows)
 
     def put_owner(self, key: Stored, data: bytes) -> None:
-        c = self._local.c
-        crc = checksum(key, data) | PARTED | (BOOL if type(key) is bool else 0)
-        try:
-            c.execute(PUT, (key, data, crc))
-        except (sqlite3.Error, OverflowError) as error:
-            raise self._failed(error, key) from error
-        c.written += c.row + len(data)
-        if c.written > c.due:
-            self._look(c)
+        self.put(key, data, PARTED)
 
     # --- transactions ---
 
@@ -965,7 +957,7 @@ class QueuedStore(SQLiteStore):
         super().__init__(file)
         self.lock = threading.RLock()
 
-    put, put_owner, compact = map(_locked, ('put', 'put_owner', 'compact'))
+    put, compact = map(_locked, ('put', 'compact'))
 
     def begin(self) -> None:
         try:

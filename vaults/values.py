@@ -160,6 +160,22 @@ class Codec:
         return data
 
 
+def as_array(run: bytes, count: int) -> bytes:
+    """Return packed objects, one after another, as one array of so many."""
+    return b'\xdd' + count.to_bytes(4, 'big') + run
+
+
+def offsets(run: bytes, count: int) -> List[int]:
+    """Return where the first `count` of packed objects begin, and where the last of them ends. Raises: MALFORMED."""
+    unpacker = Unpacker(max_buffer_size=len(run))
+    unpacker.feed(run)
+    found = [0]
+    for _ in range(count):
+        unpacker.skip()
+        found.append(unpacker.tell())
+    return found
+
+
 live_types: Dict[type, Callable[[Any], Any]] = {}  # of objects that are in parts: what makes a copy apart from them
 
 
