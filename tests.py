@@ -1750,6 +1750,39 @@ class TestProcesses:
         other['k'] = 5
         assert v['k'] == 5
 
+    def test_an_interrupt_is_heard_while_a_writer_waits(self, root):
+        v, other = Vault('t'), Vault('t', timeout=30)
+        v['k'] = 1
+        for act in (lambda: other.put('k', 3), other.__enter__, other.compact):
+            with v:
+                began, timer = time.monotonic(), threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
+                timer.start()
+                with pytest.raises(KeyboardInterrupt):
+                    act()
+                timer.join()
+                assert time.monotonic() - began < 10
+            other['k'] = 4
+            assert v['k'] == 4
+
+    @pytest.mark.skipif(sys.platform != 'linux', reason='takes the locks of SQLite on Linux')
+    def test_a_reader_waits_while_another_process_recovers_the_log(self, v):
+        v['k'], numbers = 1, v.list('l')
+        numbers.extend(range(20_000))
+        code = """
+            import fcntl, sys, time
+            with open(sys.argv[1], 'r+b') as shm:
+                fcntl.lockf(shm, fcntl.LOCK_EX, 3, 120)  # those to write, to checkpoint and to recover
+                shm.write(bytes(96))                     # a header that nobody can believe
+                shm.flush()
+                print(flush=True)
+                time.sleep(0.2)"""
+        for read in (lambda: v['k'], lambda: 'k' in v, lambda: len(v), lambda: next(iter(v)), lambda: numbers[1]):
+            with subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), v.db_path + '-shm'],
+                                  stdout=subprocess.PIPE) as recovering:
+                recovering.stdout.readline()
+                assert read() in (1, True, 2, 'l')
+                assert recovering.wait() == 0
+
     def test_a_vault_can_be_pickled_and_reopens_by_its_path(self, v):
         v['k'] = 1
         again = pickle.loads(pickle.dumps(v))
@@ -2175,6 +2208,7 @@ class TestUpkeep:
         before = os.path.getsize(v.db_path) + os.path.getsize(v.db_path + '-wal')
         v.compact(progress=lambda done, total: steps.append((done, total)))
         assert os.path.getsize(v.db_path) + os.path.getsize(v.db_path + '-wal') < before / 10
+        assert os.path.getsize(v.db_path + '-wal') < 3 * 4096
         assert v.keys() == list(range(10)) and steps[0][0] == 0 and steps[-1][0] == steps[-1][1] > 0
 
     def test_backup_is_whole_while_others_write(self, v, root):
@@ -8344,9 +8378,15 @@ class TestCommand:
         size = os.path.getsize(root / 'vaults' / 'books.db')
         assert facts.pop('largest')[0] == {'key': 'large', 'bytes': 5003}
         assert facts == {'name': 'books', 'path': str(root / 'vaults' / 'books.db'), 'format': 1, 'bytes': size,
-                         'entries': 6, 'sections': ['log'], 'sqlite': sqlite3.sqlite_version, 'journal': 'wal'}
+                         'entries': 6, 'sections': ['log'], 'sqlite': sqlite3.sqlite_version, 'journal': 'wal',
+                         'wal_reset_race': sqlite.has_wal_reset_race(sqlite3.sqlite_version_info)}
         lines = command('info', 'books').out.splitlines()
         assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 13
+        race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
+        assert race == facts['wal_reset_race']
+        affected = [sqlite.has_wal_reset_race(version) for version in (
+            (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 45, 0), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 53, 0))]
+        assert affected == [True, True, False, True, True, False, True, False, False]
 
     def test_check_says_sound_or_names_the_problems(self, command, root, books):
         done = command('check', 'books')

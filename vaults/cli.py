@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.1       # seconds between two pictures of progress
 STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
 TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
+RACE = ' (has the WAL-reset race, mended in 3.51.3: vaults avoid it, keep other programs from writing here)'
 LARGEST = 5          # values that `info` names
 SECTIONS = 20        # that `info` names
 BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
@@ -500,7 +501,7 @@ def _size(v: Any) -> int:
 def _info(v: Any, args: argparse.Namespace) -> None:
     from collections import Counter
     from heapq import nlargest
-    from sqlite3 import sqlite_version
+    from sqlite3 import sqlite_version, sqlite_version_info
 
     from . import as_json, sqlite
     parts: Dict[str, int] = Counter()
@@ -513,9 +514,13 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     facts = {'name': v.name, 'path': v.db_path, 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
              'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
              **({'serializer': serializer} if serializer is not None else {})}
+    race = sqlite.has_wal_reset_race(sqlite_version_info)
     if args.json:
-        print(_json({**facts, **({'sections': sections} if sections else {}), 'largest': largest}))
+        print(_json({**facts, 'wal_reset_race': race, **({'sections': sections} if sections else {}),
+                     'largest': largest}))
         return
+    if race:
+        facts['sqlite'] += RACE
     lines = [*facts.items(), *(('section', section) for section in sections),
              *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]
     width = max(9, *(len(name) for name, _ in lines))
@@ -568,6 +573,7 @@ def _compact(v: Any, args: argparse.Namespace) -> None:
     before = _size(v)
     with _Progress(v, 'compacting', 'pages') as progress:
         v.compact(progress)
+    v.close()  # which takes the rest of the log along
     _say(args, f'{before} bytes before, {_size(v)} after', before=before, after=_size(v))
 
 

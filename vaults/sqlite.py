@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 
+# The releases with the fix of https://www.sqlite.org/wal.html#walresetbug: these, and all from 3.51.3.
+WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7))
+
 # Persisted: never renumber, never reuse. Pinned by tests.py::TestFileFormat.
 APPLICATION_ID = 0x7661756C  # 'vaul'
 FORMAT = 1                   # user_version
@@ -130,6 +133,8 @@ CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays i
 # does so for 0.2 s. Whoever must not leave deleted data in a file compacts it.
 NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
 NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
+NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # see SQLiteStore._once_more
+KEEP_LOG, CUT_LOG = 'PRAGMA journal_size_limit = 16777216', 'PRAGMA journal_size_limit = 0'  # bytes it keeps when reset
 CACHE = 16 << 20
 ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
 TOGETHER = 512          # its own; in a transaction entries share their pages
@@ -138,8 +143,15 @@ CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows t
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
 
+SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
+
 _open_stores: WeakSet[SQLiteStore] = WeakSet()
 _inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
+
+
+def has_wal_reset_race(version: Tuple[int, ...]) -> bool:
+    """Tell whether this SQLite can lose pages when two connections write and checkpoint at the same instant."""
+    return version < (3, 51, 3) and not any(fixed <= version < (fixed[0], fixed[1] + 1) for fixed in WAL_RESET_FIXED)
 
 
 def checksum(key: Stored, data: bytes) -> int:
@@ -243,8 +255,9 @@ class _Connection:
             self.shield(file)
 
     def shield(self, file: File) -> None:
-        """Arrange for write-ahead logging: our own checkpoints, and the locks that others must not drop."""
-        self.execute(NO_AUTO_CHECKPOINT)
+        """Arrange for write-ahead logging: our own checkpoints and waits, and the locks that others must not drop."""
+        for pragma in (NO_AUTO_CHECKPOINT, KEEP_LOG, NO_BUSY_HANDLER):
+            self.execute(pragma)
         self.execute(CONTAINS, (b'',)).fetchone()  # opens the WAL, so that there is something to guard
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
@@ -320,7 +333,7 @@ class SQLiteStore(Store):
         try:
             row = c.execute(GET, (key,)).fetchone()
         except sqlite3.Error as error:
-            raise self._failed(error, key) from error
+            row = self._once_more(error, GET, (key,), key)
         if row is None:
             return None
         data, crc = row
@@ -339,7 +352,7 @@ class SQLiteStore(Store):
         try:
             return c.execute(CONTAINS, (key,)).fetchone() is not None
         except sqlite3.Error as error:
-            raise self._failed(error, key) from error
+            return self._once_more(error, CONTAINS, (key,), key) is not None
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
@@ -348,7 +361,7 @@ class SQLiteStore(Store):
         try:
             c.execute(PUT, (key, data, crc | flag))
         except (sqlite3.Error, OverflowError) as error:
-            raise self._failed(error, key) from error
+            self._once_more(error, PUT, (key, data, crc | flag), key)
         c.written += c.row + len(data)
         if c.written > c.due:
             self._look(c)
@@ -388,13 +401,11 @@ class SQLiteStore(Store):
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         c = self._local.c
+        statement = (COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))
         try:
-            if (low, high) == (LOWEST, HIGHEST):
-                row = c.execute(COUNT).fetchone()
-            else:
-                row = c.execute(COUNT_RANGE, (low, high)).fetchone()
+            row = c.execute(*statement).fetchone()
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            row = self._once_more(error, *statement)
         if row[0] is None or row[0] < 0:
             raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
         return int(row[0])
@@ -512,7 +523,12 @@ class SQLiteStore(Store):
         return [bool(key) if flag else key for _, key, flag in rows], None, self._alive(rows)
 
     def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
-        rows: List[Any] = c.execute(sql, arguments).fetchall()
+        try:
+            rows: List[Any] = c.execute(sql, arguments).fetchall()
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error):
+                raise
+            rows = self._once_more(error, sql, arguments, rows=True)
         return rows
 
     def _verified(self, rows: List[Any]) -> Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]:
@@ -549,7 +565,7 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             if _lacks_parts(error):
                 return None
-            raise self._failed(error) from error
+            row = self._once_more(error, GET_PART, (owner, number))
         return None if row is None else self._whole(owner, number, *row)
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
@@ -559,7 +575,7 @@ class SQLiteStore(Store):
         except sqlite3.Error as error:
             if _lacks_parts(error):
                 return self.get(key), None
-            raise self._failed(error, key) from error
+            row = self._once_more(error, GET_BOTH, (owner, number, key), key)
         if row is None:
             return None, None
         data, crc, part, part_crc = row
@@ -621,7 +637,7 @@ class SQLiteStore(Store):
             else:
                 self._same_file()
                 c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
-                c.execute(READ if self.file.flag == 'r' else BEGIN)
+                self._run(c, READ if self.file.flag == 'r' else BEGIN)
         except BaseException as error:
             problem = self._failed(error) if isinstance(error, sqlite3.Error) and not depth else error
             self._undo(c, depth)
@@ -723,6 +739,30 @@ class SQLiteStore(Store):
             raise problem from error
         return result
 
+    def _run(self, c: _Connection, sql: str) -> None:
+        """Run a statement that takes the write lock."""
+        try:
+            c.execute(sql)
+        except sqlite3.OperationalError as error:
+            self._once_more(error, sql)
+
+    def _once_more(self, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
+                   key: Optional[Stored] = None, rows: bool = False) -> Any:
+        """Repeat a statement that met another's lock until it has been let in, or raise what its error means.
+
+        Returns its first row, or all of its `rows`. SQLite's own waiting looks ever more seldom, ten times a second at
+        last, so that among writers without a pause some meet no free moment in time. Here they look more often, most of
+        all who has waited longest, and a Ctrl-C is heard. A rollback journal's locks are left to SQLite.
+        """
+        c, began, timeout = self._local.c, monotonic(), self.file.timeout
+        while self.file.journal == 'wal' and _is_locked(error) and _paused(began, timeout):
+            try:
+                cursor = c.execute(sql, arguments)
+                return cursor.fetchall() if rows else cursor.fetchone()
+            except sqlite3.Error as again:
+                error = again
+        raise self._failed(error, key) from error
+
     def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
         problem = self.file.explain(error, key)
@@ -751,8 +791,8 @@ class SQLiteStore(Store):
     def _checkpoint(self, c: _Connection) -> None:
         """Move the WAL into the database while holding the write lock, without waiting for any reader.
 
-        SQLite 3.7.0 to 3.51.2 can lose pages when one connection resets the WAL while another checkpoints
-        (https://www.sqlite.org/wal.html#walresetbug). A reset is a write: with the lock held there is none. SQLite's
+        SQLite before 3.51.3 can lose pages when one connection resets the WAL while another checkpoints (see
+        has_wal_reset_race). A reset is a write: with the lock held there is none. SQLite's
         own modes that hold it also wait for readers, and go on without it when they cannot have it; so one connection
         holds it, and a second one checkpoints in the mode that never waits.
         """
@@ -760,16 +800,16 @@ class SQLiteStore(Store):
             return
         try:
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
-            c.execute(BEGIN)
+            self._run(c, BEGIN)
             checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, VaultError) as error:
             self._checkpoint_failed(error)
         finally:
             if c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
             self._checkpointing.release()
 
-    def _checkpoint_failed(self, error: sqlite3.Error) -> None:
+    def _checkpoint_failed(self, error: Exception) -> None:
         """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages."""
         if 'disk I/O error' in str(error):
             self._break(error)
@@ -787,14 +827,11 @@ class SQLiteStore(Store):
         return c
 
     def sync(self) -> None:
-        """Commit once more with an fsync, which covers all that the log holds so far.
-
-        Something must change meanwhile: SQLite drops a commit that leaves every page as it was.
-        """
+        """Commit once more with an fsync, which covers all that the log holds so far."""
         c = self._outside('sync')
         try:
             c.execute('PRAGMA synchronous = FULL')
-            self.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
+            self._change_nothing(c)
         except VaultFullError as error:
             if 'disk I/O error' in str(error):
                 self._break(error)
@@ -811,15 +848,27 @@ class SQLiteStore(Store):
             total = c.execute('PRAGMA page_count').fetchone()[0]
             if progress:
                 progress(0, total)
-            c.execute(RECOUNT)
-            c.execute('VACUUM')
+            self._run(c, RECOUNT)
+            self._run(c, 'VACUUM')
             self._checkpoint(c)
             if self.file.journal == 'wal':
-                c.execute('PRAGMA wal_checkpoint(TRUNCATE)').fetchone()
+                self._cut_log(c)
         except sqlite3.Error as error:
             raise self._failed(error) from error
         if progress:
             progress(total, total)
+
+    def _cut_log(self, c: _Connection) -> None:
+        """Shorten the log with a commit that resets it: SQLite's TRUNCATE checkpoints without the lock if it must."""
+        try:
+            c.execute(CUT_LOG)
+            self._change_nothing(c)
+        finally:
+            c.execute(KEEP_LOG)
+
+    def _change_nothing(self, c: _Connection) -> None:
+        """Commit something: SQLite drops a commit that leaves every page as it was."""
+        self.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         c = self._local.c
@@ -921,6 +970,19 @@ def _part_rows(c: _Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]])
 def _is_too_big(error: BaseException) -> bool:
     """Tell whether SQLite's module refuses 2 GB or more; other OverflowErrors are the caller's."""
     return isinstance(error, OverflowError) and 'INT_MAX' in str(error)
+
+
+def _is_locked(error: BaseException) -> bool:
+    return 'database is locked' in str(error)
+
+
+def _paused(began: float, timeout: float) -> bool:
+    """Sleep until the next try, shorter towards the end of the timeout; return False when it is over."""
+    waited = monotonic() - began
+    if waited >= timeout:
+        return False
+    sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
+    return True
 
 
 def _lacks_parts(error: sqlite3.Error) -> bool:
@@ -1065,10 +1127,13 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
         file.journal = _reading(file)
     store: SQLiteStore = cls(file)
     c = store._local.c
-    if empty:
-        _patiently(lambda: _create(c, file), file.timeout)
     if file.journal is None:
+        c.execute(NO_BUSY_HANDLER)
+        if empty:
+            _patiently(lambda: _create(c, file), file.timeout)
         file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
+        if file.journal != 'wal':
+            c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
     if file.journal == 'immutable':
         return store
     file.mode = 'mode=rw'  # a connection made later must not make a file anew
@@ -1081,15 +1146,14 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
 
 
 def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
-    """Repeat what SQLite refuses without waiting, as it does when several open a new file at once."""
-    deadline = monotonic() + timeout
+    """Repeat what others are in the way of, as they are when several open a new file at once."""
+    began = monotonic()
     while True:
         try:
             return operation()
         except sqlite3.OperationalError as error:
-            if 'locked' not in str(error) or monotonic() > deadline:
+            if 'locked' not in str(error) or not _paused(began, timeout):
                 raise
-            sleep(0.005)
 
 
 def _create(c: _Connection, file: File) -> None:
