@@ -448,6 +448,31 @@ class TestValues:
             with pytest.raises(vaults.VaultCorruptError):
                 values.loads(data)
 
+    def test_what_stands_for_many_items_is_not_taken_for_them(self):
+        endless = as_object(values.RANGE, [0, 2**62, 1])
+        field = [as_object(values.TUPLE, ['a', '<i2', endless])]
+        for data in [*(as_ext(code, endless) for code in (values.TUPLE, values.SET, values.FROZENSET, values.TIMEDELTA,
+                                                          values.RANGE)),
+                     as_ext(values.NDARRAY, ['<i2', endless, 'C', b'']), as_ext(values.NDARRAY, [field, [0], 'C', b'']),
+                     as_ext(values.NDARRAY, [[endless], [0], 'C', b''])]:
+            with pytest.raises((vaults.VaultCorruptError, ImportError)):
+                values.loads(data)
+        for form in ('!set', '!tuple'):
+            with pytest.raises(vaults.SerializationError):
+                as_json.to_value({form: {'!range': [0, 2**62, 1]}})
+
+    @pytest.mark.parametrize('parts', [['1e999999999', None], [msgpack.ExtType(values.DECIMAL, b'1e999999999'), None],
+                                       [1.5, 1], ['1/3', None], [True, 1]])
+    def test_a_fraction_is_made_of_integers_alone(self, parts):
+        with pytest.raises(vaults.VaultCorruptError):
+            values.loads(as_ext(values.FRACTION, parts))
+
+    @pytest.mark.skipif(sys.version_info < (3, 9), reason='no zoneinfo')
+    @pytest.mark.parametrize('zone', ['Europe', 'E' * 5000, '', 'a\0b', '../UTC', '/etc/passwd'])
+    def test_a_time_zone_that_is_no_file_is_an_error_of_ours(self, zone):
+        with pytest.raises(vaults.VaultError):
+            values.loads(as_ext(values.TIME, ['10:30:00', 0, zone]))
+
     def test_deep_types_do_not_exhaust_a_threads_stack(self):
         nested = ()
         for _ in range(values.MAX_DEPTH - 1):
@@ -5441,8 +5466,12 @@ class Wrapped:
         return type(other) is type(self) and other.x == self.x
 
 
+def as_object(code, payload):
+    return msgpack.ExtType(code, msgpack.packb(payload))
+
+
 def as_ext(code, payload):
-    return msgpack.packb(msgpack.ExtType(code, msgpack.packb(payload)))
+    return msgpack.packb(as_object(code, payload))
 
 
 @pytest.fixture

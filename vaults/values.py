@@ -308,7 +308,7 @@ def _rezone(zone: Any) -> Optional[tzinfo]:
     try:
         from zoneinfo import ZoneInfo
         return ZoneInfo(zone)
-    except (ImportError, LookupError) as error:
+    except (ImportError, LookupError, OSError) as error:  # OSError of a name that is a folder's, or too long
         raise SerializationError(f'the time zone {zone!r} is not known here: install `tzdata`, '
                                  'on Python 3.9 or newer') from error
 
@@ -346,6 +346,16 @@ ENCODERS: Dict[type, Encoder] = {
 }
 
 
+def _of_items(kind: Callable[..., Any]) -> Callable[[bytes, Unpack], Any]:
+    """Return the decoder of what is made of an array, and of nothing else: a range in a few bytes would be endless."""
+    def load(data: bytes, inner: Unpack) -> Any:
+        items = inner(data)
+        if type(items) is list:
+            return kind(items)
+        raise ValueError(f'an array is expected, not {type(items).__name__}')
+    return load
+
+
 def _load_decimal(data: bytes, inner: Unpack) -> Any:
     from decimal import Decimal
     return Decimal(data.decode())
@@ -354,6 +364,8 @@ def _load_decimal(data: bytes, inner: Unpack) -> Any:
 def _load_fraction(data: bytes, inner: Unpack) -> Any:
     from fractions import Fraction
     numerator, denominator = inner(data)
+    if not type(numerator) is type(denominator) is int:  # of text, '1e999999999' would take hours
+        raise ValueError('a fraction is not of two integers')
     return Fraction(numerator, denominator)
 
 
@@ -400,7 +412,9 @@ def _retupled(descr: Any) -> Any:
     """Make the tuples again that msgpack turned into lists: the fields of a structured dtype, and their shapes."""
     if not isinstance(descr, (list, tuple)):
         return descr
-    return [tuple([tuple(part) if at == 2 or (at == 0 and isinstance(part, (list, tuple))) else _retupled(part)
+    if not all(isinstance(field, (list, tuple)) for field in descr):
+        raise ValueError('a field of a dtype is no array')
+    return [tuple([tuple(part) if at != 1 and isinstance(part, (list, tuple)) else _retupled(part)
                    for at, part in enumerate(field)]) for field in descr]
 
 
@@ -408,6 +422,8 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     descr, shape, order, raw = inner(data)
     dtype = _dtype(descr)
     import numpy
+    if type(shape) is not list:
+        raise ValueError('the shape of an array is no array of integers')
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
     return array.copy(order) if _mode.writable else array
 
@@ -429,16 +445,14 @@ def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
 DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     INT: lambda data, _: int.from_bytes(data, 'big', signed=True),
     BYTEARRAY: lambda data, _: bytearray(data),
-    TUPLE: lambda data, inner: tuple(inner(data)),
-    SET: lambda data, inner: set(inner(data)),
-    FROZENSET: lambda data, inner: frozenset(inner(data)),
+    TUPLE: _of_items(tuple), SET: _of_items(set), FROZENSET: _of_items(frozenset),
     COMPLEX: lambda data, _: complex(*struct.unpack('>dd', data)),
     DATE: lambda data, _: date.fromisoformat(data.decode()),
     DATETIME: partial(_load_moment, datetime),
     TIME: partial(_load_moment, time),
-    TIMEDELTA: lambda data, inner: timedelta(*inner(data)),
+    TIMEDELTA: _of_items(lambda items: timedelta(*items)),
     DECIMAL: _load_decimal, FRACTION: _load_fraction, UUID: _load_uuid,
-    RANGE: lambda data, inner: range(*inner(data)),
+    RANGE: _of_items(lambda items: range(*items)),
     EXTTYPE: _load_exttype, NDARRAY: _load_array, NUMPY_SCALAR: _load_scalar,
 }
 
