@@ -4400,6 +4400,70 @@ def sample(dtype):
     return st.integers(0, 2**bits - 1) if dtype[0] == 'u' else st.integers(-2**(bits - 1), 2**(bits - 1) - 1)
 
 
+def planted(*head, parts=()):
+    """Return a vault in memory with a head of these fields at 'k', and parts, all with sound checksums."""
+    owner = b'\0\0\0\1hostile!'
+    v = Vault(':memory:')
+    v._store.put_owner('k', as_ext(head[0], [*head[1:], owner]))
+    v._store.put_parts(owner, list(enumerate(parts, 1)))
+    return v
+
+
+def a_node(*children):
+    return b''.join(struct.pack('<QQ', *child) for child in children)
+
+
+class TestHostileParts:
+    """Heads and trees that somebody made to do harm, with sound checksums: an error of ours, soon, and little memory."""
+
+    @pytest.mark.parametrize('place, wrong', [(place, wrong) for place in range(1, 7)
+                                              for wrong in (-1, 2**60, 2**64 - 1, None, 'x', 1.5)
+                                              if (place, wrong) not in [(4, 2**60), (5, 2**60)]])  # there may be
+    @pytest.mark.parametrize('code, meta', [(20, None), (21, None), (22, 'int16')])
+    def test_a_head_that_lies_is_damaged(self, code, meta, place, wrong):
+        head = [meta, 1, 0, 1, 9, 2, 1, b'']
+        head[place] = wrong
+        with contextlib.closing(planted(code, *head, parts=[b'\1\2', a_node((1, 1))])) as v:
+            for read in (lambda: len(v['k']), lambda: v['k'][:], lambda: v.open('k').read(), v.copy):
+                with pytest.raises(vaults.VaultError):
+                    read()
+            assert v.check()
+
+    @pytest.mark.parametrize('code, meta', [(20, None), (21, None), (22, 'int16'), (22, 'S9999999999'), (22, 5), (22, None)])
+    def test_a_tree_that_lies_is_damaged(self, code, meta):
+        layers = [a_node(*[(number + 1, 2 ** (20 - number) * 8)] * 2) for number in range(1, 20)]
+        for size, root, depth, parts in [
+                (2**60, 1, 60, [a_node((1, 2**60))]), (2**60, 2, 1, [b'\1\2', a_node((1, 2**60))]),
+                (2, 2, 1, [b'\1\2', a_node((1, 1), (1, 1))]), (1, 1, 1, [a_node((2**63, 1))]), (1, 1, 1, [b'']),
+                (1, 2, 1, [b'\1\2', a_node((1, 2))]), (2**20 * 8, 1, 19, [*layers, b'\1' * 16])]:
+            with contextlib.closing(planted(code, meta, size, 0, size, 99, root, depth, b'', parts=parts)) as v:
+                for read in (lambda: v['k'][:], lambda: v.open('k').read(), lambda: moving.export(v, io.StringIO())):
+                    with pytest.raises((vaults.VaultError, TypeError)) as caught:
+                        read()
+                    assert 'only bytes and text' in str(caught.value) or isinstance(caught.value, vaults.VaultError)
+                assert v.check()
+                v.compact()
+
+    def test_a_missing_part_is_damage_also_to_whoever_writes(self):
+        with contextlib.closing(planted(21, None, 1, 0, 1, 9, 7, 1, b'')) as v:
+            live = v['k']
+            for change in (lambda: live.pop(0), lambda: live.insert(0, 1), live.clear, lambda: live.__setitem__(0, 1)):
+                with pytest.raises(vaults.VaultCorruptError, match='missing'):
+                    change()
+        with contextlib.closing(planted(20, None, 1, 0, 1, 9, 7, 1, b'')) as v:
+            with pytest.raises(vaults.VaultError):
+                with v.open('k', 'r+b') as file:
+                    file.truncate(0)
+
+    def test_an_entry_without_bytes_is_damaged(self):
+        with contextlib.closing(Vault(':memory:')) as v:
+            v._store.put('k', b'')
+            with pytest.raises(vaults.VaultCorruptError):
+                v.open('k')
+            v.compact()
+            assert v.check()
+
+
 class TestColumns:
     """`v.column(key, dtype)`: an array of one type that lives in the vault."""
 

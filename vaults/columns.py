@@ -8,6 +8,7 @@ import struct
 import sys
 from array import array
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from operator import index as as_index
 
@@ -119,6 +120,12 @@ class Type:
                 and view.ndim == 1 and view.c_contiguous and sys.byteorder == 'little'):
             return None
         return view.cast('B') if view.nbytes else memoryview(b'')
+
+
+@lru_cache(maxsize=64)
+def size_of(name: str) -> int:
+    """Return the bytes of an item of a type. Raises: TypeError when there is none of that name."""
+    return Type(name).size
 
 
 def _name(dtype: Any) -> str:
@@ -242,6 +249,9 @@ class Column(_Sequence[T]):
 
     def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
         return run[start * self._type.size:stop * self._type.size]
+
+    def _holds(self, run: bytes, count: int) -> bool:
+        return len(run) == count * self._type.size
 
     def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         for at in range(0, len(run), self._leaf_size):

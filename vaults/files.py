@@ -49,7 +49,11 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
             return vault._load(stored, data)
         head = Head.of(data)
         tree = Tree(store, head)
-        return b''.join([tree.part(number) for number, _, _ in tree.leaves(0, head.inside)]) + head.tail
+        whole = b''.join([tree.part(number) for number, _, _ in tree.leaves(0, head.inside)]) + head.tail
+        if len(whole) != head.size:
+            raise VaultCorruptError(f'the parts of the stream do not fit together: key {key!r} of the vault '
+                                    f'{vault._path}; run check()')
+        return whole
     return steadily(store, read, 'the stream is missing')
 
 
@@ -76,6 +80,7 @@ class Content:
         self._staged: Dict[int, int] = {}           # the numbers of changed leaves
         self._dead: List[int] = []                  # staged parts that were changed again
         self._last: Tuple[int, bytes] = (-1, b'')   # the leaf read last
+        self._places: Dict[int, int] = {}           # of the old leaves that were read, by number
 
     def _opened(self, data: Optional[bytes]) -> Head:
         if data is not None and is_head(data):
@@ -124,7 +129,8 @@ class Content:
             return b''
         number, start, stop = self._tree.find(index * LEAF)
         data = self._tree.part(number)
-        if start != index * LEAF or not len(data) == stop - start == min(LEAF, self._head.inside - start):
+        if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._head.inside - start)
+                or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
             raise VaultCorruptError('the parts of a value do not fit together: run check()')
         return data
 
@@ -419,6 +425,10 @@ class RawStream(_Whole, io.RawIOBase):
             if self.writable() and self._content.changed:
                 self._same_process()
                 self._vault._store.transact(self._save)
+        except Gone:  # with everybody else kept out
+            self.discard()
+            raise VaultCorruptError(f'a part of the stream is missing: key {self.name!r} of the vault '
+                                    f'{self._vault._path}; run check(), and restore it from a backup') from None
         except BaseException:
             self.discard()
             raise

@@ -35,6 +35,8 @@ FANOUT = 128
 KEPT_NODES = 1024   # 3 MB or so
 MANY = 1 << 20      # bytes of leaves written at a time
 DAY = 86_400        # seconds after which what a killed writer has left is anybody's to remove
+LARGEST = 1 << 63   # of numbers, and what SQLite takes is smaller
+DEEPEST = 64        # of trees: even of nodes that have two children
 STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and random bits: see `staged_number`
 
 
@@ -87,11 +89,29 @@ class Head:
             try:
                 (head.meta, head.size, head.skip, head.inside, head.next, head.root, head.depth, head.tail,
                  head.owner) = unpackb(data[at + 1:])
-                if len(head.owner) == OWNER:
+                if head._fits_together():
                     return head
             except values.MALFORMED:
                 pass  # as what is well-formed, and no head
         raise VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
+
+    def _fits_together(self) -> bool:
+        """Tell whether the numbers can be those of a head: whoever made the file could have put anything there."""
+        waiting = self.size + self.skip - self.inside
+        return (type(self.size) is type(self.skip) is type(self.inside) is type(self.next) is type(self.root)
+                is type(self.depth) is int and type(self.tail) is type(self.owner) is bytes
+                and len(self.owner) == OWNER
+                and 0 <= self.skip <= self.inside <= self.size + self.skip < LARGEST
+                and 0 < self.next < LARGEST - STAGED and 0 <= self.root < LARGEST and 0 <= self.depth <= DEEPEST
+                and bool(self.inside) == bool(self.root) == bool(self.depth)
+                and (waiting <= len(self.tail) if self.code == values.LIST else self._has_bytes(waiting)))
+
+    def _has_bytes(self, waiting: int) -> bool:
+        """Tell whether the tail of a stream or column is of so many items."""
+        if self.code == values.STREAM:
+            return not self.skip and waiting == len(self.tail)
+        from .columns import size_of
+        return type(self.meta) is str and waiting * size_of(self.meta) == len(self.tail)
 
     def packed(self) -> bytes:
         pack = Packer().pack
@@ -121,8 +141,15 @@ _CODES = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD8: 1}  # where msgpack has an ExtType's 
 
 def is_head(data: bytes) -> bool:
     """Tell whether an entry's value is the head of one that is kept in parts."""
-    at = _CODES.get(data[0], len(data))
+    at = _CODES.get(data[0], len(data)) if data else 0
     return at < len(data) and data[at] in values.PARTED
+
+
+def once(number: int, seen: Set[int]) -> None:
+    """Raise when a part is met again: a tree whose branches grow together could be walked for years."""
+    if number in seen:
+        raise VaultCorruptError('the parts of a value do not fit together: run check()')
+    seen.add(number)
 
 
 def staged_number() -> int:
@@ -152,11 +179,11 @@ class Tree:
 
     def find(self, at: int) -> Tuple[int, int, int]:
         """Return the leaf with the item at `at`, of those in the tree: its number, first item, and end."""
-        number, start, stop = self.head.root, 0, 0
+        number, start, stop = self.head.root, 0, self.head.inside
         for _ in range(self.head.depth):
             numbers, ends = self.head.nodes.get(number) or self._node(number)
             child = bisect_right(ends, at - start)
-            if child == len(ends):
+            if child == len(ends) or start + ends[-1] != stop:
                 raise VaultCorruptError('the parts of a value do not fit together: run check()')
             stop = start + ends[child]
             start += ends[child - 1] if child else 0
@@ -165,8 +192,10 @@ class Tree:
 
     def leaves(self, start: int, stop: int) -> Iterator[Tuple[int, int, int]]:
         """Yield the leaves that hold the items from `start` to `stop`, as `find` does."""
+        seen: Set[int] = set()
         while start < stop:
             leaf = self.find(start)
+            once(leaf[0], seen)
             yield leaf
             start = leaf[2]
 
@@ -189,16 +218,22 @@ class Tree:
         data = self.part(number)
         if not data or len(data) % 16:
             raise VaultCorruptError('the parts of a value do not fit together: run check()')
-        return struct.unpack(f'<{len(data) // 8}Q', data)
+        flat = struct.unpack(f'<{len(data) // 8}Q', data)
+        if max(flat) >= LARGEST:
+            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+        return flat
 
-    def numbers(self, number: Optional[int] = None, depth: Optional[int] = None) -> Iterator[int]:
+    def numbers(self, number: Optional[int] = None, depth: Optional[int] = None,
+                seen: Optional[Set[int]] = None) -> Iterator[int]:
         """Yield the number of every part of the tree."""
         number = self.head.root if number is None else number
         depth = self.head.depth if depth is None else depth
+        seen = set() if seen is None else seen
         if number:
+            once(number, seen)
             yield number
             for child, _ in self._children(number) if depth else ():
-                yield from self.numbers(child, depth - 1)
+                yield from self.numbers(child, depth - 1, seen)
 
     # --- changing ---
 

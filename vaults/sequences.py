@@ -18,7 +18,7 @@ from msgpack import Unpacker
 from . import values
 from ._typing import TYPE_CHECKING, MutableSequence, T
 from .errors import VaultCorruptError, VaultError
-from .parts import Gone, Head, Tree, is_head, steadily
+from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class _Sequence(MutableSequence[T]):
 
     def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
         """Return the items from `start` to `stop` of a run of `count`."""
+        raise NotImplementedError
+
+    def _holds(self, run: bytes, count: int) -> bool:
+        """Tell whether a run can have so many items, as far as its length tells."""
         raise NotImplementedError
 
     def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
@@ -136,18 +140,28 @@ class _Sequence(MutableSequence[T]):
         return steadily(self._vault._store, lambda: read(self._head()),
                         f'the {self.KIND} is missing (key {self._key!r} of the vault {self._vault._path})')
 
-    def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int]:
-        """Return the leaf, or tail, with the item at `at`, the skipped ones counted: its run, start and stop."""
+    def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
+        """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
+
+        The tail has the number 0.
+        """
         if at >= head.inside:
-            return head.tail, head.inside, head.size + head.skip
+            return head.tail, head.inside, head.size + head.skip, 0
         last = self._last
         if last[0] is head and last[2] <= at < last[3]:
-            return last[4], last[2], last[3]
+            return last[4], last[2], last[3], last[1]
         tree = Tree(self._vault._store, head)
         number, start, stop = tree.find(at)
-        data = tree.part(number)
+        data = self._sound(tree.part(number), stop - start)
         self._last = head, number, start, stop, data
-        return data, start, stop
+        return data, start, stop, number
+
+    def _sound(self, run: bytes, count: int) -> bytes:
+        """Return the run of a leaf when it can have so many items."""
+        if not self._holds(run, count):
+            raise VaultCorruptError(f'the parts of the {self.KIND} do not fit together: key {self._key!r} of the '
+                                    f'vault {self._vault._path}; run check()')
+        return run
 
     def _head_with(self, index: Any) -> Head:
         """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
@@ -159,16 +173,17 @@ class _Sequence(MutableSequence[T]):
                 number, start, stop = Tree(self._vault._store, head).find(at)
                 found, part = self._vault._store.get_both(self._stored, head.owner, number)
                 if found == data and part is not None:
-                    self._last = head, number, start, stop, part
+                    self._last = head, number, start, stop, self._sound(part, stop - start)
                     return head
                 return self._known(found)
         return self._head()
 
     def _runs(self, head: Head, start: int, stop: int) -> Iterator[Run]:
         """Yield the runs with the items from `start` to `stop`, and where in each these begin and end."""
-        at, end = start + head.skip, stop + head.skip
+        at, end, seen = start + head.skip, stop + head.skip, set()  # type: ignore[var-annotated]  # of numbers
         while at < end:
-            run, first, last = self._leaf(head, at)
+            run, first, last, number = self._leaf(head, at)
+            once(number, seen)
             upto = min(last, end)
             yield run, at - first, upto - first
             at = upto
@@ -186,7 +201,7 @@ class _Sequence(MutableSequence[T]):
     def _got(self, head: Head, index: Any) -> Any:
         if not isinstance(index, slice):
             at = self._place(head, index) + head.skip
-            run, start, _ = self._leaf(head, at)
+            run, start, _, _ = self._leaf(head, at)
             return self._one(run, at - start)
         places = range(*index.indices(head.size))
         if places.step == 1 or not places:
@@ -227,7 +242,7 @@ class _Sequence(MutableSequence[T]):
         """Return the items from the beginning of the leaf before `at` up to it."""
         if at > head.size:
             return ()  # it has become shorter: the walk ends, as a list's does
-        _, start, stop = self._leaf(head, at - 1 + head.skip)
+        _, start, stop, _ = self._leaf(head, at - 1 + head.skip)
         start = max(start - head.skip - AHEAD * (stop - start), 0)
         return self._listed(list(self._runs(head, start, at)))
 
@@ -304,7 +319,11 @@ class _Sequence(MutableSequence[T]):
             tree.save()
             store.put_owner(self._stored, head.packed())
             return result
-        return store.transact(changed)
+        try:
+            return store.transact(changed)
+        except Gone:  # with everybody else kept out
+            raise VaultCorruptError(f'a part of the {self.KIND} is missing: key {self._key!r} of the vault '
+                                    f'{self._vault._path}; run check(), and restore it from a backup') from None
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
@@ -368,7 +387,7 @@ class _Sequence(MutableSequence[T]):
             if not head.size:
                 raise IndexError(f'pop from an empty {self.KIND}')
             at = self._place(head, index)
-            run, start, _ = self._leaf(head, at + head.skip)
+            run, start, _, _ = self._leaf(head, at + head.skip)
             item = self._one(run, at + head.skip - start)
             self._replace(head, tree, at, at + 1, [])
             return item
@@ -499,7 +518,7 @@ class _Sequence(MutableSequence[T]):
     def _replace_leaves(self, head: Head, tree: Tree, start: int, stop: int,
                         runs: Sequence[Tuple[bytes, int]]) -> None:
         """Put runs in place of items that begin in the tree; the skipped ones count here."""
-        run, first, end = self._leaf(head, start)
+        run, first, end, _ = self._leaf(head, start)
         joined = [(self._cut(run, end - first, 0, start - first), start - first), *runs]
         if stop > head.inside:
             waiting = head.size + head.skip - head.inside
@@ -507,14 +526,14 @@ class _Sequence(MutableSequence[T]):
             end = head.inside
         else:
             if stop > end:
-                run, begin, end = self._leaf(head, stop - 1)
+                run, begin, end, _ = self._leaf(head, stop - 1)
             else:
                 begin = first
             joined.append((self._cut(run, end - begin, stop - begin, end - begin), end - stop))
         joined = [(run, count) for run, count in joined if count]
         rest, many = b''.join([run for run, _ in joined]), sum(count for _, count in joined)
         if rest and not self._full(2 * rest, 2 * many) and end < head.inside:
-            run, begin, after = self._leaf(head, end)
+            run, begin, after, _ = self._leaf(head, end)
             if not self._full(rest + run, many + after - begin):  # a leaf that has become small takes its neighbour in
                 joined, rest, many, end = [*joined, (run, after - begin)], rest + run, many + after - begin, after
         if end == head.inside and not self._full(rest + head.tail, head.size + head.skip - max(stop, end) + many):
@@ -574,6 +593,9 @@ class List(_Sequence[T]):
             return b''
         ends = self._offsets(run, stop)
         return run[ends[start]:ends[stop]]
+
+    def _holds(self, run: bytes, count: int) -> bool:
+        return count <= len(run)
 
     def _offsets(self, run: bytes, count: int) -> PlainList[int]:
         """Return where the first `count` items begin, and where the last of them ends."""
