@@ -2597,6 +2597,53 @@ STORES = {'sqlite': lambda root: sqlite.open_store(str(root / 's.db')),
           'write-back': lambda root: LiveStore(sqlite.open_store(str(root / 's.db')), values.Codec(values.Refusing()), 's.db', 2, 5.0)}
 
 
+class TestHostileFiles:
+    """Files that somebody made to do harm, in the form of a vault."""
+
+    @pytest.mark.parametrize('attack', [
+        'DROP TABLE entries; CREATE VIEW entries AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) '
+        "SELECT x AS id, 'k' || x AS key, x'01' AS value, 0 AS crc FROM c",
+        'CREATE TRIGGER bomb AFTER INSERT ON entries BEGIN DELETE FROM entries; END',
+        'CREATE TABLE other (x); CREATE TRIGGER bomb AFTER INSERT ON other BEGIN DELETE FROM Entries; END',
+        'DROP TABLE entries; CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value, crc)',
+        'CREATE INDEX bomb ON entries(length(key))', 'DROP TABLE entries', 'CREATE VIEW parts AS SELECT 1'])
+    def test_a_file_whose_tables_are_programs_is_refused(self, root, attack):
+        Vault('v').close()
+        path = root / 'vaults' / 'v.db'
+        with contextlib.closing(sqlite3.connect(str(path))) as raw:
+            raw.executescript(attack)
+        for flag in 'rwc':
+            with pytest.raises((vaults.VaultFormatError, vaults.VaultCorruptError)):
+                Vault('v', flag=flag)
+        with pytest.raises((vaults.VaultFormatError, vaults.VaultCorruptError)):
+            list(moving.read(path))
+
+    def test_tables_of_others_in_the_file_are_left_alone(self, root):
+        with contextlib.closing(Vault('v')) as v:
+            v['k'] = 1
+            v.list('list').append(1)
+        with contextlib.closing(sqlite3.connect(str(root / 'vaults' / 'v.db'))) as raw:
+            raw.executescript("ANALYZE; CREATE TABLE notes (x CHECK (length(printf('%.*c', 400000000, 'x')) > 0));"
+                              'PRAGMA ignore_check_constraints = ON; INSERT INTO notes VALUES (1)')
+        with contextlib.closing(Vault('v')) as v:
+            assert v.check() == [] and v['k'] == 1 and v['list'] == [1]
+
+    @pytest.mark.parametrize('attack', [
+        "UPDATE entries SET crc = -9223372036854775807 WHERE key = x''", "DELETE FROM entries WHERE key = x''",
+        "UPDATE entries SET crc = -1e300 WHERE key = x''",
+        'UPDATE entries SET id = 9223372036854775807 WHERE id = 2', 'DELETE FROM entries'])
+    def test_numbers_that_lie_are_damage(self, root, attack):
+        with contextlib.closing(Vault('v')) as v:
+            v.update(a=1, b=2)
+        with contextlib.closing(sqlite3.connect(str(root / 'vaults' / 'v.db'))) as raw:
+            raw.executescript(attack)
+        with contextlib.closing(Vault('v')) as v:
+            assert v.check()
+            for use in (lambda: list(v), lambda: list(reversed(v)), lambda: v.pop('b'), lambda: v.pop('a'), v.clear):
+                with contextlib.suppress(vaults.VaultError, KeyError):
+                    use()
+
+
 class TestStoreConformance:
     """Every store meets the contract, with a dict as the oracle."""
 
@@ -7631,6 +7678,27 @@ class TestMovingIn:
             iterator.close()
             if LINUX:
                 assert not any(name in os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd'))
+
+
+class TestMovingFromPrograms:
+    """A view, or a computed column, in place of what a library would have stored is not read."""
+
+    @pytest.mark.parametrize('kind, table, columns', [
+        ('earlier vault', 'dict', 'key, value'), ('dbm', 'Dict', 'key, value'), ('shelve', 'DICT', 'key, value'),
+        ('diskcache', 'Cache', 'key, raw, mode, filename, value, expire_time'), ('litedict', 'Dict', 'key, value'),
+        ('sqlitedict', 'unnamed', 'key, value')])
+    def test_what_is_computed_is_not_read(self, tmp_path, kind, table, columns):
+        endless = ', '.join(f'x AS {name}' for name in columns.split(', '))
+        computed = columns.replace('value', 'other') + ', value AS (zeroblob(900000000))'
+        for number, attack in enumerate((
+                f'CREATE VIEW {table} AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) '
+                f'SELECT {endless} FROM c', f'CREATE TABLE {table} ({computed}); INSERT INTO {table} DEFAULT VALUES')):
+            path = tmp_path / f'{number}.db'
+            with contextlib.closing(sqlite3.connect(str(path))) as raw:
+                raw.executescript(attack)
+            fails(path, kind=kind)
+            with pytest.raises(vaults.VaultFormatError):
+                moving.recognise(path)
 
 
 class TestSourcesAreLeftAlone:

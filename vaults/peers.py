@@ -22,6 +22,7 @@ from time import time
 from msgpack import unpackb
 
 from . import as_json, keys, sqlite, values
+from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError
 from .parts import Gone, Head, Tree, is_head
 from .serializers import recorded
@@ -111,7 +112,10 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
 def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes], int]:
     """Return what is in a run of so many items, but the first ones that are to be skipped."""
     if head.code != values.LIST:
-        return [run[skip * (len(run) // count):]], count - skip
+        width = size_of(head.meta) if head.code == values.COLUMN else 1
+        if len(run) != count * width:
+            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+        return [run[skip * width:]], count - skip
     try:
         ends = values.offsets(run, count)
     except values.MALFORMED as error:
@@ -134,7 +138,8 @@ FAMILIES: Tuple[Tuple[str, Tuple[str, ...], Callable[[bytes], bool]], ...] = (
 LACKING = {'dbm.gnu': "install it (Debian: python3-gdbm), or import with a Python that has it, as Debian's own",
            'dbm.ndbm': "import with a Python that has it, as Debian's own /usr/bin/python3"}
 TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
-COLUMNS = 'SELECT name, upper(type), "notnull" FROM pragma_table_info(?)'
+COLUMNS = 'SELECT name, upper(type), "notnull", hidden FROM pragma_table_xinfo(?)'
+OF_NAME = 'SELECT type FROM sqlite_master WHERE lower(name) = lower(?)'
 
 
 def recognise(path: str, charset: str, column: str) -> str:
@@ -226,6 +231,8 @@ def _kinds_of_tables(raw: sqlite3.Connection) -> Dict[str, str]:
 
 def _kind_of_table(table: str, columns: List[Any]) -> str:
     names, types = [column[0] for column in columns], [column[1] for column in columns]
+    if any(column[3] for column in columns):
+        return ''  # some are computed
     if names != ['key', 'value']:
         return 'diskcache' if table == 'Cache' and 'expire_time' in names else ''
     if types == ['TEXT', 'BLOB']:
@@ -319,6 +326,13 @@ def _sqlite(path: str) -> Iterator[sqlite3.Connection]:
         yield raw
 
 
+def _require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
+    """Raise when there is a view in place of the table, or a column is computed: these are programs."""
+    kinds = {kind for kind, in raw.execute(OF_NAME, (table,)).fetchall()}
+    if 'view' in kinds or any(column[3] for column in raw.execute(COLUMNS, (table,)).fetchall()):
+        _unknown(path, f'an SQLite database whose table {table} is computed')
+
+
 def _vault(source: Source) -> Iterator[Pair]:
     """As Vault(flag='r') reads, which would also write a log that a killed process has left into the file."""
     with _left_alone(source.path) as (place, parameters):
@@ -327,6 +341,7 @@ def _vault(source: Source) -> Iterator[Pair]:
             _unknown(source.path, 'empty')
         file.mode, file.journal = parameters, 'as it is'
         store = sqlite.SQLiteStore(file)
+        sqlite._require_schema(store._local.c, file)
         store.begin()
         try:
             serializer = recorded(store)
@@ -362,6 +377,7 @@ def _unpacked(source: Source, place: str, data: bytes) -> Any:
 
 def _earlier(source: Source) -> Iterator[Pair]:
     with _sqlite(source.path) as raw:
+        _require_table(source.path, raw, 'dict')
         for stored, data in raw.execute(EARLIER_ROWS):
             key = _earlier_object(source, stored, stored, use_list=False)
             yield key, _earlier_object(source, key, data, use_list=True)
@@ -417,6 +433,7 @@ def _diskcache(source: Source) -> Iterator[Pair]:
     now = time()
     for file in source.files:
         with _sqlite(file) as raw:
+            _require_table(file, raw, 'Cache')
             for stored, plain, mode, name, data in raw.execute(CACHE_ROWS, (now,)):
                 key = stored if plain else source.unpickled(stored, stored)
                 place = '' if name is None else _inside(source, key, os.path.dirname(file), name)
@@ -482,6 +499,7 @@ def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:
     module, base, _ = dbm_at(path)
     if module == 'dbm.sqlite3':  # with any Python, and without writing
         with _sqlite(base) as raw:
+            _require_table(base, raw, 'Dict')
             yield from raw.execute(DBM_ROWS)
     elif module == 'dbm.dumb':
         yield from _dumb_rows(base)

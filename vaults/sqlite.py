@@ -76,6 +76,10 @@ CREATE_PARTS = (
     """CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= 8589934592
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
 )
+# What else is in the file may only have nothing to do with these: a view or a trigger of that name is a program, and a
+# statement that looks for a key could run it for ever.
+SCHEMA = "SELECT sql FROM sqlite_master WHERE sql LIKE '%entries%' OR sql LIKE '%parts%'"
+ALL_OBJECTS = 'SELECT sql FROM sqlite_master WHERE sql IS NOT NULL'
 GET_PART = 'SELECT data, crc FROM parts WHERE owner = ? AND number = ?'
 GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
  WHERE e.key = ?"""
@@ -140,6 +144,8 @@ ALONE = 8192            # bytes that an entry takes in the WAL besides its value
 TOGETHER = 512          # its own; in a transaction entries share their pages
 TICK = 64 * ALONE       # bytes written between two looks at the file
 CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows to some 2000 pages
+FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
+SMALLEST = 8            # bytes of an entry
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
 
@@ -377,7 +383,7 @@ class SQLiteStore(Store):
     def _delete(self, c: _Connection, key: Stored) -> bool:
         rows = c.execute(DELETE, (key,)).fetchall()
         if rows:
-            newest = c.execute(NEWEST).fetchone()[0] < rows[0][0]
+            newest = self._newest(c) < rows[0][0]
             c.execute(*((MARK, (1, rows[0][0])) if newest else (MARK_ONE, ())))
             c.written += ALONE
             self.deletions += 1
@@ -387,7 +393,7 @@ class SQLiteStore(Store):
         return int(self.transact(lambda: self._delete_range(self._local.c, low, high)))
 
     def _delete_range(self, c: _Connection, low: Stored, high: Stored) -> int:
-        newest = c.execute(NEWEST).fetchone()[0]
+        newest = self._newest(c)
         self.deletions += 1
         if (low, high) == (LOWEST, HIGHEST):
             count = c.execute(COUNT_ALL).fetchone()[0]
@@ -406,9 +412,14 @@ class SQLiteStore(Store):
             row = c.execute(*statement).fetchone()
         except sqlite3.Error as error:
             row = self._once_more(error, *statement)
-        if row[0] is None or row[0] < 0:
+        count = row[0]
+        if type(count) is not int or count < 0 or (count > FEW and count > self._bytes(c) // SMALLEST):
             raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
-        return int(row[0])
+        return count
+
+    def _bytes(self, c: _Connection) -> int:
+        pages, size = self._page(c, 'PRAGMA page_count', ())[0][0], self._page(c, 'PRAGMA page_size', ())[0][0]
+        return int(pages * size)
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
@@ -419,7 +430,7 @@ class SQLiteStore(Store):
         try:
             c = self._local.c
             state = self._state(c)
-            newest = self._page(c, NEWEST, ())[0][0]
+            newest = self._newest(c)
             began = c.epoch if c.depth else None
             first: Any = low if by_key else newest + 1 if reverse else -1
             last: Any = high if by_key else newest
@@ -452,7 +463,7 @@ class SQLiteStore(Store):
         try:
             c = self._local.c
             began = c.epoch if c.depth else None
-            ids = self._ids(c, (low, high, self._page(c, NEWEST, ())[0][0]))
+            ids = self._ids(c, (low, high, self._newest(c)))
             if reverse:
                 ids.reverse()
             at, size = 0, FIRST_PAGE
@@ -476,6 +487,12 @@ class SQLiteStore(Store):
 
     def _ids(self, c: _Connection, bounds: Tuple[Any, ...]) -> array[int]:
         return array('q', chain.from_iterable(c.raw.execute(IDS, bounds)))
+
+    def _newest(self, c: _Connection) -> int:
+        newest = self._page(c, NEWEST, ())[0][0]
+        if newest is None or newest >= SIGN - 1:
+            raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup')
+        return int(newest)
 
     def _not_undone(self, c: _Connection, began: Optional[int]) -> None:
         if began is not None and c.epoch != began:
@@ -874,7 +891,7 @@ class SQLiteStore(Store):
         c = self._local.c
         problems = []
         try:
-            problems += [f'SQLite: {line}' for line, in c.execute('PRAGMA integrity_check').fetchall() if line != 'ok']
+            problems += [f'SQLite: {line}' for line in self._integrity(c) if line != 'ok']
             counted, total = c.execute(COUNT_BOTH).fetchone()
             if counted != total:
                 problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
@@ -885,6 +902,13 @@ class SQLiteStore(Store):
         except (sqlite3.Error, VaultCorruptError, UnicodeError) as error:
             problems.append(f'the entries cannot all be read: {error}')
         return problems
+
+    def _integrity(self, c: _Connection) -> Iterator[str]:
+        """Yield what SQLite finds. Tables that are not of a vault are left out: their constraints are programs."""
+        found = {_plain(str(sql)) for sql, in c.execute(ALL_OBJECTS).fetchall()}
+        whole = found <= KNOWN | STATISTICS
+        for table in [''] if whole else [f'({name})' for name in ('entries', 'parts') if TABLES[name] in found]:
+            yield from chain.from_iterable(c.execute(f'PRAGMA integrity_check{table}').fetchall())
 
     def _raw_rows(self) -> Iterator[Tuple[Any, ...]]:
         """Yield every row unverified, a few at a time."""
@@ -1131,6 +1155,8 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
         c.execute(NO_BUSY_HANDLER)
         if empty:
             _patiently(lambda: _create(c, file), file.timeout)
+    _patiently(lambda: _require_schema(c, file), file.timeout)
+    if file.journal is None:
         file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
         if file.journal != 'wal':
             c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
@@ -1171,6 +1197,28 @@ def _create(c: _Connection, file: File) -> None:
         if c.raw.in_transaction:
             c.execute(ROLLBACK)
         raise
+
+
+def _require_schema(c: Any, file: File) -> None:
+    """Raise when the tables are not those of a vault, or something else in the file reaches into them."""
+    found = [_plain(str(sql)) for sql, in c.execute(SCHEMA).fetchall()]
+    if not KNOWN.issuperset(found):
+        raise VaultFormatError(f"something in the file reaches into the vault's tables, and is not of a vault "
+                               f'({next(sql for sql in found if sql not in KNOWN):.200}): {file.path}; drop it with '
+                               'the program that made it, or use another file')
+    if _plain(CREATE) not in found:
+        raise VaultCorruptError(f'the table of entries is missing: vault {file.path}; restore a backup')
+
+
+def _plain(sql: str) -> str:
+    """Return an SQL statement as SQLite keeps it, with all blanks alike."""
+    return ' '.join(sql.replace(' IF NOT EXISTS', '').split())
+
+
+KNOWN = frozenset(map(_plain, (CREATE, *CREATE_PARTS)))
+TABLES = {'entries': _plain(CREATE), 'parts': _plain(CREATE_PARTS[0])}
+STATISTICS = frozenset(['CREATE TABLE sqlite_stat1(tbl,idx,stat)',  # what ANALYZE makes
+                        'CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)'])
 
 
 def _choose_journal(c: _Connection, file: File) -> str:
