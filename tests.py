@@ -4479,11 +4479,11 @@ class TestHostileParts:
     @pytest.mark.parametrize('code, meta', [(20, None), (21, None), (22, 'int16'), (22, 'S9999999999'), (22, 5), (22, None)])
     def test_a_tree_that_lies_is_damaged(self, code, meta):
         layers = [a_node(*[(number + 1, 2 ** (20 - number) * 8)] * 2) for number in range(1, 20)]
-        for size, root, depth, parts in [
+        for size, root, depth, leaves in [
                 (2**60, 1, 60, [a_node((1, 2**60))]), (2**60, 2, 1, [b'\1\2', a_node((1, 2**60))]),
                 (2, 2, 1, [b'\1\2', a_node((1, 1), (1, 1))]), (1, 1, 1, [a_node((2**63, 1))]), (1, 1, 1, [b'']),
                 (1, 2, 1, [b'\1\2', a_node((1, 2))]), (2**20 * 8, 1, 19, [*layers, b'\1' * 16])]:
-            with contextlib.closing(planted(code, meta, size, 0, size, 99, root, depth, b'', parts=parts)) as v:
+            with contextlib.closing(planted(code, meta, size, 0, size, 99, root, depth, b'', parts=leaves)) as v:
                 for read in (lambda: v['k'][:], lambda: v.open('k').read(), lambda: moving.export(v, io.StringIO())):
                     with pytest.raises((vaults.VaultError, TypeError)) as caught:
                         read()
@@ -4497,10 +4497,23 @@ class TestHostileParts:
             for change in (lambda: live.pop(0), lambda: live.insert(0, 1), live.clear, lambda: live.__setitem__(0, 1)):
                 with pytest.raises(vaults.VaultCorruptError, match='missing'):
                     change()
-        with contextlib.closing(planted(20, None, 1, 0, 1, 9, 7, 1, b'')) as v:
-            with pytest.raises(vaults.VaultError):
-                with v.open('k', 'r+b') as file:
-                    file.truncate(0)
+        with contextlib.closing(planted(20, None, 1, 0, 1, 9, 7, 1, b'')) as v, pytest.raises(vaults.VaultError), \
+                v.open('k', 'r+b') as file:
+            file.truncate(0)
+
+    def test_a_key_too_long_to_be_shown_is_no_reason_to_hide_the_error(self):
+        deep = ()
+        for _ in range(400):
+            deep = (deep,)
+        for key in (2**20_000 + 1, (10**5000,), deep):
+            with contextlib.closing(Vault(':memory:')) as v:
+                v._store.put(keys.encode(key), b'\xc1')
+                for read in (lambda v=v, key=key: v[key], v.copy, lambda v=v: moving.export(v, io.StringIO())):
+                    with pytest.raises(vaults.VaultCorruptError):
+                        read()
+                assert v.check()
+        with pytest.raises(vaults.VaultCorruptError):
+            values.loads(as_ext(values.SET, [{as_object(values.INT, 0).data: 1}, msgpack.ExtType(values.INT, b'\x7f' * 3000)]))
 
     def test_an_entry_without_bytes_is_damaged(self):
         with contextlib.closing(Vault(':memory:')) as v:

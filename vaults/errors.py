@@ -17,6 +17,14 @@ An error changes nothing: the vault is as it was before the call.
 """
 
 
+def shown(obj: object) -> str:
+    """Return what `repr` does, or the type of what is too large for it: an int of thousands of digits, a deep tuple."""
+    try:
+        return repr(obj)
+    except (ValueError, RecursionError):
+        return f'of type {type(obj).__name__}, too large to be shown'
+
+
 class VaultError(Exception):
     """Base of every error of this package."""
 

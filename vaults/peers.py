@@ -23,7 +23,7 @@ from msgpack import unpackb
 
 from . import as_json, keys, sqlite, values
 from .columns import size_of
-from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError
+from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head
 from .serializers import recorded
 
@@ -47,7 +47,7 @@ TIMEOUT = 5.0    # seconds to wait for a writer
 
 
 def named(key: Any) -> str:
-    return f'key {key!r:.200}'
+    return f'key {shown(key):.200}'
 
 
 # --- what is not loaded yet ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from functools import partial
 
 from msgpack import ExtType, Packer, Unpacker, UnpackException, unpackb
 
-from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError
+from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def undecodable(error: Exception) -> NoReturn:
     """Raise what `error`, met while unpacking, means to a user."""
     if isinstance(error, (VaultError, ImportError)):
         raise error
-    raise VaultCorruptError(f'the stored bytes are no value of this format ({error!r})') from error
+    raise VaultCorruptError(f'the stored bytes are no value of this format ({shown(error)})') from error
 
 
 class _Packer:

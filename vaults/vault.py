@@ -15,6 +15,7 @@ from .errors import (
     VaultError,
     VaultFormatError,
     VaultReadOnlyError,
+    shown,
 )
 from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
 from .views import Items, Keys, SortedSlice, Values
@@ -845,7 +846,7 @@ class Edit(Transaction):
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:
     """Return the error with the key and the vault that it is about."""
-    return type(error)(f'{error} (key {key!r} of the vault {path})')
+    return type(error)(f'{error} (key {shown(key)} of the vault {path})')
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
