@@ -1,0 +1,878 @@
+"""Feed hostile bytes to all that reads bytes, and look whether it fails as it promises to.
+
+    python trials/fuzz.py [--target NAME] [--rounds N] [--seed S] [--corpus DIR]
+
+Whoever can write a file can also compute its checksums: this is about files that somebody made to do harm, not about
+damaged ones. The promises: what cannot be read raises an error of ours (what a call documents besides, a KeyError say,
+is allowed for that call alone); nothing crashes, runs a pickle or writes outside the folder of the run; a source that
+is imported stays as it was; no input of up to 64 KiB takes more than a second of the processor, or more memory than
+1 GiB of address space. Values that are read are also written and read again, and must come back.
+
+Inputs are the seeds, which this program makes from real values and from testdata/, and which must be read, then known
+attacks, then mutations of both. With atheris installed (pip install '.[fuzz]') coverage guides the mutations; without
+it they are blind. Each target runs in a process of its own, which may crash. Prints a line for each target, and every
+input that broke a promise as a literal of Python that a test can hold; exits with 1 when there was one.
+
+`--corpus DIR` keeps what has reached new code in DIR/TARGET, where the next guided run begins with it.
+"""
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import os
+import pathlib
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+HERE = pathlib.Path(__file__).resolve().parent
+DATA = HERE.parent / 'testdata'
+sys.path.insert(0, str(HERE.parent))
+
+import harness  # noqa: E402
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+LARGEST = 1 << 16       # bytes of an input
+SECONDS = 1.0           # of the processor for one input
+SLOWER = 4              # times that, when every branch is being recorded
+HANGS = 5              # seconds of the processor after which the process is ended
+MEMORY = 1 << 30        # bytes of address space on top of what the process takes before it begins
+RESTARTS = 5            # of a target whose process crashed
+CUT = b'\n--8<--\n'     # between the parts of an input that is several files or entries
+
+
+class Broken(Exception):
+    """A promise other than that about errors broke."""
+
+
+def require(truth, what):
+    if not truth:
+        raise Broken(what)
+
+
+# --- what is asked of each input. A target returns whether it could read the input --------------------------------
+
+def attempt(call, *allowed):
+    """Return what `call` does, or None after an error of ours or one that it documents."""
+    import vaults
+    try:
+        return call()
+    except vaults.UntrustedPickleError:
+        Watch.refused = True
+        return None
+    except (vaults.VaultError, *allowed):
+        return None
+    except ImportError as error:  # a value of a package that is not installed; the error names the extra
+        if 'vaults[' not in str(error):
+            raise
+        return None
+
+
+def same(one, other):
+    """Tell whether two objects are equal and of the same types all the way down; a NaN is itself here."""
+    pairs = [(one, other)]
+    for mine, theirs in pairs:  # which grows meanwhile
+        if type(mine) is not type(theirs):
+            return False
+        if isinstance(mine, dict):
+            mine, theirs = [*mine, *mine.values()], [*theirs, *theirs.values()]
+        if isinstance(mine, (list, tuple)):
+            if len(mine) != len(theirs):
+                return False
+            pairs += zip(mine, theirs)
+        elif isinstance(mine, (set, frozenset)):
+            if len(mine) != len(theirs):
+                return False
+        elif hasattr(mine, 'tobytes'):
+            if (mine.dtype, mine.shape, mine.tobytes()) != (theirs.dtype, theirs.shape, theirs.tobytes()):
+                return False
+        elif mine == mine and mine != theirs:
+            return False
+    return True
+
+
+def keys_target(data, folder):
+    """Any bytes as a stored key; what they stand for is stored and comes back."""
+    from vaults import VaultCorruptError, keys
+    try:
+        key = keys.decode(data)
+    except VaultCorruptError:
+        return False
+    with contextlib.suppress(ValueError):  # nested deeper than is stored
+        stored = keys.encode(key)
+        require(keys.decode(stored) == key and keys.encode(keys.decode(stored)) == stored, 'a key changed')
+        hash(key)
+    return True
+
+
+def values_target(data, folder):
+    """Any bytes as a value; what they stand for is packed and comes back."""
+    import vaults
+    value = attempt(lambda: [vaults.loads(data, allow_pickle=False)])
+    attempt(lambda: vaults.loads_many([data, data], allow_pickle=False))
+    packed = value and attempt(lambda: vaults.dumps(value[0], allow_pickle=False))
+    if packed:
+        again = vaults.loads(packed, allow_pickle=False)
+        require(same(value[0], again), 'a value changed')
+    return value is not None
+
+
+def parts_target(data, folder):
+    """A stored key, a value and parts, all with sound checksums; read, changed and deleted in every way."""
+    import vaults
+    key, value, *parts = data.split(CUT) if CUT in data else (b'', data)
+    with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
+        store, stored = vault._store, key or 'k'
+        store.put_owner(stored, value)
+        owner, numbered = value[-12:], list(enumerate(parts, 1))
+        store.put_parts(owner, [(number, part) for number, part in numbered if len(owner) == 12])
+        decoded = attempt(lambda: [vaults.keys.decode(stored)])
+        key = decoded[0] if decoded else stored
+        problems = vault.check()
+        read = attempt(lambda: [vault[key]], KeyError)
+        for use in (lambda: vault.items()[:], lambda: list(vault[:].keys()), lambda: repr(vault), vault.copy,
+                    lambda: vaults.moving.export(vault, io.StringIO()), lambda: describe(vault)):
+            attempt(use)
+        attempt(lambda: read_file(vault, key), KeyError, TypeError, OSError)
+        for open_it in (vault.list, lambda key: vault.column(key, 'int16'), lambda key: vault.column(key, 'S3'),
+                        lambda key: vault.column(key, 'bool'), lambda key: vault.column(key, 'datetime64[s]')):
+            live = attempt(lambda open_it=open_it: open_it(key), TypeError, ValueError)
+            if live is not None:
+                use_sequence(live)
+                break
+        attempt(lambda: write_file(vault, key), KeyError, TypeError, OSError)
+        attempt(vault.compact)
+        attempt(lambda: vault.update({'other': 1}))
+        attempt(lambda: vault.pop(key), KeyError)
+        vault.check()
+    return read is not None and not problems
+
+
+def read_file(vault, key):
+    with vault.open(key) as file:
+        file.read(10)
+        file.seek(-1, 2)
+        file.seek(1)
+        file.read()
+    vault.get_file(key, io.BytesIO())
+
+
+def write_file(vault, key):
+    with vault.open(key, 'r+b') as file:
+        file.write(b'x')
+        file.seek(0, 2)
+        file.write(b'y')
+        file.truncate(3)
+    with vault.open(key, 'ab') as file:
+        file.write(b'z')
+
+
+def describe(vault):
+    """Print what `vaults info` and `vaults show` print."""
+    from argparse import Namespace
+
+    from vaults import cli, keys
+    for as_json in (True, False):
+        args = Namespace(json=as_json, limit=None, reverse=False, bounds=(keys.LOWEST, keys.HIGHEST))
+        with contextlib.redirect_stdout(io.StringIO()):
+            cli._show(vault, args)
+            cli._info(vault, args)
+
+
+def use_sequence(live):
+    """Use a list or column in every way; what they raise besides is what lists and arrays raise."""
+    for use in (lambda: len(live), lambda: live[0], lambda: live[-1], lambda: live[1:5], lambda: live[::-2],
+                lambda: live.copy(), live.tolist, lambda: next(iter(live), None), lambda: next(reversed(live), None),
+                lambda: repr(live), lambda: live.append(1), lambda: live.insert(1, 2), live.pop, lambda: live.pop(0),
+                lambda: live.__setitem__(0, 3), lambda: live.__setitem__(slice(1, 2), [4, 5]),
+                lambda: live.__delitem__(0), lambda: live.__delitem__(slice(0, None, 2)), live.reverse, live.clear,
+                lambda: live.extend([1, 2])):
+        attempt(use, IndexError, ValueError, TypeError, OverflowError)
+
+
+def file_target(data, folder):
+    """A file as a vault: opened in each way, all of it read, checked, changed, copied and closed."""
+    import vaults
+    path, sound = folder / 'v.db', None
+    for flag in 'rwc':
+        path.write_bytes(data)
+        vault = attempt(lambda flag=flag: vaults.Vault(path, flag=flag, allow_pickle=False, timeout=0,
+                                                       synchronous='OFF'))
+        if vault is None:
+            continue
+        with contextlib.closing(vault):
+            sound = not attempt(vault.check)
+            look(vault, folder)
+            if flag != 'r':
+                change(vault)
+        for left in folder.iterdir():
+            require(left.name in ('v.db', 'v.db-wal', 'v.db-shm', 'v.db-journal', 'copy.db'), f'{left} was made')
+            left.unlink()
+    return bool(sound)
+
+
+def look(vault, folder):
+    from vaults import moving
+    for use in (lambda: len(vault), lambda: vault.items()[:], lambda: list(reversed(vault)), lambda: list(vault[:].items()),
+                lambda: list(vault['a':'m']), lambda: len(vault['a':'m']), lambda: 'text' in vault,
+                lambda: describe(vault), vault.sections, lambda: moving.export(vault, io.StringIO()),
+                lambda: vault.backup(folder / 'copy.db')):
+        attempt(use)
+    for key in attempt(lambda: list(vault)) or []:
+        attempt(lambda key=key: vault[key], KeyError)
+        attempt(lambda key=key: read_file(vault, key), KeyError, TypeError, OSError)
+
+
+def change(vault):
+    vault_list = attempt(lambda: vault.list('list'), TypeError)
+    if vault_list is not None:
+        attempt(lambda: vault_list.append(1))
+    for use in (lambda: vault.put('new', 1), lambda: vault.update({'text': 2, 'more': 3}), lambda: vault.pop('text'),
+                vault.popitem, vault.sync, vault.compact, lambda: vault.put_file('stream', io.BytesIO(b'x' * 5000)),
+                lambda: vault[:'t'].clear(), vault.clear):
+        attempt(use, KeyError)
+
+
+def command_target(data, folder):
+    """A key, a value and the ends of a range as the command takes them from its arguments."""
+    from argparse import Namespace
+
+    import vaults
+    from vaults import cli
+    value, key, low, high = (data.decode('utf-8', 'surrogateescape').replace('\0', '').split('\n') + [''] * 4)[:4]
+    read = False
+    for as_json in (True, False):
+        ends = Namespace(low=low or None, high=high or None, prefix=key or None, json=as_json)
+        attempt(lambda ends=ends: cli._understand(ends), cli.Misuse)
+        args = Namespace(key=key, value=value, json=as_json, allow_pickle=False)
+        if args.value == '-':  # standard input
+            continue
+        if not attempt(lambda args=args: [cli._understand(args)], cli.Misuse):
+            continue
+        read = True
+        with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
+            vault._store.put(vaults.keys.encode(args.key), args.value)
+            loaded = attempt(lambda vault=vault: [list(vault.items())])
+            require(not vault.check() or not loaded, 'check() calls damaged what can be read')
+            vaults.moving.export(vault, io.StringIO())
+            describe(vault)
+    return read
+
+
+def source_target(kind, data, folder):
+    """A file of another library: recognised, read, and imported into a vault; it must stay as it was."""
+    import vaults
+    from vaults import moving
+    path = lay_out(kind, data, folder)
+    before = photograph(folder)
+    attempt(lambda: moving.recognise(path))
+    options = {'kind': kind, 'allow_pickle': False}
+    read = attempt(lambda: [sum(1 for _ in moving.read(path, **options))])
+    if kind in moving.OPTIONS['decode']:  # what is pickled can be read so as well
+        read = attempt(lambda: [sum(1 for _ in moving.read(path, decode=repr, **options))]) or read
+    with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
+        done = attempt(lambda: [moving.import_file(vault, path, **options)])
+        require(done is not None or not len(vault), 'a failed import left something')
+        loaded = attempt(lambda: [list(vault.items())])
+        require(not vault.check() or not loaded, 'check() calls damaged what can be read')
+        lines = io.StringIO()
+        if attempt(lambda: [moving.export(vault, lines)]) and kind in ('json', 'csv', 'jsonlines'):
+            again = vaults.Vault(':memory:', allow_pickle=False)
+            with contextlib.closing(again):
+                lines.seek(0)
+                require(moving.import_file(again, lines) == len(vault), 'an export is not imported')
+    require(photograph(folder) == before, 'the source was changed, or something left beside it')
+    for file in before:
+        os.unlink(file)
+    return bool(done or read)
+
+
+def lay_out(kind, data, folder):
+    """Write an input where its library would have written it; return the path that this is given."""
+    if kind == 'diskcache':
+        for name, content in zip(('cache.db', 'a.val', 'b.val'), data.split(CUT)):
+            (folder / name).write_bytes(content)
+        return folder
+    if CUT in data:
+        index, _, content = data.partition(CUT)
+        (folder / 'source.dir').write_bytes(index)
+        (folder / 'source.dat').write_bytes(content)
+        return folder / 'source'
+    path = folder / 'source.db'
+    path.write_bytes(data)
+    return path
+
+
+def photograph(folder):
+    return {str(path): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
+
+
+# --- seeds: what must be read, and known attacks, which must not do harm ------------------------------------------
+
+def real_values():
+    import datetime
+    import decimal
+    import fractions
+    import uuid
+    moment = datetime.datetime(2026, 11, 21, 10, 30, fold=1)
+    utc = moment.replace(tzinfo=datetime.timezone.utc)
+    return [None, True, 7, -2**63, 2**64, -2**200, 1.5, float('nan'), -0.0, 'text', 'é\0', b'\0\xff', bytearray(b'ab'),
+            [1, [2, []]], (1, (2, ())), {'a': {1: None}, (1, 2): 3}, {1, 2}, frozenset({3}), 1 + 2j, moment.date(),
+            moment, utc, moment.time(), utc.timetz(), datetime.timedelta(1, 2, 3), decimal.Decimal('1.50'),
+            decimal.Decimal('-Infinity'), fractions.Fraction(1, 3), uuid.UUID(int=5), range(1, 10, 2), range(2**70)]
+
+
+def real_keys():
+    import datetime
+    import uuid
+    utc = datetime.timezone.utc
+    return [None, b'', b'a\0b', 2**70 + 1, -2**70 - 1, 'a\ud800', (), (1, 'a', None, b''), (-1.5, (2**80, float('inf'))),
+            datetime.date(2026, 11, 21), datetime.datetime(1, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=utc),
+            (0.5, -2**2000, 2.0**60), uuid.UUID(int=7)]
+
+
+def seeds_of_keys():
+    from vaults import keys
+    stored = [keys.encode(key) for key in real_keys()]
+    return stored, [b'\x09' * 60_000, b'\x09' * 900 + b'\0' * 900, b'\x01\xff\xff\xff\xff\xfe', b'\x01\xff\0\0\xf0\0' +
+                    b'\x01' * 60_000, b'\x02' + b'\0\xff' * 30_000 + b'\0']
+
+
+def ext(code, *parts):
+    """Return an extension with a payload of its own msgpack, or of bytes."""
+    from msgpack import ExtType, Packer
+    return ExtType(code, parts[0] if isinstance(parts[0], bytes) else Packer().pack(parts[0]))
+
+
+def hostile(rng, depth=3):
+    """Return an object for msgpack: any type of ours, with any content, above all with what does not belong there."""
+    kind = rng.randrange(9 if depth else 5)
+    if kind == 0:
+        return rng.choice((0, 1, -1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1, -2**63, rng.getrandbits(64)))
+    if kind == 1:
+        return rng.choice((None, True, 0.5, 1e300, float('nan'), float('inf'), -0.0))
+    if kind == 2:
+        return rng.choice(('', 'C', 'F', '<i2', '|S0', '|O', '|V0', 'T', '1e999999999', '-1E+3', 'NaN', '2026-11-21',
+                           '10:30:00', '2026-11-21T10:30:00', 'Europe', 'Europe/Paris', '../etc', 'x' * 300, 'é',
+                           'pandas.DataFrame', 'PIL.Image', 'polars.DataFrame', '9' * 5000))
+    if kind == 3:
+        return rng.choice((b'', b'\0', b'1e999999999', b'0001-01-01', b'\xff' * 16, b'\x80' * 300, b'NaN'))
+    if kind == 4:
+        return ext(rng.randrange(26), rng.choice((b'', b'\0' * 12, b'\xc0', b'1/3', b'-1', b'\xff' * 16)))
+    if kind == 5:
+        return {str(rng.randrange(3)): hostile(rng, depth - 1) for _ in range(rng.randrange(4))}
+    if kind == 6:
+        return [hostile(rng, depth - 1) for _ in range(rng.randrange(5))]
+    return ext(rng.randrange(1, 24), [hostile(rng, depth - 1) for _ in range(rng.randrange(1, 5))]
+               if rng.random() < 0.7 else hostile(rng, depth - 1))
+
+
+def pack(obj):
+    from msgpack import Packer
+    return Packer().pack(obj)
+
+
+def seeds_of_values():
+    import vaults
+    rng = random.Random('values')
+    samples = [1, 2**62, -1.5, 'C', '1e999999999', b'\xff', None, [], ['1e999999999', None], [0, 2**62, 1], {'a': 1},
+               ext(16, [0, 2**62, 1]), ext(13, b'1e999999999'), ['10:30:00', 0, 'Europe'], ['10:30:00', 0, 'E' * 5000],
+               ['10:30:00', 0, [2**62]], ['<i2', [2**62], 'C', b''], ['<i2', ext(16, [0, 2**62, 1]), 'C', b''],
+               ['|S0', [2**60], 'C', b''], [[['a', '|O']], [1], 'C', b'\xff' * 8], [['a']], ['|O', b'\xff' * 8]]
+    attacks = [pack(ext(code, sample)) for code in range(24) for sample in samples]
+    attacks += [pack(ext(code, [ext(13, b'1e999999999'), None])) for code in range(24)]
+    attacks += [pack(hostile(rng)) for _ in range(500)]
+    attacks += [b'\xc7\x0c\xff' + b'\xff' * 12, b'\xd6\xff' + b'\xff' * 4, b'\xdd\xff\xff\xff\xff', b'\xdf\x7f\xff\xff\xff', b'\xc6\xff\xff\xff\xff', b'\xdc\x20\0' * 1000,
+                b'\x91' * 5000, b'\x81' * 5000, b'', nested(40)]
+    return [vaults.dumps(value, allow_pickle=False) for value in real_values()], attacks
+
+
+def nested(depth):
+    data = b'\xc0'
+    for _ in range(depth):
+        data = pack(ext(5, b'\x91' + data))
+    return data
+
+
+def seeds_of_parts():
+    """Real lists, columns and streams, with their parts; and heads and trees that lie."""
+    import vaults
+    real = []
+    with contextlib.closing(vaults.Vault(':memory:')) as vault:
+        vault.list('short').extend([1, 'two', (3,)])
+        vault.list('list').extend(range(3000))
+        vault.column('column', 'int16').extend(range(9000))
+        vault.column('S3', 'S3').extend([b'abc', b'd'])
+        vault.put_file('stream', io.BytesIO(b'stream ' * 100))
+        vault.put_file('long', io.BytesIO(bytes(40_000)))
+        vault['plain'] = {'a': (1, 2)}
+        for key in vault:
+            value = vault._store.get(key)
+            parts = [vault._store.get_part(value[-12:], number) for number in vault._store.part_numbers(value[-12:])]
+            real.append(CUT.join([b'', value, *parts]))
+    real += [CUT.join([vaults.keys.encode(key), b'\x01']) for key in real_keys() if vaults.keys.encode(key) != 'k']
+    return real, [*lying_heads(), CUT.join([b'\x09', b'']), CUT.join([b'', b''])]
+
+
+def lying_heads():
+    owner, sizes = b'\0\0\0\1' + b'o' * 8, (0, 1, 2, 2**31, 2**60, 2**63, 2**64 - 1, -1, None, 'x', 1.5)
+    leaves = [b'\x01', b'\x01\x02' * 8, node((1, 1)), node((3, 2**60)), node((3, 1), (3, 1)), node((2**63, 1)), b'']
+    for code, meta in ((20, None), (21, None), (22, 'int16'), (22, 'S3'), (22, None), (22, 'S9999999999'), (22, 5)):
+        for place in range(1, 7):
+            for wrong in sizes:
+                head = [meta, 1, 0, 1, 9, 3, 1, b'', owner]
+                head[place] = wrong
+                yield CUT.join([b'', pack(ext(code, head)), *leaves])
+        for size, inside, root, depth, tail in (
+                (2**60, 2**60, 4, 2**60, b''), (2**60, 2**60, 4, 60, b''), (2**60, 0, 0, 0, b'\x01'), (5, 1, 3, 1, b''),
+                (2**60, 2**60, 4, 1, b''), (1, 2, 3, 1, b''), (2, 2, 5, 1, b''), (1, 1, 6, 1, b''), (1, 1, 7, 1, b'')):
+            yield CUT.join([b'', pack(ext(code, [meta, size, 0, inside, 9, root, depth, tail, owner])), *leaves])
+        layers = [node(*[(number + 1, 2 ** (20 - number) * 8)] * 2) for number in range(1, 20)]
+        yield CUT.join([b'', pack(ext(code, [meta, 2**20 * 8, 0, 2**20 * 8, 30, 1, 19, b'', owner])), *layers,
+                        b'\x01' * 16])
+        for tail, inside in (('text', 0), ([1], 0), (None, 0)):
+            yield CUT.join([b'', pack(ext(code, [meta, 1, 0, inside, 9, 0, 0, tail, owner]))])
+        yield CUT.join([b'', pack(ext(code, [meta, 1, 0, 0, 9, 0, 0, b'\x01', 'twelve bytes']))])
+        yield CUT.join([b'', pack(ext(code, [meta] * 8 + [list(range(12))]))])
+
+
+def node(*children):
+    return b''.join(struct.pack('<QQ', *child) for child in children)
+
+
+SCHEMAS = (  # what is done, as SQL, to the file of a sound vault
+    "DROP TABLE entries; CREATE VIEW entries AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+    " SELECT x AS id, 'k' || x AS key, x'01' AS value, 0 AS crc FROM c",
+    "ALTER TABLE entries RENAME TO e2; CREATE VIEW entries AS SELECT id, key, value, zeroblob(900000000) AS crc FROM e2",
+    "CREATE TRIGGER bomb AFTER INSERT ON entries BEGIN INSERT INTO entries(key, value, crc) WITH RECURSIVE c(x) AS"
+    " (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT 'b' || x, zeroblob(1000), 0 FROM c; END",
+    "CREATE TRIGGER bomb BEFORE DELETE ON entries BEGIN SELECT count(*) FROM (WITH RECURSIVE c(x) AS"
+    " (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c); END",
+    "DROP TABLE entries; CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE,"
+    " value AS (zeroblob(900000000)), crc INTEGER)",
+    "DROP TABLE entries; CREATE TABLE entries (id TEXT, key, value, crc)",
+    "DROP TABLE entries; CREATE TABLE entries (id INTEGER PRIMARY KEY, key TEXT COLLATE NOCASE UNIQUE, value, crc);"
+    " INSERT INTO entries VALUES (0, x'', x'', 0)",
+    "DROP TABLE entries", "DROP TABLE parts", "DELETE FROM entries", "DELETE FROM entries WHERE key = x''",
+    "UPDATE entries SET crc = -9223372036854775807 WHERE key = x''", "UPDATE entries SET crc = -1e300 WHERE key = x''",
+    "UPDATE entries SET crc = 'text' WHERE key = x''", "UPDATE entries SET crc = x'00' WHERE key = x''",
+    "UPDATE entries SET value = 'text', crc = 'x'", "UPDATE entries SET value = 5", "UPDATE entries SET crc = 1e300",
+    "UPDATE entries SET id = 9223372036854775807 WHERE id = (SELECT max(id) FROM entries)",
+    "UPDATE entries SET id = -id - 1 WHERE key <> x''", "UPDATE parts SET number = -number, data = 'text'",
+    "UPDATE entries SET id = 9223372036854775807 WHERE key = x''",
+    "ANALYZE", "CREATE INDEX bomb ON entries(length(key))",
+    "CREATE TABLE bomb (x CHECK (length(printf('%.*c', 900000000, 'x')) > 0)); PRAGMA ignore_check_constraints = ON;"
+    " INSERT INTO bomb VALUES (1)",
+    "INSERT INTO entries(key, value, crc) VALUES (CAST(x'ff' AS TEXT), x'01', 0)",
+    "INSERT INTO parts VALUES (zeroblob(12), 0, x'81aa73657269616c697a657205', 0)", "PRAGMA auto_vacuum = 1; VACUUM",
+    "PRAGMA user_version = 2", "PRAGMA application_id = 1", "DROP TRIGGER replaced; DROP TRIGGER deleted",
+)
+
+
+def real_vault(folder):
+    """Return the bytes of a small vault."""
+    import vaults
+    path = folder / 'real.db'
+    with contextlib.closing(vaults.Vault(path, synchronous='OFF')) as vault, vault:
+        vault['text'] = 'a value'
+        vault.update({key: number for number, key in enumerate(real_keys())})
+        vault.update({('value', number): value for number, value in enumerate(real_values())})
+        vault.list('list').extend(range(1000))
+        vault.put_file('stream', io.BytesIO(b's' * 5000))
+        vault.column('column', 'int16').extend([1, 2, 3])
+    data = path.read_bytes()
+    path.unlink()
+    return database(folder, 'PRAGMA journal_mode = DELETE; PRAGMA page_size = 1024; VACUUM', data)
+
+
+def seeds_of_files(folder):
+    real = real_vault(folder)
+    attacks = [database(folder, statement, real) for statement in SCHEMAS]
+    attacks += [real[:28] + struct.pack('>I', 2**31 - 1) + real[32:], real[:1024], real[:-1], b'', b'x' * 100,
+                real[:16] + b'\2\0' + real[18:], real[:56] + struct.pack('>I', 2) + real[60:]]
+    return [real], attacks
+
+
+def seeds_of_command(folder):
+    from vaults import as_json, values
+    forms = [json.dumps(as_json.from_value(values.dumps(value, allow_pickle=False))) for value in real_values()]
+    keys = [json.dumps(as_json.from_key(key)) for key in real_keys()]
+    real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys * 9)]
+    attacks = ['{"!tuple": {"!range": [0, 1000000000000, 1]}}', '{"!fraction": ["1e999999999", null]}', '[' * 60_000,
+               '{"!int": "0x' + 'f' * 60_000 + '"}', '9' * 60_000, '"\\ud800"', 'NaN', '{"!list": 5}', '{"!pickle": 1}',
+               '{"!time": ["10:30:00", 0, "Europe"]}', '{"!msgpack": "3f////8="}', '{"!dict": [[[], 1]]}',
+               '{"!key": "CQkJ"}', '{"!ndarray": ["|O", [1], "C", {"!bytes": "/////////w=="}]}', '\ud800']
+    return real, [f'{text}\n{text}'.encode('utf-8', 'surrogatepass') for text in attacks] + [
+        f'1\n{text}'.encode('utf-8', 'surrogatepass') for text in attacks]
+
+
+def of_files(*names, kind):
+    """Return a function that reads seeds for an importer from testdata/."""
+    def seeds(folder):
+        real = []
+        for name in names:
+            base = DATA / name
+            if base.is_dir():
+                files = [base / 'cache.db', *sorted(base.rglob('*.val'))[:2]]
+                real.append(CUT.join(file.read_bytes() for file in files))
+            elif base.exists():
+                real.append(base.read_bytes().replace(b'id,name', b'key,name'))  # csv-cities.csv
+            else:
+                real.append(CUT.join((DATA / f'{name}{ending}').read_bytes() for ending in ('.dir', '.dat')))
+        return real, attacks_on(kind, real, folder)
+    return seeds
+
+
+COUNTING = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)'
+VIEWS = {  # of a table that its library made, one without an end, and one of columns that are computed
+    'sqlitedict': ('unnamed', 'key TEXT, value BLOB'), 'pickledb': ('kv', 'key TEXT, value BLOB NOT NULL'),
+    'litedict': ('Dict', 'key TEXT, value'), 'earlier vault': ('dict', 'key BLOB, value BLOB'),
+    'dbm': ('Dict', 'key BLOB, value BLOB'), 'shelve': ('Dict', 'key BLOB, value BLOB'),
+    'diskcache': ('Cache', 'key, raw, mode, filename, value, expire_time'),
+}
+
+
+def attacks_on(kind, real, folder):
+    if kind == 'vault':
+        return seeds_of_files(folder)[1]
+    if kind in VIEWS:
+        table, columns = VIEWS[kind]
+        names = [column.split()[0] for column in columns.split(',')]
+        endless = ', '.join('NULL AS expire_time' if name == 'expire_time' else f'x AS {name}' for name in names)
+        computed = columns.replace('value', 'other').replace('expire_time', 'expire_time INTEGER')
+        return [b'', *(database(folder, statement) for statement in (
+            f'CREATE VIEW {table} AS {COUNTING} SELECT {endless} FROM c',
+            f'CREATE TABLE {table} ({computed}, value AS (zeroblob(900000000))); INSERT INTO {table} DEFAULT VALUES',
+            f'CREATE TABLE {table} ({columns} AS (printf(\'%.*c\', 900000000, \'x\')))',
+            f"CREATE TABLE {table} ({columns}); INSERT INTO {table} ({', '.join(names[:1])}) VALUES (1)"))]
+    deep = b'[' * 50_000
+    return {'json': [b'{"a": ' + deep, b'{' * 9, b'{"a": 1' + b'0' * 60_000 + b'}', b'{"\\ud800": 1}', b'{"a": NaN}'],
+            'jsonlines': [b'{"key": 1, "value": ' + text + b'}\n' for text in (
+                deep, b'{"!tuple": {"!range": [0, 1000000000000, 1]}}', b'{"!fraction": ["1e999999999", null]}',
+                b'{"!list": 1152921504606846976}', b'{"!column": ["S9999999999", 5]}', b'{"!stream": 5}\n{"bytes": "AAAA"}',
+                b'{"!column": ["bool", 2]}\n{"bytes": "AAI="}', b'{"!list": 2}\n{"items": [1, {"!list": 0}]}',
+                b'{"!time": ["10:30:00", 0, "Europe"]}', b'{"!serialized": ["json", "x"]}', b'{"!pickle": ["", "gASJLg=="]}')],
+            'csv': [b'key,value\n' + b'"' * 60_000, b'key,value\n"' + b'x' * 60_000, b'key\nx\0\n', b'key,key\n1,2\n'],
+            }[kind]
+
+
+def database(folder, script, data=b''):
+    """Return the bytes of an SQLite file after a script, which does what it can: an old SQLite may not know all of it."""
+    import sqlite3
+    path = folder / 'made.db'
+    path.write_bytes(data)
+    with contextlib.closing(sqlite3.connect(str(path))) as raw, contextlib.suppress(sqlite3.Error):
+        raw.executescript(f'PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY; {script}')
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def source(kind, *names, needs=None):
+    return (lambda data, folder: source_target(kind, data, folder)), of_files(*names, kind=kind), 1, needs
+
+
+# By name: what is asked, the seeds, how many inputs a round has, and the module without which there is no such target.
+TARGETS = {
+    'keys': (keys_target, lambda _: seeds_of_keys(), 100, None),
+    'values': (values_target, lambda _: seeds_of_values(), 20, None),
+    'parts': (parts_target, lambda _: seeds_of_parts(), 1, None),
+    'file': (file_target, seeds_of_files, 1, None),
+    'command': (command_target, seeds_of_command, 3, None),
+    'json': source('json', 'json-object.json', 'pickledb-0.9.json', 'pickledb-1.json'),
+    'jsonlines': source('jsonlines', 'jsonl-foreign.jsonl'),
+    'csv': source('csv', 'csv-cities.csv', 'csv-pairs.csv'),
+    'sqlitedict': source('sqlitedict', 'sqlitedict-json.sqlite', 'sqlitedict-unnamed.sqlite',
+                         'sqlitedict-two-tables.sqlite'),
+    'pickledb': source('pickledb', 'pickledb-1.sqlite'),
+    'litedict': source('litedict', 'litedict-words.sqlite'),
+    'diskcache': source('diskcache', 'diskcache-cache', 'diskcache-index'),
+    'earlier': source('earlier vault', 'vaults-earlier.sqlite'),
+    'vault': ((lambda data, folder: source_target('vault', data, folder)), seeds_of_files, 1, None),
+    'dbm': source('dbm', 'dbm-dumb', 'dbm-sqlite3'),
+    'shelve': source('shelve', 'shelve-dumb', 'shelve-dumb-protocol0', 'shelve-sqlite3'),
+}
+
+
+# --- blind mutations ----------------------------------------------------------------------------------------------
+
+NUMBERS = (0, 1, 2, 15, 16, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63,
+           2**64 - 1)
+TOKENS = (b'\xc7', b'\xc8', b'\xd4', b'\xd8', b'\xdd', b'\xdf', b'\x00\xff', b'{"!', b'"!tuple"', b'"!range"', b'"!list"',
+          b'"!fraction"', b'"!dict"', b'[[', b'e999999999', b'\\ud800', b'NaN', b'\xff', b'"', b"'", b'\\', b'\n', CUT)
+
+
+def mutated(rng, pool):
+    data = bytearray(rng.choice(pool))
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
+        at, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 8, 16, 64))
+        other = rng.choice(pool)
+        start = rng.randrange(len(other) + 1)
+        number = (rng.choice(NUMBERS) + rng.randrange(-1, 2)) % 2**64
+        size = rng.choice((1, 2, 4, 8))
+        piece = rng.choice((
+            bytes([rng.randrange(256)]), data[at:at + length] * 2, b'', other[start:start + length], rng.choice(TOKENS),
+            (number % 256**size).to_bytes(size, rng.choice(('big', 'little'))), str(number).encode(),
+            bytes([data[at] ^ 1 << rng.randrange(8)]) if at < len(data) else b''))
+        data[at:at + rng.choice((0, len(piece), length))] = piece
+        if rng.random() < 0.02:
+            del data[at:]
+    return bytes(data[:LARGEST])
+
+
+# --- one input ----------------------------------------------------------------------------------------------------
+
+class Session:
+    """The inputs of one target in one process: runs them, counts, and writes down what broke."""
+
+    def __init__(self, name, folder, seconds):
+        self.name, self.seconds = name, seconds
+        self.target, self.seeds, self.times, _ = TARGETS[name]
+        self.folder = folder / name
+        self.folder.mkdir(exist_ok=True)
+        self.found = folder / f'{name}.found'
+        self.current = os.open(str(folder / f'{name}.current'), os.O_RDWR | os.O_CREAT)
+        self.known, self.number = set(), 0
+        self.counts = collections.Counter()
+
+    def run(self, data, wanted=False):
+        """Run one input; one that is `wanted` must be read, unless only a pickle keeps it from being read."""
+        self.number += 1
+        os.pwrite(self.current, struct.pack('<QQ', self.number, len(data)) + data, 0)
+        problem, read, began = None, False, time.process_time()
+        try:
+            alarm(HANGS)
+            Watch.problem = None
+            read = self.target(data, self.folder)
+        except Exception as error:
+            problem = place_of(error)
+        finally:
+            alarm(0)
+        took = time.process_time() - began
+        self.counts['inputs'] += 1
+        self.counts['read'] += bool(read)
+        self.counts['longest'] = max(self.counts['longest'], took)
+        if took > self.seconds and not problem:
+            problem = 'it took more than a second'
+        problem = problem or Watch.problem
+        if wanted and not read and not problem and not Watch.refused:
+            problem = 'a real one was not read'
+        Watch.refused = False
+        if problem:
+            self.clean()
+            self.note(problem, data)
+
+    def note(self, problem, data):
+        if problem not in self.known:
+            self.known.add(problem)
+            self.write([problem, repr(data)])
+
+    def clean(self):
+        for path in self.folder.iterdir():
+            path.unlink()
+
+    def end(self):
+        self.write(self.counts)
+
+    def write(self, entry):
+        with open(self.found, 'a', encoding='ascii') as file:
+            print(json.dumps(entry), file=file)
+
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class Watch:
+    """What an audit hook has seen."""
+
+    problem = None
+    refused = False     # a pickle was
+    inside = ''         # the folder that files may be written in
+
+
+def audit(event, arguments):
+    if event == 'pickle.find_class':
+        Watch.problem = f'a pickle named {arguments[0]}.{arguments[1]}'
+    elif event in ('os.system', 'subprocess.Popen', 'os.exec', 'os.posix_spawn', 'socket.connect'):
+        Watch.problem = f'{event} was called'
+    elif (event == 'open' and isinstance(arguments[0], str) and arguments[2] & WRITING
+          and not os.path.abspath(arguments[0]).startswith((Watch.inside, os.devnull))):
+        Watch.problem = f'{arguments[0]!r:.200} was opened to write'
+
+
+def place_of(error):
+    """Return what an error is and where it was raised last in a file of ours, which tells one problem from another."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f'vaults{os.sep}' in frame.filename]
+    where = f' at {os.path.basename(frames[-1].filename)}:{frames[-1].name}:{frames[-1].lineno}' if frames else ''
+    return f'{type(error).__name__}{where}' + (f' ({error})' if isinstance(error, Broken) else '')
+
+
+def alarm(seconds):
+    """End the process after so many seconds of the processor, also in the middle of C code."""
+    if hasattr(signal, 'setitimer'):
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
+
+# --- the process of a target --------------------------------------------------------------------------------------
+
+def be_a_target(options):
+    """Run in a process of its own: all seeds, then mutations, from the input behind `options.skip` on."""
+    folder, name = pathlib.Path(options.folder), options.inside
+    if options.guided:
+        import atheris
+        with atheris.instrument_imports(include=['vaults']):
+            load_all()
+    else:
+        load_all()
+    tempfile.tempdir = str(folder / 'temporary')
+    os.chdir(tempfile.tempdir)
+    session = Session(name, folder, SECONDS * (SLOWER if options.guided else 1))
+    real, attacks = session.seeds(session.folder)
+    corpus = sorted((pathlib.Path(options.corpus) / name).glob('*')) if options.corpus else []
+    pool = [*real, *attacks, *(file.read_bytes() for file in corpus)]
+    Watch.inside = str(folder)
+    sys.addaudithook(audit)
+    limit_memory()
+    if options.guided:
+        guided(atheris, session, real, pool, options)
+    else:
+        blind(session, real, pool, options)
+
+
+def load_all():
+    """Import what a target may need before anything is limited or watched."""
+    from vaults import as_json, cli, columns, files, foreign, moving, parts, peers, sections, sequences, sqlite  # noqa: F401
+    for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
+                   'heapq', 'argparse', 'unicodedata', 'numpy.lib.format'):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+
+
+def limit_memory():
+    if resource is None or not sys.platform.startswith('linux'):
+        return
+    with open('/proc/self/statm', encoding='ascii') as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+
+
+def blind(session, real, pool, options):
+    rng, inputs = random.Random(f'{options.seed} {session.name}'), len(pool) + options.rounds * session.times
+    for number in range(inputs):
+        data = pool[number] if number < len(pool) else fresh(rng, session.name, pool)
+        if number >= options.skip:
+            session.run(data, number < len(real))
+        session.number = number + 1
+    session.end()
+
+
+def fresh(rng, name, pool):
+    """Return a new input: values are also made from nothing, which says more than what was once sound."""
+    return pack(hostile(rng, 4))[:LARGEST] if name == 'values' and rng.random() < 0.5 else mutated(rng, pool)
+
+
+def guided(atheris, session, real, pool, options):
+    folder = pathlib.Path(options.corpus or options.folder, session.name)
+    seeds, found = (pathlib.Path(options.folder, f'{session.name}.{end}') for end in ('seeds', 'artifacts'))
+    for place in (folder, seeds, found):
+        place.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(pool):
+        if number >= options.skip:
+            session.run(data, number < len(real))
+        (seeds / f'{number}').write_bytes(data[:LARGEST])
+    runs, last = options.rounds * session.times, [session.number]
+    grown = folder if options.corpus else seeds
+
+    def one(data):
+        session.run(data)
+        if session.number - last[0] >= runs:
+            session.end()
+            os._exit(0)
+    atheris.Setup([sys.argv[0], f'-seed={random.Random(options.seed).randrange(1, 2**31)}', f'-max_len={LARGEST}',
+                   f'-artifact_prefix={found}{os.sep}', '-verbosity=0', '-rss_limit_mb=0', '-timeout=0', '-detect_leaks=0',
+                   str(grown), str(seeds)], one)
+    atheris.Fuzz()
+
+
+# --- the trial ----------------------------------------------------------------------------------------------------
+
+def run_target(name, options, folder):
+    """Run a target, again behind each input that ends its process; return its counts and what it has found."""
+    counts, found, skip = collections.Counter(), [], 0
+    for _ in range(RESTARTS):
+        command = [sys.executable, str(pathlib.Path(__file__).resolve()), '--inside', name, '--folder', str(folder),
+                   '--rounds', str(options.rounds), '--seed', options.seed, '--skip', str(skip)]
+        command += ['--guided'] if options.guided else []
+        command += ['--corpus', os.path.abspath(options.corpus)] if options.corpus else []
+        ended = subprocess.run(command, env={**os.environ, 'PYTHONHASHSEED': '0', 'PYTHONWARNINGS': 'ignore'},
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if not ended.returncode:
+            break
+        current = folder / f'{name}.current'
+        raw = current.read_bytes() if current.exists() else b''
+        skip, size = struct.unpack('<QQ', raw[:16] or bytes(16))
+        how = signal.Signals(-ended.returncode).name if ended.returncode < 0 else f'exit status {ended.returncode}'
+        how = f'it took more than {HANGS} s' if how == 'SIGPROF' else f'the process ended with {how}'
+        if ended.returncode > 0:  # the trial's own fault, perhaps: it would fail again
+            skip = options.rounds * 10**6
+            how += ': ' + ended.stderr.decode('utf-8', 'replace').strip()[-800:]
+        found.append([f'{how}', repr(raw[16:16 + size])])
+    for line in (folder / f'{name}.found').read_text('ascii').splitlines() if (folder / f'{name}.found').exists() else ():
+        entry = json.loads(line)
+        if isinstance(entry, list):
+            found.append(entry)
+        else:
+            counts.update(entry)
+    return counts, found
+
+
+def main():
+    trial = harness.Trial(__doc__, rounds=40)
+    trial.parser.add_argument('--target', action='append', choices=sorted(TARGETS), help='default: all of them')
+    trial.parser.add_argument('--corpus', help='a folder of inputs to begin with; a guided run adds to it')
+    trial.parser.add_argument('--blind', action='store_true', help='without atheris, even where it is installed')
+    for inner in ('--inside', '--folder'):
+        trial.parser.add_argument(inner, help=harness.argparse.SUPPRESS)
+    trial.parser.add_argument('--skip', type=int, default=0, help=harness.argparse.SUPPRESS)
+    trial.parser.add_argument('--guided', action='store_true', help=harness.argparse.SUPPRESS)
+    options = trial.begin()
+    if options.inside:
+        be_a_target(options)
+        return
+    options.guided = not options.blind and importlib.util.find_spec('atheris') is not None
+    print('guided by coverage, with atheris' if options.guided else
+          "mutations are blind: atheris is not installed (pip install '.[fuzz]')" if not options.blind else
+          'mutations are blind, as asked for')
+    if resource is None or not sys.platform.startswith('linux'):
+        print('memory is not limited here')
+    total = collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, 'temporary').mkdir()
+        for name in options.target or TARGETS:
+            if TARGETS[name][3] and importlib.util.find_spec(TARGETS[name][3]) is None:
+                print(f'{name}: left out, this Python lacks {TARGETS[name][3]}')
+                continue
+            counts, found = run_target(name, options, pathlib.Path(folder))
+            for problem, data in found:
+                trial.broke(f'{name}: {problem}: {data}')
+            print(f'{name}: {counts["inputs"]} inputs, {counts["read"]} read, the longest {counts["longest"]:.3f} s',
+                  flush=True)
+            total += counts
+    trial.end(f'{total["inputs"]} hostile inputs, {total["read"]} of them read, {len(trial.broken)} broke a promise')
+
+
+if __name__ == '__main__':
+    main()
