@@ -48,9 +48,9 @@ except ImportError:  # Windows
 LARGEST = 1 << 16       # bytes of an input
 SECONDS = 1.0           # of the processor for one input
 SLOWER = 4              # times that, when every branch is being recorded
-HANGS = 5              # seconds of the processor after which the process is ended
+HANGS = 3              # seconds of the processor after which the process is ended
 MEMORY = 1 << 30        # bytes of address space on top of what the process takes before it begins
-RESTARTS = 5            # of a target whose process crashed
+RESTARTS = 3            # of a target whose process crashed
 CUT = b'\n--8<--\n'     # between the parts of an input that is several files or entries
 
 
