@@ -1731,6 +1731,20 @@ class TestProcesses:
         assert len(copy) == 3001
         copy._check()
 
+    def test_a_vault_whose_maker_was_killed_in_the_commit_is_made_anew(self, root):
+        maker = sqlite3.connect(str(root / 'half.db'), isolation_level=None)
+        for statement in (sqlite.PAGE_SIZE, sqlite.BEGIN, f'PRAGMA application_id = {sqlite.APPLICATION_ID}',
+                          f'PRAGMA user_version = {sqlite.FORMAT}', sqlite.CREATE, sqlite.CREATE_MARKER):
+            maker.execute(statement)
+        journal = (root / 'half.db-journal').read_bytes()
+        maker.execute(sqlite.COMMIT)
+        maker.close()
+        (root / 'half.db-journal').write_bytes(bytes.fromhex('d9d505f920a163d7') + journal[8:])  # as fsync leaves it
+        v = Vault(root / 'half.db')
+        v['a'] = 1
+        assert v == {'a': 1}
+        v._check()
+
     def test_two_processes_count_to_four_thousand(self, root):
         code = '''
             import sys, vaults

@@ -1141,7 +1141,8 @@ def _is_empty(file: File) -> bool:
     if version != FORMAT:
         raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
-    return False
+    # Whoever made it may have been killed before the commit: then the journal undoes what marks it.
+    return file.flag != 'r' and os.path.exists(f'{file.path}-journal')
 
 
 def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
