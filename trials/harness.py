@@ -6,7 +6,7 @@ knows how to open, under a name without blanks (shelve-gnu, shelve-dumb, sqlited
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import pathlib
 import re
 import sys
@@ -27,11 +27,12 @@ STORES = {_short(spec.name): spec for spec in SPECS}
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether the package that a store needs can be imported."""
+    """Tell whether the package that a store needs can be imported; dbm.gnu may be found, and lack what it imports."""
     try:
-        return importlib.util.find_spec(STORES[name].module) is not None
-    except ModuleNotFoundError:
+        importlib.import_module(STORES[name].module)
+    except ImportError:
         return False
+    return True
 
 
 def open_store(name: str, folder: pathlib.Path) -> Contestant:
