@@ -49,6 +49,7 @@ from contestants import KohakuVault  # isort: skip  # harness knows where it is
 
 ENOUGH = 80  # rounds, for each operation to be hit
 HANGS = 60  # seconds without a word from a process
+SIZES = (1, 1, 1, 10, 10, 10, 1_000, 1_000, 20_000)  # the largest makes a tree of two storeys
 OUTSIDE = 'outside'  # the folder of what a step makes beside the vault
 PATTERN = array('q', range(1 << 40, (1 << 40) + (1 << 21))).tobytes()
 SOURCES: dict = {}  # what can be imported: by path, the pickled entries
@@ -245,13 +246,13 @@ def sequence_change(rng, items):
 
 def a_list(rng):
     key, start = f'list {rng.randrange(4)}', rng.randrange(1_000_000)
-    change = sequence_change(rng, [f'item {start + n}' for n in range(rng.choice((1, 10, 1_000)))])
+    change = sequence_change(rng, [f'item {start + n}' for n in range(rng.choice(SIZES))])
     return lambda target: change(target.list(key)) if key in target else target.list(key)
 
 
 def column(rng):
     key, start = f'column {rng.randrange(4)}', rng.randrange(1_000_000)
-    change = sequence_change(rng, list(range(start, start + rng.choice((1, 10, 5_000)))))
+    change = sequence_change(rng, range(start, start + 5 * rng.choice(SIZES)))
     return lambda target: change(target.column(key, 'int64')) if key in target else target.column(key, 'int64')
 
 

@@ -1,26 +1,22 @@
-"""Kill imports at random moments, and measure the memory of moving in and out.
+"""Measure the memory of moving in and out. (kill.py kills imports.)
 
-    python trials/moving.py [--rounds N] [--seed S] [--entries E]
+    python trials/moving.py [--rounds N] [--entries E]
 
-An import goes into a vault that has entries already, some with the same keys, and is killed: the vault must pass its
-`_check()` and be as it was, or, when it was already done, be whole. And processes that import and export E entries must
-need hardly more memory than those that move a tenth: for each kind of source that streams. Prints a line of figures for
-each; exits with 1 when a promise broke. By hand: --rounds 200 --entries 1000000.
+Processes that import and export E entries must need hardly more memory than those that move a tenth: for each kind of
+source that streams. Nothing is drawn, so that --seed changes nothing. Prints a line of figures; exits with 1 when a
+promise broke. By hand: --entries 1000000.
 """
-import argparse
 import contextlib
 import json
 import pathlib
 import pickle
-import random
-import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 
 import msgpack
+from harness import Trial
 
 import vaults
 
@@ -92,47 +88,18 @@ def measure(folder, kind, count):
     return peak
 
 
-def kill_one(folder, source, count, rng):
-    """Kill an import at a random moment; tell whether it was done."""
-    path = pathlib.Path(folder, 'killed.db')
-    shutil.copy(pathlib.Path(folder, 'before.db'), path)
-    with subprocess.Popen([sys.executable, '-m', 'vaults', 'import', source, str(path)], stdout=subprocess.DEVNULL) as importing:
-        time.sleep(rng.uniform(0.05, 0.05 + count / 25_000))
-        importing.kill()
-    with contextlib.closing(vaults.Vault(path)) as v:
-        v._check()
-        found = (len(v), v['mine'], v['user:1'])
-        assert found in ((2, 1, 'old'), (count + 1, 1, {'id': 1, 'name': 'user 1', 'scores': [1, 1.5]})), found
-    for suffix in ('', '-wal', '-shm'):
-        with contextlib.suppress(FileNotFoundError):
-            pathlib.Path(f'{path}{suffix}').unlink()
-    return found[0] != 2
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=10)
-    parser.add_argument('--seed', default='1')
-    parser.add_argument('--entries', type=int, default=30_000)
-    options = parser.parse_args()
-    rng, done, began = random.Random(options.seed), 0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        with contextlib.closing(vaults.Vault(pathlib.Path(folder, 'before.db'))) as v:
-            v.update({'mine': 1, 'user:1': 'old'})
-        source = f'{folder}/source.jsonl'
-        json_lines(source, 30_000)
-        for number in range(options.rounds):
-            try:
-                done += kill_one(folder, source, 30_000, rng)
-            except Exception as error:
-                sys.exit(f'round {number} of seed {options.seed} broke a promise: {error!r}')
-    print(f'{options.rounds} imports killed, {done} of them done before; each left all or nothing; {time.monotonic() - began:.1f} s')
-    for kind in SOURCES:
+    trial = Trial(__doc__, rounds=1)
+    trial.parser.add_argument('--entries', type=int, default=30_000)
+    options = trial.begin()
+    figures = []
+    for kind in [*SOURCES] * options.rounds:
         with tempfile.TemporaryDirectory() as folder:
             few, many = (measure(folder, kind, count) for count in (options.entries // 10, options.entries))
-        print(f'{kind}: {options.entries:,} entries in and out with a peak of {many / 1000:.1f} MB, a tenth with {few / 1000:.1f} MB')
+        figures.append(f'{kind} {few / 1000:.1f} and {many / 1000:.1f} MB')
         if many - few > MORE + (CACHE if kind == 'vault' else 0):
-            sys.exit(f'moving {kind} takes memory for each entry')
+            trial.broke(f'moving {kind} takes memory for each entry')
+    trial.end(f'{options.entries // 10:,} and {options.entries:,} entries moved in and out, with peaks of {"; ".join(figures)}')
 
 
 if __name__ == '__main__':
