@@ -356,7 +356,7 @@ class Process:
 
     def __init__(self, function, *arguments):
         self._pipe, pipe = os.pipe()
-        self.said, self._ended = b'', False
+        self.said, self._ended_by = b'', None
         self._pid = os.fork()
         if not self._pid:
             try:
@@ -387,16 +387,18 @@ class Process:
             assert self._hear(HANGS), f'a process failed, or hung, after {self.said[-20:]!r}'
 
     def end(self):
-        """Kill it if it still is there, and hear its last words; tell whether it was killed."""
-        os.kill(self._pid, signal.SIGKILL)
-        self.hear_all(HANGS)
-        os.close(self._pipe)
-        self._ended = True
-        return os.WIFSIGNALED(os.waitpid(self._pid, 0)[1])
+        """Kill it if it still is there, and hear its last words; return the signal that ended it, or 0."""
+        if self._ended_by is None:
+            os.kill(self._pid, signal.SIGKILL)
+            self.hear_all(HANGS)
+            os.close(self._pipe)
+            status = os.waitpid(self._pid, 0)[1]
+            self._ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        return self._ended_by
 
     def kill(self):
-        """Kill it, unless that has been done. Raises: AssertionError when it had ended by itself."""
-        assert self._ended or self.end(), 'a process failed by itself'
+        """Kill it. Raises: AssertionError when it had ended by itself, or crashed."""
+        assert self.end() == signal.SIGKILL, f'a process ended by itself, with the signal {self.end()}'
 
 
 class Writer(Process):
@@ -494,7 +496,7 @@ def kill_writers(path, homes, aim, rng, seed):
             processes[-1].kill()
     finally:
         for process in processes:
-            process.kill()
+            process.end()
     return writers, openers
 
 
@@ -712,8 +714,9 @@ def kill_simply(store, folder, rng, seed):
     try:
         writer.wait_for(b'.')
         time.sleep(rng.uniform(0, 0.25))
-    finally:
         writer.kill()
+    finally:
+        writer.end()
     done = writer.said.count(b'.')
     reader = Process(judge, store, folder, seed, done)
     reader.hear_all(HANGS)
