@@ -50,6 +50,7 @@ from contestants import KohakuVault  # isort: skip  # harness knows where it is
 ENOUGH = 80  # rounds, for each operation to be hit
 HANGS = 60  # seconds without a word from a process
 SIZES = (1, 1, 1, 10, 10, 10, 1_000, 1_000, 20_000)  # the largest makes a tree of two storeys
+ITEMS = [f'item {number}' for number in range(40_000)]
 OUTSIDE = 'outside'  # the folder of what a step makes beside the vault
 PATTERN = array('q', range(1 << 40, (1 << 40) + (1 << 21))).tobytes()
 SOURCES: dict = {}  # what can be imported: by path, the pickled entries
@@ -245,8 +246,8 @@ def sequence_change(rng, items):
 
 
 def a_list(rng):
-    key, start = f'list {rng.randrange(4)}', rng.randrange(1_000_000)
-    change = sequence_change(rng, [f'item {start + n}' for n in range(rng.choice(SIZES))])
+    key, start = f'list {rng.randrange(4)}', rng.randrange(20_000)
+    change = sequence_change(rng, ITEMS[start:start + rng.choice(SIZES)])
     return lambda target: change(target.list(key)) if key in target else target.list(key)
 
 
@@ -323,9 +324,9 @@ def sync(rng):
 
 
 def checkpoint(rng):
-    """Put so much at once that a checkpoint follows within the call."""
-    data = random_bytes(rng, CHECKPOINT + 8)
-    return lambda target: operator.setitem(target, 'large', data)
+    """Put so much that in every fourth call or so a checkpoint follows, of what the calls before have put too."""
+    key, data = f'large {rng.randrange(3)}', random_bytes(rng, CHECKPOINT // 4)
+    return lambda target: operator.setitem(target, key, data)
 
 
 def reopen(rng):
@@ -423,7 +424,7 @@ class Writer(Process):
         if b'o' not in self.said:
             return 'opening'
         if self.said.count(b'[') > self.said.count(b']'):
-            return 'checkpoint'
+            return 'checkpoint' if step == 'checkpoint' else f'checkpoint of {step}'
         return 'between two' if not self.is_busy else step if step != 'checkpoint' else 'put before a checkpoint'
 
 
@@ -482,7 +483,7 @@ def kill_writers(path, homes, aim, rng, seed):
                 writer.wait_for(b'o')
             if aim == 'checkpoint':  # most of that step goes before it
                 writers[0].wait_for(b'[')
-            time.sleep(rng.uniform(0, 0.005 if aim == 'checkpoint' else 0.15))
+            time.sleep(rng.uniform(0, 0.01 if aim == 'checkpoint' else 0.1))
         writers[0].kill()
         for other in writers[1:] if rng.random() < 0.5 else ():
             other.hear_all()
@@ -655,11 +656,11 @@ def simple_steps(seed):
             place = rng.randrange(len(keys))
             key, keys[place] = keys[place], keys[-1]
             keys.pop()
-        if chance < 0.1 and number:
-            yield key, None
-        else:
-            keys.append(key)
-            yield key, value
+            if chance < 0.1:
+                yield key, None
+                continue
+        keys.append(key)
+        yield key, value
 
 
 def write_simply(store, folder, seed, tell):
