@@ -1412,12 +1412,24 @@ class TestTransactions:
         assert Vault('test').items() == [('k', 1)]
 
     @pytest.mark.parametrize('safe', [False, True])
-    @pytest.mark.parametrize('act', ['update', 'block', 'nested', 'delete', 'pop'])
+    @pytest.mark.parametrize('act', ['update', 'block', 'nested', 'undone', 'edit', 'delete', 'pop'])
     def test_an_interrupt_at_any_line_leaves_no_transaction_open(self, root, act, safe):
-        # Nothing written in Python can help when __exit__, or commit, is interrupted before its first line.
+        # Nothing written in Python can help when __exit__, commit or rollback is interrupted before its first line.
         v, other = Vault('i', thread_safe=safe), Vault('i', timeout=0.5)
         acts = {'update': lambda: v.update({'a': 1, 'b': 1}), 'delete': lambda: v.__delitem__('x'),
-                'pop': lambda: v.pop('x'), 'block': lambda: block(v), 'nested': lambda: nested(v)}
+                'pop': lambda: v.pop('x'), 'block': lambda: block(v), 'nested': lambda: nested(v),
+                'undone': lambda: undone(v), 'edit': lambda: edit(v)}
+
+        def undone(v):
+            with contextlib.suppress(ZeroDivisionError), v:
+                v['a'] = 1
+                with contextlib.suppress(ZeroDivisionError), v:
+                    1 / 0
+                1 / 0
+
+        def edit(v):
+            with v.edit('x'):
+                pass
 
         def block(v):
             with v:
@@ -1433,7 +1445,7 @@ class TestTransactions:
         where = []
 
         def entering(frame):
-            return frame.f_code.co_name == 'commit' and frame.f_lineno == frame.f_code.co_firstlineno + 1
+            return frame.f_code.co_name in ('commit', 'rollback') and frame.f_lineno <= frame.f_code.co_firstlineno + 2
 
         def interrupted(at):
             """Run the act, with KeyboardInterrupt raised before the line `at`; tell whether there was one."""
@@ -1467,6 +1479,7 @@ class TestTransactions:
             gc.enable()
             c = v._store._local.c
             assert not c.depth and not c.raw.in_transaction and not c.lost, (at, where)
+            assert not safe or in_thread(lambda: is_free(v._store.lock)), (at, where)
             assert dict(other.items()) in ({'x': 0}, {'x': 0, 'a': 1, 'b': 1}, {}), at
             if not again:
                 break

@@ -671,35 +671,42 @@ class SQLiteStore(Store):
         c.execute(SAVE[c.depth - 1])
 
     def commit(self) -> None:
+        depth = None
         try:
             c = self._local.c
             depth = c.depth - 1
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
                 c.depth = depth
+            if not depth:
+                c.row = ALONE
+                self._ended()
         except BaseException as error:
             self._still_open()
             problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
             c = self._local.c
-            self._undo(c, c.depth - 1)
+            self._undo(c, c.depth - 1 if depth is None else max(depth, 0))
             if problem is error:
                 raise
             raise problem from error
         if depth < 0:
             self._left_to_parent()
-        elif not depth:
-            c.row = ALONE
-            self._ended()
-            if c.written > c.due:
-                self._look(c)
+        elif not depth and c.written > c.due:
+            self._look(c)
 
     def rollback(self) -> None:
-        self._still_open()
-        c = self._local.c
-        if not c.depth:
-            self._left_to_parent()
-            return
-        self._undo(c, c.depth - 1)
+        depth = None
+        try:
+            self._still_open()
+            c = self._local.c
+            depth = c.depth - 1
+            self._undo(c, depth) if depth >= 0 else self._left_to_parent()
+        except VaultError:
+            raise
+        except BaseException:  # an interrupt; what it interrupted is done again
+            c = self._local.c
+            self._undo(c, max(c.depth - 1 if depth is None else depth, 0))
+            raise
 
     def _still_open(self) -> None:
         """Raise when another thread has closed the store, having let the next writer in."""

@@ -841,7 +841,7 @@ class Edit(Transaction):
             except BaseException:
                 self._store.rollback()
                 raise
-        super().__exit__(kind, error, trace)
+        self._store.commit() if kind is None else self._store.rollback()  # not super(): an interrupt could come between
 
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:
