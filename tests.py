@@ -72,6 +72,7 @@ from vaults import (
     sqlite,
     trust,
     values,
+    writeback,
 )
 from vaults.sections import Prefixed, suffix
 from vaults.serializers import AS_STORED, Serializer
@@ -3653,6 +3654,23 @@ class TestWriteBack:
             w[n] = []
             w[n].append(n)
         assert w.items() == [(n, [n]) for n in range(10)]
+
+    @pytest.mark.parametrize('call', ['_acquire', 'OrderedDict'])
+    def test_an_interrupt_as_a_block_begins_leaves_no_lock(self, w, monkeypatch, call):
+        holder = writeback.LiveStore if call == '_acquire' else writeback
+        real = getattr(holder, call)
+
+        def interrupted(*arguments):
+            real(*arguments)
+            raise KeyboardInterrupt
+        monkeypatch.setattr(holder, call, interrupted)
+        with pytest.raises(KeyboardInterrupt), w:
+            pass
+        monkeypatch.undo()
+        assert in_thread(lambda: is_free(w._store.lock)) and not w._store._store._local.c.depth
+        with w:
+            w['k'] = 1
+        assert Vault('test').items() == [('k', 1)]
 
     @pytest.mark.parametrize('act', ['sync', 'update', 'block', 'pop', 'put', 'len'])
     def test_an_interrupt_anywhere_loses_nothing(self, root, act):

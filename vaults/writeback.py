@@ -461,14 +461,19 @@ class LiveStore(Store):
 
     def begin(self) -> None:
         """Begin a block: write what was changed before it, which its rollback must not undo, and hold the lock."""
-        self._acquire('wait, or make its blocks shorter')
+        # An interrupt may come as a call returns: as the lock has been taken, too.
+        fresh: OrderedDict[Stored, Any] = OrderedDict()
+        owned, taken = self.lock._is_owned(), False  # type: ignore[attr-defined]  # every CPython has it
         try:
+            self._acquire('wait, or make its blocks shorter')
+            taken = True
             self.flush()
             self._store.begin()
             self._depth += 1
-            self.hot = OrderedDict()
+            self.hot = fresh
         except BaseException:
-            self.lock.release()
+            if taken or not owned and self.lock._is_owned():  # type: ignore[attr-defined]  # every CPython has it
+                self.lock.release()
             raise
         try:
             self._refresh()
