@@ -2352,21 +2352,48 @@ class TestTraps:
         assert output(code, root) == '201'
         v._check()
 
-    @pytest.mark.parametrize('act', ['delete', 'replace'])
+    @pytest.mark.skipif(not guard.AVAILABLE, reason='no OFD locks on this system')
+    def test_a_vault_opened_by_a_link_is_guarded_as_well(self, root):
+        path = root / 'real.db'
+        Vault(path).close()
+        (root / 'link.db').symlink_to(path)
+        v = Vault(root / 'link.db')
+        assert len(guard._guards[v._store.file.identity]._held) == len(guard.PLACES)  # the shared memory, too
+
+    @pytest.mark.parametrize('act', ['delete', 'replace', 'empty'])
     def test_a_file_deleted_or_replaced_underneath_is_noticed(self, root, act):
         v = Vault('t')
         v['k'] = 1
         if act == 'delete':
             os.unlink(v.db_path)
+        elif act == 'empty':
+            os.truncate(v.db_path, 0)
         else:
             Vault('u').close()
             os.replace(root / 'vaults' / 'u.db', v.db_path)
-        with pytest.raises(vaults.VaultNotFoundError, match='deleted or replaced'), v:
+        with pytest.raises(vaults.VaultNotFoundError, match='deleted, emptied or replaced'), v:
             pass
         with pytest.raises(vaults.VaultNotFoundError):
             for n in range(200):
                 v[n] = n
         v.close()
+
+    @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes with names on this system')
+    def test_what_is_no_regular_file_is_refused_unopened(self, root):
+        os.mkfifo(root / 'pipe')
+        for flag in 'crwn':
+            with pytest.raises(vaults.VaultFormatError, match='regular file'):
+                Vault(root / 'pipe', flag=flag)
+
+    @pytest.mark.parametrize('now', [-1e9, 0, 2**32 - 1, 2**32, 1e11])
+    def test_a_clock_that_is_wrong_by_centuries_does_no_harm(self, v, monkeypatch, now):
+        monkeypatch.setattr(time, 'time', lambda: now)
+        monkeypatch.setattr(files, 'LEAF', 1000)
+        for _ in range(3):
+            with v.open('stream', 'ab') as file:
+                file.write(b'x' * 20_000)
+            v.compact()
+        assert v['stream'] == b'x' * 60_000 and v.check() == []
 
     def test_mmap_is_off(self, v):
         assert v._store._local.c.execute('PRAGMA mmap_size').fetchone() in ((0,), None)

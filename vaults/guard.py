@@ -39,6 +39,7 @@ class Guard:
     def __init__(self, path: str) -> None:
         self.users = 0
         self._held: List[Tuple[int, int, int]] = []
+        path = os.path.realpath(path)  # a link has no -shm beside it
         for suffix, start, length in PLACES:
             try:
                 handle = os.open(path + suffix, os.O_RDONLY | os.O_CLOEXEC)

@@ -155,7 +155,8 @@ def once(number: int, seen: Set[int]) -> None:
 def staged_number() -> int:
     """Return a number from which a writer may count whose parts are to belong to a value only later."""
     from random import getrandbits
-    return int(time.time()) * STAGED + getrandbits(31)
+    seconds = min(max(int(time.time()), 1), 0xFFFFFFFE)  # what fits, however wrong the clock is
+    return seconds * STAGED + getrandbits(31)
 
 
 class Tree:

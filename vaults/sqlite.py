@@ -201,7 +201,7 @@ class File:
             status = os.stat(self.path)
         except FileNotFoundError:
             return None
-        return status.st_dev, status.st_ino
+        return (status.st_dev, status.st_ino) if status.st_size else None  # an emptied file is no vault any more
 
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
@@ -809,8 +809,8 @@ class SQLiteStore(Store):
 
     def _same_file(self) -> None:
         if self.file.identity and self.file.stat() != self.file.identity:
-            raise VaultNotFoundError(f'the file was deleted or replaced while it was open: {self.file.path}; what was '
-                                     'written since is in no file, open the vault again')
+            raise VaultNotFoundError('the file was deleted, emptied or replaced while it was open: '
+                                     f'{self.file.path}; what was written since is in no file, open the vault again')
 
     def _checkpoint(self, c: _Connection) -> None:
         """Move the WAL into the database while holding the write lock, without waiting for any reader.
@@ -1129,8 +1129,9 @@ def _is_empty(file: File) -> bool:
         if not os.path.isdir(folder):
             raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
         return True
-    if os.path.isdir(file.path):
-        raise VaultFormatError(f'{file.path} is a folder: a vault is a file')
+    if not os.path.isfile(file.path):
+        kind = 'a folder' if os.path.isdir(file.path) else 'a pipe or the like'
+        raise VaultFormatError(f'{file.path} is {kind}: a vault is a regular file')
     if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
         raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
     if not os.path.getsize(file.path):
