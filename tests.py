@@ -2395,6 +2395,57 @@ class TestTraps:
             v.compact()
         assert v['stream'] == b'x' * 60_000 and v.check() == []
 
+    @pytest.mark.parametrize('act, answer', [
+        (lambda v: v['k'], 1), (lambda v: v.get('none', 2), 2), (lambda v: 'k' in v, True), (lambda v: 'none' in v, False),
+        (lambda v: v.keys()[:2], ['k', 'other']), (lambda v: len(v) > 1, True), (lambda v: v.pop('k'), 1),
+        (lambda v: (v.__delitem__('k'), 'k' in v), (None, False)), (lambda v: v.clear(), None), (lambda v: v['list'][:], [1]),
+        (lambda v: (v.__delitem__(slice('a', 'k')), len(v) > 1, v.check()), (None, True, [])), (lambda v: v.check(), [])])
+    def test_a_signal_handler_that_uses_the_vault_changes_no_answer(self, v, act, answer):
+        v.update(k=1, other=2, a=3)
+        v.list('list').append(1)
+        c, calls, handling = v._store._local.c, itertools.count(), []
+        execute = c.execute
+
+        def signalled(*arguments):  # as every other one returns, a handler runs
+            result = execute(*arguments)
+            if not handling and next(calls) % 2 == 0:
+                handling.append(True)
+                v['handled'] = v.get('other')
+                assert 'none' not in v and v.pop('handled') in (2, None)
+                handling.clear()
+            return result
+        c.execute = signalled
+        assert act(v) == answer
+        v._check()
+
+    @pytest.mark.parametrize('added', [1, 2])
+    def test_what_a_signal_handler_puts_as_the_newest_is_deleted_is_counted(self, v, monkeypatch, added):
+        v.update(dict.fromkeys('abc'))
+        page = sqlite.SQLiteStore._page
+
+        def signalled(store, c, sql, arguments):
+            rows = page(store, c, sql, arguments)
+            if sql == sqlite.DELETE:
+                v.update(dict.fromkeys(range(added)))
+            return rows
+        monkeypatch.setattr(sqlite.SQLiteStore, '_page', signalled)
+        del v['c']
+        monkeypatch.undo()
+        assert list(v) == ['a', 'b', *range(added)]
+        v._check()
+
+    def test_the_block_of_a_signal_handler_leaves_the_lock_to_the_call_it_interrupts(self, root, monkeypatch):
+        v, crc32 = Vault('t', thread_safe=True), sqlite.crc32
+
+        def signalled(*arguments):
+            monkeypatch.undo()
+            with v:
+                v['handled'] = 1
+            return crc32(*arguments)
+        monkeypatch.setattr(sqlite, 'crc32', signalled)
+        v['k'] = 2
+        assert v == {'handled': 1, 'k': 2} and in_thread(lambda: is_free(v._store.lock))
+
     def test_mmap_is_off(self, v):
         assert v._store._local.c.execute('PRAGMA mmap_size').fetchone() in ((0,), None)
 

@@ -60,7 +60,12 @@ CREATE = """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
 MARK = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
-MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"  # leaves the id, and so a page of the index, alone
+MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"
+# For one deleted id, of an entry that was not the newest, or was. A signal handler may have put a new entry between the
+# two statements, with the very same id: then there is nothing to count.
+MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?1) WHERE key = x''"""
+MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?1),
+ id = iif(?1 > (SELECT max(id) FROM entries), ?1, id) WHERE key = x''"""
 UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
 MARK_ALL = "INSERT INTO entries VALUES (?1, x'', x'', ?1)"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
@@ -89,8 +94,10 @@ DELETE_PARTS = 'DELETE FROM parts WHERE owner = ?'
 NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
 OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 
-GET = 'SELECT value, crc FROM entries WHERE key = ?'
-CONTAINS = 'SELECT 1 FROM entries WHERE key = ?'
+# These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
+# between the two calls that it takes to get the row.
+GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
+CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
@@ -338,11 +345,13 @@ class SQLiteStore(Store):
         c = self._local.c  # held while it works: close() in another thread lets go of it
         try:
             row = c.execute(GET, (key,)).fetchone()
+            while row is None:
+                row = c.execute(GET, (key,)).fetchone()
         except sqlite3.Error as error:
             row = self._once_more(error, GET, (key,), key)
-        if row is None:
-            return None
         data, crc = row
+        if data is None and crc is None:
+            return None
         try:
             found = crc32(data, crc32(key.encode(), OF_TEXT) if type(key) is str else
                           crc32(key, OF_BYTES))  # type: ignore[arg-type]  # a number raises TypeError
@@ -356,9 +365,12 @@ class SQLiteStore(Store):
     def contains(self, key: Stored) -> bool:
         c = self._local.c
         try:
-            return c.execute(CONTAINS, (key,)).fetchone() is not None
+            row = c.execute(CONTAINS, (key,)).fetchone()
+            while row is None:
+                row = c.execute(CONTAINS, (key,)).fetchone()
+            return bool(row[0])
         except sqlite3.Error as error:
-            return self._once_more(error, CONTAINS, (key,), key) is not None
+            return bool(self._once_more(error, CONTAINS, (key,), key)[0])
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
@@ -381,10 +393,10 @@ class SQLiteStore(Store):
         return bool(self.transact(lambda: self._delete(self._local.c, key)))
 
     def _delete(self, c: _Connection, key: Stored) -> bool:
-        rows = c.execute(DELETE, (key,)).fetchall()
+        rows = self._page(c, DELETE, (key,))
         if rows:
             newest = self._newest(c) < rows[0][0]
-            c.execute(*((MARK, (1, rows[0][0])) if newest else (MARK_ONE, ())))
+            c.execute(MARK_NEWEST if newest else MARK_DELETED, rows[0])  # the latter leaves a page of the index alone
             c.written += ALONE
             self.deletions += 1
         return bool(rows)
@@ -396,11 +408,11 @@ class SQLiteStore(Store):
         newest = self._newest(c)
         self.deletions += 1
         if (low, high) == (LOWEST, HIGHEST):
-            count = c.execute(COUNT_ALL).fetchone()[0]
+            count = self._page(c, COUNT_ALL, ())[0][0]
             c.execute(DELETE_ALL)
             c.execute(MARK_ALL, (newest,))
         else:
-            count = c.execute(DELETE_RANGE, (low, high)).rowcount
+            count = c.raw.execute(DELETE_RANGE, (low, high)).rowcount
             c.execute(MARK, (count, newest))
         c.written += min(count * ALONE, CACHE)
         return int(count)
@@ -409,9 +421,9 @@ class SQLiteStore(Store):
         c = self._local.c
         statement = (COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))
         try:
-            row = c.execute(*statement).fetchone()
+            row, = self._page(c, *statement)
         except sqlite3.Error as error:
-            row = self._once_more(error, *statement)
+            raise self._failed(error) from error
         count = row[0]
         if type(count) is not int or count < 0 or (count > FEW and count > self._bytes(c) // SMALLEST):
             raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
@@ -540,8 +552,11 @@ class SQLiteStore(Store):
         return [bool(key) if flag else key for _, key, flag in rows], None, self._alive(rows)
 
     def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
+        """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
+        if c.lost:
+            c.execute(sql)  # raises
         try:
-            rows: List[Any] = c.execute(sql, arguments).fetchall()
+            rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
         except sqlite3.OperationalError as error:
             if not _is_locked(error):
                 raise
@@ -578,24 +593,24 @@ class SQLiteStore(Store):
     def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
         c = self._local.c
         try:
-            row = c.execute(GET_PART, (owner, number)).fetchone()
+            rows = self._page(c, GET_PART, (owner, number))
         except sqlite3.Error as error:
             if _lacks_parts(error):
                 return None
-            row = self._once_more(error, GET_PART, (owner, number))
-        return None if row is None else self._whole(owner, number, *row)
+            raise self._failed(error) from error
+        return self._whole(owner, number, *rows[0]) if rows else None
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         c = self._local.c
         try:
-            row = c.execute(GET_BOTH, (owner, number, key)).fetchone()
+            rows = self._page(c, GET_BOTH, (owner, number, key))
         except sqlite3.Error as error:
             if _lacks_parts(error):
                 return self.get(key), None
-            row = self._once_more(error, GET_BOTH, (owner, number, key), key)
-        if row is None:
+            raise self._failed(error, key) from error
+        if not rows:
             return None, None
-        data, crc, part, part_crc = row
+        data, crc, part, part_crc = rows[0]
         if type(key) is not str or crc != crc32(data, crc32(key.encode(), OF_TEXT)) | PARTED:
             self._intact(key, data, crc)
         return data, None if part_crc is None else self._whole(owner, number, part, part_crc)
@@ -656,7 +671,7 @@ class SQLiteStore(Store):
                 c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
                 self._run(c, READ if self.file.flag == 'r' else BEGIN)
         except BaseException as error:
-            problem = self._failed(error) if isinstance(error, sqlite3.Error) and not depth else error
+            problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
             self._undo(c, depth)
             if problem is error:
                 raise
@@ -781,7 +796,7 @@ class SQLiteStore(Store):
         c, began, timeout = self._local.c, monotonic(), self.file.timeout
         while self.file.journal == 'wal' and _is_locked(error) and _paused(began, timeout):
             try:
-                cursor = c.execute(sql, arguments)
+                cursor = c.raw.execute(sql, arguments)
                 return cursor.fetchall() if rows else cursor.fetchone()
             except sqlite3.Error as again:
                 error = again
@@ -869,7 +884,7 @@ class SQLiteStore(Store):
         c = self._outside('compact')
         self._same_file()
         try:
-            total = c.execute('PRAGMA page_count').fetchone()[0]
+            total = self._page(c, 'PRAGMA page_count', ())[0][0]
             if progress:
                 progress(0, total)
             self._run(c, RECOUNT)
@@ -899,7 +914,7 @@ class SQLiteStore(Store):
         problems = []
         try:
             problems += [f'SQLite: {line}' for line in self._integrity(c) if line != 'ok']
-            counted, total = c.execute(COUNT_BOTH).fetchone()
+            counted, total = self._page(c, COUNT_BOTH, ())[0]
             if counted != total:
                 problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
             for done, row in enumerate(self._raw_rows(), 1):
@@ -1036,8 +1051,12 @@ def _locked(name: str) -> Any:
     plain = getattr(SQLiteStore, name)
 
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        with self.lock:
+        self.lock.acquire()
+        try:
             return plain(self, *arguments, **options)
+        finally:
+            if self.lock._is_owned():  # the block of a signal handler that came in between has let everybody in
+                self.lock.release()
     method.__name__ = name
     method.__doc__ = plain.__doc__
     return method

@@ -472,7 +472,7 @@ class LiveStore(Store):
             self._depth += 1
             self.hot = fresh
         except BaseException:
-            if taken or not owned and self.lock._is_owned():  # type: ignore[attr-defined]  # every CPython has it
+            if taken or (not owned and self.lock._is_owned()):  # type: ignore[attr-defined]  # as above
                 self.lock.release()
             raise
         try:
