@@ -1051,12 +1051,12 @@ def _locked(name: str) -> Any:
     plain = getattr(SQLiteStore, name)
 
     def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        self.lock.acquire()
-        try:
-            return plain(self, *arguments, **options)
-        finally:
-            if self.lock._is_owned():  # the block of a signal handler that came in between has let everybody in
-                self.lock.release()
+        with self.lock:  # which an interrupt cannot come into, as it can after acquire()
+            try:
+                return plain(self, *arguments, **options)
+            finally:
+                if not self.lock._is_owned():  # the block of a signal handler has let everybody in
+                    self.lock.acquire()
     method.__name__ = name
     method.__doc__ = plain.__doc__
     return method
