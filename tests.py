@@ -2434,6 +2434,14 @@ class TestTraps:
         assert list(v) == ['a', 'b', *range(added)]
         v._check()
 
+    def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
+        v['k'] = 1
+        v._store._checkpoint(v._store._local.c)
+        execute = v._store._checkpointer.execute
+        monkeypatch.setattr(v._store._checkpointer, 'execute', lambda sql: (v.put('handled', 2), execute(sql))[1])
+        v._store._checkpoint(v._store._local.c)
+        assert Vault('test') == {'k': 1, 'handled': 2}
+
     def test_the_block_of_a_signal_handler_leaves_the_lock_to_the_call_it_interrupts(self, root, monkeypatch):
         v, crc32 = Vault('t', thread_safe=True), sqlite.crc32
 

@@ -841,6 +841,7 @@ class SQLiteStore(Store):
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             self._run(c, BEGIN)
             checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
+            c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
         except (sqlite3.Error, VaultError) as error:
             self._checkpoint_failed(error)
         finally:
