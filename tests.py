@@ -1516,6 +1516,20 @@ class TestTransactions:
             assert v['n'] == 400
             v._check()
 
+    @pytest.mark.parametrize('failing', [lambda v: v.popitem(), lambda v: v.update([(1, 1), (2, lambda: 0)])],
+                             ids=['popitem', 'update'])
+    def test_closing_inside_a_block_lets_the_next_writer_in_also_when_a_call_has_failed(self, v, failing):
+        other = Vault('test', timeout=0.0)
+        gc.disable()
+        try:
+            v.__enter__()
+            with contextlib.suppress(KeyError, TypeError):
+                failing(v)
+            v.close()
+            other['k'] = 1
+        finally:
+            gc.enable()
+
     def test_closing_inside_a_block_rolls_it_back(self, v):
         with pytest.raises(vaults.VaultClosedError), v:
             v['k'] = 1

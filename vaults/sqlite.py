@@ -670,12 +670,17 @@ class SQLiteStore(Store):
                 self._same_file()
                 c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
                 self._run(c, READ if self.file.flag == 'r' else BEGIN)
-        except BaseException as error:
-            problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
+        except sqlite3.Error as error:
+            raise self._undone(c, depth, error) from error
+        except BaseException:
             self._undo(c, depth)
-            if problem is error:
-                raise
-            raise problem from error
+            raise
+
+    def _undone(self, c: _Connection, depth: int, error: BaseException) -> VaultError:
+        """Undo, and return the error of ours: one kept in a frame that it runs through would keep the connection."""
+        problem = self._failed(error)
+        self._undo(c, depth)
+        return problem
 
     def _nest(self, c: _Connection) -> None:
         if c.lost:
@@ -698,12 +703,12 @@ class SQLiteStore(Store):
                 self._ended()
         except BaseException as error:
             self._still_open()
-            problem = self._failed(error) if isinstance(error, sqlite3.Error) else error
             c = self._local.c
-            self._undo(c, c.depth - 1 if depth is None else max(depth, 0))
-            if problem is error:
-                raise
-            raise problem from error
+            depth = c.depth - 1 if depth is None else max(depth, 0)
+            if isinstance(error, sqlite3.Error):
+                raise self._undone(c, depth, error) from error
+            self._undo(c, depth)
+            raise
         if depth < 0:
             self._left_to_parent()
         elif not depth and c.written > c.due:
@@ -769,13 +774,16 @@ class SQLiteStore(Store):
             self.commit()
         except BaseException as error:
             problem = self._failed(error) if isinstance(error, sqlite3.Error) or _is_too_big(error) else error
-            if c.depth > depth:
-                self.rollback()
-            elif not depth:
-                self._ended()
-            if problem is error:
-                raise
-            raise problem from error
+            try:
+                if c.depth > depth:
+                    self.rollback()
+                elif not depth:
+                    self._ended()
+                if problem is error:
+                    raise
+                raise problem from error
+            finally:
+                del problem  # as above
         return result
 
     def _run(self, c: _Connection, sql: str) -> None:
