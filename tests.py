@@ -3722,6 +3722,18 @@ class TestWriteBack:
         with pytest.raises(vaults.VaultClosedError):
             w['k'] = 1
 
+    def test_closing_inside_a_block_lets_the_others_in_also_after_a_walk_that_met_a_list(self, w):
+        w.list('list')
+        other = Vault('test', timeout=0.0)
+        gc.disable()
+        try:
+            w.__enter__()
+            next(iter(w.items()))
+            w.close()
+            other['k'] = 1
+        finally:
+            gc.enable()
+
     def test_closing_inside_a_block_rolls_it_back_and_lets_the_others_in(self, w):
         w['before'] = 1
         told = []

@@ -128,7 +128,7 @@ class LiveStore(Store):
                     return self.fetch(key, _MISSING)
                 return self._keep(key, data)
             except values.InParts as found:
-                return found
+                return values.InParts(*found.args)  # that one's traceback leads back to the walk: a ring
 
     def watch(self, key: Stored, checks: Checks) -> None:
         """Hold the entry's live object, if there is one, against these checks as well."""
