@@ -1043,7 +1043,7 @@ class QueuedMachine(DictMachine):
 TestAsADict = DictMachine.TestCase
 TestAsADictThatLocks = QueuedMachine.TestCase
 for case in (TestAsADict, TestAsADictThatLocks):
-    case.settings = settings(max_examples=25, stateful_step_count=30, deadline=None,
+    case.settings = settings(max_examples=10, stateful_step_count=30, deadline=None,
                              suppress_health_check=list(HealthCheck))
 
 
@@ -3934,7 +3934,7 @@ class WriteBackMachine(DictMachine):
 
 
 TestAsADictThatWritesBack = WriteBackMachine.TestCase
-TestAsADictThatWritesBack.settings = settings(max_examples=40, stateful_step_count=40, deadline=None,
+TestAsADictThatWritesBack.settings = settings(max_examples=15, stateful_step_count=30, deadline=None,
                                               suppress_health_check=list(HealthCheck))
 
 
@@ -5058,7 +5058,7 @@ TestASectionAsADict = SectionMachine.TestCase
 TestANestedSectionAsADict = NestedWriteBackMachine.TestCase
 TestAValidatingSectionAsADict = ValidatingMachine.TestCase
 for case in (TestASectionAsADict, TestANestedSectionAsADict, TestAValidatingSectionAsADict):
-    case.settings = settings(max_examples=8, stateful_step_count=25, deadline=None,
+    case.settings = settings(max_examples=5, stateful_step_count=25, deadline=None,
                              suppress_health_check=list(HealthCheck))
 del case
 
