@@ -2,7 +2,7 @@
 
     python trials/machine.py [--rounds N] [--seed S] [--steps N]
 
-A program is some 40 random steps with one file: the verbs of a dict, many at once, slices and prefixes, live lists and
+A program is up to 60 random steps with one file: the verbs of a dict, many at once, slices and prefixes, live lists and
 columns, files that stay open for many steps, iterators that began before the writes, sections, blocks in blocks that
 commit or fail, several vaults on the file, a second process, forks, threads, `compact`, a backup, an export, closing in
 the middle; in every mode a vault has. After each step it must hold what the model holds, in its order, with the very
@@ -10,7 +10,7 @@ types, and at the end pass its `_check()`. In half of the programs parts, pages 
 items make deep trees and a walk of many pages.
 
 The rules of a dict are those of the state machines in tests.py. Prints how often each rule did something. When a promise
-broke, it prints the shortest program that Hypothesis finds for it, and exits with 1. By hand: --rounds 5000 --steps 60.
+broke, it prints the shortest program that Hypothesis finds for it, and exits with 1. By hand: --rounds 5000 --steps 100.
 """
 from __future__ import annotations
 
@@ -1256,8 +1256,8 @@ def main():
     if sys.argv[1:] == ['--serve']:
         serve()
         return
-    trial = Trial(__doc__, rounds=60)
-    trial.parser.add_argument('--steps', type=int, default=40, help='default: 40, of each program')
+    trial = Trial(__doc__, rounds=100)
+    trial.parser.add_argument('--steps', type=int, default=60, help='default: 60, of each program')
     trial.parser.add_argument('--as-found', action='store_true', help='do not look for the shortest program that fails')
     options = trial.begin()
     logging.getLogger('vaults').setLevel(logging.ERROR)  # files that are dropped warn
