@@ -6837,7 +6837,7 @@ class TestStreams:
         second.write(b'2' * 1000)
         first.close()
         before = part_count(v)
-        with pytest.raises(vaults.VaultError, match='somebody else has changed the stream since it was opened'):
+        with pytest.raises(vaults.VaultError, match='the stream was replaced or deleted while it was open'):
             second.close()
         third.close()  # it has changed nothing
         assert v['key'] == b'1' + BIG[1:] and part_count(v) == before and second.closed
@@ -7131,6 +7131,43 @@ class TestStreamsAreKeptWhole:
         vault.compact()
         assert part_count(vault) == before and vault['key'] == b'old' * 100
         vault.close()
+
+    @pytest.mark.parametrize('mode', ['wb', 'ab', 'r+b', 'w'])
+    def test_a_write_that_fails_while_closing_leaves_the_old_value(self, v, small_leaves, monkeypatch, mode):
+        filled_stream(v, 'key', b'old' * 100)
+        real, calls = v._store.put_parts, []
+
+        def full(*arguments):
+            calls.append(1)
+            if len(calls) == 2:
+                raise vaults.VaultFullError('no room')
+            real(*arguments)
+        file = v.open('key', mode)
+        file.write('x' * 3000 if mode == 'w' else b'x' * 3000)  # which stay in the buffer
+        monkeypatch.setattr(v._store, 'put_parts', full, raising=False)
+        with pytest.raises(vaults.VaultFullError):
+            file.close()
+        assert file.closed and len(calls) == 2 and v['key'] == b'old' * 100
+
+    @pytest.mark.parametrize('buffering', [0, -1])
+    def test_after_a_write_that_failed_nothing_of_the_file_is_kept(self, v, small_leaves, monkeypatch, buffering):
+        def full(*_):
+            raise vaults.VaultFullError('no room')
+        filled_stream(v, 'key', b'old' * 100)
+        for mode in ('wb', 'ab', 'r+b'):
+            file = v.open('key', mode, buffering)
+            with monkeypatch.context() as patch:
+                patch.setattr(v._store, 'put_parts', full, raising=False)
+                with pytest.raises(vaults.VaultFullError, match='no room'):
+                    file.write(BIG)
+                    file.flush()
+            with pytest.raises(vaults.VaultFullError, match="nothing of it is kept: key 'key'.*no room"):
+                file.write(b'more')
+                file.flush()
+            with pytest.raises(vaults.VaultFullError, match='open it again'):
+                file.close()
+            assert file.closed and v['key'] == b'old' * 100
+        v._check()
 
     def test_a_writer_that_was_swept_is_told(self, v, small_leaves, monkeypatch):
         filled_stream(v, 'key')

@@ -316,6 +316,7 @@ class RawStream(_Whole, io.RawIOBase):
             vault._allow_parts(key)
         self._vault, self._process, self._truncated = vault, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
+        self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised
         self._content = steadily(vault._store, lambda: self._opened(mode[0]), 'the stream is missing')
         self._began = self._content.size  # where appending begins
         self._at = self._began if mode[0] == 'a' else 0
@@ -400,7 +401,7 @@ class RawStream(_Whole, io.RawIOBase):
         elif size:
             self._same_process()
             at = self._content.size if self._kind == 'a' else self._at
-            self._content.put(at, data)
+            self._change(self._content.put, at, data)
             self._at = at + size
         return size
 
@@ -408,9 +409,24 @@ class RawStream(_Whole, io.RawIOBase):
         self._require(self.writable(), 'writing')
         size = self._possible(self._at if size is None else as_index(size))
         self._same_process()
-        self._content.truncate(size)
+        self._change(self._content.truncate, size)
         self._truncated = self._truncated or size < self._began
         return size
+
+    def _change(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Change the content. When that fails, a part may have been changed, and the rest would not fit."""
+        self._require_whole()
+        try:
+            change(*arguments)
+        except BaseException as error:
+            self._lost = type(error) if isinstance(error, VaultError) else VaultError, f'{error}'
+            raise
+
+    def _require_whole(self) -> None:
+        if self._lost:
+            kind, why = self._lost
+            raise kind(f'a write to the file failed, so that nothing of it is kept: key {self.name!r} of the vault '
+                       f'{self._vault._path}; open it again and write all of it ({why})')
 
     # --- the end ---
 
@@ -422,6 +438,7 @@ class RawStream(_Whole, io.RawIOBase):
             self._abandon()
             return
         try:
+            self._require_whole()
             if self.writable() and self._content.changed:
                 self._same_process()
                 self._vault._store.transact(self._save)
