@@ -2306,6 +2306,25 @@ class TestUpkeep:
         with pytest.raises(vaults.VaultError, match='failed, nothing was written'):
             v.backup(root / 'no' / 'where.db')
 
+    def test_a_backup_that_fails_is_an_error_of_ours(self, v, root, monkeypatch):
+        def fails(*_, **__):
+            raise OSError(5, 'the disk fails')
+        v['k'] = 1
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'rename', fails)
+            with pytest.raises(vaults.VaultFullError, match=r'copy\.db failed, nothing was written'):
+                v.backup(root / 'copy.db')
+            assert not (root / 'copy.db.partial').exists()
+            patch.setattr(os, 'unlink', fails)
+            with pytest.raises(vaults.VaultFullError, match=r'copy\.db failed'):
+                v.backup(root / 'copy.db')
+        with monkeypatch.context() as patch:
+            patch.setattr(v._store.file, 'connect', lambda: sqlite3.connect(str(root)))
+            with pytest.raises(vaults.VaultError, match='unable to open'):
+                v.backup(root / 'other.db')
+        with pytest.raises(vaults.VaultError, match='unable to open'):
+            Vault(':memory:').backup(root / 'no' / 'copy.db')
+
     def test_a_vault_in_memory_has_a_backup_too(self, root):
         v = Vault(':memory:')
         v['k'] = 1
@@ -2505,7 +2524,7 @@ class TestTraps:
         assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
         assert v._store._local.c.execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
 
-    def test_an_fsync_that_failed_is_not_retried(self, v):
+    def test_an_fsync_that_failed_is_not_retried(self, v, caplog):
         v['k'] = 1
         store = v._store
         store._checkpoint(store._local.c)
@@ -2514,12 +2533,31 @@ class TestTraps:
             def execute(self, sql):
                 raise sqlite3.OperationalError('disk I/O error')
         store._checkpointer = Failing()
-        with pytest.raises(vaults.VaultFullError):
-            store._checkpoint(store._local.c)
-        for act in (lambda: v['k'], lambda: v.put('k', 2)):
-            with pytest.raises(vaults.VaultError, match='opened again'):
+        c = store._local.c
+        c.due = c.checkpointed = c.written - sqlite.CHECKPOINT
+        v['done'] = 1  # the checkpoint is after it: an error would say that nothing was kept
+        for act in (lambda: v['k'], lambda: v.put('k', 2), v.compact, v.sync):
+            with pytest.raises(vaults.VaultFullError, match='opened again'):
                 act()
-        assert Vault('test')['k'] == 1
+        assert Vault('test').items() == [('k', 1), ('done', 1)] and 'opened again' in caplog.text
+        v.close()
+
+    @pytest.mark.parametrize('verb', ['sync', 'compact'])
+    def test_an_error_after_which_the_vault_must_be_opened_again_says_so(self, v, verb):
+        c = v._store._local.c
+        v['k'] = 1
+        real = c.execute
+
+        def failing(sql, *arguments):
+            if sql in ('COMMIT', 'PRAGMA wal_checkpoint(TRUNCATE)'):
+                raise sqlite3.OperationalError('disk I/O error')
+            return real(sql, *arguments)
+        c.execute = failing
+        with pytest.raises(vaults.VaultFullError, match='opened again'):
+            getattr(v, verb)()
+        with pytest.raises(vaults.VaultFullError, match='opened again'):
+            v['k']
+        assert Vault('test').items() == [('k', 1)]
         v.close()
 
     def test_a_checkpoint_that_is_put_off_is_logged(self, v, caplog):

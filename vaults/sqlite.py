@@ -858,15 +858,21 @@ class SQLiteStore(Store):
             self._checkpointing.release()
 
     def _checkpoint_failed(self, error: Exception) -> None:
-        """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages."""
-        if 'disk I/O error' in str(error):
-            self._break(error)
-        log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
+        """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages.
 
-    def _break(self, error: Exception) -> NoReturn:
+        Raises nothing even then, because the write that it was time for has been done: the next call raises.
+        """
+        if _is_failed_sync(error):
+            log.get_logger().error('%s', self._break(error))
+        else:
+            log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
+
+    def _break(self, error: BaseException) -> VaultError:
+        """Let nobody use the store any more; return the error that says so."""
         problem = self.file.explain(error)
-        self._local = _Broken(VaultError, f'the vault must be opened again, after an error of the disk: {problem}')
-        raise problem from error
+        said = f'the vault must be opened again, after an error of the disk: {problem}'
+        self._local = _Broken(type(problem), said)
+        return type(problem)(said)
 
     def _outside(self, verb: str) -> _Connection:
         c: _Connection = self._local.c
@@ -880,10 +886,6 @@ class SQLiteStore(Store):
         try:
             c.execute('PRAGMA synchronous = FULL')
             self._change_nothing(c)
-        except VaultFullError as error:
-            if 'disk I/O error' in str(error):
-                self._break(error)
-            raise
         except sqlite3.Error as error:
             raise self._failed(error) from error
         finally:
@@ -900,9 +902,9 @@ class SQLiteStore(Store):
             self._run(c, 'VACUUM')
             self._checkpoint(c)
             if self.file.journal == 'wal':
-                self._cut_log(c)
+                self._cut_log(self._local.c)
         except sqlite3.Error as error:
-            raise self._failed(error) from error
+            raise (self._break(error) if _is_failed_sync(error) else self._failed(error)) from error
         if progress:
             progress(total, total)
 
@@ -916,7 +918,13 @@ class SQLiteStore(Store):
 
     def _change_nothing(self, c: _Connection) -> None:
         """Commit something: SQLite drops a commit that leaves every page as it was."""
-        self.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
+        try:
+            self.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
+        except VaultFullError as error:
+            cause = error.__cause__
+            if isinstance(cause, sqlite3.Error) and _is_failed_sync(cause):
+                raise self._break(cause) from error
+            raise
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         c = self._local.c
@@ -967,25 +975,30 @@ class SQLiteStore(Store):
         for taken in (path, part):
             if os.path.exists(taken):
                 raise VaultError(f'there is a file at {taken} already: give another path, or remove it')
+        try:
+            self._copy(part, progress)
+            os.rename(part, path)
+        except (sqlite3.Error, OSError) as error:
+            kind = type(self.file.explain(error)) if isinstance(error, sqlite3.Error) else VaultFullError
+            raise kind(f'the backup to {path} failed, nothing was written: {error}') from error
+        finally:
+            _remove(part)
+
+    def _copy(self, path: str, progress: Progress) -> None:
         source = self._source()
         try:
-            target = sqlite3.connect(part)
+            target = sqlite3.connect(path)
             try:
                 source.execute('BEGIN')
                 source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
                 source.backup(target, pages=1024, progress=_reported(progress))
             finally:
                 target.close()
-            os.rename(part, path)
-        except (sqlite3.Error, OSError) as error:
-            raise VaultError(f'the backup to {path} failed, nothing was written: {error}') from error
         finally:
-            if self.file.path == MEMORY:
-                source.execute(ROLLBACK)
-            else:
+            if self.file.path != MEMORY:
                 source.close()
-            if os.path.exists(part):
-                os.unlink(part)
+            elif source.in_transaction:
+                source.execute(ROLLBACK)
 
     def _source(self) -> sqlite3.Connection:
         c = self._outside('backup')
@@ -1040,6 +1053,12 @@ def _paused(began: float, timeout: float) -> bool:
     return True
 
 
+def _is_failed_sync(error: BaseException) -> bool:
+    """Tell whether an fsync failed, or may have: before Python 3.11 every error of the disk is said to be the same."""
+    return ('disk I/O error' in str(error)
+            and getattr(error, 'sqlite_errorname', 'SQLITE_IOERR_FSYNC') == 'SQLITE_IOERR_FSYNC')
+
+
 def _lacks_parts(error: sqlite3.Error) -> bool:
     return 'no such table: parts' in str(error)
 
@@ -1048,6 +1067,15 @@ def _next_size(rows: List[Any], size: int) -> int:
     """Return how many entries the next page may hold: more and more, up to about PAGE_BYTES."""
     average = sum(len(row[2]) for row in rows) // len(rows) + 64
     return max(2, min(size * 8, LAST_PAGE, PAGE_BYTES // average))
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # what has gone wrong before it says more
+        log.get_logger().warning('%s cannot be removed: %s', path, error)
 
 
 def _reported(progress: Progress) -> Optional[Callable[[int, int, int], object]]:
