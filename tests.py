@@ -4737,6 +4737,33 @@ class TestColumns:
         assert temps == array.array('d', [2, 9, 18.25, 1.0]) and temps.pop() == 1.0 and temps.copy() == temps[:]
         assert v.pop('temps') == array.array('d', [2, 9, 18.25]) and type(v.pop('temps', 5)) is int
 
+    @pytest.mark.parametrize('made', [lambda v: v.list('k'), lambda v: v.column('k', 'int8')], ids=['list', 'column'])
+    def test_a_read_that_fails_is_not_taken_for_another_type(self, v, monkeypatch, made):
+        real = v._store.get
+
+        def get(at, calls):
+            def fails(key):
+                calls.append(key)
+                if len(calls) == at:
+                    raise vaults.VaultFullError('the disk fails')
+                return real(key)
+            return fails
+        for at in range(1, 10):
+            v.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(v._store, 'get', get(at, []), raising=False)
+                try:
+                    assert len(made(v)) == 0
+                except vaults.VaultFullError:
+                    assert at < 4
+            with monkeypatch.context() as patch:
+                made(v)
+                patch.setattr(v._store, 'get', get(at, []), raising=False)
+                try:
+                    made(v)
+                except vaults.VaultFullError:
+                    assert at < 2
+
     @pytest.mark.parametrize('dtype', ['int64', 'S5', 'bool', 'uint16'])
     @given(changes=changes, data=st.data())
     @settings(max_examples=15)

@@ -721,14 +721,19 @@ def list_at(vault: Vault[Any, Any], key: Any) -> List[Any]:
 
 def made_at(sequence: Any, meta: Any) -> Any:
     store, stored = sequence._vault._store, sequence._stored
-    if store.get(stored) is None:
-        def make() -> None:
-            if store.get(stored) is None:
-                sequence._vault._allow_parts(sequence._key)
-                sequence._make(Head(sequence.CODE, meta))
-        store.transact(make)
+    data = store.get(stored)
+    if data is None:
+        def make() -> bool:
+            if store.get(stored) is not None:
+                return False
+            sequence._vault._allow_parts(sequence._key)
+            sequence._make(Head(sequence.CODE, meta))
+            return True
+        if store.transact(make):
+            return sequence
+        data = store.get(stored)
     try:
-        sequence._head()
+        sequence._known(data)
     except VaultError:
         found = sequence._vault[sequence._key]
         what = f'a column of {found.dtype}' if type(found).__name__ == 'Column' else f'a plain {type(found).__name__}'
