@@ -2325,6 +2325,23 @@ class TestUpkeep:
         with pytest.raises(vaults.VaultError, match='unable to open'):
             Vault(':memory:').backup(root / 'no' / 'copy.db')
 
+    def test_a_backup_does_not_wait_longer_for_a_lock_than_the_vault(self, v, root, monkeypatch):
+        v['k'] = 1
+        v._store.file.timeout = 0.05
+        real = sqlite3.connect
+
+        def connect(path, *arguments, **options):
+            if str(path).endswith('.partial'):
+                options['timeout'] = 0
+                self.other = real(path)
+                self.other.execute('BEGIN EXCLUSIVE')
+            return real(path, *arguments, **options)
+        monkeypatch.setattr(sqlite3, 'connect', connect)
+        with pytest.raises(vaults.VaultBusyError, match='nothing was written'):
+            v.backup(root / 'copy.db')
+        self.other.close()
+        assert not list(root.glob('copy*'))
+
     def test_a_vault_in_memory_has_a_backup_too(self, root):
         v = Vault(':memory:')
         v['k'] = 1
@@ -2523,6 +2540,23 @@ class TestTraps:
         store._checkpoint(store._local.c)
         assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
         assert v._store._local.c.execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
+
+    @pytest.mark.parametrize('flag', ['c', 'w', 'n'])
+    def test_a_vault_whose_creation_was_cut_short_is_created_anew(self, root, flag):
+        path = root / 'cut.db'
+        Vault(path).close()
+        with contextlib.closing(sqlite3.connect(str(path))) as raw:
+            raw.execute('PRAGMA journal_mode = DELETE')
+        journal = bytes.fromhex('d9d505f920a163d7') + struct.pack('>5I', 0, 1, 0, 512, 4096)  # before it: no page at all
+        (root / 'cut.db-journal').write_bytes(journal.ljust(512, b'\0'))
+        with contextlib.closing(Vault(path, flag=flag)) as vault:
+            vault['k'] = 1
+            vault._check()
+        path.write_bytes(b'another file' * 100)
+        (root / 'cut.db-journal').write_bytes(journal.ljust(512, b'\0'))
+        with pytest.raises(vaults.VaultFormatError):
+            Vault(path)
+        assert path.read_bytes() == b'another file' * 100
 
     def test_an_fsync_that_failed_is_not_retried(self, v, caplog):
         v['k'] = 1

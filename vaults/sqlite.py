@@ -154,6 +154,7 @@ CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows t
 FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8            # bytes of an entry
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
+WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
 
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
@@ -991,7 +992,7 @@ class SQLiteStore(Store):
             try:
                 source.execute('BEGIN')
                 source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
-                source.backup(target, pages=1024, progress=_reported(progress))
+                source.backup(target, pages=1024, progress=_reported(progress, self.file.timeout))
             finally:
                 target.close()
         finally:
@@ -1078,8 +1079,19 @@ def _remove(path: str) -> None:
         log.get_logger().warning('%s cannot be removed: %s', path, error)
 
 
-def _reported(progress: Progress) -> Optional[Callable[[int, int, int], object]]:
-    return progress and (lambda _, remaining, total: progress(total - remaining, total))
+def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], object]:
+    """Return what is called at each step of a backup: sqlite3 itself would wait for a lock for ever."""
+    moved = monotonic()
+
+    def step(status: int, remaining: int, total: int) -> None:
+        nonlocal moved
+        if status not in WAITING:
+            moved = monotonic()
+            if progress:
+                progress(total - remaining, total)
+        elif monotonic() > moved + timeout:
+            raise sqlite3.OperationalError('database is locked')
+    return step
 
 
 # --- stores that lock ---------------------------------------------------------------------------------------------
