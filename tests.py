@@ -2309,12 +2309,16 @@ class TestUpkeep:
     def test_a_backup_that_fails_is_an_error_of_ours(self, v, root, monkeypatch):
         def fails(*_, **__):
             raise OSError(5, 'the disk fails')
+
+        def fails_with_a_journal(part, _):
+            pathlib.Path(f'{part}-journal').write_bytes(b'what SQLite leaves when it cannot roll back')
+            fails()
         v['k'] = 1
         with monkeypatch.context() as patch:
-            patch.setattr(os, 'rename', fails)
+            patch.setattr(os, 'rename', fails_with_a_journal)
             with pytest.raises(vaults.VaultFullError, match=r'copy\.db failed, nothing was written'):
                 v.backup(root / 'copy.db')
-            assert not (root / 'copy.db.partial').exists()
+            assert not list(root.glob('copy*'))
             patch.setattr(os, 'unlink', fails)
             with pytest.raises(vaults.VaultFullError, match=r'copy\.db failed'):
                 v.backup(root / 'copy.db')

@@ -984,6 +984,7 @@ class SQLiteStore(Store):
             raise kind(f'the backup to {path} failed, nothing was written: {error}') from error
         finally:
             _remove(part)
+            _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
 
     def _copy(self, path: str, progress: Progress) -> None:
         source = self._source()
