@@ -348,6 +348,7 @@ class Fault:
     reopens = False   # an error may ask to have the vault opened again
     blinds = False    # nothing can be read either
     is_shared = False  # other processes have the same disk
+    removes = True    # files can be removed
 
     def begin(self) -> None:
         raise NotImplementedError
@@ -368,6 +369,7 @@ class CallFails(Fault):
         self.begin, self.release, self.hits = lambda: disk.fail(*self.plan), disk.release, disk.hits
         self.blinds = kind in ('read', 'map', 'lock', 'open')
         self.reopens = kind == 'fsync' or code not in ROOM
+        self.removes = (kind, how) != ('unlink', 'on')
 
     def __str__(self) -> str:
         return ' '.join(map(str, self.plan))
@@ -486,9 +488,11 @@ class Round:
             self.fault.release()
         self.ask(number, f'{name} raised {error}')
         self.fault.release()
-        left = [path.name for path in self.folder.iterdir() if '.partial' in path.name]
-        if left:
+        left = [path for path in self.folder.iterdir() if '.partial' in path.name]
+        if left and self.fault.removes:
             self.tell('broke', f'{name}: {left} are left')
+        for path in left:
+            path.unlink()
         try:
             self.retried(step, name, error)
         except Exception as again:
