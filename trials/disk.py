@@ -797,7 +797,7 @@ def of_folder(parts, options, rng) -> None:
         if is_root:
             os.setresuid(user, user, user)
         unwritable(parts.folder, expected)
-    for path in (parts.folder.parent, *parts.folder.parents[1:3]):
+    for path in itertools.islice(parts.folder.parents, 3):
         path.chmod(0o755)
     parts.folder.chmod(0o555)
     if is_root and forked(lambda: [os.setresuid(user, user, user), os.listdir(parts.folder)]):
