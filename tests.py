@@ -831,6 +831,26 @@ class TestPlaces:
             with pytest.raises(vaults.VaultError, match=next(iter(options))):
                 Vault('x', **options)
 
+    @pytest.mark.parametrize('size', [512, 4096, 12288])
+    @pytest.mark.parametrize('flag', ['c', 'r'])
+    def test_a_vault_whose_making_a_power_cut_ended_is_made_anew(self, root, flag, size):
+        v = Vault('t')
+        v.close()
+        whole = pathlib.Path(v.db_path).read_bytes()
+        journal = bytes.fromhex('d9d505f920a163d7 00000000 00000000 00000000 00000200 00001000').ljust(512, b'\0')
+        for left in (whole[:size], bytes(size), b'\xa5' * size):  # new space holds what was written, nothing, or anything
+            pathlib.Path(v.db_path).write_bytes(left)
+            pathlib.Path(v.db_path + '-journal').write_bytes(journal)  # SQLite's: the file had no page, back to that
+            if flag == 'r':
+                with pytest.raises(vaults.VaultFormatError, match='empty, not a vault'):
+                    Vault('t', flag='r')
+                continue
+            v = Vault('t')
+            v['a'] = 1
+            v._check()
+            v.close()
+            assert os.listdir(root / 'vaults') == ['t.db']
+
     def test_reading_writes_nothing_and_leaves_no_file(self, root):
         with Vault('x') as v:
             v['k'] = 1

@@ -1205,6 +1205,8 @@ def _is_empty(file: File) -> bool:
         raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
     if not os.path.getsize(file.path):
         return True
+    if _was_being_made(file.path) and _patiently(lambda: _undone(file), file.timeout):
+        return True
     raw = file.connect('immutable=1&mode=ro')
     try:
         raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
@@ -1220,6 +1222,27 @@ def _is_empty(file: File) -> bool:
                                'install a newer vaults')
     # Whoever made it may have been killed before the commit: then the journal undoes what marks it.
     return file.flag != 'r' and os.path.exists(f'{file.path}-journal')
+
+
+def _was_being_made(path: str) -> bool:
+    """Tell whether there is the journal of a file's first transaction, beside which the file holds anything.
+
+    The journal says how many pages the file had (https://www.sqlite.org/fileformat.html#the_rollback_journal).
+    """
+    try:
+        with open(f'{path}-journal', 'rb') as journal:  # SQLite has no lock on it that closing could drop
+            return journal.read(20)[16:] == bytes(4)
+    except OSError:
+        return False
+
+
+def _undone(file: File) -> bool:
+    """Have SQLite wait for who is making the file, or undo what a power cut has left; tell whether it is empty then."""
+    raw = file.connect()
+    try:
+        return bool(raw.execute('PRAGMA page_count').fetchone()[0] == 0)
+    finally:
+        raw.close()
 
 
 def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
