@@ -2679,6 +2679,16 @@ class TestTraps:
         v.close()
         assert os.listdir(root / 'vaults') == ['t.db']
 
+    @pytest.mark.parametrize(('asked', 'had'), [('NORMAL', 2), ('FULL', 3), ('EXTRA', 3)])
+    def test_a_rollback_journal_that_is_gone_stays_gone_where_every_commit_must_last(self, root, monkeypatch, asked, had):
+        monkeypatch.setattr(sqlite, '_uri', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
+        v = Vault('t', synchronous=asked)
+        for v in (v, Vault('t', synchronous=asked)):
+            assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (had,)
+            v.sync()
+            assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (had,)
+            v.close()
+
 
 class TestLog:
     def test_importing_adds_at_most_a_null_handler(self):

@@ -1331,7 +1331,10 @@ def _choose_journal(c: _Connection, file: File) -> str:
         return 'wal'
     log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
                              'writers wait for each other', file.path)
-    file.synchronous = 'PRAGMA synchronous = FULL'  # NORMAL is not safe in a power cut without a write-ahead log
+    # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not sync
+    # the folder, so that the name of the newest one can come back and undo it.
+    every = file.synchronous.endswith(('FULL', 'EXTRA'))
+    file.synchronous = f"PRAGMA synchronous = {'EXTRA' if every else 'FULL'}"
     c.execute(file.synchronous)
     return str(mode)
 
