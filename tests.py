@@ -2366,6 +2366,14 @@ class TestUpkeep:
         self.other.close()
         assert not list(root.glob('copy*'))
 
+    @pytest.mark.skipif(os.name == 'nt', reason='Windows opens no folders')
+    def test_the_name_of_a_backup_lasts_when_it_returns(self, v, root, monkeypatch):
+        synced, fsync = [], os.fsync
+        monkeypatch.setattr(os, 'fsync', lambda handle: (synced.append((os.fstat(handle).st_ino, os.listdir(root))), fsync(handle)))
+        v.backup(root / 'copy.db')
+        (folder, names), = synced
+        assert folder == os.stat(root).st_ino and 'copy.db' in names
+
     def test_a_vault_in_memory_has_a_backup_too(self, root):
         v = Vault(':memory:')
         v['k'] = 1
@@ -2682,8 +2690,8 @@ class TestTraps:
     @pytest.mark.parametrize(('asked', 'had'), [('NORMAL', 2), ('FULL', 3), ('EXTRA', 3)])
     def test_a_rollback_journal_that_is_gone_stays_gone_where_every_commit_must_last(self, root, monkeypatch, asked, had):
         monkeypatch.setattr(sqlite, '_uri', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
-        v = Vault('t', synchronous=asked)
-        for v in (v, Vault('t', synchronous=asked)):
+        for _ in ('made', 'opened again'):
+            v = Vault('t', synchronous=asked)
             assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (had,)
             v.sync()
             assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (had,)

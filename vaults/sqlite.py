@@ -979,6 +979,7 @@ class SQLiteStore(Store):
         try:
             self._copy(part, progress)
             os.rename(part, path)
+            _sync_folder(path)
         except (sqlite3.Error, OSError) as error:
             kind = type(self.file.explain(error)) if isinstance(error, sqlite3.Error) else VaultFullError
             raise kind(f'the backup to {path} failed, nothing was written: {error}') from error
@@ -1019,6 +1020,20 @@ class SQLiteStore(Store):
         self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
+
+
+def _sync_folder(path: str) -> None:
+    """Have a file's new name survive a power cut. Where a folder cannot be synced, as on Windows, it is not."""
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        log.get_logger().warning('the folder of %s could not be synced: %s', path, error)
+    finally:
+        os.close(folder)
 
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
@@ -1220,8 +1235,7 @@ def _is_empty(file: File) -> bool:
     if version != FORMAT:
         raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
-    # Whoever made it may have been killed before the commit: then the journal undoes what marks it.
-    return file.flag != 'r' and os.path.exists(f'{file.path}-journal')
+    return False
 
 
 def _was_being_made(path: str) -> bool:
@@ -1331,8 +1345,8 @@ def _choose_journal(c: _Connection, file: File) -> str:
         return 'wal'
     log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
                              'writers wait for each other', file.path)
-    # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not sync
-    # the folder, so that the name of the newest one can come back and undo it.
+    # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not
+    # sync the folder, so that the newest journal can come back and undo its commit. EXTRA does.
     every = file.synchronous.endswith(('FULL', 'EXTRA'))
     file.synchronous = f"PRAGMA synchronous = {'EXTRA' if every else 'FULL'}"
     c.execute(file.synchronous)
