@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import faulthandler
 import hashlib
 import json
 import math
@@ -31,6 +32,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 from typing import NamedTuple
 
 from harness import STORES, Trial, open_store
@@ -58,7 +60,7 @@ PLANS = (Plan(), Plan('FULL'), Plan(), Plan(journal='rollback'), Plan(writeback=
 OPERATIONS = {
     'direct': ('put',) * 8 + ('block',) * 3 + ('append',) * 2 + (
         'delete', 'pop_many', 'popitem', 'put_many', 'update', 'edit', 'nested', 'failing', 'stream', 'change_list',
-        'column', 'section', 'clear_range', 'clear', 'compact', 'backup', 'sync', 'reader', 'reopen'),
+        'column', 'section', 'clear_range', 'clear', 'compact', 'backup', 'sync', 'reader', 'reopen', 'thread'),
     'writeback': ('put',) * 8 + ('mutate',) * 4 + ('sync', 'block', 'reopen')}
 _uri = sqlite._uri
 
@@ -125,6 +127,12 @@ class Script:
         key, value = self.key(), self.value()
         for target in self.targets:
             target[key] = copy.deepcopy(value)  # a vault that writes back keeps the object
+
+    def thread(self):
+        """A put by another thread, which has a connection of its own."""
+        other = threading.Thread(target=self.put)
+        other.start()
+        other.join()
 
     def mutate(self):
         keys = list(self.model)
@@ -399,7 +407,8 @@ class Fate:
     def __init__(self, rng, now):
         self.rng, self.kind, self.now, self.drawn = rng, rng.choice(self.KINDS), now, {}
         self.moment = rng.randrange(max(now - 200, 0), now + 1)
-        self.lost, self.kept = {'few lost': (0.05, 0.9), 'few kept': (0.9, 0.05)}.get(self.kind, (rng.random() / 2, 0.4))
+        chances = {'few lost': (0.05, 0.9), 'few kept': (0.9, 0.05)}
+        self.lost, self.kept = chances.get(self.kind, (rng.random() / 2, 0.4))
         self.is_garbage = rng.random() < 0.5
 
     def time(self, file, what):
@@ -543,8 +552,8 @@ class Figures:
         lost, returned = self.lost, self.returned
         return (f'{rounds} writers, {self.writes} writes and {self.syncs} syncs recorded, the log begun {self.resets} '
                 f'times; {self.disks} disks after a cut, each a whole step; NORMAL lost {lost["NORMAL"]} of '
-                f'{returned["NORMAL"]} steps returned since the last sync(), FULL {lost["FULL"]} of {returned["FULL"]}; '
-                f'{self.backups} backups whole; {self.again} disks cut twice; without syncs {self.seen} of '
+                f'{returned["NORMAL"]} steps returned since the last sync(), FULL {lost["FULL"]} of '
+                f'{returned["FULL"]}; {self.backups} backups whole; {self.again} disks cut twice; without syncs {self.seen} of '
                 f'{self.proofs} disks broke a promise')
 
 
@@ -589,10 +598,17 @@ class Round:
                 returned = json.loads(event[4])[1]
             while at < count and drawn[at] == moment:
                 fate = Fate(self.rng, disk.now)
-                look(disk.image(fate), returned, f'seed {self.seed}, {self.plan}, cut {moment} of {len(self.record)}, '
-                                                 f'{fate.kind}, after step {returned} ({self.names[returned]})')
+                look(self.with_memory(disk.image(fate), fate), returned,
+                     f'seed {self.seed}, {self.plan}, cut {moment} of {len(self.record)}, {fate.kind}, '
+                     f'after step {returned} ({self.names[returned]})')
                 at += 1
         return disk
+
+    def with_memory(self, image, fate):
+        """Add the file of the shared memory, which nobody syncs: it holds anything, or is gone."""
+        if fate.is_garbage and 'cut.db-wal' in image:
+            image['cut.db-shm'] = fate.filling(32 << 10)
+        return image
 
     def try_one(self, image, returned, where):
         try:
@@ -603,9 +619,9 @@ class Round:
             self.trial.broke(f'{where}: {error!r}')
             return
         self.figures.disks += 1
-        since = self.synced(returned)
-        self.figures.returned[self.plan.synchronous] += returned - since if self.plan.synchronous == 'NORMAL' else returned
-        self.figures.lost[self.plan.synchronous] += max(returned - found, 0)
+        kind = self.plan.synchronous
+        self.figures.returned[kind] += returned - (self.synced(returned) if kind == 'NORMAL' else 0)
+        self.figures.lost[kind] += max(returned - found, 0)
         if self.figures.disks % 12 == 0:
             place({path: data for path, data in image.items() if path.startswith('cut')},
                   self.folder / 'again' / str(len(self.twice)))
@@ -674,13 +690,14 @@ class Round:
 
     def try_again(self, image, name, returned, where):
         oldest = returned['returned' if self.plan.synchronous == 'FULL' else 'synced']
+        steps = range(oldest, min(returned['returned'] + 1, 5) + 1)
         items, more = self.twice[int(name)], [(f'again {number}', 'x' * 1000) for number in range(1, 6)]
         try:
             place(image, self.folder / 'disk')
             with contextlib.closing(opened(self.folder / 'disk' / name / 'cut.db', self.plan)) as vault:
                 vault._check()
                 found = digest(vault.items())
-            assert found in [digest(items + more[:step]) for step in range(oldest, 6)], 'it is as after no step'
+            assert found in [digest(items + more[:step]) for step in steps], f'it is as after none of {steps}'
         except Exception as error:
             self.trial.broke(f'{where}: {error!r}')
             return
@@ -690,6 +707,7 @@ class Round:
 # --- peers --------------------------------------------------------------------------------------------------------
 
 PEER_STEPS = 1500   # so many that SQLite checkpoints by itself
+HANGS = 5           # seconds for one store to be read, which takes a fraction of one
 
 
 def peer_steps(seed):
@@ -718,7 +736,8 @@ def write_peer(folder, seed, name):
 
 def read_peer(folder, name):
     """Print what the store in each folder holds, a line each. A damaged one may end this process, or hold it up."""
-    for path in sorted(folder.iterdir(), key=lambda path: int(path.name)):
+    for path in numbered(folder):
+        faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
             contestant = open_store(name, path)
             found = {key.decode() if isinstance(key, bytes) else key: contestant.db[key]
@@ -729,20 +748,19 @@ def read_peer(folder, name):
         print(json.dumps([path.name, found]), flush=True)
 
 
+def numbered(folder):
+    return sorted(folder.iterdir(), key=lambda path: int(path.name))
+
+
 def answers(folder, name):
     """Return what `read_peer` says of each folder, None where it ended or did not answer."""
     said = {path.name: None for path in folder.iterdir()}
-    while folder.exists() and any(folder.iterdir()):
+    while any(folder.iterdir()):
         command = [sys.executable, __file__, '--read', str(folder), name]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as reader:
-            try:
-                output, _ = reader.communicate(timeout=PATIENCE)
-            except subprocess.TimeoutExpired:
-                reader.kill()
-                output, _ = reader.communicate()
+        output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
         lines = [json.loads(line) for line in output.splitlines() if line.endswith(b']')]
         said.update(lines)
-        left = sorted((path for path in folder.iterdir() if path.name not in dict(lines)), key=lambda path: int(path.name))
+        left = [path for path in numbered(folder) if path.name not in dict(lines)]
         for path in [folder / done for done, _ in lines] + left[:1]:  # the first one left is what it could not bear
             shutil.rmtree(path)
     return said
