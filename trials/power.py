@@ -6,15 +6,16 @@ Each round is one writer, whose every write, sync and change of a name is record
 here and loaded with LD_PRELOAD), together with the moment each of its steps has returned. From that record the trial
 rebuilds disks as a power cut may leave them: all that was synced is there; each 512-byte sector that was written since
 is as it was at any moment since the last sync of its file, so that writes are lost, out of order and torn; files have
-any size they had since; new space that was not written holds zeros or garbage; names change in the order in which they
-were changed, and only a sync of the folder makes them last, not that of a file. Then the vault must open, pass its
+any size they had since; new space that was not written holds zeros or garbage; names are changed or not, in any order,
+and only a sync of the folder makes them last, not that of a file. Then the vault must open, pass its
 `_check()`, hold what a dict holds after some whole step, in order, and take new writes. With synchronous='FULL' that
 step is the last one that has returned or the one under way; with 'NORMAL' it is not before the last sync(). Some disks
 are cut again as they are recovered and written to. A backup that has returned is there, whole.
 
 A record must lead to the very files that the writer left, or a write has escaped it and the trial fails. And it shows
 that it can fail: on disks made as if no sync had been, promises must break. `--forget` leaves out the syncs of some
-files, for seeing it red. With `--store` a peer is cut: it promises nothing here, so what it lost is only counted.
+files, for seeing it red. With `--store` a peer is cut: it promises nothing here, so what it lost is only counted, and
+the sync of a file makes names last too, as most file systems have it.
 """
 from __future__ import annotations
 
@@ -414,12 +415,8 @@ class Fate:
     def time(self, file, what):
         if self.kind in ('nothing', 'everything', 'in order'):
             return {'nothing': -1, 'everything': math.inf, 'in order': self.moment}[self.kind]
-        unit = what
-        if self.kind == 'files in order':
-            unit = None
-        elif what != 'size' and self.kind != 'sectors':
-            unit = what // BLOCK
-        place = id(file), unit
+        unit = what // BLOCK if isinstance(what, int) and self.kind != 'sectors' else what
+        place = id(file), None if self.kind == 'files in order' else unit
         if place not in self.drawn:
             self.drawn[place] = self.draw(file.pending)
         return self.drawn[place]
@@ -436,11 +433,14 @@ class Fate:
 
 
 class Disk:
-    """One folder's files and names as a record is played; `image` tells what a cut at this moment leaves of them."""
+    """One folder's files and names as a record is played; `image` tells what a cut at this moment leaves of them.
 
-    def __init__(self, folder=None, forgotten=lambda path: False):
+    A folder's sync makes all changes of names so far last, `with_names` that of any file as well.
+    """
+
+    def __init__(self, folder=None, forgotten=lambda path: False, with_names=False):
         self.files, self.folders, self.names, self.synced = {}, {}, {}, {}
-        self.pending, self.mapped, self.forgotten, self.now = [], set(), forgotten, 0
+        self.pending, self.mapped, self.forgotten, self.with_names, self.now = [], set(), forgotten, with_names, 0
         for path in filter(pathlib.Path.is_file, folder.rglob('*')) if folder else ():
             file = self.files[path.stat().st_ino] = File(path.read_bytes())
             self.synced[str(path.relative_to(folder))] = file
@@ -483,6 +483,8 @@ class Disk:
                 self.settle(len(inside) - inside[::-1].index(True))
         elif not any(self.forgotten(path) for path, file in self.names.items() if file is self.files[number]):
             self.files[number].sync()
+            if self.with_names:
+                self.settle(len(self.pending))
 
     def settle(self, count):
         for _, path, file in self.pending[:count]:
@@ -491,8 +493,8 @@ class Disk:
 
     def image(self, fate, start=''):
         """Return the bytes of each path, of those that start so."""
-        until = fate.time(self, 'size') if self.pending else -1
-        names = dict(self.synced, **{path: file for time, path, file in self.pending if time <= until})
+        names = dict(self.synced, **{path: file for time, path, file in self.pending
+                                     if time <= fate.time(self, f'name {time}')})
         return {path: file.image(fate) for path, file in names.items()
                 if file is not None and path not in self.mapped and path.startswith(start)}
 
@@ -786,7 +788,7 @@ def compare(options, folder, library):
 
 
 def disks_of_peer(record, rng, folder, options):
-    disk, returned, acknowledged = Disk(forgotten=FORGET[options.forget]), 0, []
+    disk, returned, acknowledged = Disk(forgotten=FORGET[options.forget], with_names=True), 0, []
     drawn = cuts(rng, record, options.disks)
     for moment, event in enumerate(record):
         if event[0] != 'M':
