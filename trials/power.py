@@ -44,6 +44,7 @@ SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, wh
 HEAD = struct.Struct('=IIQQQ')
 STEPS = 150                         # of a writer
 MAX_BACKUPS = 2
+ENOUGH = 8                          # disks without any sync, for some of them to break a promise: more than half do
 PATIENCE = 60                       # seconds for a process that needs less than one
 
 
@@ -863,7 +864,7 @@ def main():
                 Round(trial, options, figures, folder / str(number), library, number).run()
                 shutil.rmtree(folder / str(number))
             line = figures.line(options.rounds)
-            if not figures.seen:
+            if figures.proofs >= ENOUGH and not figures.seen:
                 trial.broke('disks without any sync kept every promise: the trial sees nothing')
     trial.end(line)
 
