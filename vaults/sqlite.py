@@ -1346,9 +1346,9 @@ def _choose_journal(c: _Connection, file: File) -> str:
     log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
                              'writers wait for each other', file.path)
     # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not
-    # sync the folder, so that the newest journal can come back and undo its commit. EXTRA does.
-    every = file.synchronous.endswith(('FULL', 'EXTRA'))
-    file.synchronous = f"PRAGMA synchronous = {'EXTRA' if every else 'FULL'}"
+    # sync the folder, so that the newest journal can come back, undo its commit, and miss pages that VACUUM has since
+    # cut off. EXTRA does.
+    file.synchronous = 'PRAGMA synchronous = EXTRA'
     c.execute(file.synchronous)
     return str(mode)
 
