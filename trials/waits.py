@@ -1,0 +1,207 @@
+"""Let processes and threads crowd around one vault and measure how long they wait, and how far its log grows.
+
+    python trials/waits.py [--rounds N] [--seed S] [--processes P]
+
+Three parts, each of so many seconds as there are rounds.
+
+- Readers: while one process holds blocks open, each with more in it than SQLite keeps in memory, others read with every
+  verb, open the vault, walk it and back it up. Nobody may wait until such a block ends.
+- Writers: many processes, and the threads of one, make small blocks and single writes as fast as they can, with the
+  timeout that a vault has by default. None may see VaultBusyError.
+- Log: writers of all sorts, also those that come, write a little and go, beside readers that read all the time, walk
+  slowly, or leave walks behind unfinished. The write-ahead log may not grow beyond a bound.
+
+Prints a line of figures for each part; exits with 1 when a promise broke.
+"""
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import multiprocessing
+import os
+import pathlib
+import pickle
+import random
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+
+from harness import Trial
+
+from vaults import Vault, VaultBusyError
+
+HANGS = 600         # seconds, for a process
+HOLD = 1.0          # seconds that a block is held open
+SLOW = 0.1          # seconds: readings that take longer are counted
+LARGE = 40 << 20    # bytes in such a block; SQLite keeps 16 MB of one in memory
+METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
+
+
+def run_processes(folder, seconds, jobs, watch=lambda: None):
+    """Run processes, one for each job, that begin together; return what they noted. `watch` is called all the while."""
+    context = multiprocessing.get_context(METHOD)
+    start = context.Barrier(len(jobs))
+    processes = [context.Process(target=be_process, args=(folder, number, job, seconds, start))
+                 for number, job in enumerate(jobs)]
+    for process in processes:
+        process.start()
+    while any(process.is_alive() for process in processes):
+        watch()
+        time.sleep(0.02)
+    notes = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob('*.notes'))]
+    for path in folder.glob('*.notes'):
+        path.unlink()
+    failed = [f'a process ended with {process.exitcode}' for process in processes if process.exitcode]
+    return notes, failed + [note for note in notes if isinstance(note, str)]
+
+
+def be_process(folder, number, job, seconds, start):
+    """Do a job until the time is over, and note what it returns."""
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    try:
+        rng = random.Random(f'{job} {number}')
+        start.wait()
+        with contextlib.closing(Vault(folder / 'crowd.db')) as v:
+            note = globals()[job](v, rng, time.monotonic() + seconds)
+    except Exception:
+        note = f'{job}: {traceback.format_exc()}'
+    (folder / f'{number}.notes').write_bytes(pickle.dumps(note))
+
+
+# --- readers ------------------------------------------------------------------------------------------------------
+
+READINGS = {
+    'get': lambda v, key: v.get(key),
+    'in': lambda v, key: key in v,
+    'get_many': lambda v, key: v.get_many([key, 'none']),
+    'len': lambda v, key: len(v),
+    'items': lambda v, key: list(v.items()),
+    'slice': lambda v, key: list(v['key 1':'key 2'].keys()),
+    'prefix': lambda v, key: v.prefix('key 1').last(),
+    'popitem of a view': lambda v, key: v.items()[-1],
+    'list': lambda v, key: v.list('list')[-1],
+    'stream': lambda v, key: v.open('stream').read(),
+    'section': lambda v, key: v.section('section').get(1),
+    'opening': lambda v, key: Vault(pathlib.Path(v.db_path)).close(),
+    'opening to read': lambda v, key: Vault(pathlib.Path(v.db_path), flag='r').close(),
+    'check': lambda v, key: v.check(),
+    'backup': lambda v, key: back_up(v),
+}
+
+
+def back_up(v):
+    path = pathlib.Path(f'{v.db_path}.{threading.get_ident()}.{os.getpid()}.backup')
+    v.backup(path)
+    path.unlink()
+
+
+def read(v, rng, end):
+    """Read with one verb after another; return how long each took, by verb."""
+    took = {name: [] for name in READINGS}
+    while time.monotonic() < end:
+        for name, reading in READINGS.items():
+            began = time.perf_counter()
+            reading(v, f'key {rng.randrange(300)}')
+            took[name].append(time.perf_counter() - began)
+    return took
+
+
+def hold(v, rng, end):
+    """Hold blocks open, one after another, that others would have to wait for; return how many."""
+    held = 0
+    while time.monotonic() < end:
+        with v:
+            for number in range(LARGE >> 16):
+                v[f'large {number}'] = rng.random(), bytes(1 << 16)
+            time.sleep(HOLD)
+        held += 1
+    return held
+
+
+def fill(path):
+    with contextlib.closing(Vault(path)) as v:
+        v.update((f'key {number}', {'n': number, 'text': 'x' * 40}) for number in range(300))
+        v.list('list').extend(range(1000))
+        v.section('section')[1] = 'one'
+        with v.open('stream', 'wb') as file:
+            file.write(bytes(600_000))
+
+
+def readers(trial, folder, seconds):
+    """Return the line of figures."""
+    notes, failed = run_processes(folder, seconds, ['hold', 'read', 'read', 'read'])
+    for what in failed:
+        trial.broke(what)
+    held, took = sum(note for note in notes if isinstance(note, int)), {}
+    for note in notes:
+        for name, times in note.items() if isinstance(note, dict) else ():
+            took.setdefault(name, []).extend(times)
+    for name, times in took.items():
+        if max(times) > HOLD / 2:
+            trial.broke(f'{name} took {max(times):.2f} s while a block was held open for {HOLD} s')
+    longest, name = max((max(times), name) for name, times in took.items())
+    return (f'readers: {sum(map(len, took.values()))} readings while {held} blocks were held open for {HOLD} s, '
+            f'{sum(one > SLOW for times in took.values() for one in times)} took more than {SLOW} s, the longest '
+            f'{longest * 1000:.0f} ms ({name})')
+
+
+# --- writers ------------------------------------------------------------------------------------------------------
+
+def write(v, rng, end):
+    """Write as fast as it goes; return how long each write took, and how many saw VaultBusyError."""
+    took, busy = [], 0
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        try:
+            if rng.random() < 0.5:
+                v[f'key {rng.randrange(300)}'] = rng.random()
+            else:
+                with v:
+                    v['count'] = v.get('count', 0) + 1
+        except VaultBusyError:
+            busy += 1
+        took.append(time.perf_counter() - began)
+    return took, busy
+
+
+def write_in_threads(v, rng, end):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(write(v, rng, end))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [one for took, _ in results for one in took], sum(busy for _, busy in results)
+
+
+def writers(trial, folder, seconds, processes):
+    """Return the line of figures."""
+    notes, failed = run_processes(folder, seconds, ['write'] * (processes - 1) + ['write_in_threads'])
+    for what in failed:
+        trial.broke(what)
+    took, busy = sorted(one for times, _ in notes for one in times), sum(busy for _, busy in notes)
+    if busy:
+        trial.broke(f'VaultBusyError was raised {busy} times')
+    return (f'writers: {processes + 7} at once, {len(took)} writes, {busy} times VaultBusyError; 99.9 % waited no longer '
+            f'than {took[-len(took) // 1000] * 1000:.0f} ms, the longest {took[-1]:.2f} s; the fewest writes of one '
+            f'{min(len(times) for times, _ in notes)}, the most {max(len(times) for times, _ in notes)}')
+
+
+def main():
+    trial = Trial(__doc__, 3)
+    trial.parser.add_argument('--processes', type=int, default=8)
+    options = trial.begin()
+    folder = pathlib.Path(tempfile.mkdtemp())
+    try:
+        fill(folder / 'crowd.db')
+        print(readers(trial, folder, options.rounds), flush=True)
+        print(writers(trial, folder, options.rounds, options.processes), flush=True)
+    finally:
+        shutil.rmtree(folder)
+    trial.end('-')
+
+
+if __name__ == '__main__':
+    main()
