@@ -2551,6 +2551,24 @@ class TestTraps:
         v.close()
         assert os.listdir(root / 'vaults') == ['t.db']
 
+    @pytest.mark.parametrize('in_threads', [False, True])
+    def test_the_log_does_not_grow_without_bound_by_writers_that_come_and_go(self, v, monkeypatch, in_threads):
+        monkeypatch.setattr(sqlite, 'LONG', 1 << 20)
+        monkeypatch.setattr(sqlite, 'KEEP_LOG', 'PRAGMA journal_size_limit = 1000000')
+
+        def write(into, number):
+            for n in range(30):
+                into[n] = f'{number}' * 1000
+        for number in range(40):  # each writes some 200 KB
+            if in_threads:
+                thread = threading.Thread(target=write, args=(v, number))
+                thread.start()
+                thread.join()
+            else:
+                with contextlib.closing(Vault('test')) as passing:
+                    write(passing, number)
+        assert os.path.getsize(v.db_path + '-wal') < 2 << 20
+
     def test_checkpoints_hold_the_write_lock(self, v, monkeypatch):
         v['k'] = 1
         store = v._store

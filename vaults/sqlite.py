@@ -146,6 +146,9 @@ NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
 NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
 NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # see SQLiteStore._once_more
 KEEP_LOG, CUT_LOG = 'PRAGMA journal_size_limit = 16777216', 'PRAGMA journal_size_limit = 0'  # bytes it keeps when reset
+# A WAL of more bytes than it keeps when reset is checkpointed by whoever sees it: its writers are many, or each gone
+# before it was its turn.
+LONG = 16777216
 CACHE = 16 << 20
 ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
 TOGETHER = 512          # its own; in a transaction entries share their pages
@@ -827,9 +830,15 @@ class SQLiteStore(Store):
         """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
         c.due = c.written + TICK
         self._same_file()
-        if not c.depth and c.written - c.checkpointed > CHECKPOINT:
+        if not c.depth and (c.written - c.checkpointed > CHECKPOINT or self._log_is_long()):
             c.checkpointed = c.written
             self._checkpoint(c)
+
+    def _log_is_long(self) -> bool:
+        try:
+            return os.stat(f'{self.file.path}-wal').st_size > LONG
+        except FileNotFoundError:  # another journal, or a vault in memory
+            return False
 
     def _same_file(self) -> None:
         if self.file.identity and self.file.stat() != self.file.identity:
