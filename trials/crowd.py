@@ -43,7 +43,7 @@ from collections import abc
 
 from harness import Trial, open_store
 
-from vaults import Vault, VaultBusyError
+from vaults import Vault, VaultBusyError, VaultError
 
 MIXES = ((32, 1), (1, 32), (8, 8))
 HANGS = 600       # seconds, for a mix
@@ -335,6 +335,8 @@ class Worker:
         self.reader = Vault(folder / 'clocked.db', flag='r')
         self.auditor = Vault(folder / 'free.db', flag='r')
         self.notes, self.own, self.left, self.versions, self.count = [], {}, collections.deque(maxlen=3), {}, 0
+        self.lists = self.free.list('list'), self.free.column('column', 'int64')
+        self.added = 1_000_000 * zlib.crc32(name.encode())
         self.forks = threading.active_count() == 1
 
     def note(self, kind, *what):
@@ -418,11 +420,13 @@ class Worker:
             self.note('state', now, operations, [attempt(r, operation) for operation in operations])
 
     def back_up(self):
-        path = self.folder / f'{self.name} {self.rng.random()}.backup'
+        path, before = self.folder / f'{self.name} {self.rng.random()}.backup', self.clocked.get('clock', 0)
         self.clocked.backup(path)
         with contextlib.closing(Vault(path)) as copied:
             copied._check()
-            self.note('state', copied.get('clock', 0), [('items',)], [attempt(copied, ('items',))])
+            now = copied.get('clock', 0)
+            self.insist(now >= before, f'a backup made after {before} is of {now}')
+            self.note('state', now, [('items',)], [attempt(copied, ('items',))])
         path.unlink()
 
     def reopen(self):
@@ -527,6 +531,15 @@ class Worker:
             got, expected = getattr(self.free, verb)(*arguments), getattr(self.own, verb)(*arguments)
             self.insist(got == expected, f'{verb} {key} gave {got!r:.80}, not {expected!r:.80}')
 
+    def append(self):
+        """Append to a list and a column that it has had at hand since it began."""
+        for items in self.lists:
+            before = len(items)
+            items.append(self.added)
+            self.insist(len(items) > before and items[before:].count(self.added), f'{items} lacks what was added')
+        self.note('added', self.added)
+        self.added += 1
+
     def race(self):
         """Want to be the first to set some keys, at the same time as others."""
         for _ in range(3):
@@ -552,7 +565,7 @@ class Worker:
 
 
 ACTIONS = (('read_one', 0.3), ('read_block', 0.1), ('transfer', 0.3), ('audit', 0.1), ('add', 0.3), ('overwrite', 0.2),
-           ('look', 0.1), ('tend', 0.3), ('race', 0.1), ('give', 0.2), ('take', 0.2), ('leave', 0.1), ('reopen', 0.02),
+           ('look', 0.1), ('tend', 0.3), ('race', 0.1), ('append', 0.1), ('give', 0.2), ('take', 0.2), ('leave', 0.1), ('reopen', 0.02),
            ('back_up', 0.005), ('look_after', 0.005), ('compact', 0.002), ('fork', 0.01))
 
 
@@ -684,11 +697,18 @@ def read_notes(folder):
     return notes
 
 
+def examine_file(trial, v):
+    try:
+        v._check()
+    except (AssertionError, VaultError) as error:
+        trial.broke(f'{v}: {error!r}')
+
+
 def examine_clocked(trial, folder, notes):
     replay = Replay(trial, notes)
     replay.run()
     with contextlib.closing(Vault(folder / 'clocked.db')) as v:
-        v._check()
+        examine_file(trial, v)
         if plain(v) != plain(replay.model):
             trial.broke('the vault is not at the end what the blocks make in the order of the clock')
     for _, name, arguments, times, got in notes['read']:
@@ -702,7 +722,7 @@ def examine_free(trial, folder, notes):
     own = {key: value for _, mine in notes['own'] for key, value in mine.items()}
     given, taken = ([note[1] for note in notes[kind]] for kind in ('given', 'taken'))
     with contextlib.closing(Vault(folder / 'free.db')) as v:
-        v._check()
+        examine_file(trial, v)
         if own != {key: value for key, value in v.items() if key[0] in ('own', 'hot')}:
             trial.broke('keys that one worker writes are not what it wrote')
         counted = sum(counter['n'] for counter in v.prefix(('counter',)).values())
@@ -710,6 +730,9 @@ def examine_free(trial, folder, notes):
             trial.broke(f'{counted} is counted, not {sum(note[1] for note in notes["count"])}')
         if sorted(taken + list(v.section('tokens'))) != sorted(given):
             trial.broke(f'{len(given)} tokens were given, {len(taken)} taken, {len(v.section("tokens"))} are left')
+        for items in v.list('list'), v.column('column', 'int64'):
+            if sorted(items) != sorted(note[1] for note in notes['added']):
+                trial.broke(f'{len(notes["added"])} items were added, {len(items)} are there, or others')
         for _, key, winner in notes['race']:
             if v[key] != winner:
                 trial.broke(f'setdefault() gave {winner} for {key}, which is {v[key]}')

@@ -36,7 +36,12 @@ HANGS = 600         # seconds, for a process
 HOLD = 1.0          # seconds that a block is held open
 SLOW = 0.1          # seconds: readings that take longer are counted
 LARGE = 40 << 20    # bytes in such a block; SQLite keeps 16 MB of one in memory
+BOUND = 64 << 20
 METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
+
+
+class Failed(Exception):
+    """What blocks that are to fail are left by."""
 
 
 def run_processes(folder, seconds, jobs, watch=lambda: None):
@@ -112,11 +117,14 @@ def hold(v, rng, end):
     """Hold blocks open, one after another, that others would have to wait for; return how many."""
     held = 0
     while time.monotonic() < end:
-        with v:
+        with contextlib.suppress(Failed), v:
             for number in range(LARGE >> 16):
                 v[f'large {number}'] = rng.random(), bytes(1 << 16)
             time.sleep(HOLD)
-        held += 1
+            held += 1
+            if held % 2:
+                raise Failed
+            del v['large':'largf']  # or those who read all that there is would measure its size
     return held
 
 
@@ -189,6 +197,71 @@ def writers(trial, folder, seconds, processes):
             f'{min(len(times) for times, _ in notes)}, the most {max(len(times) for times, _ in notes)}')
 
 
+# --- the log ------------------------------------------------------------------------------------------------------
+
+def come_and_go(v, rng, end):
+    """Write a little and go, with a vault opened for it."""
+    while time.monotonic() < end:
+        with contextlib.closing(Vault(pathlib.Path(v.db_path))) as mine:
+            for _ in range(20):
+                mine[f'key {rng.randrange(300)}'] = rng.random()
+
+
+def come_and_go_in_threads(v, rng, end):
+    while time.monotonic() < end:
+        thread = threading.Thread(target=lambda: [v.put(f'key {rng.randrange(300)}', rng.random()) for _ in range(20)])
+        thread.start()
+        thread.join()
+
+
+def write_large(v, rng, end):
+    while time.monotonic() < end:
+        v.put_many((f'key {rng.randrange(300)}', rng.random()) for _ in range(300))
+        v['large'] = rng.random(), bytes(1 << 20)
+        with v.open('stream', 'wb') as file:
+            file.write(rng.getrandbits(8_000_000).to_bytes(1_000_000, 'big'))
+
+
+def read_fast(v, rng, end):
+    while time.monotonic() < end:
+        v.get(f'key {rng.randrange(300)}')
+        len(v.keys()), list(v.prefix('key 1'))
+
+
+def walk_slowly(v, rng, end):
+    while time.monotonic() < end:
+        for _ in v.items():
+            time.sleep(0.02)
+            if time.monotonic() > end:
+                break
+
+
+def leave_walks(v, rng, end):
+    left = []
+    while time.monotonic() < end:
+        walk = iter(rng.choice((v.items(), v.keys(), v[:].items(), v.list('list'))))
+        next(walk)
+        left = [*left[-99:], walk, v.open('stream')]
+        time.sleep(0.01)
+
+
+WRITERS = ('write', 'come_and_go', 'come_and_go_in_threads', 'write_large')
+READERS = ('read_fast', 'walk_slowly', 'leave_walks')
+
+
+def log(trial, folder, seconds, processes):
+    """Return the line of figures."""
+    sizes, wal = [0], folder / 'crowd.db-wal'
+    jobs = [(WRITERS + READERS)[number % 7] for number in range(max(processes, 7))]
+    with contextlib.closing(Vault(folder / 'crowd.db')):  # or the last to close would empty the log
+        _, failed = run_processes(folder, seconds, jobs, lambda: sizes.append(wal.stat().st_size if wal.exists() else 0))
+    for what in failed:
+        trial.broke(what)
+    if max(sizes) > BOUND:
+        trial.broke(f'the log grew to {max(sizes) >> 20} MB')
+    return f'log: {len(jobs)} processes, at most {max(sizes) / 1e6:.0f} MB, in the middle {sorted(sizes)[len(sizes) // 2] / 1e6:.0f} MB'
+
+
 def main():
     trial = Trial(__doc__, 3)
     trial.parser.add_argument('--processes', type=int, default=8)
@@ -197,6 +270,7 @@ def main():
     try:
         fill(folder / 'crowd.db')
         print(readers(trial, folder, options.rounds), flush=True)
+        print(log(trial, folder, options.rounds, options.processes), flush=True)
         print(writers(trial, folder, options.rounds, options.processes), flush=True)
     finally:
         shutil.rmtree(folder)
