@@ -789,7 +789,7 @@ def be_peer(folder, number, name, rounds, start):
 
 def peer(trial, name, rounds):
     """Let processes write to a peer, or to a vault in the same way, and count what is lost."""
-    folder = pathlib.Path(tempfile.mkdtemp())
+    folder, began = pathlib.Path(tempfile.mkdtemp()), time.monotonic()
     try:
         with contextlib.closing(open_store(name, folder)) as store:
             store.db['counter'] = 0
@@ -803,7 +803,7 @@ def peer(trial, name, rounds):
     if lost or found != counted or errors or any(codes):
         trial.broke(f'{name}: errors {dict(errors)}, exit codes {sorted(set(codes))}')
     return (f'{name}: {PEERS} processes, {len(put)} puts acknowledged and {lost} lost, {counted} times counted and '
-            f'{counted - found if isinstance(found, int) else found} lost, {sum(errors.values())} errors')
+            f'{counted - found if isinstance(found, int) else found} lost, {sum(errors.values())} errors; {time.monotonic() - began:.1f} s')
 
 
 def examined(name, folder, put):
@@ -816,13 +816,14 @@ def examined(name, folder, put):
 
 
 def main():
-    trial = Trial(__doc__, 3000, stores=True)
+    trial = Trial(__doc__, 1500, stores=True)
     trial.parser.add_argument('--mix', help='for one mix alone, as 32x1')
     options = trial.begin()
     mixes = () if options.store != 'vaults' else [tuple(map(int, options.mix.split('x')))] if options.mix else MIXES
     for processes, threads in mixes:
         print(crowd(trial, processes, threads, options.rounds, options.seed), flush=True)
-    trial.end(peer(trial, options.store, options.rounds))
+    print(peer(trial, options.store, options.rounds), flush=True)
+    trial.end(f'{options.rounds} rounds')
 
 
 if __name__ == '__main__':

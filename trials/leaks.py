@@ -6,8 +6,7 @@ Each kind of use, from opening and closing to threads that end, forks, failures 
 process of its own, so many times as there are rounds, or a part of it where one takes long. After as many to warm up,
 what the process holds is looked at again and again. Open file descriptors and threads may not be more at the end; blocks
 of memory that Python has allocated may not be more by one in two rounds; nor may the memory of the whole process rise by
-more than a few bytes a round. Needs /proc, and tells where there is none. In a folder in memory (TMPDIR=/dev/shm) it is
-many times faster.
+more than a few bytes a round. Needs /proc, and tells where there is none. The files are in memory where /dev/shm is.
 
 Prints a line of figures for each use; exits with 1 when a promise broke.
 """
@@ -34,6 +33,7 @@ HANGS = 3600     # seconds, for a use
 LOOKS = 10       # times that a process is looked at
 LEAK = 24        # bytes in a round: a list, a tuple or a row that stays takes more
 NOISE = 1 << 20  # bytes that memory may grow in all: the heap is never quite even
+SHM = '/dev/shm'
 METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
 
 
@@ -280,7 +280,7 @@ def main():
         return
     for use, part in USES:
         if options.only in (None, use.__name__) and (use is not forks or hasattr(os, 'fork')):
-            folder = pathlib.Path(tempfile.mkdtemp())
+            folder = pathlib.Path(tempfile.mkdtemp(dir=SHM if os.access(SHM, os.W_OK) else None))
             try:
                 print(examine(trial, use.__name__, max(int(options.rounds * part), 1), folder), flush=True)
             finally:
