@@ -4,10 +4,10 @@
 
 Each kind of use, from opening and closing to threads that end, forks, failures and things left unfinished, runs in a
 process of its own, so many times as there are rounds, or a part of it where one takes long. After as many to warm up,
-what the process holds is looked at again and again. Open file descriptors may not be more at the end, but for the two of
-the connection that checkpoints, which is opened when it is first needed, nor may threads; blocks
-of memory that Python has allocated may not be more by one in two rounds; nor may the memory of the whole process rise by
-more than a few bytes a round. Needs /proc, and tells where there is none. The files are in memory where /dev/shm is.
+what the process holds is looked at again and again. Threads and open file descriptors may not be more at the end, but for
+the two of the connection that checkpoints, which is opened when it is first needed. Blocks of memory that Python has
+allocated may not be more by one in two rounds, nor may the memory of the whole process rise by more than a few bytes a
+round. Needs /proc, and tells where there is none. The files are in memory where /dev/shm is.
 
 Prints a line of figures for each use; exits with 1 when a promise broke.
 """
