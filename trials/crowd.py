@@ -46,7 +46,7 @@ from harness import Trial, open_store
 from vaults import Vault, VaultBusyError, VaultError
 
 MIXES = ((32, 1), (1, 32), (8, 8))
-HANGS = 600       # seconds, for a mix
+HANGS = 300       # seconds, for a process, and one for each round of it
 ACCOUNTS, DEPOSIT = 10, 1000
 HOT = 3           # keys of each worker that it overwrites all the time
 MISSING = 'missing'
@@ -571,7 +571,7 @@ ACTIONS = (('read_one', 0.3), ('read_block', 0.1), ('transfer', 0.3), ('audit', 
 
 def be_process(folder, number, threads, rounds, seed, start):
     """Be one process of the crowd."""
-    faulthandler.dump_traceback_later(HANGS, exit=True)
+    faulthandler.dump_traceback_later(HANGS + rounds, exit=True)
     start.wait()
     vaults = [Vault(folder / f'{name}.db', thread_safe=threads > 8) for name in ('clocked', 'free')]
     if threads == 1:
