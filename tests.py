@@ -2569,6 +2569,26 @@ class TestTraps:
                     write(passing, number)
         assert os.path.getsize(v.db_path + '-wal') < 2 << 20
 
+    def test_a_long_log_is_moved_when_those_who_were_reading_are_done(self, v, monkeypatch):
+        v['k'] = 1
+        reader = sqlite3.connect(v.db_path, isolation_level=None)
+        reader.execute('BEGIN')
+        reader.execute('SELECT * FROM entries').fetchall()
+        v['k'] = 2
+        waited = []
+
+        def sleep(seconds):
+            waited.append(seconds)
+            if len(waited) == 3:
+                reader.close()
+        monkeypatch.setattr(sqlite, 'LONG', 0)
+        monkeypatch.setattr(sqlite, 'sleep', sleep)
+        v._store._checkpoint(v._store._local.c)
+        assert len(waited) == 3
+        v['k'] = 3
+        v._store._checkpoint(v._store._local.c)
+        assert len(waited) == 3
+
     def test_checkpoints_hold_the_write_lock(self, v, monkeypatch):
         v['k'] = 1
         store = v._store

@@ -149,6 +149,7 @@ KEEP_LOG, CUT_LOG = 'PRAGMA journal_size_limit = 16777216', 'PRAGMA journal_size
 # A WAL of more bytes than it keeps when reset is checkpointed by whoever sees it: its writers are many, or each gone
 # before it was its turn.
 LONG = 16777216
+TRIES, PAUSE = 10, 0.002  # seconds: who reads for longer must not hold the writers up
 CACHE = 16 << 20
 ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
 TOGETHER = 512          # its own; in a transaction entries share their pages
@@ -341,6 +342,7 @@ class SQLiteStore(Store):
         self._local = self.local_class(file)
         self._checkpointer: Optional[_Connection] = None
         self._checkpointing = threading.Lock()
+        self._patient_from = 0.0  # seconds, on the monotonic clock
         self.inherited = 0  # depth of the transaction that was open when this process was forked
 
     # --- reading and writing ---
@@ -858,7 +860,7 @@ class SQLiteStore(Store):
         try:
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             self._run(c, BEGIN)
-            checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
+            self._move_log(checkpointer)
             c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
         except (sqlite3.Error, VaultError) as error:
             self._checkpoint_failed(error)
@@ -866,6 +868,18 @@ class SQLiteStore(Store):
             if c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
             self._checkpointing.release()
+
+    def _move_log(self, checkpointer: _Connection) -> None:
+        """Checkpoint; a long log again, once a second, until who was reading is done: only then it begins anew."""
+        tries = 1
+        if self._log_is_long() and monotonic() > self._patient_from:
+            tries, self._patient_from = TRIES, monotonic() + 1
+        for left in reversed(range(tries)):
+            _, frames, moved = checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
+            if frames == moved:
+                return
+            if left:
+                sleep(PAUSE)
 
     def _checkpoint_failed(self, error: Exception) -> None:
         """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages.
