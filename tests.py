@@ -2569,6 +2569,15 @@ class TestTraps:
                     write(passing, number)
         assert os.path.getsize(v.db_path + '-wal') < 2 << 20
 
+    def test_a_vault_whose_threads_queue_is_compacted_and_lets_the_next_writer_in(self, root):
+        v = Vault('queued', thread_safe=True)
+        v['k'] = 1
+        v.compact()
+        thread = threading.Thread(target=v.put, args=('k', 2), daemon=True)
+        thread.start()
+        thread.join(10)
+        assert v['k'] == 2
+
     def test_a_long_log_is_moved_when_those_who_were_reading_are_done(self, v, monkeypatch):
         v['k'] = 1
         reader = sqlite3.connect(v.db_path, isolation_level=None)

@@ -1143,7 +1143,7 @@ def _locked(name: str) -> Any:
             try:
                 return plain(self, *arguments, **options)
             finally:
-                if not self.lock._is_owned():  # the block of a signal handler has let everybody in
+                if not self.lock._is_owned():  # a transaction that ended within has let everybody in
                     self.lock.acquire()
     method.__name__ = name
     method.__doc__ = plain.__doc__
