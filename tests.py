@@ -68,6 +68,7 @@ from vaults import (
     log,
     moving,
     parts,
+    recovery,
     sequences,
     sqlite,
     trust,
@@ -2412,6 +2413,259 @@ class TestUpkeep:
             pytest.skip('strace may not trace here')
         during = done.stderr.split('SYNC')[1].split('DONE')[0]
         assert 'pwrite64' in during and 'sync(' in during
+
+
+class TestRecover:
+    """`recover` copies what can be read of a damaged vault, and tells what cannot."""
+
+    @pytest.fixture
+    def bad(self, root):
+        """Return a function that makes a vault of some pages, with a part of its file overwritten."""
+        def damaged(start=0, stop=0, entries=600, cleared=False, fill=None):
+            path = root / 'bad.db'
+            with contextlib.closing(Vault(path)) as v:
+                v.update((f'key {n}', f'value {n} ' * 7) for n in range(entries))
+                if cleared:
+                    v.clear()
+                    v.update((f'new {n}', f'new {n}' * 7) for n in range(100))
+                if fill:
+                    fill(v)
+            data = bytearray(path.read_bytes())
+            data[start:stop] = bytes(stop - start)
+            path.write_bytes(data)
+            return path
+        return damaged
+
+    def recovered(self, path):
+        """Recover to a vault beside it, which must be sound; return the report and the entries."""
+        good = path.with_name('good.db')
+        before = path.read_bytes()
+        done = recovery.recover(path, good)
+        assert path.read_bytes() == before and sorted(path.parent.glob('*.partial*')) == []
+        with contextlib.closing(Vault(good)) as v:
+            assert v.check() == [] and len(v) == done.recovered
+            return done, {key: value[:] if hasattr(value, 'extend') else value for key, value in v.items()}
+
+    def leaf_with(self, path, key, kind=13):
+        data = path.read_bytes()
+        return next(at for at in range(4096, len(data), 4096)
+                    if data[at] == kind and key in data[at:at + 4096])
+
+    EVERYTHING = {None: 1, True: 2, False: [3], 2: 'two', -1.5: b'f', 2**70: {1}, 3**90: (1,), '': None, 'zoë': 1.5,
+                  '\ud800': 'x', b'\0': range(3), dt.date(2026, 1, 1): 1, dt.datetime(2026, 1, 1, tzinfo=UTC): 2, (): 3,
+                  ('a', (1, None)): {'x': [2**70]}, uuid.UUID(int=7): 4, 'long': 'y' * 20_000}
+
+    def fill(self, v):
+        del v[:]
+        v.update({'gone': 1, **self.EVERYTHING})
+        del v['gone']
+        v[2] = 'two'
+        with v.open('stream', 'wb') as file:
+            file.write(bytes(range(256)) * 2000)
+        v.list('list').extend([n, 'x' * 50] for n in range(500))
+        v.column('column', 'int64').extend(range(5000))
+        v.section('users')['ann'] = 'Ann'
+
+    @pytest.mark.parametrize('start, stop', [(0, 0), (0, 100), (0, 4096), (4096, 8192), (8192, 12288), (24, 28)],
+                             ids=['sound', 'header', 'schema', 'root', 'index', 'counter'])
+    def test_everything_comes_back_where_only_the_way_to_it_is_damaged(self, bad, start, stop, root):
+        path = bad(fill=self.fill)
+        with contextlib.closing(Vault(path)) as v:
+            wanted = [(type(key), key, type(value), value[:] if hasattr(value, 'extend') else value)
+                      for key, value in v.items()]
+        data = bytearray(path.read_bytes())
+        data[start:stop] = bytes(stop - start)
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert [(type(key), key) for key in entries] == [one[:2] for one in wanted]
+        assert [list(value) if type(wanted[at][3]) is memoryview else value for at, value in enumerate(entries.values())
+                ] == [list(one[3]) if type(one[3]) is memoryview else one[3] for one in wanted]
+        assert done.whole and done.counted == done.recovered == len(wanted) and done.nameless == 0
+
+    def test_what_is_in_the_log_alone_comes_back(self, root, v):
+        v.update(dict.fromkeys(range(100), 'old'))
+        v[7] = 'new'
+        for ending in ('', '-wal'):
+            shutil.copyfile(v.db_path + ending, root / f'bad.db{ending}')
+        done, entries = self.recovered(root / 'bad.db')
+        assert done.whole and entries == {**dict.fromkeys(range(100), 'old'), 7: 'new'}
+
+    def test_a_log_that_breaks_off_gives_its_commits_before_the_break(self, root, v):
+        for n in range(20):
+            v[n] = n
+        for ending in ('', '-wal'):
+            shutil.copyfile(v.db_path + ending, root / f'bad.db{ending}')
+        log_ = root / 'bad.db-wal'
+        data = bytearray(log_.read_bytes())
+        data[len(data) // 2] ^= 1
+        log_.write_bytes(data)
+        done, entries = self.recovered(root / 'bad.db')
+        assert 5 < len(entries) < 15 and entries == {n: n for n in range(len(entries))}
+        assert 'breaks off' in done.notes[0] and str(20 - len(entries)) in done.notes[0] and not done.whole
+
+    def test_a_rollback_journal_is_rolled_back(self, root):
+        path = root / 'bad.db'
+        output('''
+            import os, sqlite3, sys, vaults
+            from vaults import sqlite
+            sqlite._choose_journal = lambda c, file: 'delete'
+            v = vaults.Vault(__import__('pathlib').Path(sys.argv[1]))
+            v.update({n: 'old' for n in range(2000)})
+            raw = v._store._local.c.raw
+            raw.execute('PRAGMA cache_size = 1')
+            v._store.begin()
+            v.update({n: 'new' for n in range(2000)})
+            os._exit(0)''', path)
+        assert os.path.getsize(f'{path}-journal') > 4096 and b'new' in path.read_bytes()
+        done, entries = self.recovered(path)
+        assert done.whole and entries == dict.fromkeys(range(2000), 'old')
+
+    def test_the_keys_of_a_leaf_that_is_gone_are_named(self, bad):
+        path = bad()
+        at = self.leaf_with(path, b'key 300')
+        bad(at, at + 4096)
+        done, entries = self.recovered(path)
+        lost = [key for key, why in done.lost if why == recovery.UNREADABLE]
+        assert {*lost, *entries} == {f'key {n}' for n in range(600)} and not {*lost} & {*entries}
+        assert 'key 300' in lost and len(lost) < 100 and done.counted == 600 and done.nameless == 0
+        assert list(entries) == sorted(entries, key=lambda key: int(key[4:])) and not done.doubtful
+
+    def test_entries_are_counted_as_lost_where_no_key_names_them(self, bad):
+        path = bad()
+        leaf, index = self.leaf_with(path, b'key 300'), 8192
+        data = bytearray(path.read_bytes())
+        data[leaf:leaf + 4096] = data[index:index + 4096] = bytes(4096)
+        for at in range(4096, len(data), 4096):
+            if data[at] == 10:
+                data[at:at + 4096] = bytes(4096)
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert done.lost == [] and done.counted == 600 and done.nameless == 600 - len(entries) > 20 and not done.whole
+
+    def test_a_damaged_row_and_a_hit_in_its_overflow_are_named(self, bad):
+        path = bad(entries=20, fill=lambda v: v.update(long=b'z' * 50_000, next=1))
+        data = bytearray(path.read_bytes())
+        data[data.rindex(b'zzzzz')] ^= 1
+        data[data.index(b'value 7 ')] ^= 1
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert sorted(done.lost) == [('key 7', recovery.DAMAGED), ('long', recovery.DAMAGED)]
+        assert len(entries) == 20 and entries['next'] == 1 and done.counted == 22
+
+    def test_a_value_in_parts_is_copied_whole_or_named(self, bad):
+        path = bad(entries=3, fill=lambda v: (v.list('one').extend(['a' * 3000] * 20), v.list('two').extend(['b' * 3000] * 20)))
+        path.write_bytes(path.read_bytes().replace(b'a' * 2000, b'a' * 1999 + b'b'))
+        done, entries = self.recovered(path)
+        assert [key for key, _ in done.lost] == ['one'] and entries['two'] == ['b' * 3000] * 20 and len(entries) == 4
+        with contextlib.closing(Vault(path.with_name('good.db'))) as v:
+            assert len({*v._store.part_numbers()}) == 1  # nothing is left of the other
+
+    def test_what_was_deleted_does_not_come_back(self, bad):
+        path = bad(4096, 8192, cleared=True)
+        assert b'value 300' in path.read_bytes()
+        done, entries = self.recovered(path)
+        assert done.whole and entries == {f'new {n}': f'new {n}' * 7 for n in range(100)}
+
+    def test_what_may_have_been_deleted_is_named_where_the_free_pages_are_not_known(self, bad):
+        done, entries = self.recovered(bad(0, 8192, cleared=True))
+        assert {f'new {n}' for n in range(100)} <= {*entries} and {*done.doubtful} == {*entries} and len(entries) > 500
+
+    def test_the_tree_tells_what_was_deleted_where_it_is_sound(self, bad):
+        done, entries = self.recovered(bad(0, 4096, cleared=True))
+        assert done.whole and entries == {f'new {n}': f'new {n}' * 7 for n in range(100)}
+
+    def test_a_free_page_in_the_place_of_one_in_use_brings_nothing_back_unnamed(self, bad):
+        path = bad(cleared=True)
+        data = bytearray(path.read_bytes())
+        used, free = (slice(at, at + 4096) for at in (self.leaf_with(path, b'new 50'), self.leaf_with(path, b'value 300')))
+        data[used], data[free] = data[free], data[used]
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert {key for key in entries if key[:3] == 'key'} == {*done.doubtful} and 'key 300' in done.doubtful
+        assert 'new 50' in [key for key, _ in done.lost]
+
+    def test_a_serializer_comes_along(self, root):
+        with contextlib.closing(Vault(root / 'bad.db', serializer=json)) as v:
+            v['a'] = [1]
+        assert recovery.recover(root / 'bad.db', root / 'good.db').whole
+        with contextlib.closing(Vault(root / 'good.db', serializer=json)) as v:
+            assert v['a'] == [1]
+
+    def test_a_file_cut_off_anywhere_gives_what_is_before(self, bad):
+        path = bad()
+        whole = path.read_bytes()
+        for size in (len(whole) - 1, len(whole) - 4096, len(whole) // 2 + 77, 5000, 4096):
+            path.write_bytes(whole[:size])
+            done, entries = self.recovered(path)
+            path.with_name('good.db').unlink()
+            assert all(entries[key] == f'value {key[4:]} ' * 7 for key in entries)
+            there = -(-size // 4096), len(whole) // 4096
+            assert len(entries) == 600 or there[0] == there[1] or '{} of {} pages'.format(*there) in done.notes[-1]
+
+    @pytest.mark.parametrize('content', [b'', b'no vault', b'\x0d' * 10_000, b'SQLite format 3\0' + bytes(8000)])
+    def test_what_is_no_vault_is_refused(self, root, content):
+        (root / 'bad.db').write_bytes(content)
+        with pytest.raises(vaults.VaultFormatError, match='nothing of a vault'):
+            recovery.recover(root / 'bad.db', root / 'good.db')
+        with contextlib.closing(sqlite3.connect(str(root / 'other.db'))) as raw:
+            raw.execute('CREATE TABLE t (a, b, c, d)')
+            raw.execute("INSERT INTO t VALUES (NULL, 'k', x'01', 5)")
+            raw.commit()
+        with pytest.raises(vaults.VaultFormatError, match='nothing of a vault'):
+            recovery.recover(root / 'other.db', root / 'good.db')
+        assert sorted(one.name for one in root.iterdir() if one.is_file()) == ['bad.db', 'other.db']
+
+    def test_it_takes_no_place_that_is_taken(self, bad, root):
+        path = bad()
+        for name in ('good.db', 'good.db-wal', 'good.db.partial'):
+            (root / name).write_bytes(b'mine')
+            with pytest.raises(vaults.VaultError, match='already'):
+                recovery.recover(path, root / 'good.db')
+            assert (root / name).read_bytes() == b'mine'
+            (root / name).unlink()
+        for good, said in ((path, 'already'), (':memory:', 'memory')):
+            with pytest.raises(vaults.VaultError, match=said):
+                recovery.recover(path, good)
+        for missing in (root / 'missing.db', ':memory:'):
+            with pytest.raises(vaults.VaultNotFoundError):
+                recovery.recover(missing, root / 'good.db')
+        with pytest.raises(vaults.VaultFormatError, match='no file'):
+            recovery.recover(root, root / 'good.db')
+
+    def test_a_vault_that_is_open_here_or_written_to_is_refused(self, bad, root):
+        path = bad()
+        with contextlib.closing(Vault(path)), pytest.raises(vaults.VaultBusyError, match='open in this process'):
+            recovery.recover(path, root / 'good.db')
+        with pytest.raises(vaults.VaultBusyError, match='somebody wrote'):
+            recovery.recover(path, root / 'good.db', lambda done, total: os.utime(path, (1, 1)))
+        assert [one.name for one in root.iterdir() if one.is_file()] == ['bad.db']
+        assert recovery.recover(path, root / 'good.db').whole
+
+    def test_an_interrupt_leaves_nothing_behind(self, bad, root):
+        def interrupt(done, total):
+            raise KeyboardInterrupt
+        with pytest.raises(KeyboardInterrupt):
+            recovery.recover(bad(), root / 'good.db', interrupt)
+        assert [one.name for one in root.iterdir() if one.is_file()] == ['bad.db']
+
+    def test_the_command_tells_what_was_lost(self, bad, command, root):
+        path = bad(entries=30, fill=lambda v: v.update({('log', 1): b'z' * 9000}))
+        done = command('recover', path, root / 'one.db')
+        assert (done.status, done.out) == (0, f"31 entries of 31 recovered to {root / 'one.db'}\n")
+        data = bytearray(path.read_bytes())
+        data[data.rindex(b'zzz')] ^= 1
+        path.write_bytes(data)
+        done = command('recover', path, root / 'two.db')
+        assert done.status == 1 and done.out.splitlines()[0] == 'lost: ["log", 1]: its row is damaged'
+        done = command('--json', 'recover', path, root / 'three.db')
+        assert done.status == 1 and json.loads(done.out) == {
+            'recovered': 30, 'counted': 31, 'nameless': 0, 'lost': [{'key': ['log', 1], 'why': 'its row is damaged'}],
+            'doubtful': [], 'notes': []}
+        assert command('count', root / 'three.db').out == '30\n'
+        again = command('recover', path, root / 'three.db')
+        assert again.status == 1 and 'already' in again.err
+        path.write_bytes(bytes(12288))
+        assert command('recover', path, root / 'four.db').status == 1
 
 
 class TestTraps:

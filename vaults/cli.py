@@ -283,7 +283,7 @@ class _Progress:
         raise KeyboardInterrupt
 
     def _watch(self, look: Optional[Callable[[], bool]]) -> None:
-        raw = self._v._store._local.c.raw
+        raw = None if self._v is None else self._v._store._local.c.raw
         if hasattr(raw, 'set_progress_handler'):  # what reads a folder that cannot be written has none
             raw.set_progress_handler(look, STEPS)
 
@@ -584,6 +584,29 @@ def _backup(v: Any, args: argparse.Namespace) -> None:
     _say(args, f'{size} bytes written to {_text(args.file)}', bytes=size)
 
 
+def _recover(_: Any, args: argparse.Namespace) -> int:
+    from . import as_json
+    from .recovery import recover
+    with _Progress(None, 'reading', 'pages') as progress:
+        done = recover(_place(args.bad), _place(args.good), progress)
+    if args.json:
+        print(_json({'recovered': done.recovered, 'counted': done.counted, 'nameless': done.nameless,
+                     'lost': [{'key': as_json.from_key(key), 'why': why} for key, why in done.lost],
+                     'doubtful': [*map(as_json.from_key, done.doubtful)], 'notes': done.notes}))
+        return 0 if done.whole else 1
+    for key, why in done.lost:
+        print(_painted(f'lost: {_text(as_json.from_key(key))}: {why}', RED))
+    for key in done.doubtful:
+        print(_painted(f'doubtful: {_text(as_json.from_key(key))}: it may have been deleted or replaced before', RED))
+    if done.nameless:
+        print(_painted(f'lost: {done.nameless} more, whose keys cannot be read', RED))
+    for note in done.notes:
+        print(_painted(note, RED))
+    count = 'an unknown number' if done.counted is None else done.counted
+    print(f'{done.recovered} entries of {count} recovered to {_text(args.good)}')
+    return 0 if done.whole else 1
+
+
 def _import(v: Any, args: argparse.Namespace) -> None:
     from . import moving
     try:
@@ -683,6 +706,8 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'FILE': ('file', {'help': 'the file to write, which must not exist'}),
     '<FILE>': ('source', {'help': 'the file to read; - reads standard input'}),
     '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; standard output without it'}),
+    'BAD': ('bad', {'help': 'the damaged vault, a name or a path; it is only read'}),
+    'GOOD': ('good', {'help': 'the new vault, which must not exist'}),
     'SOURCE': ('source', {'help': 'the file to read; - reads JSON Lines from standard input'}),
     'bash|zsh': ('shell', {'choices': ['bash', 'zsh'], 'help': 'which shell the script is for'}),
     '--prefix': ('prefix', {'metavar': 'P', 'help': 'only keys that begin with P'}),
@@ -712,6 +737,8 @@ COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault
     'check': (_check, 'r', 'look for damage; exit status 1 when there is some', ['VAULT']),
     'compact': (_compact, 'w', 'give the space of deleted entries back', ['VAULT']),
     'backup': (_backup, 'r', 'write a whole copy, while others may write', ['VAULT', 'FILE']),
+    'recover': (_recover, '', 'copy what can be read of a damaged vault; exit status 1 when something is lost', [
+        'BAD', 'GOOD']),
     'import': (_import, 'c', 'bring the entries of another file in', [
         'SOURCE', 'VAULT', '--kind', '--table', '--key', '--encoding', '--allow-pickle']),
     'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]']),
@@ -727,6 +754,7 @@ EXAMPLES = """examples:
   vaults keys books --prefix du | head
   vaults import old.shelf books
   vaults export books | gzip > books.jsonl.gz
+  vaults recover books saved
   eval "$(vaults completion bash)"
 
 exit status: 0 done, 1 not found or problems found, 2 misuse"""

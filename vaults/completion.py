@@ -97,8 +97,8 @@ ZSH = r"""_vaults() {
 if [[ ${funcstack[1]} == _vaults ]]; then _vaults "$@"; else compdef _vaults vaults; fi
 """
 
-KINDS = {'VAULT': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', '<FILE>': 'file', 'SOURCE': 'file',
-         'bash|zsh': 'shell'}
+KINDS = {'VAULT': 'vault', 'BAD': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', '<FILE>': 'file',
+         'SOURCE': 'file', 'bash|zsh': 'shell'}
 
 
 def script(shell: str, commands: Dict[str, Any], arguments: Dict[str, Any]) -> str:

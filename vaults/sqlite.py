@@ -233,8 +233,10 @@ MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat'),
     ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
                                        '({text}): {where}; nothing of this call was kept'),
-    ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
-    ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a backup'),
+    ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
+                                       'backup, or `vaults recover` what can be read'),
+    ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
+                                       'backup, or `vaults recover` what can be read'),
     ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
     ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
     ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
@@ -592,7 +594,8 @@ class SQLiteStore(Store):
         if expected is not None and crc in (expected | BOOL, expected | BOOL | PARTED) and key in (0, 1):
             return bool(key)
         raise VaultCorruptError(f'the entry of key {key!r} is damaged: its checksum does not hold; vault '
-                                f'{self.file.path}; run check(), and restore the entry from a backup')
+                                f'{self.file.path}; run check(), and restore the entry from a backup, or '
+                                '`vaults recover` the others')
 
     # --- parts ---
 
@@ -626,7 +629,8 @@ class SQLiteStore(Store):
         if type(data) is bytes and crc == crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF):
             return data
         raise VaultCorruptError(f'part {number} of {owner.hex()} is damaged: its checksum does not hold; vault '
-                                f'{self.file.path}; run check(), and restore the entry from a backup')
+                                f'{self.file.path}; run check(), and restore the entry from a backup, or '
+                                '`vaults recover` the others')
 
     def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
         c = self._local.c
@@ -1307,6 +1311,14 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
     if file.flag == 'n':
         store.delete_range()
     return store
+
+
+def is_open_here(path: str) -> bool:
+    """Tell whether this process has the file open: then nothing here may open and close it (guard.py says why)."""
+    status = os.stat(path)
+    identity = status.st_dev, status.st_ino
+    return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
+                                            for store in list(_open_stores))
 
 
 def _patiently(operation: Callable[[], Any], timeout: float) -> Any:

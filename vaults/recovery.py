@@ -1,0 +1,427 @@
+"""Recovery: what can still be read of a damaged vault, into a new one. Knows a vault's rows, and nothing of SQL.
+
+SQLite gives a damaged file up where its header, its schema or a page high in a tree is gone. Here the file is read page
+by page (pages.py), and the checksum of each entry decides: where it holds, the entry is what was written.
+
+What could mislead are pages that are not in use any more and still hold what was replaced or deleted. They are on the
+list of free pages; where that is damaged as well, only the tree tells, and what the tree does not reach is doubtful. So
+is an entry that a whole index of the keys does not know. Doubtful entries are named, come last, and replace no other.
+"""
+from __future__ import annotations
+
+import os
+from array import array
+from typing import NamedTuple
+from zlib import crc32
+
+from . import keys, values
+from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultFullError, VaultNotFoundError
+from .pages import INDEX, MAGIC, TABLE, Pages
+from .parts import Gone, Head, Tree, examined, is_head
+from .sqlite import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum, is_open_here, open_store
+from .store import MEMORY, OWNER, SETTINGS_OWNER
+from .vault import _locate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+
+    from .keys import Stored
+    from .store import Entry, Progress
+    from .vault import Path
+
+BESIDE = ('', '-wal', '-journal')   # the files that are one with a vault's
+ROOTS = 2, 3                        # the first page of the entries, and of their index, in every vault
+DAMAGED = 'its row is damaged'
+UNREADABLE = 'its row cannot be found'
+
+
+class Recovery(NamedTuple):
+    """What a recovery did. Keys are as in the vault, or as they stand in the file when they are damaged themselves."""
+
+    recovered: int                  # entries in the new vault
+    counted: Optional[int]          # entries that the damaged one counted; None when that cannot be read
+    lost: List[Tuple[Any, str]]     # keys that were not recovered, and why
+    doubtful: List[Any]             # keys that were recovered but may have been deleted or replaced before
+    notes: List[str]                # what else is to be known
+
+    @property
+    def nameless(self) -> int:
+        """How many entries more are lost than `lost` names."""
+        return max((self.counted or 0) - self.recovered - len(self.lost), 0)
+
+    @property
+    def whole(self) -> bool:
+        """Tell whether nothing was lost, and nothing is in doubt."""
+        return not (self.lost or self.doubtful or self.notes or self.nameless)
+
+
+def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
+    """Copy all that can be read of the damaged vault `bad` into a new vault, `good`, and tell what cannot.
+
+    Names and paths are as for Vault. `bad` is only read; `good` appears when it is whole. Takes some 20 bytes of memory
+    for an entry. `progress(done, total)` is called with numbers of pages.
+
+    Raises: VaultNotFoundError, VaultFormatError when `bad` holds nothing of a vault, VaultBusyError when it is open in
+    this process or somebody writes to it, VaultFullError, VaultError when there is something at `good`.
+    """
+    source = _locate(bad, False)[1]
+    _require(source)
+    target = _locate(good, True)[1]
+    if target == MEMORY:
+        raise VaultError("what is recovered goes to a file: give a name or path other than ':memory:'")
+    part = f'{target}.partial'
+    for taken in [*(target + suffix for suffix in BESIDE), part]:
+        if os.path.lexists(taken):
+            raise VaultError(f'there is a file at {taken} already: give another name or path, or remove it')
+    before = _stamps(source)
+    try:
+        pages = Pages(source)
+        try:
+            done = _Recovering(source, pages, part, progress).run()
+        finally:
+            pages.close()
+        if _stamps(source) != before:
+            raise VaultBusyError(f'somebody wrote to {source} while it was read: close it everywhere and repeat')
+        os.rename(part, target)
+    except OSError as error:
+        if isinstance(error, VaultError):
+            raise
+        raise VaultFullError(f'the recovery of {source} failed, nothing was written: {error}') from error
+    finally:
+        for suffix in (*BESIDE, '-shm'):
+            if os.path.exists(part + suffix):
+                os.unlink(part + suffix)
+    return done
+
+
+def _require(path: str) -> None:
+    """Raise unless there is a file that may be read: closing it would take the locks of those who have it open here."""
+    if not os.path.exists(path):
+        raise VaultNotFoundError(f'there is no vault at {path}: check the name and where vaults are kept')
+    if not os.path.isfile(path):
+        raise VaultFormatError(f'{path} is no file: a vault is one')
+    if is_open_here(path):
+        raise VaultBusyError(f'the vault is open in this process: {path}; close it first')
+
+
+def _stamps(path: str) -> List[Any]:
+    """Return what changes when somebody writes to the vault."""
+    found = [os.stat(path + suffix) if os.path.exists(path + suffix) else None for suffix in BESIDE]
+    return [one and (one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
+
+
+class _Twice(Exception):
+    """Two entries have one key."""
+
+
+class _Recovering:
+    """One recovery, from the pages of a file to a new vault at `path`."""
+
+    def __init__(self, source: str, pages: Pages, path: str, progress: Progress) -> None:
+        self.source, self.pages, self.progress = source, pages, progress
+        self.lost: List[Tuple[Any, str]] = []
+        self.doubtful: List[Any] = []
+        self.notes: List[str] = []
+        self.damaged: List[Tuple[int, Any]] = []    # ids and keys of rows whose checksum does not hold
+        self.ids = _Numbers()               # of the entries that were recovered
+        self.owners: Set[bytes] = set()     # of the parts that are wanted
+        self.gaps: Optional[int] = None     # what the marker counts: ids that belong to no entry
+        self.highest = 0
+        self.with_entries = bytearray(pages.count + 1)
+        self.serialized = False
+        self._survey()
+        if not self._is_vault():
+            raise VaultFormatError(f'nothing of a vault is in the file {source}: give another name or path')
+        self.store: Any = open_store(path)
+
+    def run(self) -> Recovery:
+        try:
+            self._entries()
+            self._name_lost()
+            self._parts()
+            self._examine()
+            counted = self._counted()
+            self._note()
+            return Recovery(self.store.count(), counted, self.lost, self.doubtful, self.notes)
+        finally:
+            self.store.close()
+
+    # --- which pages are in use ---
+
+    def _survey(self) -> None:
+        pages = self.pages
+        self.free, self.free_sound = pages.free()
+        self.leaves, self.whole = pages.tree(ROOTS[0], TABLE)
+        self.index, self.index_whole = pages.tree(ROOTS[1], INDEX)
+        if any(self.free[number] for number in (*self.leaves, *self.index)):
+            self.free_sound = False
+        self.leaves = [number for number in self.leaves if pages.kinds[number] == TABLE[1]]
+        if self.free_sound:
+            self.leaves = self._in_use(TABLE[1:])
+            self.index = self.index if self.index_whole else self._in_use(INDEX)
+        self.leaves.sort(key=pages.middle)
+        self.known = _Numbers()                     # ids that the index has
+        self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
+        has_marker, self.indexed = False, 0
+        for key, row in self._indexed():
+            has_marker = has_marker or key == b''
+            self.known.add(row)
+            self.indexed += 1
+            mark = checksum(key, b'')
+            self.marks.setdefault(mark >> 16, array('H')).append(mark & 0xFFFF)
+        self.index_whole = self.index_whole and has_marker
+
+    def _in_use(self, kinds: Any) -> List[int]:
+        """Return the pages of these kinds that are not free, but for the first, which is the schema's."""
+        return [number for number in range(2, self.pages.count + 1)
+                if self.pages.kinds[number] in kinds and not self.free[number]]
+
+    def _is_vault(self) -> bool:
+        if self.pages.count and self.pages.page(1)[68:72] == APPLICATION_ID.to_bytes(4, 'big'):
+            return True
+        return any(_intact(record) is not None or _is_marker(record)
+                   for number in range(1, self.pages.count + 1) if self.pages.kinds[number] == TABLE[1]
+                   for _, record in self.pages.records(number))
+
+    def _indexed(self) -> Iterator[Tuple[Stored, int]]:
+        """Yield the keys that the index has, with their ids."""
+        for number in self.index:
+            for _, record in self.pages.records(number):
+                if len(record) == 2 and type(record[1]) is int and record[0] is not None:
+                    yield record[0], record[1]
+
+    # --- entries ---
+
+    def _entries(self) -> None:
+        self.rest: List[int] = []       # pages that hold what the index does not know
+        for done, number in enumerate(self.leaves, 1):
+            self._take(number)
+            if self.progress:
+                self.progress(done, self.pages.count)
+        if not self.free_sound and not (self.whole and self._counted() == self.store.count() + len(self.damaged)):
+            seen = {*self.leaves}
+            self.rest += [number for number in range(2, self.pages.count + 1)
+                          if self.pages.kinds[number] == TABLE[1] and number not in seen]
+        for number in sorted(self.rest, key=self.pages.middle):
+            self._take_doubtful(number)
+
+    def _take(self, number: int) -> None:
+        """Put the entries of a page into the new vault."""
+        entries: List[Tuple[int, Entry]] = []
+        for row, record in self.pages.records(number):
+            entry = _intact(record)
+            if entry is None:
+                self._take_note(row, record)
+            elif not self._is_unknown(entry[0], row):
+                entries.append((row, entry))
+            elif number not in self.rest[-1:]:
+                self.rest.append(number)
+        self.with_entries[number] = bool(entries)
+        try:
+            self.store.transact(lambda: self._put_new([entry for _, entry in entries]))
+        except _Twice:
+            entries = [(row, entry) for row, entry in entries if self._is_new(*entry)]
+        for row, _ in entries:
+            self.ids.add(row)
+
+    def _put_new(self, entries: List[Entry]) -> None:
+        before = self.store.count()
+        self._put(entries)
+        if self.store.count() != before + len(entries):
+            raise _Twice
+
+    def _is_new(self, key: Stored, data: bytes) -> bool:
+        """Put an entry unless there is one with its key; that one is in doubt when it is another."""
+        there = self.store.get(key)
+        if there is None:
+            self.store.transact(lambda: self._put([(key, data)]))
+        elif there != data:
+            self.doubtful.append(keys.decode(key))
+        return there is None
+
+    def _take_doubtful(self, number: int) -> None:
+        for row, record in self.pages.records(number):
+            entry = _intact(record)
+            if entry and self.store.get(entry[0]) is None:
+                self._is_new(*entry)
+                self.ids.add(row)
+                self.doubtful.append(keys.decode(entry[0]))
+
+    def _is_unknown(self, key: Stored, row: int) -> bool:
+        """Tell whether a whole index knows neither the key nor its id: it was deleted."""
+        mark = checksum(key, b'')
+        return self.index_whole and row not in self.known and mark & 0xFFFF not in self.marks.get(mark >> 16, ())
+
+    def _put(self, entries: List[Entry]) -> None:
+        plain: List[Entry] = []
+        for key, data in entries:
+            if is_head(data):
+                self.store.put_many(plain)
+                plain = []
+                self.store.put_owner(key, data)
+                self.owners.add(data[-OWNER:])
+            else:
+                plain.append((key, data))
+                self.serialized = self.serialized or _is_serialized(data)
+        self.store.put_many(plain)
+
+    def _take_note(self, row: int, record: List[Any]) -> None:
+        if _is_marker(record) and (row in self.known or not self.index_whole):
+            self.gaps, self.highest = record[3], row
+        elif not record or (len(record) > 1 and record[0] is None and record[1] != b''):
+            self.damaged.append((row, record[1] if len(record) > 1 else None))
+
+    # --- what is missing ---
+
+    def _name_lost(self) -> None:
+        """Name the keys of the index that have no entry, and the damaged rows that the index does not name."""
+        if self.index_whole and not self.damaged and self.indexed == self.store.count() + 1:
+            return
+        why = {row: DAMAGED for row, _ in self.damaged}
+        named: Set[int] = set()
+        for key, row in self._indexed():
+            if key != b'' and row not in self.ids and not self._is_there(key):
+                self.lost.append((_shown(key), why.get(row, UNREADABLE)))
+                named.add(row)
+        for row, stored in self.damaged:
+            if row not in named and row not in self.ids and stored is not None and not self._is_there(stored):
+                self.lost.append((_shown(stored), DAMAGED))
+
+    def _is_there(self, key: Stored) -> bool:
+        try:
+            return bool(self.store.contains(key))
+        except (VaultError, ValueError, OverflowError):
+            return False  # a damaged key may be none
+
+    def _counted(self) -> Optional[int]:
+        """Return how many entries the damaged vault counted: the highest id less those that belong to none."""
+        if self.gaps is None:
+            return None
+        most = self.gaps + self.pages.count * self.pages.size // 8  # beyond it an id is damaged: it may be any number
+        return max(self.highest, self.ids.highest(most), self.known.highest(most)) - self.gaps
+
+    def _note(self) -> None:
+        if self.pages.broken:
+            self.notes.append('the log breaks off after {} frames: {} commits behind it are lost'.format(
+                *self.pages.broken))
+        if self.serialized and self.store.get_part(SETTINGS_OWNER, 0) is None:
+            self.notes.append('the name of the serializer of the values is lost')
+        if not (self.whole or self.index_whole):
+            self.notes.append('both the entries and their index lack pages: the newest entries may be lost uncounted')
+        head = self.pages.page(1)
+        said = int.from_bytes(head[28:32], 'big') if head[24:28] == head[92:96] else 0  # else it is not kept up
+        if head[:16] == MAGIC and said > self.pages.count:
+            self.notes.append(f'the file was cut off: {self.pages.count} of {said} pages are there')
+        version = int.from_bytes(head[60:64], 'big')
+        if version > FORMAT:
+            self.notes.append(f'the file says that it has format {version}, and was read as format {FORMAT}')
+
+    # --- parts ---
+
+    def _parts(self) -> None:
+        """Copy the parts that the entries want. One that is free is still what was written: numbers never return."""
+        self.owners.add(SETTINGS_OWNER)
+        for number in range(2, self.pages.count + 1):
+            is_free = self.free_sound and self.free[number]
+            if self.pages.kinds[number] == TABLE[1] and not is_free and not self.with_entries[number]:
+                for _, record in self.pages.records(number):
+                    if _is_part(record) and record[0] in self.owners:
+                        self._take_part(*record[:3])
+            if self.progress and (number % 1024 == 0 or number == self.pages.count):
+                self.progress(number, self.pages.count)
+
+    def _take_part(self, owner: bytes, number: int, data: bytes) -> None:
+        if self.store.get_part(owner, number) is None:
+            self.store.put_parts(owner, [(number, data)])
+
+    def _examine(self) -> None:
+        """Take back the entries whose parts are not all there, and the parts that no entry needs."""
+        codec = values.Codec(values.Unread())
+        for stored, datas, _ in self.store.scan():
+            for key, data in zip(stored, datas):
+                if is_head(data):
+                    problem = examined(self.store, codec, key, data)
+                    if problem:
+                        self.store.delete(key)
+                        self._give_up(keys.decode(key))
+                    else:
+                        self._trim(Head.of(data))
+
+    def _give_up(self, key: Any) -> None:
+        if key in self.doubtful:
+            self.doubtful.remove(key)   # it was deleted, and its parts with it
+        else:
+            self.lost.append((key, 'its parts are damaged or missing'))
+
+    def _trim(self, head: Head) -> None:
+        try:
+            used = set(Tree(self.store, head).numbers())
+        except Gone:
+            return
+        extra = [number for number in self.store.part_numbers(head.owner) if number not in used]
+        if extra:
+            self.store.delete_parts(head.owner, extra)
+
+
+def _intact(record: List[Any]) -> Optional[Entry]:
+    """Return the key and the value of a row of entries when they are what was written."""
+    if len(record) != 4 or record[0] is not None or type(record[2]) is not bytes or not record[2]:
+        return None
+    _, key, data, crc = record
+    if type(crc) is not int or key is None or crc & ~(BOOL | PARTED) != checksum(key, data):
+        return None
+    try:
+        keys.decode(key)
+    except VaultCorruptError:
+        return None
+    return (bool(key) if crc & BOOL and key in (0, 1) else key), data
+
+
+def _is_marker(record: List[Any]) -> bool:
+    return record[:3] == [None, b'', b''] and len(record) == 4 and type(record[3]) is int and record[3] >= 0
+
+
+def _is_part(record: List[Any]) -> bool:
+    """Tell whether it is a row of parts, as it was written."""
+    if [type(one) for one in record] != [bytes, int, bytes, int] or len(record[0]) != OWNER:
+        return False
+    owner, number, data, crc = record
+    return bool(crc == crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF))
+
+
+def _is_serialized(data: bytes) -> bool:
+    at = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD4: 1, 0xD5: 1, 0xD6: 1, 0xD7: 1, 0xD8: 1}.get(data[0], len(data))
+    return at < len(data) and data[at] == values.SERIALIZED
+
+
+class _Numbers:
+    """A set of whole numbers: a bit for each where many lie together, as ids do."""
+
+    def __init__(self) -> None:
+        self._blocks: Dict[int, bytearray] = {}
+
+    def add(self, number: int) -> None:
+        block = self._blocks.get(number >> 9)
+        if block is None:
+            block = self._blocks[number >> 9] = bytearray(64)
+        block[number >> 3 & 63] |= 1 << (number & 7)
+
+    def __contains__(self, number: int) -> bool:
+        return bool(self._blocks.get(number >> 9, bytes(64))[number >> 3 & 63] >> (number & 7) & 1)
+
+    def highest(self, most: int) -> int:
+        """Return the highest number up to `most`; 0 when there is none."""
+        for block in sorted(self._blocks, reverse=True):
+            found = [number for number in range(block << 9, (block + 1) << 9) if number <= most and number in self]
+            if found:
+                return found[-1]
+        return 0
+
+
+def _shown(stored: Stored) -> Any:
+    """Return the key, or where it is damaged itself, what stands there."""
+    try:
+        return keys.decode(stored)
+    except VaultCorruptError:
+        return stored
