@@ -2145,6 +2145,26 @@ class TestErrors:
         walk = iter(v.keys())
         assert len(list(walk)) == 50
 
+    def test_a_damaged_entry_is_named_by_the_key_that_was_put(self, root):
+        path = root / 'vaults' / 'f.db'
+        with contextlib.closing(Vault('f')) as v:
+            v['log', 2026] = 'the value'
+            v.list('list').extend([['item'] * 1000] * 5)
+            v['users', 'list'] = v['list']
+            del v['list']
+        data = path.read_bytes().replace(b'the value', b'the VALUE')
+        with contextlib.closing(sqlite3.connect(str(path))) as raw:
+            number, = raw.execute('SELECT max(number) FROM parts').fetchone()
+        path.write_bytes(data)
+        with contextlib.closing(sqlite3.connect(str(path))) as raw:
+            raw.execute('DELETE FROM parts WHERE number = ?', (number,))
+            raw.commit()
+        v = Vault('f')
+        with pytest.raises(vaults.VaultCorruptError, match=r"key \('log', 2026\)"):
+            v['log', 2026]
+        assert any("key ('log', 2026)" in problem for problem in v.check())
+        assert any("key ('users', 'list')" in problem for problem in v.check())
+
     def test_random_flips_are_never_a_wrong_value(self, root):
         import random
         chance = random.Random(7)

@@ -283,7 +283,7 @@ class _Progress:
         raise KeyboardInterrupt
 
     def _watch(self, look: Optional[Callable[[], bool]]) -> None:
-        raw = None if self._v is None else self._v._store._local.c.raw
+        raw: Any = None if self._v is None else self._v._store._local.c.raw
         if hasattr(raw, 'set_progress_handler'):  # what reads a folder that cannot be written has none
             raw.set_progress_handler(look, STEPS)
 

@@ -80,6 +80,14 @@ def decode(stored: Stored) -> Any:
     raise VaultCorruptError(f'a stored key is damaged: {stored[:40]!r}')
 
 
+def named(stored: Stored) -> str:
+    """Return how an error names the key that `stored` stands for; where it is damaged itself, what is there."""
+    try:
+        return repr(decode(stored))
+    except VaultCorruptError:
+        return repr(stored)
+
+
 def order(stored: Stored) -> Tuple[int, Stored]:
     """Return what sorts in Python as `stored` sorts in a store."""
     return (2 if isinstance(stored, bytes) else 1 if isinstance(stored, str) else 0), stored

@@ -17,6 +17,7 @@ from msgpack import ExtType, Packer, unpackb
 
 from . import values
 from .errors import VaultCorruptError
+from .keys import named
 from .store import OWNER, new_owner
 
 TYPE_CHECKING = False
@@ -363,12 +364,12 @@ def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Opt
         except Gone:
             changed = store.get(key)
             if changed == data:
-                return f'key {key!r}: a part of the value is missing'
+                return f'key {named(key)}: a part of the value is missing'
             if changed is None or not is_head(changed):
                 return None  # it was replaced as we looked
             data = changed
         except values.MALFORMED as error:
-            return f'key {key!r}: {error}'
+            return f'key {named(key)}: {error}'
 
 
 def _measure(head: Head, codec: values.Codec) -> Callable[[bytes, int], None]:

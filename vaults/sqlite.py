@@ -28,7 +28,7 @@ from .errors import (
     VaultNotFoundError,
     VaultReadOnlyError,
 )
-from .keys import HIGHEST, LOWEST, SIGN
+from .keys import HIGHEST, LOWEST, SIGN, named
 from .store import MEMORY, Store
 
 TYPE_CHECKING = False
@@ -218,7 +218,7 @@ class File:
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
         text = str(error)
-        where = f'vault {self.path}' + ('' if key is None else f', key {key!r}')
+        where = f'vault {self.path}' + ('' if key is None else f', key {named(key)}')
         for words, cls, message in MEANINGS:
             if words in text:
                 return cls(message.format(where=where, text=text, timeout=self.timeout))
@@ -593,7 +593,7 @@ class SQLiteStore(Store):
             return key
         if expected is not None and crc in (expected | BOOL, expected | BOOL | PARTED) and key in (0, 1):
             return bool(key)
-        raise VaultCorruptError(f'the entry of key {key!r} is damaged: its checksum does not hold; vault '
+        raise VaultCorruptError(f'the entry of key {named(key)} is damaged: its checksum does not hold; vault '
                                 f'{self.file.path}; run check(), and restore the entry from a backup, or '
                                 '`vaults recover` the others')
 
@@ -994,7 +994,7 @@ class SQLiteStore(Store):
         try:
             problem = examine(self._intact(key, data, crc), data)
         except VaultCorruptError as error:
-            problem = f'key {key!r}: {error}'
+            problem = f'key {named(key)}: {error}'
         if problem:
             yield problem
 

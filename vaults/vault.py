@@ -593,7 +593,7 @@ class Vault(MutableMapping[K, V]):
                 from .parts import examined
                 return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
-                return f'key {key!r}: {error}'
+                return f'key {keys.named(key)}: {error}'
             return None
         return self._store.check(examine, progress)  # type: ignore[no-any-return]
 
