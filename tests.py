@@ -2241,6 +2241,18 @@ class TestErrors:
                 act()
         monkeypatch.undo()
 
+    @pytest.mark.parametrize('flag', 'rwc')
+    def test_a_file_cut_off_to_nothing_is_not_taken_for_a_new_one_while_its_log_holds_commits(self, root, v, flag):
+        v.update(dict.fromkeys(range(100), 'there'))
+        for ending in ('', '-wal'):
+            shutil.copyfile(v.db_path + ending, root / f'cut.db{ending}')
+        (root / 'cut.db').write_bytes(b'')
+        log_ = (root / 'cut.db-wal').read_bytes()
+        with pytest.raises(vaults.VaultCorruptError, match='empty.*recover'):
+            Vault(root / 'cut.db', flag=flag)
+        assert (root / 'cut.db-wal').read_bytes() == log_
+        assert recovery.recover(root / 'cut.db', root / 'good.db').recovered == 100
+
     def test_a_damaged_schema_is_an_error_of_ours(self, root):
         with Vault('s') as v:
             v['k'] = 1

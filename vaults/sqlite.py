@@ -1246,6 +1246,8 @@ def _is_empty(file: File) -> bool:
     if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
         raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
     if not os.path.getsize(file.path):
+        if file.flag != 'n':
+            _require_no_log(file)
         return True
     if _was_being_made(file.path) and _patiently(lambda: _undone(file), file.timeout):
         return True
@@ -1284,6 +1286,15 @@ def _undone(file: File) -> bool:
         return bool(raw.execute('PRAGMA page_count').fetchone()[0] == 0)
     finally:
         raw.close()
+
+
+def _require_no_log(file: File) -> None:
+    """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
+    log_path = f'{file.path}-wal'
+    has_log = os.path.exists(log_path) and os.path.getsize(log_path)
+    if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
+        raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
+                                'recover` what can be read')
 
 
 def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
