@@ -2673,11 +2673,20 @@ class TestRecover:
         assert [one.name for one in root.iterdir() if one.is_file()] == ['bad.db']
         assert recovery.recover(path, root / 'good.db').whole
 
-    def test_an_interrupt_leaves_nothing_behind(self, bad, root):
+    def test_the_new_vault_appears_whole_or_an_interrupt_leaves_nothing_behind(self, bad, root):
         def interrupt(done, total):
-            raise KeyboardInterrupt
+            assert (root / 'good.db.partial').exists() and not (root / 'good.db').exists()
+            if done == total:
+                raise KeyboardInterrupt
         with pytest.raises(KeyboardInterrupt):
             recovery.recover(bad(), root / 'good.db', interrupt)
+        assert [one.name for one in root.iterdir() if one.is_file()] == ['bad.db']
+
+    def test_a_full_disk_leaves_nothing_behind(self, bad, root, monkeypatch):
+        path, still_open = bad(), []
+        monkeypatch.setattr(sqlite.SQLiteStore, 'close', lambda store: still_open.append(store))  # leaves the log, as SQLite does on a full disk
+        with pytest.raises(vaults.VaultFullError, match='nothing was written'):
+            recovery.recover(path, root / 'good.db')
         assert [one.name for one in root.iterdir() if one.is_file()] == ['bad.db']
 
     def test_the_command_tells_what_was_lost(self, bad, command, root):

@@ -64,7 +64,7 @@ def entries(rng):
 
 
 def noise(rng, size):
-    return rng.getrandbits(8 * size).to_bytes(size, 'big')
+    return rng.getrandbits(8 * size).to_bytes(size, 'big') if size else b''  # Python 3.8 draws no 0 bits
 
 
 def grown(rng):
