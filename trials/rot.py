@@ -399,7 +399,7 @@ def tell_peer(store, counts):
 
 
 def main():
-    trial = Trial(__doc__, 900, stores=True)
+    trial = Trial(__doc__, 800, stores=True)
     trial.parser.add_argument('--alike', action='store_true', help='do to vaults what --store does to a peer')
     trial.parser.add_argument('--recover-all', action='store_true', help='recover after every round')
     trial.parser.add_argument('--batch', nargs=3, help=argparse.SUPPRESS)

@@ -84,8 +84,8 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
         if _stamps(source) != before:
             raise VaultBusyError(f'somebody wrote to {source} while it was read: close it everywhere and repeat')
         if os.path.exists(f'{part}-wal'):
-            raise VaultFullError(f'the recovery of {source} failed, nothing was written: the log of the new vault could '
-                                 'not be moved into it; make room and repeat')
+            raise VaultFullError(f'the recovery of {source} failed, nothing was written: the log of the new vault '
+                                 'could not be moved into it; make room and repeat')
         os.rename(part, target)
     except OSError as error:
         if isinstance(error, VaultError):
