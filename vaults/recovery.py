@@ -59,7 +59,7 @@ class Recovery(NamedTuple):
 def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     """Copy all that can be read of the damaged vault `bad` into a new vault, `good`, and tell what cannot.
 
-    Names and paths are as for Vault. `bad` is only read; `good` appears when it is whole. Takes some 20 bytes of memory
+    Names and paths are as for Vault. `bad` is only read; `good` appears when it is whole. Takes a few bytes of memory
     for an entry. `progress(done, total)` is called with numbers of pages.
 
     Raises: VaultNotFoundError, VaultFormatError when `bad` holds nothing of a vault, VaultBusyError when it is open in
