@@ -2574,6 +2574,21 @@ class TestRecover:
         done, entries = self.recovered(path)
         assert done.lost == [] and done.counted == 600 and done.nameless == 600 - len(entries) > 20 and not done.whole
 
+    @pytest.mark.parametrize('with_root', [True, False])
+    def test_the_order_of_insertion_survives_a_page_full_of_damage(self, bad, with_root):
+        path = bad()
+        at = self.leaf_with(path, b'key 300')
+        data = bytearray(path.read_bytes())
+        cells = struct.unpack_from('>H', data, at + 3)[0]
+        for cell in {*struct.unpack_from(f'>{cells}H', data, at + 8)[:cells - 2]}:
+            data[at + cell + 1] = 0x80 + cell % 128  # of the id
+            data[at + cell + 30] ^= 1  # of the value
+        data[4096:8192] = data[4096:8192] if with_root else bytes(4096)
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert list(entries) == sorted(entries, key=lambda key: int(key[4:])) and 530 < len(entries) < 600
+        assert len(entries) + len(done.lost) == 600 == done.counted
+
     def test_a_damaged_row_and_a_hit_in_its_overflow_are_named(self, bad):
         path = bad(entries=20, fill=lambda v: v.update(long=b'z' * 50_000, next=1))
         data = bytearray(path.read_bytes())

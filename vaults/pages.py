@@ -203,18 +203,6 @@ class Pages:
 
     # --- records ---
 
-    def middle(self, number: int) -> int:
-        """Return an id that tells where a leaf of a table stands: no single damaged cell decides it."""
-        page = self.page(number)
-        cells, _ = self._cells(page, number)
-        ids = []
-        for at in {0, len(cells) // 2, len(cells) - 1} if cells else ():
-            try:
-                ids.append(_signed(_varint(page, _varint(page, cells[at])[1])[0]))
-            except IndexError:
-                continue
-        return sorted(ids)[len(ids) // 2] if ids else 0
-
     def records(self, number: int) -> Iterator[Tuple[int, Record]]:
         """Yield the id, which is -1 in an index, and the record of each cell of a page that has some."""
         page = self.page(number)

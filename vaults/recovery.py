@@ -161,9 +161,11 @@ class _Recovering:
             self.free_sound = False
         self.leaves = [number for number in self.leaves if pages.kinds[number] == TABLE[1]]
         if self.free_sound:
-            self.leaves = self._in_use(TABLE[1:])
+            reached = {*self.leaves}
+            self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached]
             self.index = self.index if self.index_whole else self._in_use(INDEX)
-        self.leaves.sort(key=pages.middle)
+        if not self.whole:  # else they are in order
+            self.leaves.sort(key=self._middle)
         self.known = _Numbers()                     # ids that the index has
         self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
         has_marker, self.indexed = False, 0
@@ -179,6 +181,11 @@ class _Recovering:
         """Return the pages of these kinds that are not free, but for the first, which is the schema's."""
         return [number for number in range(2, self.pages.count + 1)
                 if self.pages.kinds[number] in kinds and not self.free[number]]
+
+    def _middle(self, number: int) -> int:
+        """Return an id that tells where a page of entries stands; what is not intact has no say."""
+        ids = sorted(row for row, record in self.pages.records(number) if _intact(record))
+        return ids[len(ids) // 2] if ids else 0
 
     def _is_vault(self) -> bool:
         if self.pages.count and self.pages.page(1)[68:72] == APPLICATION_ID.to_bytes(4, 'big'):
@@ -206,7 +213,7 @@ class _Recovering:
             seen = {*self.leaves}
             self.rest += [number for number in range(2, self.pages.count + 1)
                           if self.pages.kinds[number] == TABLE[1] and number not in seen]
-        for number in sorted(self.rest, key=self.pages.middle):
+        for number in sorted(self.rest, key=self._middle):
             self._take_doubtful(number)
 
     def _take(self, number: int) -> None:
@@ -282,13 +289,14 @@ class _Recovering:
         if self.index_whole and not self.damaged and self.indexed == self.store.count() + 1:
             return
         why = {row: DAMAGED for row, _ in self.damaged}
-        named: Set[int] = set()
+        named: Set[Any] = set()     # ids, and keys: of a damaged row either may be wrong
         for key, row in self._indexed():
             if key != b'' and row not in self.ids and not self._is_there(key):
                 self.lost.append((_shown(key), why.get(row, UNREADABLE)))
-                named.add(row)
+                named.update((row, ('key', key)))
         for row, stored in self.damaged:
-            if row not in named and row not in self.ids and stored is not None and not self._is_there(stored):
+            if named.isdisjoint((row, ('key', stored))) and row not in self.ids and stored is not None \
+                    and not self._is_there(stored):
                 self.lost.append((_shown(stored), DAMAGED))
 
     def _is_there(self, key: Stored) -> bool:
@@ -302,7 +310,9 @@ class _Recovering:
         if self.gaps is None:
             return None
         most = self.gaps + self.pages.count * self.pages.size // 8  # beyond it an id is damaged: it may be any number
-        return max(self.highest, self.ids.highest(most), self.known.highest(most)) - self.gaps
+        found = [max(self.highest, numbers.highest(most)) - self.gaps for numbers in (self.ids, self.known)]
+        # A whole index tells which of the two it is: it has as many keys.
+        return min(found, key=lambda one: abs(one + 1 - self.indexed)) if self.index_whole else max(found)
 
     def _note(self) -> None:
         if self.pages.broken:
