@@ -2589,6 +2589,25 @@ class TestRecover:
         assert list(entries) == sorted(entries, key=lambda key: int(key[4:])) and 530 < len(entries) < 600
         assert len(entries) + len(done.lost) == 600 == done.counted
 
+    def test_a_key_that_is_damaged_in_its_row_is_taken_from_the_index(self, bad):
+        def fill(v):
+            v['long'] = b'z' * 50_000
+            with v.open('stream', 'wb') as file:
+                file.write(b'stream' * 9000)
+        path = bad(entries=100, fill=fill)
+        data = bytearray(path.read_bytes())
+        for leaf, key in ((self.leaf_with(path, b'key 50'), b'key 50'), (self.leaf_with(path, b'key 60'), b'key 60')):
+            data[data.index(key, leaf) + 4] = 0xff if key == b'key 60' else ord('9')  # which is no UTF-8
+        with contextlib.closing(Vault(path)) as v:
+            owner, = v._store.part_numbers()
+        for at in range(4096, len(data), 4096):
+            if data[at] == 13 and owner in data[at:at + 4096] and b'stream' * 50 in data[at:at + 4096]:
+                data[data.index(owner, at)] ^= 1
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert done.whole and [*entries] == [*(f'key {n}' for n in range(100)), 'long', 'stream']
+        assert entries['stream'] == b'stream' * 9000 and entries['key 60'] == 'value 60 ' * 7
+
     def test_a_damaged_row_and_a_hit_in_its_overflow_are_named(self, bad):
         path = bad(entries=20, fill=lambda v: v.update(long=b'z' * 50_000, next=1))
         data = bytearray(path.read_bytes())

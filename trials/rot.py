@@ -34,7 +34,7 @@ import uuid
 from harness import Trial, open_store
 
 import vaults
-from vaults import parts, recovery
+from vaults import keys, parts, recovery
 
 HANGS = 60          # seconds for a round
 BATCH = 200         # rounds in one process
@@ -236,7 +236,8 @@ def examine(path, states):
             broken += [f'{len(missing) + unseen} missing, {len(raised)} raised, and check() finds nothing'] * (not problems)
             if all(problem.startswith('key ') for problem in problems):
                 text = ' '.join(problems)
-                broken += [f'check() does not name {key!r}' for key in raised if repr(key) not in text]
+                names = [keys.named(keys.encode(key)) for key in raised]  # as keys come back: in a tuple 3.0 as 3
+                broken += [f'check() does not name {name}' for name in names if name not in text]
         return counts, broken, found, at
 
 

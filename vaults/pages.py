@@ -271,19 +271,18 @@ def _signed(number: int) -> int:
 
 
 def _columns(data: bytes) -> Record:
-    """Return the columns of a record; where it is cut off or wrong, those before."""
+    """Return the columns of a record; where it is cut off or wrong, those before. Text that is none is None."""
     found: Record = []
     end, at = (data[0], 1) if data[0] < 0x80 else _varint(data, 0)
     place = end
     while at < end:
         serial, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
-        try:
-            size = SIZES[serial] if serial < 12 else (serial - 12) // 2
-            if place + size > len(data):
-                break
-            found.append(_column(serial, data[place:place + size]))
-        except (IndexError, UnicodeDecodeError):
+        if serial in (10, 11):
             break
+        size = SIZES[serial] if serial < 12 else (serial - 12) // 2
+        if place + size > len(data):
+            break
+        found.append(_column(serial, data[place:place + size]))
         place += size
     return found
 
@@ -292,5 +291,12 @@ def _column(serial: int, data: bytes) -> Any:
     if serial in (0, 8, 9):
         return None if not serial else serial - 8
     if serial >= 12:
-        return data.decode() if serial & 1 else data
+        return _text(data) if serial & 1 else data
     return struct.unpack('>d', data)[0] if serial == 7 else int.from_bytes(data, 'big', signed=True)
+
+
+def _text(data: bytes) -> Optional[str]:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None

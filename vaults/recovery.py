@@ -6,6 +6,8 @@ by page (pages.py), and the checksum of each entry decides: where it holds, the 
 What could mislead are pages that are not in use any more and still hold what was replaced or deleted. They are on the
 list of free pages; where that is damaged as well, only the tree tells, and what the tree does not reach is doubtful. So
 is an entry that a whole index of the keys does not know. Doubtful entries are named, come last, and replace no other.
+
+Keys, and the owners and numbers of parts, stand twice, in a table and in its index: one that is sound is enough.
 """
 from __future__ import annotations
 
@@ -127,6 +129,7 @@ class _Recovering:
         self.doubtful: List[Any] = []
         self.notes: List[str] = []
         self.damaged: List[Tuple[int, Any]] = []    # ids and keys of rows whose checksum does not hold
+        self.by_index: Dict[int, Stored] = {}       # the keys that the index has for rows that are not intact
         self.ids = _Numbers()               # of the entries that were recovered
         self.owners: Set[bytes] = set()     # of the parts that are wanted
         self.gaps: Optional[int] = None     # what the marker counts: ids that belong to no entry
@@ -168,8 +171,12 @@ class _Recovering:
             self.leaves.sort(key=self._middle)
         self.known = _Numbers()                     # ids that the index has
         self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
+        suspects = {row for number in self.leaves for row, record in pages.records(number)
+                    if record and record[0] is None and not _intact(record)}
         has_marker, self.indexed = False, 0
         for key, row in self._indexed():
+            if row in suspects:
+                self.by_index[row] = key
             has_marker = has_marker or key == b''
             self.known.add(row)
             self.indexed += 1
@@ -220,7 +227,7 @@ class _Recovering:
         """Put the entries of a page into the new vault."""
         entries: List[Tuple[int, Entry]] = []
         for row, record in self.pages.records(number):
-            entry = _intact(record)
+            entry = _intact(record) or _intact([None, self.by_index.get(row), *record[2:]])
             if entry is None:
                 self._take_note(row, record)
             elif not self._is_unknown(entry[0], row):
@@ -335,17 +342,33 @@ class _Recovering:
     def _parts(self) -> None:
         """Copy the parts that the entries want. One that is free is still what was written: numbers never return."""
         self.owners.add(SETTINGS_OWNER)
+        damaged: Dict[int, int] = {}    # the pages of rows that are not intact
         for number in range(2, self.pages.count + 1):
             is_free = self.free_sound and self.free[number]
             if self.pages.kinds[number] == TABLE[1] and not is_free and not self.with_entries[number]:
-                for _, record in self.pages.records(number):
-                    if _is_part(record) and record[0] in self.owners:
+                for row, record in self.pages.records(number):
+                    if _is_part(record):
                         self._take_part(*record[:3])
+                    elif len(record) == 4:
+                        damaged[row] = number
             if self.progress and (number % 1024 == 0 or number == self.pages.count):
                 self.progress(number, self.pages.count)
 
+        if damaged:
+            self._mend_parts(damaged)
+
+    def _mend_parts(self, damaged: Dict[int, int]) -> None:
+        """Take the parts of damaged rows whose owner and number stand in an index as they were written."""
+        for number in range(2, self.pages.count + 1):
+            for _, record in self.pages.records(number) if self.pages.kinds[number] in INDEX else ():
+                if len(record) == 3 and record[2] in damaged:
+                    owner, part, row = record
+                    for other, columns in self.pages.records(damaged[row]):
+                        if other == row and _is_part([owner, part, *columns[2:]]):
+                            self._take_part(owner, part, columns[2])
+
     def _take_part(self, owner: bytes, number: int, data: bytes) -> None:
-        if self.store.get_part(owner, number) is None:
+        if owner in self.owners and self.store.get_part(owner, number) is None:
             self.store.put_parts(owner, [(number, data)])
 
     def _examine(self) -> None:
