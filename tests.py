@@ -2608,6 +2608,16 @@ class TestRecover:
         assert done.whole and [*entries] == [*(f'key {n}' for n in range(100)), 'long', 'stream']
         assert entries['stream'] == b'stream' * 9000 and entries['key 60'] == 'value 60 ' * 7
 
+    @pytest.mark.parametrize('one, kind', [(2, 13), (3, 10)])
+    def test_a_root_and_a_leaf_that_have_changed_places_lose_nothing(self, bad, one, kind):
+        path = bad()
+        data = bytearray(path.read_bytes())
+        root_, leaf = 4096 * (one - 1), self.leaf_with(path, b'key 99', kind)
+        data[root_:root_ + 4096], data[leaf:leaf + 4096] = data[leaf:leaf + 4096], data[root_:root_ + 4096]
+        path.write_bytes(data)
+        done, entries = self.recovered(path)
+        assert [*entries] == [f'key {n}' for n in range(600)] and done.whole
+
     def test_a_damaged_row_and_a_hit_in_its_overflow_are_named(self, bad):
         path = bad(entries=20, fill=lambda v: v.update(long=b'z' * 50_000, next=1))
         data = bytearray(path.read_bytes())

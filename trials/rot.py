@@ -270,7 +270,7 @@ def recover(path, states, found, at):
     if [*order] != [*state] or sorted((place for place, _ in sure), key=order.get) != [place for place, _ in sure]:
         broken.append('recover() changes the order')
     return {'recovered': len(sure), 'doubtful': len(done.doubtful), 'lost': len(gone), 'named': len(gone) - unnamed,
-            'files': 1}, broken
+            'files': 1, 'whole': done.whole}, broken
 
 
 # --- rounds, in processes of their own ----------------------------------------------------------------------------
@@ -284,6 +284,9 @@ def vault_round(folder, number, options, states):
             swept(path)
             path, *_ = damage(folder, number, options.seed)  # as it was before SQLite opened it
             counts['recover'], broken = recover(path, states[name], found, at)
+            intact = not sum(counts[group].get(what, 0) for what in ('raised', 'missing', 'older', 'refused', 'emptied'))
+            whole = counts['recover'].pop('whole', True)
+            counts['recover']['alarms'] = int(intact and not whole)
     except vaults.VaultError as error:
         counts, broken = {group: {'rounds': 1}}, [f'an error where none is due: {error!r}']
     except Exception as error:
@@ -389,7 +392,8 @@ def tell(total):
                   + f', {counts["emptied"]} cut to nothing' * (group == 'cut off'))
     saved = total['recover']
     return (f'recover: {saved["files"]} files, {saved["recovered"]} entries recovered, {saved["lost"]} lost, '
-            f'{saved["named"]} of them by name, {saved["doubtful"]} in doubt, {saved["no vault"]} files with nothing left')
+            f'{saved["named"]} of them by name, {saved["doubtful"]} in doubt, {saved["no vault"]} files with nothing left, '
+            f'{saved["alarms"]} of which all could be read but not all was vouched for')
 
 
 def tell_peer(store, counts):

@@ -163,16 +163,14 @@ class _Recovering:
         if any(self.free[number] for number in (*self.leaves, *self.index)):
             self.free_sound = False
         self.leaves = [number for number in self.leaves if pages.kinds[number] == TABLE[1]]
+        reached = {*self.leaves, *self.index}
         if self.free_sound:
-            reached = {*self.leaves}
             self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached]
-            self.index = self.index if self.index_whole else self._in_use(INDEX)
-        if not self.whole:  # else they are in order
-            self.leaves.sort(key=self._middle)
+            apart = [number for number in self._in_use(INDEX) if number not in reached and self._is_of_keys(number)]
+            self.index, self.index_whole = self.index + apart, self.index_whole and not apart
+        suspects = self._order(reached)
         self.known = _Numbers()                     # ids that the index has
         self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
-        suspects = {row for number in self.leaves for row, record in pages.records(number)
-                    if record and record[0] is None and not _intact(record)}
         has_marker, self.indexed = False, 0
         for key, row in self._indexed():
             if row in suspects:
@@ -189,10 +187,23 @@ class _Recovering:
         return [number for number in range(2, self.pages.count + 1)
                 if self.pages.kinds[number] in kinds and not self.free[number]]
 
-    def _middle(self, number: int) -> int:
-        """Return an id that tells where a page of entries stands; what is not intact has no say."""
-        ids = sorted(row for row, record in self.pages.records(number) if _intact(record))
-        return ids[len(ids) // 2] if ids else 0
+    def _order(self, reached: Set[int]) -> Set[int]:
+        """Sort the leaves, unless the tree has reached all and knows better; return the ids of rows not intact."""
+        suspects, places = set(), {}
+        for number in self.leaves:
+            ids = []
+            for row, record in self.pages.records(number):
+                if _intact(record):
+                    ids.append(row)
+                elif record and record[0] is None:
+                    suspects.add(row)
+            places[number] = _middle(ids)
+        if not self.whole or any(places[number] for number in self.leaves if number not in reached):
+            self.leaves.sort(key=places.__getitem__)
+        return suspects
+
+    def _is_of_keys(self, number: int) -> bool:
+        return any(len(record) == 2 for _, record in self.pages.records(number))
 
     def _is_vault(self) -> bool:
         if self.pages.count and self.pages.page(1)[68:72] == APPLICATION_ID.to_bytes(4, 'big'):
@@ -220,7 +231,9 @@ class _Recovering:
             seen = {*self.leaves}
             self.rest += [number for number in range(2, self.pages.count + 1)
                           if self.pages.kinds[number] == TABLE[1] and number not in seen]
-        for number in sorted(self.rest, key=self._middle):
+        places = {number: _middle([row for row, record in self.pages.records(number) if _intact(record)])
+                  for number in self.rest}
+        for number in sorted(places, key=places.__getitem__):
             self._take_doubtful(number)
 
     def _take(self, number: int) -> None:
@@ -429,6 +442,11 @@ def _is_part(record: List[Any]) -> bool:
 def _is_serialized(data: bytes) -> bool:
     at = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD4: 1, 0xD5: 1, 0xD6: 1, 0xD7: 1, 0xD8: 1}.get(data[0], len(data))
     return at < len(data) and data[at] == values.SERIALIZED
+
+
+def _middle(ids: List[int]) -> int:
+    """Return an id that tells where a page stands: no single damaged one decides it."""
+    return sorted(ids)[len(ids) // 2] if ids else 0
 
 
 class _Numbers:
