@@ -2608,8 +2608,8 @@ class TestRecover:
         assert done.whole and [*entries] == [*(f'key {n}' for n in range(100)), 'long', 'stream']
         assert entries['stream'] == b'stream' * 9000 and entries['key 60'] == 'value 60 ' * 7
 
-    @pytest.mark.parametrize('one, kind', [(2, 13), (3, 10)])
-    def test_a_root_and_a_leaf_that_have_changed_places_lose_nothing(self, bad, one, kind):
+    @pytest.mark.parametrize('one, kind', [(2, 13), (3, 10), (4, 13)])
+    def test_pages_that_have_changed_places_lose_nothing(self, bad, one, kind):
         path = bad()
         data = bytearray(path.read_bytes())
         root_, leaf = 4096 * (one - 1), self.leaf_with(path, b'key 99', kind)

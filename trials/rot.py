@@ -236,7 +236,8 @@ def examine(path, states):
             broken += [f'{len(missing) + unseen} missing, {len(raised)} raised, and check() finds nothing'] * (not problems)
             if all(problem.startswith('key ') for problem in problems):
                 text = ' '.join(problems)
-                names = [keys.named(keys.encode(key)) for key in raised]  # as keys come back: in a tuple 3.0 as 3
+                # As keys come back: in a tuple 3.0 as 3, and a bool whose mark is damaged as a number.
+                names = [keys.named(keys.encode(int(key) if isinstance(key, bool) else key)) for key in raised]
                 broken += [f'check() does not name {name}' for name in names if name not in text]
         return counts, broken, found, at
 

@@ -168,38 +168,42 @@ class _Recovering:
             self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached]
             apart = [number for number in self._in_use(INDEX) if number not in reached and self._is_of_keys(number)]
             self.index, self.index_whole = self.index + apart, self.index_whole and not apart
-        suspects = self._order(reached)
         self.known = _Numbers()                     # ids that the index has
         self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
         has_marker, self.indexed = False, 0
         for key, row in self._indexed():
-            if row in suspects:
-                self.by_index[row] = key
             has_marker = has_marker or key == b''
             self.known.add(row)
             self.indexed += 1
             mark = checksum(key, b'')
             self.marks.setdefault(mark >> 16, array('H')).append(mark & 0xFFFF)
         self.index_whole = self.index_whole and has_marker
+        suspects = self._order()
+        for key, row in self._indexed() if suspects else ():
+            if row in suspects:
+                self.by_index[row] = key
 
     def _in_use(self, kinds: Any) -> List[int]:
         """Return the pages of these kinds that are not free, but for the first, which is the schema's."""
         return [number for number in range(2, self.pages.count + 1)
                 if self.pages.kinds[number] in kinds and not self.free[number]]
 
-    def _order(self, reached: Set[int]) -> Set[int]:
-        """Sort the leaves, unless the tree has reached all and knows better; return the ids of rows not intact."""
-        suspects, places = set(), {}
+    def _order(self) -> Set[int]:
+        """Sort the leaves by the ids of what is intact in them; return the ids of rows that are not.
+
+        A leaf without such ids stays behind the one that it follows in the tree.
+        """
+        suspects: Set[int] = set()
+        places, place = {}, 0
         for number in self.leaves:
             ids = []
             for row, record in self.pages.records(number):
-                if _intact(record):
+                if not _intact(record):
+                    suspects.update((row,) if record and record[0] is None else ())
+                elif row in self.known or not self.index_whole:  # else the id is damaged, or the entry was deleted
                     ids.append(row)
-                elif record and record[0] is None:
-                    suspects.add(row)
-            places[number] = _middle(ids)
-        if not self.whole or any(places[number] for number in self.leaves if number not in reached):
-            self.leaves.sort(key=places.__getitem__)
+            places[number] = place = _middle(ids) or place
+        self.leaves.sort(key=places.__getitem__)
         return suspects
 
     def _is_of_keys(self, number: int) -> bool:
