@@ -1249,22 +1249,31 @@ def _is_empty(file: File) -> bool:
         if file.flag != 'n':
             _require_no_log(file)
         return True
-    if _was_being_made(file.path) and _patiently(lambda: _undone(file), file.timeout):
-        return True
-    raw = file.connect('immutable=1&mode=ro')
     try:
-        raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
-        found = raw.execute('PRAGMA application_id').fetchone()[0]
-        version = raw.execute('PRAGMA user_version').fetchone()[0]
-    finally:
-        raw.close()
+        found, version = _marks(file)
+    except sqlite3.DatabaseError:
+        if not _was_being_made(file.path):
+            raise
+        return _patiently(lambda: _undone(file), file.timeout) or _is_empty(file)
     if found != APPLICATION_ID:
         raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
                                'it was, give another name or path')
     if version != FORMAT:
         raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
-    return False
+    return _was_being_made(file.path) and bool(_patiently(lambda: _undone(file), file.timeout))
+
+
+def _marks(file: File) -> Tuple[int, int]:
+    """Return the application_id and the user_version."""
+    raw = file.connect('immutable=1&mode=ro')
+    try:
+        raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
+        application, = raw.execute('PRAGMA application_id').fetchone()
+        version, = raw.execute('PRAGMA user_version').fetchone()
+        return application, version
+    finally:
+        raw.close()
 
 
 def _was_being_made(path: str) -> bool:

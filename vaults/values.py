@@ -10,6 +10,7 @@ import sys
 from _thread import _local as local  # threading's, whose import takes as long as all of this module
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
+from weakref import ref
 
 from msgpack import ExtType, Packer, Unpacker, UnpackException, unpackb
 
@@ -193,10 +194,14 @@ def inside_another() -> SerializationError:
     return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
 
 
-class _Mode(local):
-    """What a thread's loading is for."""
+class _Token:
+    """What lives as long as the call that has it: an interrupt may keep it from tidying up."""
 
-    writable = False
+
+class _Mode(local):
+    """What a thread's loading is for: while the token lives, its caller wants what can be changed in place."""
+
+    writable: Callable[[], Optional[_Token]] = staticmethod(lambda: None)
 
 
 _mode = _Mode()
@@ -204,7 +209,8 @@ _mode = _Mode()
 
 def writable(load: Callable[..., T], *arguments: Any) -> T:
     """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
-    outer, _mode.writable = _mode.writable, True
+    token = _Token()
+    outer, _mode.writable = _mode.writable, ref(token)
     try:
         return load(*arguments)
     finally:
@@ -425,7 +431,7 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     if type(shape) is not list:
         raise ValueError('the shape of an array is no array of integers')
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
-    return array.copy(order) if _mode.writable else array
+    return array.copy(order) if _mode.writable() else array
 
 
 def _load_scalar(data: bytes, inner: Unpack) -> Any:
