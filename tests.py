@@ -1688,7 +1688,7 @@ class TestThreads:
             crowd(lambda: v['k'], 4)
             gc.collect()
             counts.append(open_files())
-        assert max(counts[10:]) <= max(counts[:10])  # SQLite keeps a few to use again
+        assert max(counts[10:]) <= max(counts[:10]) + 4  # SQLite keeps a few to use again: as many as threads at once
 
     def test_closing_while_others_read_is_safe(self, root):
         for _ in range(10):

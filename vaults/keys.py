@@ -16,7 +16,7 @@ import struct
 import sys
 from datetime import date, datetime, timedelta, timezone
 
-from .errors import VaultCorruptError
+from .errors import VaultCorruptError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def decode(stored: Stored) -> Any:
 def named(stored: Stored) -> str:
     """Return how an error names the key that `stored` stands for; where it is damaged itself, what is there."""
     try:
-        return repr(decode(stored))
+        return shown(decode(stored))
     except VaultCorruptError:
         return repr(stored)
 
