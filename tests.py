@@ -3025,6 +3025,34 @@ class TestTraps:
             v._store._checkpoint(c)
         assert 'put off' in caplog.text and v['k'] == 1
 
+    @pytest.mark.parametrize('safe', [False, True])
+    def test_where_little_stack_is_left_no_transaction_or_lock_stays_open(self, root, safe):
+        assert output("""
+            import sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            v, other = vaults.Vault('t', thread_safe=sys.argv[2] == 'True'), vaults.Vault('t', timeout=0)
+            def nested():
+                with v, v:
+                    v['k'] = (2, (3,))
+            frame, depth, limit, outcomes = sys._getframe(), 0, sys.getrecursionlimit(), set()
+            while frame:
+                frame, depth = frame.f_back, depth + 1
+            for act in (lambda: v.update(x=[1], new=2, other=3), lambda: v.put_many([('x', (1, {2}))]), nested):
+                for more in range(3, 60):
+                    try:
+                        sys.setrecursionlimit(depth + more)
+                        act()
+                        outcomes.add('done')
+                    except RecursionError:
+                        outcomes.add('refused')
+                    finally:
+                        sys.setrecursionlimit(limit)
+                    lock = getattr(v._store, 'lock', None)
+                    assert not lock or not lock._is_owned(), more
+                    other['after'] = more
+                    assert v.pop('after') == more
+            print(sorted(outcomes))""", root, safe) == "['done', 'refused']"
+
     def test_nul_and_like_in_text_keys(self, v):
         v.update({'a': 1, 'a\0': 2, 'a\0b': 3, 'A': 4, 'a%': 5, 'a_': 6})
         assert v.prefix('a\0').values() == [2, 3] and len(v) == 6 and v['a\0b'] == 3 and v.prefix('a%').values() == [5]
@@ -3990,6 +4018,28 @@ class TestWriteBack:
             {end}''', root)
         assert (done.returncode == 0) == (not end)
         assert Vault('test')['log'] == [1]
+
+    def test_a_signal_handler_may_put_while_a_call_looks_at_what_was_put(self, root):
+        v = Vault('test', writeback=True)
+        v.update((n, n) for n in range(2000))
+        stop, main = threading.Event(), threading.main_thread().ident
+
+        def interrupt():
+            while not stop.wait(0.0005):
+                signal.pthread_kill(main, signal.SIGALRM)
+        before, taken = signal.signal(signal.SIGALRM, lambda *_: v.put(len(numbers), 0)), 0
+        numbers, sender = [], threading.Thread(target=interrupt)
+        sender.start()
+        try:
+            for n in range(150):
+                numbers.append(n)
+                v.update({'a': n}, b=n)
+                taken += v.pop('b') == n
+        finally:
+            stop.set()
+            sender.join()
+            signal.signal(signal.SIGALRM, before)
+        assert taken == 150 and v['a'] == 149
 
     def test_a_vault_that_the_collector_drops_while_it_is_written_at_the_end_is_ended_once(self, root):
         class Collecting(list):

@@ -671,6 +671,7 @@ class SQLiteStore(Store):
     # is raised before a transaction begins and lowered after it has ended, and by what SQLite says.
 
     def begin(self) -> None:
+        _make_room()
         c = self._local.c
         depth = c.depth
         try:
@@ -1063,6 +1064,12 @@ def _sync_folder(path: str) -> None:
         os.close(folder)
 
 
+def _make_room(calls: int = 12) -> None:
+    """Raise RecursionError now rather than at the end: what ends or undoes a transaction must find room to do it."""
+    if calls:
+        _make_room(calls - 1)
+
+
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
     """Yield the rows of `pairs`, and count the bytes."""
     written = 0
@@ -1164,6 +1171,7 @@ class QueuedStore(SQLiteStore):
     put, compact = map(_locked, ('put', 'compact'))
 
     def begin(self) -> None:
+        _make_room()
         try:
             self.lock.acquire()
             super().begin()

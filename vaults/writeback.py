@@ -367,7 +367,7 @@ class LiveStore(Store):
 
         An interrupt can come when all has been written: the store knows.
         """
-        self._drop([key for key in self._assigned if key not in waiting])
+        self._drop([key for key in list(self._assigned) if key not in waiting])
         self._drop(self._met)
         for key, entry in {**self._set_aside, **replaced}.items():
             if self._store.get(key) == entry[1]:
@@ -554,7 +554,7 @@ class LiveStore(Store):
     def _transacted(self, operation: Callable[[], Any], waiting: Iterable[Stored], placed: List[Stored]) -> Any:
         self._refresh()
         result = operation()
-        placed += [key for key in self._assigned if key not in waiting]
+        placed += [key for key in list(self._assigned) if key not in waiting]
         self._raise(self._write(placed), UNDONE_CALL)
         return result
 
