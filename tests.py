@@ -1685,7 +1685,8 @@ class TestThreads:
         v['k'] = 1
         counts = []
         for _ in range(30):
-            crowd(lambda: v['k'], 4)
+            met = threading.Barrier(4)  # all four have a connection at once, on a busy machine too
+            crowd(lambda met=met: (v['k'], met.wait()), 4)
             gc.collect()
             counts.append(open_files())
         assert max(counts[10:]) <= max(counts[:10]) + 4  # SQLite keeps a few to use again: as many as threads at once
@@ -2444,7 +2445,7 @@ class TestUpkeep:
         if 'SYNC' not in done.stderr:
             pytest.skip('strace may not trace here')
         during = done.stderr.split('SYNC')[1].split('DONE')[0]
-        assert 'pwrite64' in during and 'sync(' in during
+        assert re.search(r'\bwrite\((?!1,)|pwrite64\(', during) and 'sync(' in during  # not every SQLite has pwrite
 
 
 class TestRecover:
@@ -3869,7 +3870,8 @@ class TestWriteBack:
         w.update((n, [n] * 10) for n in range(20_000))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert len(w) == 20_000 and len(w._store._live) <= 10 and peak < 1_000_000
+        assert len(w) == 20_000 and len(w._store._live) <= 10
+        assert peak < 2_000_000  # of which the buffer of a packer has 1,048,576 up to msgpack 1.0.8
 
     def test_walking_gives_live_objects_also_of_more_than_the_cache_holds(self, root):
         w = Vault('test', writeback=True, cache_size=3)
@@ -4190,8 +4192,10 @@ class TestWriteBack:
                         lambda _: 'grown', name='Growing')
         log[:] = [Growing(), 'a']
         w['log'] = log
-        w.sync()
-        assert Vault('test')['log'] == ['grown', 'a', 0, 1, 2]
+        # msgpack in pure Python takes the length first and then so many: the list as it was, and the next sync has the rest.
+        for known in [2, 3, 4, 5] if msgpack.Packer.__module__.endswith('fallback') else [5]:
+            w.sync()
+            assert Vault('test')['log'] == ['grown', 'a', 0, 1, 2][:known]
         w.close()
 
     def test_an_object_that_never_holds_still_is_reported(self, w, monkeypatch):
