@@ -59,15 +59,16 @@ OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
 CREATE = """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
-MARK = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
+MARK = """UPDATE entries SET crc = crc + ?, id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
 MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"
 # For one deleted id, of an entry that was not the newest, or was. A signal handler may have put a new entry between the
-# two statements, with the very same id: then there is nothing to count.
-MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?1) WHERE key = x''"""
-MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?1),
- id = iif(?1 > (SELECT max(id) FROM entries), ?1, id) WHERE key = x''"""
+# two statements, with the very same id: then there is nothing to count. (No ?1, which would be bound once: Python 3.12
+# warns of it, up to 3.12.3.)
+MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?) WHERE key = x''"""
+MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?),
+ id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
 UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
-MARK_ALL = "INSERT INTO entries VALUES (?1, x'', x'', ?1)"
+MARK_ALL = "INSERT INTO entries VALUES (?, x'', x'', ?)"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
 
 # Made with the first part, because the triggers, which free the parts of an entry that goes, take a fifth of the time
@@ -403,8 +404,10 @@ class SQLiteStore(Store):
     def _delete(self, c: _Connection, key: Stored) -> bool:
         rows = self._page(c, DELETE, (key,))
         if rows:
-            newest = self._newest(c) < rows[0][0]
-            c.execute(MARK_NEWEST if newest else MARK_DELETED, rows[0])  # the latter leaves a page of the index alone
+            if self._newest(c) < rows[0][0]:
+                c.execute(MARK_NEWEST, rows[0] * 3)
+            else:
+                c.execute(MARK_DELETED, rows[0])  # leaves a page of the index alone
             c.written += ALONE
             self.deletions += 1
         return bool(rows)
@@ -418,10 +421,10 @@ class SQLiteStore(Store):
         if (low, high) == (LOWEST, HIGHEST):
             count = self._page(c, COUNT_ALL, ())[0][0]
             c.execute(DELETE_ALL)
-            c.execute(MARK_ALL, (newest,))
+            c.execute(MARK_ALL, (newest, newest))
         else:
             count = c.raw.execute(DELETE_RANGE, (low, high)).rowcount
-            c.execute(MARK, (count, newest))
+            c.execute(MARK, (count, newest, newest))
         c.written += min(count * ALONE, CACHE)
         return int(count)
 
