@@ -5356,6 +5356,17 @@ class TestColumns:
                 except vaults.VaultFullError:
                     assert at < 2
 
+    @pytest.mark.parametrize('make', [lambda v: v.list('k'), lambda v: v.column('k', 'int64')])
+    def test_what_is_left_of_the_only_leaf_is_no_damage_when_its_first_item_was_dropped(self, v, make):
+        live = make(v)
+        live.extend(range(5_000))
+        del live[:4_400]
+        live.pop(0)
+        del live[5:]
+        assert live.tolist() == [*range(4_401, 4_406)]
+        live.append(1)
+        assert (live.pop(0), live[-1], len(live), v.check()) == (4_401, 1, 5, [])
+
     @pytest.mark.parametrize('dtype', ['int64', 'S5', 'bool', 'uint16'])
     @given(changes=changes, data=st.data())
     @settings(max_examples=15)

@@ -537,6 +537,8 @@ class _Sequence(MutableSequence[T]):
             if not self._full(rest + run, many + after - begin):  # a leaf that has become small takes its neighbour in
                 joined, rest, many, end = [*joined, (run, after - begin)], rest + run, many + after - begin, after
         if end == head.inside and not self._full(rest + head.tail, head.size + head.skip - max(stop, end) + many):
+            if not first:  # no tree is left, and with it go the items that were skipped at its beginning
+                rest, head.skip = self._cut(rest, many, head.skip, many), 0
             head.tail, joined = rest + head.tail, []  # popping goes on from there
         tree.splice(first, end, [tree.leaf(*piece) for piece in self._rejoined(joined)])
 
