@@ -1,20 +1,21 @@
-"""Run one scene on old and new Pythons, SQLites and msgpacks, and let each read, change and check what the others wrote.
+"""Run one scene on old and new Pythons, SQLites and msgpacks; let each read, change and check what the others wrote.
 
     python trials/versions.py [--rounds N] [--seed S] [--all] [--sqlite LIBRARY] [--suite] [--offline]
 
-A combination is a Python, an SQLite and a msgpack. In each a scene goes over the whole surface beside a dict as its model,
-and leaves two files: one closed, and one whose last commits are in the log that a killed process left. Then each combination
-opens copies of all these files, and of those that the releases have left in trials/files/, compares, changes and checks them.
+A combination is a Python, an SQLite and a msgpack. In each a scene goes over the whole surface beside a dict as its
+model, and leaves two files: one closed, and one whose last commits are in the log that a killed process left. Then each
+combination opens copies of all these files, and of those that the releases have left in trials/files/, compares,
+changes and checks them.
 
-The short measure takes this Python as it is, and with msgpack in pure Python; the oldest CPython found, with msgpack 1.0.0
-and SQLite 3.35; and the newest one, with the newest of both that pip has. `--all` takes every CPython that PATH or pyenv has,
-free-threaded ones too, with each of these in turn. `--sqlite FILE`, which may be given again, puts a libsqlite3.so of yours
-before that of every Python. `--suite` runs tests.py in each combination, where pytest can be had: that takes long.
-Old and new packages come from pip, into a temporary folder. What cannot be had is left out, and said.
-Prints a line for each combination and one of figures; exits with 1 when a promise broke.
+The short measure takes this Python as it is, and with msgpack in pure Python; the oldest CPython found, with msgpack
+1.0.0 and SQLite 3.35; and the newest one, with the newest of both that pip has. `--all` takes every CPython of PATH and
+of pyenv, free-threaded ones too, with each of these in turn. `--sqlite FILE`, which may be given again, puts a
+libsqlite3.so of yours before that of every Python. `--suite` runs tests.py in each combination, where pytest can be
+had: that takes long. Old and new packages come from pip, into a temporary folder. What cannot be had is left out, and
+said. Prints a line for each combination and one of figures; exits with 1 when a promise broke.
 
-SQLite comes from the wheels of pysqlite3-binary: its extension carries a whole SQLite and shows its functions. Under the name
-of the system's library, in a folder that LD_LIBRARY_PATH names, the standard sqlite3 runs on it, on Linux.
+SQLite comes from the wheels of pysqlite3-binary: its extension carries a whole SQLite and shows its functions. Under
+the name of the system's library, in a folder that LD_LIBRARY_PATH names, the standard sqlite3 runs on it, on Linux.
 """
 from __future__ import annotations
 
@@ -39,12 +40,13 @@ from unittest import mock
 
 HERE = pathlib.Path(__file__).resolve().parent
 FILES = HERE / 'files'
-OLD_SQLITE = 'pysqlite3-binary==0.4.6 --platform manylinux1_x86_64'  # SQLite 3.35.4; the one for CPython 3.8 fits up to 3.10
+OLD_SQLITE = 'pysqlite3-binary==0.4.6 --platform manylinux1_x86_64'  # 3.35.4; that for CPython 3.8 fits up to 3.10
 NEW_SQLITE = 'pysqlite3-binary'
 OLD_MSGPACK = 'msgpack==1.0.0'  # compiled for CPython 3.5 to 3.8; its Python part runs on all
 PROBE = '''
 import json, platform, sqlite3, sys, msgpack
-libraries = [line.split(" ")[-1] for line in open("/proc/self/maps") if "sqlite3" in line] if sys.platform == "linux" else []
+maps = open("/proc/self/maps").read() if sys.platform == "linux" else ""
+libraries = [line.split(" ")[-1] for line in maps.splitlines() if "sqlite3" in line]
 print(json.dumps([platform.python_version(), sqlite3.sqlite_version, list(msgpack.version), msgpack.Packer.__module__,
                   getattr(sys, "_is_gil_enabled", lambda: True)(), "".join(libraries)]))
 '''
@@ -71,7 +73,7 @@ def releases():
 
 
 def form(value):
-    """Return what a value is, with the type of every part: 1, 1.0 and True differ. Sets are in an order of their own."""
+    """Return what a value is, with the type of every part: 1, 1.0 and True differ. Sets are sorted."""
     if isinstance(value, dict):
         return type(value).__name__, [(form(key), form(item)) for key, item in value.items()]
     if isinstance(value, (list, tuple)):
@@ -94,9 +96,10 @@ def compare(v, model):
     agree([plain(value) for value in v.values()], list(model.values()), 'the values')
     agree([plain(v[key]) for key in list(v)[::7]], list(model.values())[::7], 'the values, read by key')
     agree(list(reversed(v)), list(model)[::-1], 'the keys, backwards')
-    names = sorted(key for key in model if isinstance(key, str) and '\ud800' not in key)  # those are a kind of their own
+    names = sorted(key for key in model if isinstance(key, str) and '\ud800' not in key)  # a kind of its own
     agree(list(v['':'\U0010ffff']), names, 'the text keys, sorted')
-    agree([value for key, value in v['k1':'k5'].items()], [model[key] for key in names if 'k1' <= key < 'k5'], 'a slice')
+    inside = {key: model[key] for key in names if 'k1' <= key < 'k5'}
+    agree(dict(v['k1':'k5'].items()), inside, 'a slice')
     agree(list(v.prefix('k2')), [key for key in names if key.startswith('k2')], 'a prefix')
 
 
@@ -108,7 +111,8 @@ def plain(value):
 def dict_scene(v, model, rng, table):
     """Change a vault and its model by random operations: single ones, in blocks, and blocks that fail."""
     for _ in range(150):
-        key = rng.choice((f'k{rng.randrange(100)}', rng.randrange(2, 100), ('k', rng.randrange(100)), rng.choice(list(table.KEYS))))
+        key = rng.choice((f'k{rng.randrange(100)}', rng.randrange(2, 100), ('k', rng.randrange(100)),
+                          rng.choice(list(table.KEYS))))
         value = rng.choice([*table.VALUES.values(), *range(20)])
         operation = rng.randrange(9)
         if operation < 4:
@@ -290,7 +294,8 @@ def read_release(vaults, name, folder):
         agree(table.differences(v), [], f'{name}.db')
     with contextlib.closing(vaults.Vault(path, to_create=False, allow_pickle=table.PICKLED)) as v:
         v['written later'] = 1
-        agree((v.pop('written later'), len(v), table.differences(v)), (1, len(table.EXPECTED), []), f'{name}.db, written')
+        found = v.pop('written later'), len(v), table.differences(v)
+        agree(found, (1, len(table.EXPECTED), []), f'{name}.db, written')
 
 
 def write_release(vaults, path):
@@ -372,9 +377,9 @@ class Packages:
         if self.offline:
             return 'it would come from the network'
         abis = ['--abi', f'cp{tag[0]}{tag[1]}t', '--abi', 'none'] if tag[2] else []
-        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--no-input',
-                               '--no-cache-dir', '--no-deps', '--only-binary', ':all:', '--implementation', 'cp',
-                               '--python-version', f'{tag[0]}.{tag[1]}', *abis, '--target', target, *what.split()],
+        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--disable-pip-version-check',
+                               '--no-input', '--no-cache-dir', '--no-deps', '--only-binary', ':all:',
+                               '--implementation', 'cp', '--python-version', f'{tag[0]}.{tag[1]}', *abis, '--target', target, *what.split()],
                               capture_output=True, text=True)
         return target if done.returncode == 0 else last_line(done.stderr)
 
@@ -449,8 +454,9 @@ class Combination:
             done = subprocess.run(command, env={**env, 'LD_LIBRARY_PATH': ''}, capture_output=True, text=True)
             if done.returncode:
                 raise Missing(f'the suite in {self.name}: {last_line(done.stderr)}')
-        done = subprocess.run([self.folder / 'venv/bin/python', '-m', 'pytest', '-p', 'no:cacheprovider', HERE.parent / 'tests.py',
-                               '--basetemp', self.folder / 'pytest'], env=env, capture_output=True, text=True, cwd=HERE.parent)
+        done = subprocess.run([self.folder / 'venv/bin/python', '-m', 'pytest', '-p', 'no:cacheprovider',
+                               HERE.parent / 'tests.py', '--basetemp', self.folder / 'pytest'],
+                              env=env, capture_output=True, text=True, cwd=HERE.parent)
         return done.returncode == 0, done.stdout
 
 
@@ -540,11 +546,12 @@ def run_suites(trial, combinations):
 def main():
     from harness import Trial
     trial = Trial(__doc__, 1)
-    trial.parser.add_argument('--all', action='store_true', help='every Python here, with each msgpack and SQLite in turn')
-    trial.parser.add_argument('--sqlite', action='append', default=[], metavar='FILE', help='a libsqlite3.so to try as well')
+    trial.parser.add_argument('--all', action='store_true', help='every Python, with each msgpack and SQLite')
+    trial.parser.add_argument('--sqlite', action='append', default=[], metavar='FILE', help='a libsqlite3.so to try')
     trial.parser.add_argument('--suite', action='store_true', help='run tests.py in each combination; long')
     trial.parser.add_argument('--offline', action='store_true', help='take nothing from the network')
-    trial.parser.add_argument('--write', metavar='FILE', type=pathlib.Path, help="write the newest release's file, and no more")
+    trial.parser.add_argument('--write', metavar='FILE', type=pathlib.Path,
+                              help="write the newest release's file, and no more")
     options = trial.begin()
     if options.write:
         import vaults
@@ -562,8 +569,8 @@ def main():
             read += len(each(trial, wrote, lambda one: one.act('--read'))) * (2 * len(wrote) + len(releases()))
         if options.suite:
             run_suites(trial, combinations)
-    trial.end(f'{len(combinations)} combinations, {options.rounds} rounds: {read} files of all of them and of {len(releases())} '
-              'releases read, changed and checked')
+    trial.end(f'{len(combinations)} combinations, {options.rounds} rounds: {read} files of all of them and of '
+              f'{len(releases())} releases read, changed and checked')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """What is in 0.1.0.db, the vault of release 0.1.0. Never change this file nor that one: each release adds a pair.
 
-`fill(v)` made the vault; `differences(v)` says where a vault is not what every later release must read. The vault was made
-with `python trials/versions.py --write FILE`, on a Python with NumPy and zoneinfo.
+`fill(v)` made the vault; `differences(v)` says where a vault is not what every later release must read. The vault was
+made with `python trials/versions.py --write FILE`, on a Python with NumPy and zoneinfo.
 """
 import array
 import collections
@@ -50,7 +50,8 @@ VALUES = {
     'dict': {'z': 1, 'a': {2: (3,)}, None: 4, (5, 'b'): 6, b'c': 7, 1.5: 8}, 'set': {1, (2, 3)},
     'frozenset': frozenset({frozenset(), 1}), 'complex': 1 + 2j, 'date': dt.date(1, 1, 1), 'datetime': MOMENT,
     'utc': MOMENT.replace(tzinfo=UTC), 'fixed zone': MOMENT.replace(tzinfo=EAST, fold=1),
-    'time': dt.time(23, 59, 59, 9), 'timedelta': dt.timedelta(-1, 2, 3), 'decimal': decimal.Decimal('-1.50E+3'), 'fraction': fractions.Fraction(-1, 3),
+    'time': dt.time(23, 59, 59, 9), 'timedelta': dt.timedelta(-1, 2, 3), 'decimal': decimal.Decimal('-1.50E+3'),
+    'fraction': fractions.Fraction(-1, 3),
     'uuid': IDENTITY, 'range': range(1, 10, 2), 'point': [Point(1, (2, 'three'))],
     'pickled': {'leaf': collections.OrderedDict(a=1, b=[2])}}
 LIST = [{'number': number, 'pair': (number, str(number))} for number in range(700)]
