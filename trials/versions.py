@@ -379,8 +379,8 @@ class Packages:
         abis = ['--abi', f'cp{tag[0]}{tag[1]}t', '--abi', 'none'] if tag[2] else []
         done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--disable-pip-version-check',
                                '--no-input', '--no-cache-dir', '--no-deps', '--only-binary', ':all:',
-                               '--implementation', 'cp', '--python-version', f'{tag[0]}.{tag[1]}', *abis, '--target', target, *what.split()],
-                              capture_output=True, text=True)
+                               '--implementation', 'cp', '--python-version', f'{tag[0]}.{tag[1]}', *abis,
+                               '--target', target, *what.split()], capture_output=True, text=True)
         return target if done.returncode == 0 else last_line(done.stderr)
 
 
