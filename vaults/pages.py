@@ -176,7 +176,7 @@ class Pages:
         count, = struct.unpack_from('>H', page, start + 3)
         first = start + (12 if page[start] in (TABLE[0], INDEX[0]) else 8)
         fitting = min(count, (self.size - first) // 2)
-        cells = struct.unpack_from(f'>{fitting}H', page, first)
+        cells = [at & (self.size - 1) for at in struct.unpack_from(f'>{fitting}H', page, first)]  # as SQLite does
         inside = [at for at in cells if first + 2 * fitting <= at < self.size - 3]
         return inside, len(inside) == count
 
