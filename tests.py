@@ -1305,6 +1305,13 @@ class TestWalks:
             v[key + 0.5] = 1
         assert len(v) == 2000
 
+    @pytest.mark.parametrize('count, size', [(6000, 1), (3000, 5_000), (60, 600_000)])
+    def test_the_log_of_many_blocks_stays_bounded(self, v, count, size):
+        for n in range(count):
+            with v:
+                v['k'] = bytes([n % 256]) * size
+        assert os.path.getsize(v.db_path + '-wal') < 2 * sqlite.CHECKPOINT
+
     def test_an_abandoned_walk_does_not_pin_the_log(self, v):
         v.update(dict.fromkeys(range(5000), 'x' * 100))
         walks = [iter(v.items()) for _ in range(5)]

@@ -48,7 +48,7 @@ except ImportError:  # Windows
 LARGEST = 1 << 16       # bytes of an input
 SECONDS = 1.0           # of the processor for one input
 SLOWER = 4              # times that, when every branch is being recorded
-HANGS = 3              # seconds of the processor after which the process is ended
+HANGS = 3               # times as many seconds of the processor, after which the process is ended
 MEMORY = 1 << 30        # bytes of address space on top of what the process takes before it begins
 RESTARTS = 3            # of a target whose process crashed
 CUT = b'\n--8<--\n'     # between the parts of an input that is several files or entries
@@ -654,7 +654,7 @@ class Session:
         os.pwrite(self.current, struct.pack('<QQ', self.number, len(data)) + data, 0)
         problem, read, began = None, False, time.process_time()
         try:
-            alarm(HANGS)
+            alarm(HANGS * self.seconds)
             Watch.problem = None
             read = self.target(data, self.folder)
         except Exception as error:
@@ -825,7 +825,7 @@ def run_target(name, options, folder):
         raw = current.read_bytes() if current.exists() else b''
         skip, size = struct.unpack('<QQ', raw[:16] or bytes(16))
         how = signal.Signals(-ended.returncode).name if ended.returncode < 0 else f'exit status {ended.returncode}'
-        how = f'it took more than {HANGS} s' if how == 'SIGPROF' else f'the process ended with {how}'
+        how = 'it took three times as long as it may' if how == 'SIGPROF' else f'the process ended with {how}'
         if ended.returncode > 0:  # the trial's own fault, perhaps: it would fail again
             skip = options.rounds * 10**6
             how += ': ' + ended.stderr.decode('utf-8', 'replace').strip()[-800:]

@@ -725,8 +725,11 @@ class SQLiteStore(Store):
             raise
         if depth < 0:
             self._left_to_parent()
-        elif not depth and c.written > c.due:
-            self._look(c)
+        elif not depth:
+            if c.raw.total_changes != c.changes:
+                c.written += ALONE  # of a small block, what it takes besides its entries
+            if c.written > c.due or c.written - c.checkpointed > CHECKPOINT:  # the look within a block left it to this
+                self._look(c)
 
     def rollback(self) -> None:
         depth = None
