@@ -51,7 +51,8 @@ except ImportError as missing:
     print(f"nothing was tried, the machine needs what the tests need ({missing}): pip install '.[test]'")
     sys.exit(0)
 
-COUNTS = collections.Counter(dict.fromkeys(('read', 'delete', 'pop', 'popitem', 'setdefault', 'update'), 0))
+COUNTS = collections.Counter(dict.fromkeys(('popitem', 'setdefault', 'update'), 0))
+NEW = 9                 # programs in a run of Hypothesis: after ten new ones it would rather draw variants of them
 NOTHING = object()      # what a rule returns that found nothing to do
 REFUSED = 'refused'     # the text that validation refuses
 ON_DISK = (vaults.VaultError, 'on disk')
@@ -420,7 +421,8 @@ class OpenFile:
 # --- the machine ---------------------------------------------------------------------------------------------------
 
 PATHS = [(), (), ('a',), ('a', 'b'), (1,)]
-KEYS = st.sampled_from([0, 1, 2.0, 7, 'a', 'b', 'ab', ('a', 'b'), ('a', 1), ('a',), ('a', 'b', 'c'), (), None, b'a', True])
+ALL_KEYS = [0, 1, 2.0, 7, 'a', 'b', 'ab', ('a', 'b'), ('a', 1), ('a',), ('a', 'b', 'c'), (), None, b'a', True]
+KEYS = st.sampled_from(ALL_KEYS)
 TEXTS = st.text('ab\0\r\n\x7f\xe9\u20ac\U0001f600', max_size=9)  # of all characters, Hypothesis would need seconds for a table
 BOUNDS = st.none() | KEYS.filter(lambda key: key is not None)
 SCALARS = (st.integers() | st.floats(allow_nan=False) | TEXTS
@@ -429,6 +431,9 @@ SCALARS = (st.integers() | st.floats(allow_nan=False) | TEXTS
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner)
                       | st.dictionaries(TEXTS, inner, max_size=2), max_leaves=4) | st.sets(st.integers(), max_size=3)
 LISTS = st.lists(st.integers(), max_size=2)
+WALKS = st.sampled_from(['keys', 'items', 'back', 'items back', 'sorted', 'sorted items', 'sorted back', 'irange'])
+PAIRS = (st.lists(st.tuples(KEYS, VALUES), max_size=6)
+         | st.integers(6, 20).map(lambda n: [(number, [number]) for number in range(n)]))
 WRONG = 40
 ITEMS = {
     'list': lambda n: (n, f'{n}', 'x' * 50 * n, (n, 'a'), {'n': n}, None, [n], float(n))[n % 8] if n != WRONG else print.__self__,
@@ -457,6 +462,7 @@ FILE_STEPS = st.one_of(
 
 
 MODES_OF_FILES = st.sampled_from(['rb', 'wb', 'ab', 'xb', 'r+b', 'w+b'])
+RARELY = st.integers(0, 3)  # what ends a lot is done when this is 0: most programs are to have a past
 BUFFERINGS = st.sampled_from([0, -1, 7])
 
 
@@ -484,6 +490,8 @@ calm = precondition(lambda self: not self.saved)
 on_disk = precondition(lambda self: self.mode != 'memory')
 calm_on_disk = precondition(lambda self: self.mode != 'memory' and not self.saved)
 with_parts = precondition(lambda self: not self.validates)
+writes_back = precondition(lambda self: self.aliased)
+keeps_all = precondition(lambda self: self.mode == 'write-back of all')
 
 
 class Surface(tests.DictMachine):
@@ -528,6 +536,12 @@ class Surface(tests.DictMachine):
         finally:
             self.entries = now
 
+    def known(self, key, kinds=object):
+        """Return a key of the section with such a value, two times in three; else, and where there is none, the key."""
+        model, at = self.d, ALL_KEYS.index(key)
+        known = [model.own(full) for full, (_, value) in self.entries.items() if model.holds(full) and isinstance(value, kinds)]
+        return known[at % len(known)] if known and at % 3 else key
+
     def both(self, act):
         self.actor = self.vault
         results = [outcome(act, mapping) for mapping in (self.v, self.d)]
@@ -535,16 +549,22 @@ class Surface(tests.DictMachine):
         if results[1][0] == 'raised':
             return NOTHING
         caller = sys._getframe(1).f_code
-        COUNTS[caller.co_name] += caller.co_filename != __file__    # a rule of tests.py, which has no other counter
+        if caller.co_filename != __file__:  # a rule of tests.py, which has no other counter
+            COUNTS[caller.co_name] += 1
         return None
 
     # --- the dict ---
 
-    @step(really=st.integers(0, 4))
+    @step(really=RARELY)
     def clear(self, really):
         return self.both(lambda m: m.clear()) if not really and self.entries else NOTHING
 
-    set = None  # put_value does it with more values
+    set = read = delete = pop = None    # put_value and one_key do it, with more values, and keys that are there
+
+    @step(key=KEYS, verb=st.sampled_from(['get', '__contains__', '__getitem__', '__delitem__', 'pop', 'pop_default']))
+    def one_key(self, key, verb):
+        key = self.known(key)
+        return self.both(lambda m: m.pop(key, 'd') if verb == 'pop_default' else getattr(m, verb)(key))
 
     @step(key=KEYS, value=VALUES)
     def put_value(self, key, value):
@@ -563,8 +583,7 @@ class Surface(tests.DictMachine):
         self.undone += 1
         return None
 
-    @step(verb=st.sampled_from(['put_many', 'update', '__ior__']), pairs=st.lists(st.tuples(KEYS, VALUES), max_size=6),
-          fail=st.integers(0, 5))
+    @step(verb=st.sampled_from(['put_many', 'update', '__ior__']), pairs=PAIRS, fail=st.integers(0, 5))
     def many(self, verb, pairs, fail):
         given = failing(copy.deepcopy(pairs)) if not fail else copy.deepcopy(pairs)
         found = outcome(lambda: (getattr(self.v, verb)(given), None)[1])
@@ -574,7 +593,7 @@ class Surface(tests.DictMachine):
 
     @step(wanted=st.lists(KEYS, max_size=4))
     def several(self, wanted):
-        model = self.d
+        model, wanted = self.d, [self.known(key) for key in wanted]
         expected = {key: model[key] for key in wanted if key in model}
         assert shown(self.v.get_many(wanted)) == shown(expected)
         assert self.v.has_keys(wanted) == all(key in model for key in wanted)
@@ -592,33 +611,40 @@ class Surface(tests.DictMachine):
         assert repr(self.v).endswith(f"{len(model)} item{'' if len(model) == 1 else 's'})") and title in repr(self.v)
         assert [*map(repr, self.v)] == [*map(repr, self.d)]
 
+    def a_list(self, key):
+        """Return the key of a list in the section, which is put now if there is none."""
+        key = self.known(key, list)
+        if not isinstance(self.d.get(key), list):
+            self.both(lambda m: m.__setitem__(key, []))
+        return key
+
+    @writes_back
     @step(key=KEYS, value=st.integers())
     def change(self, key, value):
-        if not self.aliased or not isinstance(self.d.get(key), list):
-            return NOTHING
+        key = self.a_list(key)
         return self.both(lambda m: m[key].append(value))
 
+    @writes_back
     @step()
     def change_all(self):
-        if not self.aliased:
-            return NOTHING
         return self.both(lambda m: [value.append(0) for value in m.values() if isinstance(value, list)])
 
+    @keeps_all
     @step(key=KEYS)
     def hold(self, key):
-        if self.mode != 'write-back of all' or not isinstance(self.d.get(key), list):
-            return NOTHING
-        self.held.append((self.v[key], self.d[key]))
-        return None
+        self.hold_on_to(self.a_list(key))
 
-    @step(which=st.integers(0, 9), value=st.integers())
-    def change_held(self, which, value):
+    def hold_on_to(self, key):
+        self.held.append((self.v[key], self.d[key]))
+
+    @keeps_all
+    @step(which=st.integers(0, 9), value=st.integers(), key=KEYS)
+    def change_held(self, which, value, key):
         """Change a live object that was got some steps ago: if it is the entry's still, that is the entry."""
         if not self.held:
-            return NOTHING
+            self.hold_on_to(self.a_list(key))
         for one in self.held[which % len(self.held)]:
             one.append(value)
-        return None
 
     @step(key=KEYS, action=st.sampled_from(['edit', 'default', 'fail']))
     def edit(self, key, action):
@@ -633,7 +659,7 @@ class Surface(tests.DictMachine):
                     value.items.append('edited')
                 if action == 'fail':
                     raise ZeroDivisionError
-        model = Model(self, self.path)
+        key, model = self.known(key), self.d
         results = outcome(act, self.v), outcome(act, model)
         assert results[0] == results[1], results
         if results[0][0] == 'raised':
@@ -723,32 +749,30 @@ class Surface(tests.DictMachine):
 
     # --- iterators that go on ---
 
-    @step(kind=st.sampled_from(['keys', 'items', 'back', 'items back', 'sorted', 'sorted items', 'sorted back', 'irange']),
-          low=BOUNDS, ahead=st.integers(0, 2))
-    def begin_walk(self, kind, low, ahead):
+    @step(kind=WALKS, low=BOUNDS)
+    def begin_walk(self, kind, low):
+        self.path = self.path if len(self.d) > 2 else ()
         model, v = self.d, self.v
-        mapping = v[low:] if 'sorted' in kind else v
         inside = model.between(low, None) if 'sorted' in kind or kind == 'irange' else model
         keys = list(reversed(list(inside)) if 'back' in kind else inside)
+        mapping = v[low:] if 'sorted' in kind else v
         view = mapping.items() if 'items' in kind else mapping.keys()
         iterator = v.irange(low) if kind == 'irange' else reversed(view) if 'back' in kind else iter(view)
         self.walks.append(Walk(self, iterator, keys, 'items' in kind))
         self.advance(self.walks[-1])    # a generator begins with its first element
-        return
+        return None if keys else NOTHING
 
     def advance(self, walk):
         if not walk.step(self):
             self.walks.remove(walk)
 
+    @precondition(lambda self: self.walks)
     @step(which=st.integers(0, 9), elements=st.integers(1, 5))
     def go_on_walking(self, which, elements):
-        if not self.walks:
-            return NOTHING
         walk = self.walks[which % len(self.walks)]
         for _ in range(elements):
             if walk in self.walks:
                 self.advance(walk)
-        return None
 
     # --- lists and columns ---
 
@@ -779,16 +803,17 @@ class Surface(tests.DictMachine):
         return None
 
     @with_parts
-    @step(which=st.integers(0, 5), doing=SEQUENCE_STEPS, times=st.sampled_from([1, 1, 1, 5]), key=KEYS, kind=KINDS)
-    def work_on_list(self, which, doing, times, key, kind):
-        if not self.handles and self.new_list(key, kind):
-            return NOTHING
+    @step(which=st.integers(0, 5), doing=st.lists(SEQUENCE_STEPS, min_size=1, max_size=8), key=KEYS, kind=KINDS)
+    def work_on_list(self, which, doing, key, kind):
+        if not self.handles:
+            self.both(lambda m: m.pop(key, None))
+            self.new_list(key, kind)
         live, vault, full, kind = self.handles[which % len(self.handles)]
         standing = self.standing(vault)
         settle(self.vault) if not self.saved else None
         if standing == 'closed':
             assert outcome(len, live) == outcome(live.append, ITEMS[kind](1)) == ('raised', 'VaultClosedError')
-            return None
+            return
         value = (self.saved[0][0] if standing == 'outside' else self.entries).get(full, (0, None))[1]
         if not isinstance(value, Live) or value.dtype != kind:
             assert outcome(list, live) == ('raised', 'VaultError')
@@ -798,9 +823,8 @@ class Surface(tests.DictMachine):
         elif standing == 'outside':
             assert shown(live) == shown(value)
         else:
-            for _ in range(times):
-                self.do_to_list(live, value, *doing)
-        return None
+            for one in doing:
+                self.do_to_list(live, value, *one)
 
     def do_to_list(self, live, value, name, *arguments):
         make = ITEMS[value.dtype]
@@ -810,7 +834,7 @@ class Surface(tests.DictMachine):
         else:
             made = arguments
         act = {'sort': lambda items: items.sort(key=repr), 'twice': lambda items: items.extend(items),
-               'back': lambda items: [*reversed(items)], '__iadd__': lambda items: items.__iadd__(*made) and None,
+               'back': lambda items: [*reversed(items)], '__iadd__': lambda items: (items.__iadd__(*made), None)[1],
                'failing': lambda items: items.extend(failing([make(1), make(2)])),
                }.get(name, lambda items: getattr(items, name)(*made))
         items = list(value.items)
@@ -840,6 +864,7 @@ class Surface(tests.DictMachine):
         settle(self.vault) if not self.saved else None
         source = self.vault if self.saved or self.mode == 'memory' else self.vaults[by % len(self.vaults)]
         settle(source) if not self.saved else None
+        key = self.known(key)
 
         def act(source, target):
             value = source[key]
@@ -864,7 +889,7 @@ class Surface(tests.DictMachine):
 
     @step(key=KEYS, named=st.booleans())
     def get_file(self, key, named):
-        path, memory = pathlib.Path(self.folder, 'out'), io.BytesIO()
+        key, path, memory = self.known(key, (str, bytes)), pathlib.Path(self.folder, 'out'), io.BytesIO()
         found = outcome(self.v.get_file, key, path if named else memory)
         value = self.d.get(key, self)
         if not isinstance(value, (str, bytes)):
@@ -923,6 +948,7 @@ class Surface(tests.DictMachine):
             assert outcome(self.v.column, 'new', int) == ('raised', 'VaultError')
             self.undone += 1
             return NOTHING
+        key = self.known(key, (str, bytes)) if mode[0] in 'ra' else key
         value = self.d.get(key, self)
         expected = ('KeyError' if value is self and mode[0] == 'r' else
                     'VaultExistsError' if value is not self and mode[0] == 'x' else
@@ -934,26 +960,33 @@ class Surface(tests.DictMachine):
         self.files.append(OpenFile(self, self.v.open(key, mode, buffering), self.d.full(key), mode))
         return None
 
-    @step(which=st.integers(0, 3), doing=FILE_STEPS, key=KEYS, mode=MODES_OF_FILES, buffering=BUFFERINGS)
+    @step(which=st.integers(0, 3), doing=st.lists(FILE_STEPS, min_size=1, max_size=4), key=KEYS, mode=MODES_OF_FILES,
+          buffering=BUFFERINGS)
     def use_file(self, which, doing, key, mode, buffering):
         if not self.files and self.new_file(key, mode, buffering):
             return NOTHING
-        one, (name, *arguments) = self.a_file(which), doing
-        if name == 'fill':
-            name, arguments = 'write', [b'z' * arguments[0]]
-        if one is None or not one.able(name):
+        one = self.a_file(which)
+        if one is None:
             return NOTHING
         self.actor = one.vault
+        return None if sum(self.do_to_file(one, *act) for act in doing if one in self.files) else NOTHING
+
+    def do_to_file(self, one, name, *arguments):
+        """Do one thing to a file. Return whether its mode lets it be done."""
+        if name == 'fill':
+            name, arguments = 'write', [b'z' * arguments[0]]
+        if not one.able(name):
+            return False
         try:
             found = getattr(one.file, name)(*arguments)
         except vaults.VaultError as error:
             self.files.remove(one)
             one.file.raw.discard() if hasattr(one.file, 'raw') else one.file.discard()
             assert one.disturbed(self) or not self.is_open(one.vault), f'{name} broke off: {error}'
-            return None
+            return True
         expected = getattr(one, name)(*arguments)
         assert found == expected, f'{found!r} and not {expected!r}'
-        return None
+        return True
 
     def a_file(self, which):
         """Return one of the open files whose vault may write now, or is closed."""
@@ -961,6 +994,7 @@ class Surface(tests.DictMachine):
         able = [one for one in self.files if self.standing(one.vault) != 'outside']
         return able[which % len(able)] if able else None
 
+    @precondition(lambda self: self.files)
     @step(which=st.integers(0, 3), how=st.sampled_from(['close', 'close', 'close', 'discard', 'raise', 'drop']))
     def end_file(self, which, how):
         one = self.a_file(which)
@@ -1153,10 +1187,11 @@ class Surface(tests.DictMachine):
             target._check()
         path.unlink()
 
-    @step()
-    def close_inside(self):
+    @on_disk
+    @step(really=RARELY)
+    def close_inside(self, really):
         """Close the vault, which rolls an open block back; then nothing works, and another one goes on."""
-        if self.mode == 'memory':
+        if really:
             return NOTHING
         v, vault = self.v, self.vault
         vault.close()
@@ -1172,11 +1207,14 @@ class Surface(tests.DictMachine):
         return None
 
     @calm_on_disk
-    @step()
-    def reopen(self):
+    @step(really=RARELY)
+    def reopen(self, really):
+        if really:
+            return NOTHING
         self.close_all()
-        assert os.listdir(self.folder).count('v.db-wal') == 0 or self.other, 'the log is still there'
+        assert not pathlib.Path(self.folder, 'v.db-wal').exists(), 'the log is still there'
         self.begin_again()
+        return None
 
     def close_all(self):
         settle(self.vault)
@@ -1256,16 +1294,18 @@ def main():
     if sys.argv[1:] == ['--serve']:
         serve()
         return
-    trial = Trial(__doc__, rounds=100)
+    trial = Trial(__doc__, rounds=81)
     trial.parser.add_argument('--steps', type=int, default=60, help='default: 60, of each program')
     trial.parser.add_argument('--as-found', action='store_true', help='do not look for the shortest program that fails')
     options = trial.begin()
     logging.getLogger('vaults').setLevel(logging.ERROR)  # files that are dropped warn
     Surface.other = Other()
+    phases = [Phase.generate, *([] if options.as_found else [Phase.shrink])]
     try:
-        run_state_machine_as_test(hypothesis.seed(options.seed)(Surface), settings=settings(
-            max_examples=options.rounds, stateful_step_count=options.steps, deadline=None, database=None,
-            phases=[Phase.generate, *([] if options.as_found else [Phase.shrink])], print_blob=False, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)))
+        for first in range(0, options.rounds, NEW):
+            run_state_machine_as_test(hypothesis.seed(f'{options.seed} {first}')(Surface), settings=settings(
+                max_examples=min(NEW, options.rounds - first), stateful_step_count=options.steps, phases=phases, deadline=None,
+                database=None, print_blob=False, report_multiple_bugs=False, suppress_health_check=list(HealthCheck)))
     except Exception as error:
         traceback.print_tb(error.__traceback__)
         trial.broke('\n'.join([repr(error), *getattr(error, '__notes__', ())]))
