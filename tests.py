@@ -1827,17 +1827,20 @@ class TestProcesses:
 
     def test_twenty_processes_create_one_vault_at_once(self, root):
         code = '''
-            import sys, time, vaults
+            import sys, vaults
             vaults.set_root_path(sys.argv[1])
-            while time.time() < float(sys.argv[2]):
-                pass
+            print('ready', flush=True)
+            sys.stdin.read()
             v = vaults.Vault('c', timeout=30)
-            v[int(sys.argv[3])] = 'here'
+            v[int(sys.argv[2])] = 'here'
             print(len(v.check()))'''
         env = {**os.environ, 'PYTHONPATH': str(HERE)}
-        start = str(time.time() + 2.5)
-        crowd_ = [subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root), start, str(n)], env=env,
+        waiting, gate = os.pipe()   # all of them wait for the end of one pipe
+        crowd_ = [subprocess.Popen([sys.executable, '-c', textwrap.dedent(code), str(root), str(n)], env=env, stdin=waiting,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE) for n in range(20)]
+        assert [process.stdout.readline() for process in crowd_] == [b'ready\n'] * 20
+        os.close(gate)
+        os.close(waiting)
         answers = [process.communicate(timeout=90) for process in crowd_]
         assert [out for out, _ in answers] == [b'0\n'] * 20, answers
         assert sorted(Vault('c')) == list(range(20))
