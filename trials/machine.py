@@ -990,6 +990,8 @@ class Surface(tests.DictMachine):
         if not one.able(name):
             return False
         try:
+            if (one.mode, name) == ('ab', 'tell'):
+                one.file.flush()    # what waits in Python's buffer is told where the file was, in any file that is appended to
             found = getattr(one.file, name)(*arguments)
         except vaults.VaultError as error:
             self.files.remove(one)
