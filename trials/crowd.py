@@ -816,7 +816,7 @@ def examined(name, folder, put):
 
 
 def main():
-    trial = Trial(__doc__, 1500, stores=True)
+    trial = Trial(__doc__, 1000, stores=True)
     trial.parser.add_argument('--mix', help='for one mix alone, as 32x1')
     options = trial.begin()
     mixes = () if options.store != 'vaults' else [tuple(map(int, options.mix.split('x')))] if options.mix else MIXES

@@ -949,7 +949,7 @@ def mounting(folder: pathlib.Path) -> list:
 
 
 def main() -> None:
-    trial = harness.Trial(__doc__, rounds=60, stores=True)
+    trial = harness.Trial(__doc__, rounds=16, stores=True)
     for name in ('--part', '--folder', '--step'):
         trial.parser.add_argument(name, help=argparse.SUPPRESS)
     for name in ('--mounted', '--verbose'):

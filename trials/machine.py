@@ -1302,7 +1302,7 @@ def main():
     if sys.argv[1:] == ['--serve']:
         serve()
         return
-    trial = Trial(__doc__, rounds=81)
+    trial = Trial(__doc__, rounds=63)
     trial.parser.add_argument('--steps', type=int, default=60, help='default: 60, of each program')
     trial.parser.add_argument('--as-found', action='store_true', help='do not look for the shortest program that fails')
     options = trial.begin()

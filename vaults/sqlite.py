@@ -800,7 +800,7 @@ class SQLiteStore(Store):
                     raise
                 raise problem from error
             finally:
-                del problem  # as above
+                del problem  # see _undone
         return result
 
     def _run(self, c: _Connection, sql: str) -> None:
