@@ -115,8 +115,10 @@ def parts(folder):
             items, column = v.list('list'), v.column('column', 'int64')
             items.append(number)
             column.extend([number] * 10)
-            if len(items) > 500:
-                del items[:400], column[:4000]
+            if len(items) > 40:
+                del items[:30]
+            if len(column) > 5000:
+                del column[:4000]
             with v.open('stream', 'wb') as file:
                 file.write(b'x' * (300_000 if number % 100 == 0 else 50))
             with v.open('stream') as file:
