@@ -239,8 +239,7 @@ MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
                                        'backup, or `vaults recover` what can be read'),
     ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
-    ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path, or if it was '
-                                            'one, `vaults recover` what can be read'),
+    ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
     ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
                                    'folder exists and that you may read and write it'),
     ('closed database', VaultClosedError, 'it was closed meanwhile: {where}'),
