@@ -18,7 +18,7 @@ from operator import index as as_index
 
 from . import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
-from .parts import Gone, Head, Tree, is_head, staged_number, steadily
+from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
 from .vault import about
 
 TYPE_CHECKING = False
@@ -131,7 +131,7 @@ class Content:
         data = self._tree.part(number)
         if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._head.inside - start)
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
-            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+            raise misfit()
         return data
 
     def _missing(self, staged: bool) -> VaultError:

@@ -146,10 +146,15 @@ def is_head(data: bytes) -> bool:
     return at < len(data) and data[at] in values.PARTED
 
 
+def misfit() -> VaultCorruptError:
+    """Return the error about parts of which each is sound, and that do not belong together."""
+    return VaultCorruptError('the parts of a value do not fit together: run check()')
+
+
 def once(number: int, seen: Set[int]) -> None:
     """Raise when a part is met again: a tree whose branches grow together could be walked for years."""
     if number in seen:
-        raise VaultCorruptError('the parts of a value do not fit together: run check()')
+        raise misfit()
     seen.add(number)
 
 
@@ -186,7 +191,7 @@ class Tree:
             numbers, ends = self.head.nodes.get(number) or self._node(number)
             child = bisect_right(ends, at - start)
             if child == len(ends) or start + ends[-1] != stop:
-                raise VaultCorruptError('the parts of a value do not fit together: run check()')
+                raise misfit()
             stop = start + ends[child]
             start += ends[child - 1] if child else 0
             number = numbers[child]
@@ -219,10 +224,10 @@ class Tree:
             return [*chain.from_iterable(self._fresh[number])]
         data = self.part(number)
         if not data or len(data) % 16:
-            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+            raise misfit()
         flat = struct.unpack(f'<{len(data) // 8}Q', data)
         if max(flat) >= LARGEST:
-            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+            raise misfit()
         return flat
 
     def numbers(self, number: Optional[int] = None, depth: Optional[int] = None,

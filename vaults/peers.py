@@ -24,7 +24,7 @@ from msgpack import unpackb
 from . import as_json, keys, sqlite, values
 from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
-from .parts import Gone, Head, Tree, is_head
+from .parts import Gone, Head, Tree, is_head, misfit
 from .serializers import recorded
 
 TYPE_CHECKING = False
@@ -114,7 +114,7 @@ def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes]
     if head.code != values.LIST:
         width = size_of(head.meta) if head.code == values.COLUMN else 1
         if len(run) != count * width:
-            raise VaultCorruptError('the parts of a value do not fit together: run check()')
+            raise misfit()
         return [run[skip * width:]], count - skip
     try:
         ends = values.offsets(run, count)

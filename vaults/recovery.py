@@ -17,6 +17,7 @@ from typing import NamedTuple
 from zlib import crc32
 
 from . import keys, values
+from .as_json import is_serialized
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultFullError, VaultNotFoundError
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .parts import Gone, Head, Tree, examined, is_head
@@ -297,7 +298,7 @@ class _Recovering:
                 self.owners.add(data[-OWNER:])
             else:
                 plain.append((key, data))
-                self.serialized = self.serialized or _is_serialized(data)
+                self.serialized = self.serialized or is_serialized(data)
         self.store.put_many(plain)
 
     def _take_note(self, row: int, record: List[Any]) -> None:
@@ -441,11 +442,6 @@ def _is_part(record: List[Any]) -> bool:
         return False
     owner, number, data, crc = record
     return bool(crc == crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF))
-
-
-def _is_serialized(data: bytes) -> bool:
-    at = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD4: 1, 0xD5: 1, 0xD6: 1, 0xD7: 1, 0xD8: 1}.get(data[0], len(data))
-    return at < len(data) and data[at] == values.SERIALIZED
 
 
 def _middle(ids: List[int]) -> int:
