@@ -3045,6 +3045,20 @@ class TestTraps:
         assert Vault('test').items() == [('k', 1)]
         v.close()
 
+    def test_a_block_of_a_signal_handler_undoes_nothing_while_a_checkpoint_runs(self, v, monkeypatch):
+        real = v._store._move_log
+
+        def move_log(checkpointer):
+            v['put'] = 1
+            with v:
+                v['block'] = 2
+            with contextlib.suppress(ZeroDivisionError), v:
+                v['put'] = 1 / 0
+            real(checkpointer)
+        monkeypatch.setattr(v._store, '_move_log', move_log)
+        v._store._checkpoint(v._store._local.c)
+        assert dict(Vault('test')) == {'put': 1, 'block': 2} and not v._store._local.c.depth
+
     def test_a_checkpoint_that_is_put_off_is_logged(self, v, caplog):
         v['k'] = 1
         other = Vault('test')

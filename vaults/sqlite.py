@@ -871,6 +871,7 @@ class SQLiteStore(Store):
         try:
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             self._run(c, BEGIN)
+            c.depth = 1  # the block of a signal handler is nested in it: its BEGIN would fail, and undo what is here
             self._move_log(checkpointer)
             c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
         except (sqlite3.Error, VaultError) as error:
@@ -878,6 +879,7 @@ class SQLiteStore(Store):
         finally:
             if c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
+            c.depth = 0
             self._checkpointing.release()
 
     def _move_log(self, checkpointer: _Connection) -> None:
