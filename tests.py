@@ -1812,6 +1812,58 @@ class TestProcesses:
         assert v == {'a': 1}
         v._check()
 
+    COPIES = {
+        'copy': lambda v: v.copy(),
+        'items': lambda v: dict(v.items()),
+        'items of a slice': lambda v: dict(v[:].items()),
+        'section': lambda v: v.section('s').copy(),
+        'or': lambda v: v.__or__({}),
+        'the right of or': lambda v: v.__ror__({}),
+        'or of two': lambda v: Vault(':memory:').__or__(v),
+        'or of two, reversed': lambda v: Vault(':memory:').__ror__(v),
+        'update': lambda v: Vault(':memory:').update(v),
+        'update with names': lambda v: Vault(':memory:').update(v, more=1),
+        'update with a slice and names': lambda v: Vault(':memory:').update(v[:], more=1),
+        'put_many': lambda v: Vault(':memory:').put_many(v.section('s')),
+    }
+
+    @pytest.mark.parametrize('way', COPIES)
+    def test_a_copy_does_not_race_with_a_process_that_deletes(self, meddled, way):
+        v = meddled()
+        self.COPIES[way](v)
+        assert len(v) == 0
+
+    @pytest.mark.parametrize('way', ['copy', 'items', 'section'])
+    @pytest.mark.parametrize('options', [{'writeback': True}, {'validate': print}, {'thread_safe': True}], ids=str)
+    def test_a_copy_does_not_race_whatever_the_mode(self, meddled, way, options):
+        self.COPIES[way](meddled(**options))
+
+    def test_a_dict_of_a_vault_looks_each_key_up_after_the_walk_and_meets_what_was_deleted(self, meddled):
+        for copied in (dict, lambda v: {**v}, lambda v: dict(v[:]), lambda v: dict(v.section('s'))):
+            with pytest.raises(KeyError):
+                copied(meddled())
+
+    @pytest.fixture
+    def meddled(self, root, monkeypatch):
+        """Return a function that opens a vault; when its first value is loaded, another process deletes all there is."""
+        for name in ('_by_class', '_by_name'):
+            monkeypatch.setattr(values, name, dict(getattr(values, name)))
+
+        class Value:
+            """What may not be known to the other process, which reads no value."""
+
+        def load(fields):
+            output(f'import vaults; vaults.set_root_path({str(root)!r}); vaults.Vault("meddled").clear()')
+            return fields
+        vaults.register(Value, lambda value: 1, load, name='Value')
+
+        def opened(**options):
+            with contextlib.closing(Vault('meddled')) as v:
+                v['s', 0] = Value()
+                v.update((('s', n), 'x' * 100) for n in range(1, 3_000))
+            return Vault('meddled', **options)
+        return opened
+
     def test_two_processes_count_to_four_thousand(self, root):
         code = '''
             import sys, vaults

@@ -481,8 +481,8 @@ def _lazy(kind: type) -> Encoder:
     if module == 'numpy' and issubclass(kind, sys.modules['numpy'].generic):
         return NUMPY_SCALAR, _dump_scalar
     if issubclass(kind, tuple(never_stored)):
-        raise SerializationError(f'a {name} is not stored in a vault, only its content is: store dict(...) or '
-                                 'list(...) of it')
+        raise SerializationError(f'a {name} is not stored in a vault, only its content is: store dict(x.items()) of '
+                                 'a mapping x, list(x) of a view')
     package = str(module).partition('.')[0]
     if package in FOREIGN:
         from . import foreign

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 from collections import abc
+from itertools import chain
 
 from msgpack import unpackb
 
@@ -369,17 +370,21 @@ class Vault(MutableMapping[K, V]):
 
     def __or__(self, other: Any) -> Dict[Any, Any]:
         """Return a dict of both, the other's values winning."""
-        return {**dict(self.items()), **dict(other)} if isinstance(other, abc.Mapping) else NotImplemented
+        return dict(chain(self.items(), other.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
     def __ror__(self, other: Any) -> Dict[Any, Any]:
-        return {**dict(other), **dict(self.items())} if isinstance(other, abc.Mapping) else NotImplemented
+        return dict(chain(other.items(), self.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
     def __ior__(self, other: Any) -> Vault[K, V]:
         self.update(other)
         return self
 
     def copy(self) -> Dict[K, V]:
-        """Return a dict of all entries, of live lists and columns with copies."""
+        """Return a dict of all entries, of live lists and columns with copies.
+
+        Use it, or dict(v.items()), and not dict(v), {**v} or f(**v): these look each key up after a walk over the keys,
+        and raise KeyError for one that another process or thread has deleted meanwhile.
+        """
         return {key: values.detached(value) for key, value in self.items()}
 
     # --- many at once ---
@@ -850,9 +855,12 @@ def about(error: VaultError, key: Any, path: str) -> VaultError:
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    """Return the pairs that dict.update(other, **named) would set."""
-    if isinstance(other, (dict, Vault, SortedSlice)) and not named:
-        return iter(other.items())
+    """Return the pairs that dict.update(other, **named) would set.
+
+    Of a vault by items(): another process may delete a key between a walk over keys() and a look at each.
+    """
+    if isinstance(other, (dict, Vault, SortedSlice)):
+        return chain(other.items(), named.items())
     return _checked_pairs(other, named)
 
 
