@@ -692,6 +692,109 @@ class TestTrust:
             os.chmod(v.db_path, 0o660)
             assert trust.untrusted(v.db_path) is None
 
+    @pytest.fixture
+    def deep(self, root):
+        """A vault in a folder in a folder in a folder, all of them one's own."""
+        folder = root / 'grand' / 'parent' / 'folder'
+        folder.mkdir(parents=True)
+        with contextlib.closing(Vault(folder / 't.db')) as v:
+            v['k'] = Custom(1)
+        return folder
+
+    def refused(self, path, *words):
+        with contextlib.closing(Vault(path)) as v, pytest.raises(vaults.UntrustedPickleError) as caught:
+            v['k']
+        assert all(word in str(caught.value) for word in words), caught.value
+
+    def read(self, path):
+        with contextlib.closing(Vault(path)) as v:
+            return v['k'] == Custom(1)
+
+    @pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='no owners on this system')
+    @pytest.mark.parametrize('level', ['grand', 'grand/parent', 'grand/parent/folder'])
+    def test_every_folder_above_counts_and_is_named_with_the_cure(self, root, deep, level):
+        (root / level).chmod(0o777)
+        self.refused(deep / 't.db', f'everybody may write the folder {root / level}', f'`chmod o-w {root / level}`')
+        (root / level).chmod(0o1777)
+        assert self.read(deep / 't.db')
+
+    @needs_root
+    @pytest.mark.parametrize('level', ['grand', 'grand/parent', 'grand/parent/folder'])
+    def test_a_folder_of_another_user_or_group_counts_even_when_it_is_sticky(self, root, deep, level):
+        os.chown(root / level, 12345, 54321)
+        for mode in (0o755, 0o1777):
+            (root / level).chmod(mode)
+            self.refused(deep / 't.db', f'the folder {root / level} belongs to user 12345', 'keep the vault')
+        os.chown(root / level, 0, 54321)
+        (root / level).chmod(0o775)
+        self.refused(deep / 't.db', f'the group 54321 may write the folder {root / level}', 'chmod g-w')
+        (root / level).chmod(0o1775)
+        assert self.read(deep / 't.db')
+
+    @needs_root
+    @needs_fork
+    def test_another_user_trusts_what_is_root_s_and_not_what_is_a_third_one_s(self):
+        with tempfile.TemporaryDirectory() as base:  # tmp_path is closed to others
+            folder = pathlib.Path(base, 'parent', 'folder')
+            folder.mkdir(parents=True)
+            (folder / 't.db').write_bytes(b'')
+            pathlib.Path(base).chmod(0o755)
+            for mine in (folder, folder / 't.db'):
+                os.chown(mine, 12345, 54321)
+
+            def as_user():
+                os.setgroups([])
+                os.setgid(54321)
+                os.setuid(12345)
+                return trust.untrusted(str(folder / 't.db'))
+            assert in_child(as_user).answer() is None
+            os.chown(folder.parent, 666, 666)
+            assert f'the folder {folder.parent} belongs to user 666' in in_child(as_user).answer()
+            os.chown(folder.parent, 0, 54321)
+            folder.parent.chmod(0o775)
+            assert f'the group 54321 may write the folder {folder.parent}' in in_child(as_user).answer()
+
+    @pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='no owners on this system')
+    def test_the_folder_of_each_link_on_the_way_counts(self, root, deep):
+        for name in ('one', 'two', 'three'):
+            (root / name).mkdir()
+        (root / 'one' / 'link').symlink_to('../two/link')
+        (root / 'two' / 'link').symlink_to(root / 'three' / 'link')
+        (root / 'three' / 'link').symlink_to(deep)
+        (root / 'three' / 't.db').symlink_to('link/../folder/t.db')
+        for way in (root / 'one' / 'link' / 't.db', root / 'three' / 't.db'):
+            assert self.read(way)
+        for name in ('one', 'two', 'three', 'grand'):
+            (root / name).chmod(0o777)
+            self.refused(root / 'one' / 'link' / 't.db', f'everybody may write the folder {root / name}')
+            (root / name).chmod(0o755)
+        (root / 'three').chmod(0o777)
+        self.refused(root / 'three' / 't.db', 'three')
+
+    @needs_root
+    def test_a_link_of_another_user_in_a_sticky_folder_counts(self, root, deep):
+        (root / 'sticky').mkdir()
+        (root / 'sticky').chmod(0o1777)
+        (root / 'sticky' / 'link').symlink_to(deep)
+        assert self.read(root / 'sticky' / 'link' / 't.db')
+        os.chown(root / 'sticky' / 'link', 12345, 54321, follow_symlinks=False)
+        self.refused(root / 'sticky' / 'link' / 't.db', f"the link {root / 'sticky' / 'link'} belongs to user 12345")
+
+    @pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='no owners on this system')
+    def test_links_that_run_in_circles_are_no_way(self, root):
+        (root / 'a').symlink_to('b')
+        (root / 'b').symlink_to('a')
+        assert 'links' in trust.untrusted(str(root / 'a' / 't.db'))
+
+    @pytest.mark.skipif(not hasattr(os, 'geteuid'), reason='no owners on this system')
+    def test_a_source_of_an_import_counts_as_well(self, root, deep):
+        with contextlib.closing(dbm.dumb.open(str(deep / 'shelf'), 'n')) as db:
+            db['k'] = pickle.dumps(1j)
+        assert list(moving.read(deep / 'shelf')) == [('k', 1j)]
+        (root / 'grand').chmod(0o777)
+        with pytest.raises(vaults.UntrustedPickleError, match=f"folder {root / 'grand'}"):
+            list(moving.read(deep / 'shelf'))
+
     def test_false_neither_reads_nor_writes(self, root):
         v = Vault('t', allow_pickle=False)
         mark = root / 'ran'
@@ -2518,6 +2621,187 @@ class TestUpkeep:
             pytest.skip('strace may not trace here')
         during = done.stderr.split('SYNC')[1].split('DONE')[0]
         assert re.search(r'\bwrite\((?!1,)|pwrite64\(', during) and 'sync(' in during  # not every SQLite has pwrite
+
+
+class TestWhoMayReadACopy:
+    """A copy, and what lies beside a vault, is no wider open than the vault."""
+
+    pytestmark = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such modes')
+
+    @pytest.fixture(params=[0o022, 0o077, 0])
+    def umask(self, request):
+        before = os.umask(request.param)
+        yield request.param
+        os.umask(before)
+
+    def modes(self, folder, start=''):
+        return {path.name: path.stat().st_mode & 0o7777 for path in folder.iterdir() if path.name.startswith(start) and path.is_file()}
+
+    def ways(self, v, folder):
+        """Make each sort of copy; yield its path, and the modes of all files of that name while it was written."""
+        def look(name, make):
+            seen = {}
+            make(folder / name, lambda *_: seen.update(self.modes(folder, name)))
+            return folder / name, seen
+        for name, make in (('backup', v.backup), ('export', lambda path, see: moving.export(v, path, progress=see)),
+                           ('stream', lambda path, see: v.get_file('stream', path, see)),
+                           ('text', lambda path, see: v.get_file('text', path, see))):
+            yield look(name, make)
+        v.close()
+        yield look('recovered', lambda path, see: recovery.recover(pathlib.Path(v.db_path), path, see))
+
+    @pytest.mark.parametrize('mode', [0o600, 0o640, 0o660, 0o644, 0o666, 0o604, 0o400, 0o440, 0o700])
+    def test_it_has_the_mode_of_the_vault_less_the_umask_from_the_start(self, root, umask, mode):
+        with contextlib.closing(Vault('t')) as v:
+            v.put_file('stream', io.BytesIO(b'x' * 3 * files.LEAF))
+            v['text'] = 'x' * 100_000
+            v.update((n, b'') for n in range(1000))
+        os.chmod(v.db_path, mode)
+        for path, seen in self.ways(Vault('t', flag='r'), root):
+            assert path.stat().st_mode & 0o7777 == mode & 0o666 & ~umask, path
+            assert any(name.endswith('.partial') for name in seen) or path.name == 'text', seen
+            for name, other in seen.items():
+                assert other & 0o077 & ~(mode & ~umask) == 0, name
+        assert sorted(self.modes(root)) == ['backup', 'export', 'recovered', 'stream', 'text']
+
+    def test_what_is_recovered_is_written_to_files_as_private(self, root):
+        with contextlib.closing(Vault('t')) as v:
+            v.update((n, b'x' * 500) for n in range(3000))
+        os.chmod(v.db_path, 0o600)
+        seen = {}
+        recovery.recover('t', root / 'new.db', lambda *_: seen.update(self.modes(root, 'new')))
+        assert {name: oct(mode) for name, mode in seen.items()} == dict.fromkeys(
+            ['new.db.partial', 'new.db.partial-wal', 'new.db.partial-shm'], '0o600')
+
+    def test_the_journal_of_a_backup_is_as_private(self, root, monkeypatch):
+        v = Vault('t')
+        v.update((n, b'x' * 500) for n in range(9000))
+        os.chmod(v.db_path, 0o600)
+        seen = {}
+        real = sqlite.SQLiteStore._copy
+
+        def copy(store, part, progress):
+            with contextlib.closing(sqlite3.connect(part)) as raw:
+                raw.execute('CREATE TABLE a (b)')
+                raw.execute('BEGIN')
+                raw.execute('INSERT INTO a VALUES (1)')
+                seen.update(self.modes(root))
+                raw.execute('ROLLBACK')
+            os.truncate(part, 0)
+            real(store, part, progress)
+        monkeypatch.setattr(sqlite.SQLiteStore, '_copy', copy)
+        v.backup(root / 'copy.db')
+        assert seen == {'copy.db.partial': 0o600, 'copy.db.partial-journal': 0o600}
+        v.close()
+
+    @needs_root
+    def test_another_group_may_do_no_more_than_all_others(self, root, umask):
+        for mode, expected in ((0o660, 0o600), (0o664, 0o644), (0o640, 0o600), (0o604, 0o600), (0o666, 0o666)):
+            with contextlib.closing(Vault('t')) as v:
+                v.update(stream=b'x', text='x')
+            os.chown(v.db_path, 12345, 54321)
+            os.chmod(v.db_path, mode)
+            for path, _ in self.ways(Vault('t', flag='r'), root):
+                status = path.stat()
+                assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, 0, expected & ~umask), path
+                path.unlink()
+            os.unlink(v.db_path)
+
+    def test_a_copy_of_a_vault_in_memory_is_what_the_umask_says(self, root, umask):
+        v = Vault(':memory:')
+        v['a'] = b'x'
+        v.backup(root / 'copy')
+        moving.export(v, root / 'export')
+        v.get_file('a', root / 'file')
+        assert self.modes(root) == {'copy': 0o644 & ~umask, 'export': 0o666 & ~umask, 'file': 0o666 & ~umask}
+
+    def test_a_file_that_is_written_over_keeps_its_mode_and_is_never_wider(self, root, umask):
+        v = Vault('t')
+        v.put_file('a', io.BytesIO(b'x' * 3 * files.LEAF))
+        for mode in (0o600, 0o666, 0o755):
+            (root / 'out').write_bytes(b'old')
+            (root / 'out').chmod(mode)
+            seen = {}
+            v.get_file('a', root / 'out', lambda *_, seen=seen: seen.update(self.modes(root)))
+            assert (root / 'out').stat().st_mode & 0o777 == mode
+            assert len(seen) >= 2 and all(not other & 0o077 & ~mode for other in seen.values())
+        v.close()
+
+    def test_one_begun_anew_or_compacted_keeps_its_mode(self, root, umask):
+        with contextlib.closing(Vault('t')) as v:
+            v.update((n, b'x' * 500) for n in range(900))
+        os.chmod(v.db_path, 0o600)
+        for flag in 'cn':
+            with contextlib.closing(Vault('t', flag=flag)) as v:
+                del v[:800]
+                v.compact()
+                assert set(self.modes(root / 'vaults').values()) == {0o600}
+        assert self.modes(root / 'vaults') == {'t.db': 0o600}
+
+    @pytest.mark.parametrize('options', [{}, {'flag': 'r'}, {'flag': 'w'}, {'thread_safe': True}, {'writeback': True}])
+    def test_the_log_is_as_private_as_the_file_in_every_way_of_opening(self, root, umask, options):
+        for mode in (0o600, 0o640, 0o666):
+            with contextlib.closing(Vault('t')) as v:
+                v['a'] = 1
+            os.chmod(v.db_path, mode)
+            with contextlib.closing(Vault('t', **options)) as v:
+                assert v['a'] == 1
+                assert self.modes(root / 'vaults') == dict.fromkeys(['t.db', 't.db-wal', 't.db-shm'], mode)
+
+    @pytest.mark.parametrize('notice', [lambda v: v.sync(), lambda v: v.update(b=1), lambda v: v.pop('a'), Vault.compact,
+                                        lambda v: [v.put(n, b'x' * 9000) for n in range(70)], lambda v: Vault('t')])
+    def test_the_log_follows_when_the_mode_of_an_open_vault_is_changed(self, root, notice):
+        v = Vault('t')
+        v['a'] = 1
+        for mode in (0o600, 0o660):
+            os.chmod(v.db_path, mode)
+            also = notice(v)
+            assert self.modes(root / 'vaults') == dict.fromkeys(['t.db', 't.db-wal', 't.db-shm'], mode)
+            v['a'] = 1
+            del also
+        v.close()
+
+    def test_the_log_beside_the_file_that_a_link_names_follows_too(self, root):
+        Vault(root / 'real.db').close()
+        (root / 'link.db').symlink_to(root / 'real.db')
+        v = Vault(root / 'link.db')
+        os.chmod(root / 'real.db', 0o600)
+        v.update(a=1)
+        assert set(self.modes(root, 'real').values()) == {0o600}
+        v.close()
+
+    @needs_root
+    def test_what_root_opens_stays_its_owners(self, root):
+        with contextlib.closing(Vault('t')) as v:
+            v['a'] = 1
+        os.chown(v.db_path, 12345, 54321)
+        os.chmod(v.db_path, 0o640)
+        v = Vault('t')
+        v['b'] = 1
+        for beside in ('-wal', '-shm'):
+            status = os.stat(v.db_path + beside)
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (12345, 54321, 0o640)
+        v.close()
+
+    def test_a_vault_that_the_command_makes_of_a_private_file_is_private(self, command, root, umask):
+        for mode in (0o600, 0o640, 0o644):
+            (root / 'a.json').write_text('{"a": 1}')
+            (root / 'a.json').chmod(mode)
+            assert command('import', root / 'a.json', 'new').status == 0
+            assert self.modes(root / 'vaults') == {'new.db': mode & ~umask}
+            assert command('import', root / 'a.json', 'new').status == 0
+            (root / 'vaults' / 'new.db').unlink()
+        (root / 'a.json').write_text('{"a": ')
+        assert command('import', root / 'a.json', 'new').status == 1
+        assert command('import', root / 'gone.json', 'new').status == 1
+        assert not (root / 'vaults').exists() or not list((root / 'vaults').iterdir())
+
+    def test_all_files_of_a_source_count(self, command, root):
+        with contextlib.closing(dbm.dumb.open(str(root / 'shelf'), 'n')) as db:
+            db['k'] = pickle.dumps(1)
+        (root / 'shelf.dat').chmod(0o600)
+        assert command('import', root / 'shelf', 'new').status == 0
+        assert self.modes(root / 'vaults') == {'new.db': 0o600}
 
 
 class TestRecover:

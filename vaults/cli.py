@@ -90,12 +90,34 @@ def _run(args: argparse.Namespace) -> int:
     place = _place(args.vault)
     path = _locate(place, False)[1]
     args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
-    from .serializers import AS_STORED
-    v: Any = Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
+    v = _opened(place, flag, args)
     try:
         return run(v, args) or 0
     finally:
         v.close()
+
+
+def _opened(place: Any, flag: str, args: argparse.Namespace) -> Any:
+    from .serializers import AS_STORED
+    sources = _sources(args) if args.command == 'import' and args.missing else []
+    path = sources and _locate(place, True)[1]
+    if path:
+        from . import trust
+        trust.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
+    try:
+        return Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
+    except BaseException:
+        if path and not os.path.getsize(path):
+            os.unlink(path)
+        raise
+
+
+def _sources(args: argparse.Namespace) -> List[str]:
+    """Return the files that an import reads, than which the vault that is made for it is to be no wider open."""
+    from . import peers
+    place = args.source
+    files = [] if place == '-' else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
+    return [file for file in files if os.path.exists(file)]
 
 
 # --- what was asked for -------------------------------------------------------------------------------------------

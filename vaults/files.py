@@ -19,6 +19,7 @@ from operator import index as as_index
 from . import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
+from .store import MEMORY
 from .vault import about
 
 TYPE_CHECKING = False
@@ -639,15 +640,17 @@ def _target(target: Any, own: str) -> Iterator[Any]:
     path = os.path.realpath(path)
     if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
         raise VaultError(f"{path} is the vault's own file: give another path")
+    from . import trust
     part = f'{path}.{os.urandom(4).hex()}.partial'  # of this call alone
-    with open(part, 'xb', buffering=0) as file:
-        try:
+    like = [path] if os.path.exists(path) else [] if own == MEMORY else [own]
+    trust.make_copy(part, *like)
+    try:
+        with open(part, 'wb', buffering=0) as file:
             yield file
-            file.close()
-            if os.path.exists(path):
-                os.chmod(part, os.stat(path).st_mode & 0o7777)
-            os.replace(part, path)
-        except BaseException:
-            file.close()
-            os.unlink(part)
-            raise
+        trust.end_copy(part, *like)
+        if os.path.exists(path) and os.stat(path).st_gid == os.stat(part).st_gid:
+            os.chmod(part, os.stat(path).st_mode & 0o7777)  # what the umask took away as well
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise

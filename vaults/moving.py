@@ -36,6 +36,7 @@ from .errors import (
 )
 from .parts import Head, is_head
 from .serializers import recorded
+from .store import MEMORY
 from .vault import about
 
 TYPE_CHECKING = False
@@ -132,7 +133,7 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
         return _write(vault, file, progress)
     path = os.path.abspath(os.fsdecode(file))
     try:
-        with _appearing(path) as out:
+        with _appearing(path, *([] if vault.db_path == MEMORY else [vault.db_path])) as out:
             return _write(vault, out, progress)
     except VaultError:
         raise
@@ -141,18 +142,19 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
 
 
 @contextmanager
-def _appearing(path: str) -> Iterator[TextIO]:
-    """Open a new file, which has another name until the block has ended well."""
+def _appearing(path: str, *sources: str) -> Iterator[TextIO]:
+    """Open a new file, which has another name until the block has ended well, and is no wider open than `sources`."""
     part = f'{path}.partial'
     for taken in (path, part):
         if '\0' in taken or os.path.lexists(taken):
             raise VaultError(f'there is something at {taken!r} already, or there cannot be: give another path')
-    out = open(part, 'x', encoding='utf-8', newline='\n')  # noqa: SIM115  # it is closed before it is renamed
+    trust.make_copy(part, *sources)
     try:
-        with out:
+        with open(part, 'w', encoding='utf-8', newline='\n') as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
+        trust.end_copy(part, *sources)
         os.rename(part, path)
     except BaseException:
         os.unlink(part)

@@ -461,7 +461,7 @@ def _cached(source: Source, key: Any, mode: Any, place: str, data: Any) -> Any:
         return source.decoded(key, data, source.decode)
     if mode == PICKLE:
         if place:
-            source.trusted(place, os.path.dirname(place))
+            source.trusted(place)
         return source.unpickled(key, data)
     if mode != RAW and not (place and mode in (BINARY, TEXT)):
         raise source.wrong(f'there is no value in the mode {mode!r}', named(key), REPAIR, VaultCorruptError)

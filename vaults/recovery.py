@@ -16,7 +16,7 @@ from array import array
 from typing import NamedTuple
 from zlib import crc32
 
-from . import keys, values
+from . import keys, trust, values
 from .as_json import is_serialized
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultFullError, VaultNotFoundError
 from .pages import INDEX, MAGIC, TABLE, Pages
@@ -89,6 +89,7 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
         if os.path.exists(f'{part}-wal'):
             raise VaultFullError(f'the recovery of {source} failed, nothing was written: the log of the new vault '
                                  'could not be moved into it; make room and repeat')
+        trust.end_copy(part, source)
         os.rename(part, target)
     except OSError as error:
         if isinstance(error, VaultError):
@@ -140,6 +141,7 @@ class _Recovering:
         self._survey()
         if not self._is_vault():
             raise VaultFormatError(f'nothing of a vault is in the file {source}: give another name or path')
+        trust.make_copy(path, source)
         self.store: Any = open_store(path)
 
     def run(self) -> Recovery:

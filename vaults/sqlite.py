@@ -203,6 +203,7 @@ class File:
         self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
         self.journal: Optional[str] = None
         self.identity: Optional[Tuple[int, int]] = None
+        self.permissions: Optional[int] = None  # the mode of the file, as last seen
 
     def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
         uri = MEMORY if self.path == MEMORY else _uri(self.path, parameters or self.mode)
@@ -214,7 +215,20 @@ class File:
             status = os.stat(self.path)
         except FileNotFoundError:
             return None
+        if status.st_mode != self.permissions:
+            self.permissions = status.st_mode
+            self._follow(status.st_mode & 0o777)
         return (status.st_dev, status.st_ino) if status.st_size else None  # an emptied file is no vault any more
+
+    def _follow(self, mode: int) -> None:
+        """Give what lies beside the file its mode. SQLite does so when it makes them, and not when the mode changes."""
+        path = os.path.realpath(self.path)
+        for beside in (f'{path}-wal', f'{path}-shm', f'{path}-journal'):
+            try:
+                if os.stat(beside).st_mode & 0o777 != mode:
+                    os.chmod(beside, mode)
+            except OSError:
+                continue  # it is not there, or not ours: its owner sees to it
 
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
@@ -1008,12 +1022,17 @@ class SQLiteStore(Store):
             yield problem
 
     def backup(self, path: str, progress: Progress = None) -> None:
+        from . import trust  # here: most vaults never need it
         part = f'{path}.partial'
         for taken in (path, part):
             if os.path.exists(taken):
                 raise VaultError(f'there is a file at {taken} already: give another path, or remove it')
+        sources = [] if self.file.path == MEMORY else [self.file.path]
         try:
+            if sources:
+                trust.make_copy(part, *sources)  # its journal gets the same mode from SQLite
             self._copy(part, progress)
+            trust.end_copy(part, *sources)
             os.rename(part, path)
             _sync_folder(path)
         except (sqlite3.Error, OSError) as error:
