@@ -1075,7 +1075,7 @@ class DictMachine(RuleBasedStateMachine):
     def start(self):
         self.folder = tempfile.mkdtemp()
         self.path = pathlib.Path(self.folder, 'v.db')
-        self.v, self.d, self.saved = Vault(self.path, **self.options), {}, []
+        self.v, self.d, self.saved = Vault(self.path, **self.options), collections.OrderedDict(), []
 
     def both(self, act):
         results = []
@@ -1103,9 +1103,13 @@ class DictMachine(RuleBasedStateMachine):
     def pop(self, key, default):
         self.both(lambda m: m.pop(key, *default))
 
-    @rule()
-    def popitem(self):
-        self.both(lambda m: m.popitem())
+    @rule(last=st.booleans())
+    def popitem(self, last):
+        self.both(lambda m: m.popitem(last))
+
+    @rule(key=key, last=st.booleans())
+    def move_to_end(self, key, last):
+        self.both(lambda m: m.move_to_end(key, last=last))
 
     @rule(key=key, value=st.integers())
     def setdefault(self, key, value):
@@ -1132,7 +1136,7 @@ class DictMachine(RuleBasedStateMachine):
     @rule()
     def begin(self):
         self.v.__enter__()
-        self.saved.append(dict(self.d))
+        self.saved.append(self.d.copy())
 
     @precondition(lambda self: self.saved)
     @rule()
@@ -1292,6 +1296,139 @@ class TestDict:
     def test_bytes_of_a_slice_assignment_are_refused(self, v):
         with pytest.raises(TypeError, match='update'):
             v['a':'b'] = 1
+
+
+class TestMoving:
+    """`move_to_end` and `popitem(last=False)`, as an OrderedDict has them."""
+
+    @pytest.fixture(params=['vault', 'section', 'nested section', 'write-back', 'thread_safe', 'in memory', 'validating'])
+    def kept(self, request, root):
+        options = {'write-back': {'writeback': True, 'cache_size': 2}, 'thread_safe': {'thread_safe': True},
+                   'validating': {'validate': lambda key, value: None}}.get(request.param, {})
+        v = Vault(':memory:' if request.param == 'in memory' else 'moved', **options)
+        v['around'] = 0
+        if 'section' in request.param:
+            yield v.section('s') if request.param == 'section' else v.section('s').section(('t', 1))
+        else:
+            del v['around']
+            yield v
+        v._check()
+        v.close()
+
+    def test_a_key_moves_to_either_end(self, kept):
+        kept.update(a=1, b=2, c=3, d=4)
+        kept.move_to_end('b')
+        assert kept.items() == [('a', 1), ('c', 3), ('d', 4), ('b', 2)] and kept.keys()[::-1] == list(reversed(kept))
+        kept.move_to_end('d', last=False)
+        kept.move_to_end('b', False)
+        assert kept.keys() == ['b', 'd', 'a', 'c'] and list(reversed(kept)) == ['c', 'a', 'd', 'b'] and len(kept) == 4
+        assert list(kept['a':]) == ['a', 'b', 'c', 'd'] and kept['d'] == 4
+        assert kept.popitem(last=False) == ('b', 2) and kept.popitem(True) == ('c', 3) and kept.popitem() == ('a', 1)
+        kept['e'] = 5
+        assert kept.popitem(last=False) == ('d', 4) and kept.popitem(last=False) == ('e', 5)
+        with pytest.raises(vaults.EmptyVaultError, match='empty'):
+            kept.popitem(last=False)
+
+    def test_what_is_not_there_cannot_be_moved(self, kept):
+        kept['a'] = 1
+        for last in (True, False):
+            with pytest.raises(KeyError) as caught:
+                kept.move_to_end('x', last)
+            assert caught.value.args == ('x',)
+        assert kept.items() == [('a', 1)]
+
+    def test_a_moved_entry_is_the_same_entry(self, kept):
+        kept.update({1.0: 'one', 'list': [1]})
+        before = dict(kept)
+        kept.move_to_end(True)
+        kept.move_to_end('list', last=False)
+        assert kept.keys() == ['list', 1] and [*map(repr, kept)] == [repr(key) for key in reversed(before)]
+        if kept._validate is None:
+            kept.list('grown').extend(range(3))
+            kept.move_to_end('grown', last=False)
+            assert kept.keys()[0] == 'grown' and kept['grown'] == [0, 1, 2]
+            del kept['grown']
+
+    def test_a_move_is_undone_with_its_block(self, kept):
+        kept.update(a=1, b=2, c=3)
+        for last in (True, False):
+            with pytest.raises(ZeroDivisionError), kept:
+                kept.move_to_end('b', last)
+                assert len(kept) == 3
+                1 / 0
+        assert kept.keys() == ['a', 'b', 'c']
+
+    def test_a_walk_visits_no_key_twice(self, kept):
+        for reverse in (False, True):
+            for last in (False, True):
+                kept.clear()
+                kept.update((n, n) for n in range(100))
+                seen = []
+                for key in reversed(kept) if reverse else kept:
+                    seen.append(key)
+                    kept.move_to_end(key, last)
+                    kept.move_to_end((key + 50) % 100, last)
+                assert len(seen) == len(set(seen)) and len(kept) == 100
+
+    def test_ids_of_the_front_are_never_given_twice(self, kept):
+        kept.update((n, n) for n in range(100))
+        kept.move_to_end(7, last=False)
+        walk = reversed(kept.keys())
+        assert next(walk) == 99
+        assert kept.popitem(last=False) == (7, 7)
+        kept.move_to_end(99, last=False)
+        assert 99 not in list(walk)
+        walk = reversed(kept.keys())
+        assert next(walk) == 98
+        kept.clear()
+        kept['new'] = kept['newer'] = 1
+        kept.move_to_end('newer', last=False)
+        assert list(walk) == [] and kept.keys() == ['newer', 'new']
+
+    def test_what_was_put_and_not_yet_written_moves_as_well(self, root):
+        with contextlib.closing(Vault('w', writeback=True)) as w:
+            w.update(a=[1], b=[2])
+            w['c'] = c = [3]
+            c.append(4)
+            w['b'].append(5)
+            w.move_to_end('c', last=False)
+            w.move_to_end('a')
+            c.append(6)
+            assert w['c'] is c
+        with contextlib.closing(Vault('w')) as v:
+            assert v.items() == [('c', [3, 4, 6]), ('b', [2, 5]), ('a', [1])]
+
+    def test_they_stay_so_in_a_file_a_copy_and_what_is_recovered(self, root):
+        with contextlib.closing(Vault('v')) as v:
+            v.update((n, n) for n in range(1000))
+            for n in range(0, 1000, 7):
+                v.move_to_end(n, last=n % 2 == 0)
+            v.popitem(last=False)
+            wanted = list(v)
+            v.compact()
+            v.backup(root / 'copy.db')
+            assert v.check() == []
+        assert recovery.recover(root / 'copy.db', root / 'recovered.db').whole
+        for name in ('copy.db', 'recovered.db'):
+            with contextlib.closing(Vault(root / name)) as v:
+                assert list(v) == wanted and v.items()[0] == (wanted[0], wanted[0])
+                v._check()
+
+    def test_a_reader_cannot_move(self, root):
+        Vault('v')['a'] = 1
+        with contextlib.closing(Vault('v', flag='r')) as reader, pytest.raises(vaults.VaultReadOnlyError):
+            reader.move_to_end('a')
+
+    def test_what_is_moved_is_recent_for_other_processes_too(self, root):
+        v, other = Vault('v'), Vault('v')
+        v.update((n, n) for n in range(200))
+        for walk, moved, last in ((iter(other), 0, True), (reversed(other), 0, False)):
+            assert next(walk) == moved
+            v.move_to_end(moved, last)
+            assert moved not in list(walk)
+        assert other.popitem(last=False) == (0, 0)
+        v.close()
+        other.close()
 
 
 class TestViews:
@@ -3540,6 +3677,20 @@ class TestFileFormat:
         assert len(statements) > 20
         assert [statement for statement in statements if re.search(r'\?\d', statement)] == []
 
+    def test_the_marker_after_deleting_and_moving(self, v):
+        raw = sqlite3.connect(v.db_path)
+        v.update(a=1, b=2, c=3)
+        steps = [(lambda: v.pop('b'), (0, b'', 1), [1, 3]), (lambda: v.pop('c'), (3, b'', 2), [1]),
+                 (lambda: v.setdefault('d', 4), (3, b'', 2), [1, 4]), (lambda: v.move_to_end('a'), (3, b'', 3), [4, 5]),
+                 (lambda: v.move_to_end('a', last=False), (6, b'-1', 4), [-1, 4]),
+                 (lambda: v.move_to_end('d', last=False), (7, b'-2', 5), [-2, -1]), (v.clear, (7, b'-2', 7), [])]
+        for act, marker, ids in steps:
+            act()
+            assert raw.execute("SELECT id, value, crc FROM entries WHERE key = x''").fetchall() == [marker]
+            assert [row for row, in raw.execute("SELECT id FROM entries WHERE key <> x'' ORDER BY id")] == ids
+            assert len(v) == len(ids) and v.check() == []
+        raw.close()
+
     def test_the_count_needs_no_scan(self, v):
         v.update(dict.fromkeys(range(1000)))
         del v[3:9]
@@ -3662,6 +3813,16 @@ class DictStore(Store):
         self.disown(key)
         return self.entries.pop(key, None) is not None
 
+    def move(self, key, last=True):
+        if key not in self.entries:
+            return False
+        self.deletions += 1
+        self.given += 1
+        moved = {old: (self.given, data) for old, (_, data) in self.entries.items() if old == key}
+        others = {old: entry for old, entry in self.entries.items() if old != key}
+        self.entries = {**others, **moved} if last else {**moved, **others}
+        return True
+
     def inside(self, low, high):
         return [key for key in sorted(self.entries, key=keys.order) if keys.order(low) <= keys.order(key) < keys.order(high)]
 
@@ -3753,6 +3914,7 @@ class TestStoreConformance:
                             st.binary(max_size=2).map(lambda data: b'\x04' + data))
     operations = st.lists(st.one_of(
         st.tuples(st.just('put'), stored_keys, st.binary(max_size=4)), st.tuples(st.just('delete'), stored_keys),
+        st.tuples(st.just('move'), stored_keys, st.booleans()),
         st.tuples(st.just('delete_range'), stored_keys, stored_keys), st.tuples(st.just('delete_range')),
         st.tuples(st.just('put_many'), st.lists(st.tuples(stored_keys, st.binary(max_size=4)), max_size=4)),
         st.tuples(st.just('put_owner'), stored_keys, st.sampled_from(OWNERS)),
@@ -3808,9 +3970,9 @@ class TestStoreConformance:
         with pytest.raises(vaults.VaultError, match='DictStore'):
             store.backup('x')
 
-    def test_the_contract_is_ten_operations_and_five_for_parts(self):
+    def test_the_contract_is_eleven_operations_and_five_for_parts(self):
         parts = {'get_part', 'put_parts', 'delete_parts', 'part_numbers', 'put_owner'}
-        assert parts < Store.__abstractmethods__ and len(Store.__abstractmethods__ - parts - {'commit', 'rollback'}) == 10
+        assert parts < Store.__abstractmethods__ and len(Store.__abstractmethods__ - parts - {'commit', 'rollback'}) == 11
 
 
 def statements(v):
@@ -6013,7 +6175,7 @@ class SectionMachine(DictMachine):
         self.vault = self.opened()
         self.vault.update((key, place) for place, key in enumerate(AROUND))
         self.around = dict(self.vault)
-        self.v, self.d, self.saved = self.section(), {}, []
+        self.v, self.d, self.saved = self.section(), collections.OrderedDict(), []
 
     def opened(self):
         return Vault(pathlib.Path(self.folder, 'v.db'), **self.options)
@@ -6044,7 +6206,7 @@ class SectionMachine(DictMachine):
     @rule(outer=st.booleans())
     def begin(self, outer):
         (self.vault if outer else self.v).__enter__()
-        self.saved.append((dict(self.d), outer))
+        self.saved.append((self.d.copy(), outer))
 
     @precondition(lambda self: self.saved)
     @rule()

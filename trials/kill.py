@@ -66,6 +66,19 @@ class Model(dict):
     copies: tuple = ()  # (name, pickled entries) of backups
     made: tuple = ()    # names of other vaults that were made and deleted
     put_many = dict.update
+
+    def popitem(self, last=True):
+        key = next(reversed(self) if last else iter(self))
+        return key, self.pop(key)
+
+    def move_to_end(self, key, last):
+        moved = {key: self.pop(key)}
+        rest = {} if last else dict(self)
+        for old in rest:
+            del self[old]
+        self.update(moved)
+        self.update(rest)
+
     __enter__ = __exit__ = sync = compact = lambda self, *_: None
 
     def list(self, key, dtype=None):
@@ -172,7 +185,14 @@ def pop(rng):
 
 
 def popitem(rng):
-    return lambda target: target.popitem() if target else None
+    last = rng.random() < 0.5
+    return lambda target: target.popitem(last) if target else None
+
+
+def move(rng):
+    """Move the oldest entry to the end, or the newest to the front."""
+    last = rng.random() < 0.5
+    return lambda target: target.move_to_end(next(iter(target) if last else reversed(target)), last) if target else None
 
 
 def put_many(rng):
@@ -338,7 +358,7 @@ def reopen(rng):
 
 OPERATIONS = {
     'put': put, 'setdefault': setdefault, 'edit': edit, 'del': delete, 'slice': delete_slice, 'pop': pop,
-    'popitem': popitem, 'put_many': put_many, 'update': update, 'block': block, 'failing-block': failing_block,
+    'popitem': popitem, 'move': move, 'put_many': put_many, 'update': update, 'block': block, 'failing-block': failing_block,
     'stream': stream, 'list': a_list, 'column': column, 'section': a_section, 'compact': compact, 'import': import_,
     'backup': backup, 'create': create, 'sync': sync, 'checkpoint': checkpoint, 'reopen': reopen}
 BETWEEN = (put, put, put, put_many, update, block, a_list, column, a_section, stream, pop)  # what a round does besides

@@ -258,12 +258,16 @@ def make(path, entries):
     vault['newest'] = 1
     del vault['newest']
     keys = list(vault)
+    for key in keys[-3:]:  # they end where they were, with other ids
+        vault.move_to_end(key)
+    for key in keys[2::-1]:
+        vault.move_to_end(key, last=False)
     vault.close()
     return keys
 
 
 def write(db):
-    """Insert, overwrite and delete by the page's rules, also what has parts; return the entries put."""
+    """Insert, overwrite, move and delete by the page's rules, also what has parts; return the entries put."""
     put = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
              SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
     mark = """UPDATE entries SET crc = crc + ?1, id = iif(?2 > (SELECT max(id) FROM entries), ?2, id) WHERE key = x''"""
@@ -274,6 +278,13 @@ def write(db):
         highest, = db.execute('SELECT max(id) FROM entries').fetchone()
         db.execute(mark, (db.execute('DELETE FROM entries WHERE key = ?', (key,)).rowcount, highest))
         new.pop(key, None)
+    db.execute("UPDATE entries SET id = (SELECT max(id) + 1 FROM entries) WHERE key = 'written'")  # it is the last
+    db.execute("UPDATE entries SET crc = crc + 1 WHERE key = x''")
+    first, = db.execute("SELECT key FROM entries WHERE key <> x'' ORDER BY id").fetchone()
+    db.execute("""UPDATE entries SET crc = crc + 1, id = (SELECT max(id) + 1 FROM entries),
+                  value = CAST(min(CAST(value AS INTEGER), (SELECT min(id) FROM entries), 0) - 1 AS BLOB)
+                  WHERE key = x''""")
+    db.execute("UPDATE entries SET id = (SELECT CAST(value AS INTEGER) FROM entries WHERE key = x'') WHERE key = ?", (first,))
     db.commit()
     return new
 

@@ -435,7 +435,8 @@ def _intact(record: List[Any]) -> Optional[Entry]:
 
 
 def _is_marker(record: List[Any]) -> bool:
-    return record[:3] == [None, b'', b''] and len(record) == 4 and type(record[3]) is int and record[3] >= 0
+    return (record[:2] == [None, b''] and len(record) == 4 and type(record[2]) is bytes
+            and type(record[3]) is int and record[3] >= 0)
 
 
 def _is_part(record: List[Any]) -> bool:

@@ -54,8 +54,9 @@ OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
 # The marker is the entry with the empty BLOB for a key, which no encoded key is. Its id is the highest that was ever
 # deleted, so that SQLite, which gives a new entry the highest id plus one, never gives an id twice: a walk can tell
 # what was added since it began. Its crc counts the ids given and no longer used, itself among them: the number of
-# entries is the highest id less that count. Only deleting writes it: a counter that every put keeps would cost a page
-# per commit.
+# entries is the highest id less that count. Only deleting and moving write it: a counter that every put keeps would
+# cost a page per commit. An entry that is moved to the end gets a new id, as if it had been deleted and put again. One
+# that is moved to the front gets one below all that were ever given, which the marker keeps in its value, in digits.
 CREATE = """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
@@ -68,7 +69,14 @@ MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entri
 MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?),
  id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
 UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
-MARK_ALL = "INSERT INTO entries VALUES (?, x'', x'', ?)"
+MARK_ALL = "INSERT INTO entries VALUES (?, x'', ?, ?)"
+MARKED = "SELECT value FROM entries WHERE key = x''"
+MOVE_LAST = 'UPDATE entries SET id = (SELECT max(id) + 1 FROM entries) WHERE key = ?'  # then MARK_ONE
+# To the front in two statements, the marker first. It takes the next id itself, lest the highest goes down where that
+# was the moved entry's. Neither statement changes the count, so that whoever comes between the two finds it right.
+MARK_FIRST = """UPDATE entries SET crc = crc + 1, id = (SELECT max(id) + 1 FROM entries),
+ value = CAST(min(CAST(value AS INTEGER), (SELECT min(id) FROM entries), 0) - 1 AS BLOB) WHERE key = x''"""
+MOVE_FIRST = "UPDATE entries SET id = (SELECT CAST(value AS INTEGER) FROM entries WHERE key = x'') WHERE key = ?"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
 
 # Made with the first part, because the triggers, which free the parts of an entry that goes, take a fifth of the time
@@ -107,6 +115,7 @@ DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
 DATA_VERSION = 'PRAGMA data_version'  # changes when another connection commits
 NEWEST = 'SELECT max(id) FROM entries'
+OLDEST = 'SELECT min(id) FROM entries'
 COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
 COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
@@ -117,7 +126,7 @@ COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because oth
 _KEYS = f'SELECT id, key, CASE WHEN key IN (0, 1) THEN crc & {BOOL} END FROM entries '
 _ENTRIES = 'SELECT id, key, value, crc FROM entries '
 _BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
-_BY_ID_BACK = "WHERE id < ? AND id <= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
+_BY_ID_BACK = "WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
 _BY_KEY = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
 _BY_KEY_BACK = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?"
 IDS = "SELECT id FROM entries WHERE key >= ? AND key < ? AND id <= ? AND key <> x'' ORDER BY +id"
@@ -434,13 +443,30 @@ class SQLiteStore(Store):
         self.deletions += 1
         if (low, high) == (LOWEST, HIGHEST):
             count = self._page(c, COUNT_ALL, ())[0][0]
+            lowest = self._page(c, MARKED, ())
             c.execute(DELETE_ALL)
-            c.execute(MARK_ALL, (newest, newest))
+            c.execute(MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest))
         else:
             count = c.raw.execute(DELETE_RANGE, (low, high)).rowcount
             c.execute(MARK, (count, newest, newest))
         c.written += min(count * ALONE, CACHE)
         return int(count)
+
+    def move(self, key: Stored, last: bool = True) -> bool:
+        return bool(self.transact(lambda: self._move(self._local.c, key, last)))
+
+    def _move(self, c: _Connection, key: Stored, last: bool) -> bool:
+        if not self._page(c, CONTAINS, (key,))[0][0]:
+            return False
+        self._newest(c)  # raises where there is no next id
+        self.deletions += 1
+        if not last:
+            c.execute(MARK_FIRST)
+        moved = c.raw.execute(MOVE_LAST if last else MOVE_FIRST, (key,)).rowcount
+        if last and moved:
+            c.execute(MARK_ONE)
+        c.written += ALONE
+        return bool(moved)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         c = self._local.c
@@ -469,8 +495,8 @@ class SQLiteStore(Store):
             state = self._state(c)
             newest = self._newest(c)
             began = c.epoch if c.depth else None
-            first: Any = low if by_key else newest + 1 if reverse else -1
-            last: Any = high if by_key else newest
+            first: Any = low if by_key else newest + 1 if reverse else -SIGN
+            last: Any = high if by_key else self._page(c, OLDEST, ())[0][0] if reverse else newest
             size, skip, walked = FIRST_PAGE, False, 0
             while True:
                 c = self._local.c
@@ -1002,7 +1028,7 @@ class SQLiteStore(Store):
 
     def _raw_rows(self) -> Iterator[Tuple[Any, ...]]:
         """Yield every row unverified, a few at a time."""
-        position = -1
+        position = -SIGN
         while True:
             rows = self._page(self._local.c, SCAN[0][0][1], (position, SIGN - 1, FIRST_PAGE))
             if rows:

@@ -2,9 +2,10 @@
 
 Keys are encoded, as keys.py describes: bool, int, float, str or bytes, where equal keys are one entry and the first
 form stored is the one that comes back. Their order is keys.order's. Values are bytes. Every entry has a position,
-given when its key is first put: positions grow, are kept when the value is replaced, and never return.
+given when its key is first put: positions grow, are kept when the value is replaced, and never return. An entry that
+is moved gets another one, behind or before all that were ever given.
 
-Ten operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
+Eleven operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
 too large for one value, or grows, in numbered parts; the last four are upkeep.
 """
 from __future__ import annotations
@@ -64,6 +65,13 @@ class Store(ABC):
     @abstractmethod
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         """Remove all keys in [low, high), all or none; returns how many. All keys by default."""
+
+    @abstractmethod
+    def move(self, key: Stored, last: bool = True) -> bool:
+        """Put the entry at the end of the insertion order, or at its beginning; tell whether there is one.
+
+        For a walk under way that is as if it had been deleted: one that has not come to it does not visit it.
+        """
 
     @abstractmethod
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:

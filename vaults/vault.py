@@ -304,18 +304,28 @@ class Vault(MutableMapping[K, V]):
             raise KeyError(key)
         return default
 
-    def popitem(self) -> Tuple[K, V]:
-        """Remove and return the newest (key, value); atomic between processes.
+    def popitem(self, last: bool = True) -> Tuple[K, V]:
+        """Remove and return the newest (key, value), or with `last=False` the oldest; atomic between processes.
 
         Raises: EmptyVaultError, which is a KeyError, when there is none.
         """
         def take() -> Any:
-            for key, value in self._walk_items(reverse=True):
+            for key, value in self._walk_items(reverse=last):
                 value = values.detached(value)
                 self._store.delete(self._keys.encode(key))
                 return key, value
             raise EmptyVaultError(f'popitem(): {self!r} is empty')
         return self._store.transact(take)  # type: ignore[no-any-return]
+
+    def move_to_end(self, key: K, last: bool = True) -> None:
+        """Move the entry to the end of the insertion order, or with `last=False` to its beginning; atomic.
+
+        A walk under way visits no key twice: one that has not come to the entry yet leaves it out.
+
+        Raises: KeyError when there is no such key.
+        """
+        if not self._store.move(self._keys.encode(key), last):
+            raise KeyError(key)
 
     @overload
     def setdefault(self: Vault[K, Optional[T]], key: K, default: None = None) -> Optional[T]: ...

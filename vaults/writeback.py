@@ -413,6 +413,11 @@ class LiveStore(Store):
                 raise
             return count
 
+    def move(self, key: Stored, last: bool = True) -> bool:
+        with self.lock:
+            self._write_assigned()
+            return self._store.move(key, last)
+
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         with self.lock:
             self._write_assigned()
