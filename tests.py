@@ -6064,6 +6064,190 @@ class TestColumns:
         times.append(numpy.datetime64('2026-11-21'))
         assert len(times) == 3
 
+    def test_a_column_keeps_or_refuses_every_nanosecond(self, v):
+        numpy, pandas = pytest.importorskip('numpy'), pytest.importorskip('pandas')
+        moments = [pandas.Timestamp(1795264200000005137 + 137 * at) for at in range(300)]
+        wanted = [moment.value for moment in moments]
+        aware = [moment.tz_localize('UTC').tz_convert('Europe/Paris') for moment in moments]
+        series, index = pandas.Series(moments), pandas.DatetimeIndex(moments)
+        sources = {
+            'list': moments, 'tuple': tuple(moments), 'aware': aware, 'series': series, 'index': index,
+            'aware series': pandas.Series(aware), 'aware index': pandas.DatetimeIndex(aware), 'array': series.array,
+            'array of datetime64': numpy.array(wanted, 'M8[ns]'), 'objects': numpy.array(moments, object), 'Series of objects': series.astype(object), 'aware array': pandas.array(aware),
+            'scalars': list(numpy.array(wanted, 'M8[ns]')), 'numbers': wanted, 'big-endian': numpy.array(wanted, '>M8[ns]')}
+        for name, items in sources.items():
+            column = v.column(name, 'datetime64[ns]')
+            column.extend(items)
+            column.extend(iter(items))
+            column += items
+            column[300:600] = items
+            column[599:299:-1] = items
+            assert column.tolist() == wanted + wanted[::-1] + wanted, name
+            column[0], column[1] = items[1], items[0]
+            column.append(items[2])
+            column.insert(0, items[3])
+            assert column[:3].tolist() == [wanted[3], wanted[1], wanted[0]] and column[-1] == wanted[2], name
+            assert column.index(items[0]) == 2 and column.count(items[3]) == 4 and items[299] in column, name
+            column.remove(items[3])
+            assert column[0] == wanted[1], name
+            if name == 'numbers':
+                continue
+            coarse = v.column((name, 'us'), 'datetime64[us]')
+            for act in (lambda: coarse.extend(items), lambda: coarse.extend(iter(items)), lambda: coarse.append(items[0]),  # noqa: B023
+                        lambda: coarse.insert(0, items[0]), lambda: coarse.__setitem__(slice(0, 0), items)):  # noqa: B023
+                with pytest.raises((ValueError, OverflowError)):
+                    act()
+            coarse.append(wanted[0] // 1000)
+            assert items[0] not in coarse and coarse.count(items[0]) == 0, name
+            with pytest.raises(ValueError, match='is not in the column'):
+                coarse.index(items[0])
+            assert len(coarse) == 1, name
+
+    def test_moments_of_polars_and_arrow_come_whole(self, v):
+        polars, pyarrow = pytest.importorskip('polars'), pytest.importorskip('pyarrow')
+        wanted = [1795264200000005137, 1795264200000005138]
+        for name, items in {
+                'polars': polars.Series(wanted).cast(polars.Datetime('ns')),
+                'aware polars': polars.Series(wanted).cast(polars.Datetime('ns', 'Europe/Paris')),
+                'arrow': pyarrow.array(wanted, pyarrow.timestamp('ns')),
+                'aware arrow': pyarrow.array(wanted, pyarrow.timestamp('ns', 'Europe/Paris')),
+                'chunks': pyarrow.chunked_array([pyarrow.array([one], pyarrow.timestamp('ns')) for one in wanted])}.items():
+            column = v.column(name, 'datetime64[ns]')
+            column.extend(items)
+            column[::-1] = items
+            column[:0] = items
+            assert column.tolist() == wanted + wanted[::-1], name
+            with pytest.raises(OverflowError, match=r'finer than datetime64\[us\]'):
+                v.column((name, 'us'), 'datetime64[us]').extend(items)
+        days = v.column('days', 'datetime64[D]')
+        days.extend(polars.Series([dt.date(2026, 11, 21), None]))
+        assert days.tolist() == [20778, -2**63]
+
+    def test_nothing_is_nat_among_moments_and_refused_among_numbers(self, v):
+        numpy, pandas = pytest.importorskip('numpy'), pytest.importorskip('pandas')
+        polars, pyarrow = pytest.importorskip('polars'), pytest.importorskip('pyarrow')
+        times, nat = v.column('times', 'datetime64[s]'), -2**63
+        for one in (pandas.NaT, numpy.datetime64('NaT'), numpy.datetime64('NaT', 'ns')):
+            times.append(one)
+            assert one in times and times.count(one) == len(times)
+        times.extend(pandas.Series([pandas.NaT]))
+        times.extend(pandas.DatetimeIndex([None], tz='UTC'))
+        times.extend(polars.Series([None]).cast(polars.Datetime('ns')))
+        times.extend(pyarrow.array([None], pyarrow.timestamp('ns')))
+        assert times.tolist() == [nat] * 7 and numpy.isnat(times.to_numpy()).all()
+        for dtype, items in (('float64', polars.Series([1.5, None])), ('float64', pyarrow.array([1.5, None])),
+                             ('float64', pandas.array([1.5, None], 'Float64')), ('float64', pandas.Series([1, None], dtype='Int64')),
+                             ('int64', polars.Series([1, None])), ('int64', pandas.array([1, None], 'Int64')), ('bool', polars.Series([True, None])),
+                             ('float64', pandas.Series([1.5, None], dtype='float64[pyarrow]'))):
+            with pytest.raises((TypeError, ValueError)):
+                v.column(dtype, dtype).extend(items)
+            assert not len(v[dtype])
+
+    @pytest.mark.parametrize('dtype, items', [
+        ('float64', [1.5, 2.0]), ('float64', [3, 4]), ('float32', [0.5, 0.25]), ('int64', [3, 2**63 - 1]), ('uint8', [3, 255]),
+        ('bool', [True, False]), ('uint64', [2**63 - 1])])
+    def test_series_of_polars_pandas_and_arrow_are_taken(self, v, dtype, items):
+        polars, pandas, pyarrow = (pytest.importorskip(name) for name in ('polars', 'pandas', 'pyarrow'))
+        column = v.column('one', dtype)
+        for make in (polars.Series, pandas.Series, pandas.Index, pyarrow.array, lambda items: pandas.Series(items).astype(object)):
+            column.extend(make(items))
+            column[::1] = make(items)
+            assert column.tolist() == items
+        v.column('bytes', 'S3').extend(polars.Series([b'a', b'abc']))
+        assert v['bytes'].tolist() == [b'a', b'abc']
+
+    @pytest.mark.parametrize('dtype, item', [
+        ('float64', 2**53 + 1), ('float64', -2**63 + 1), ('float64', decimal.Decimal('0.1')), ('float64', fractions.Fraction(1, 3)),
+        ('float32', 2**24 + 1), ('float32', decimal.Decimal('0.1')), ('float32', fractions.Fraction(1, 3)), ('float64', 10**400),
+        ('int64', 1.5), ('int64', 1.0), ('int64', decimal.Decimal(1)), ('int64', fractions.Fraction(1)), ('int64', '1'),
+        ('S5', 'abc'), ('bool', 1), ('datetime64[ns]', dt.timedelta(1)), ('datetime64[us]', dt.time(1)), ('float64', 1j)])
+    def test_a_value_that_would_be_changed_is_refused(self, v, dtype, item):
+        column = v.column('one', dtype)
+        for act in (lambda: column.append(item), lambda: column.extend([item]), lambda: column.extend(iter((item,))), lambda: column.insert(0, item)):
+            with pytest.raises((TypeError, ValueError, OverflowError), match='at key'):
+                act()
+        assert len(column) == 0 and item not in column
+
+    def test_a_value_that_is_exact_in_another_type_is_taken(self, v):
+        floats = v.column('floats', 'float64')
+        exact = [2**53, -2**60, True, decimal.Decimal('0.5'), fractions.Fraction(1, 4), 0.1, float('inf')]
+        floats.extend(exact)
+        for one in exact:
+            floats.append(one)
+        assert floats.tolist() == exact * 2 and [*map(type, floats)] == [float] * 14
+        floats.append(decimal.Decimal('NaN'))
+        assert floats[-1] != floats[-1]
+        small = v.column('small', 'float32')
+        small.extend([0.1, 2**24, 2.0**24 + 1, 1e-300])
+        assert small.tolist() == [struct.unpack('f', struct.pack('f', 0.1))[0], 2.0**24, 2.0**24, 0]
+        whole = v.column('whole', 'int8')
+        whole.extend([True, False])
+        assert whole == [1, 0]
+
+    def test_numpy_scalars_and_arrays_that_would_be_changed_are_refused(self, v):
+        numpy = pytest.importorskip('numpy')
+        longs = numpy.array(['0.1'], numpy.longdouble)
+        cases = [('float64', numpy.array([2**53 + 1])), ('float64', numpy.array([2**64 - 1], 'u8')), ('float32', numpy.array([2**24 + 1])),
+                 ('int64', numpy.array([1.0])), ('S5', numpy.array(['abc'])), ('int64', numpy.array([5], 'm8[s]')),
+                 ('float64', numpy.array([5], 'm8[s]')), ('datetime64[ns]', numpy.array([5], 'm8[s]')), ('int64', numpy.array([5], 'M8[s]')),
+                 ('datetime64[ns]', numpy.array(['5000-01-01'], 'M8[s]')), ('datetime64[ns]', numpy.array(['-400000'], 'M8[Y]')),
+                 ('datetime64[D]', numpy.array(['2026-11-21T01'], 'M8[h]')), ('datetime64[W]', numpy.array(['2026-11-21'], 'M8[D]')),
+                 ('datetime64[ns]', numpy.array([1001], 'M8[ps]'))]
+        cases += [('float64', longs), ('float32', longs)] if numpy.longdouble is not numpy.float64 and longs[0] != 0.1 else []
+        for at, (dtype, items) in enumerate(cases):
+            column = v.column(at, dtype)
+            for act in (lambda: column.extend(items), lambda: column.extend(list(items)), lambda: column.append(items[0]),  # noqa: B023
+                        lambda: column.extend(items.astype(object)) if items.dtype.kind in 'iuUg' else column.append(items[0])):  # noqa: B023
+                with pytest.raises((TypeError, ValueError, OverflowError), match='at key'):
+                    act()
+            assert len(column) == 0 and items[0] not in column, (dtype, items)
+        v.column('years', 'datetime64[s]').extend(numpy.array(['1971'], 'M8[Y]'))
+        assert v['years'].tolist() == [365 * 86_400]
+        v.column('exact', 'float64').extend(numpy.array([2**60, -2**63]))
+        assert v['exact'].tolist() == [2.0**60, -2.0**63]
+
+    def test_an_array_that_holds_more_than_its_numbers_is_refused(self, v):
+        numpy = pytest.importorskip('numpy')
+
+        class Metres(numpy.ndarray):
+            pass
+        column = v.column('one', 'int64')
+        for items in (numpy.ma.masked_array([1, 2], [False, True]), numpy.arange(3).view(Metres)):
+            with pytest.raises(TypeError, match=r'numpy.asarray'):
+                column.extend(items)
+        column.extend(numpy.asarray(numpy.arange(3).view(Metres)))
+        assert column == [0, 1, 2]
+
+    def test_a_moment_that_holds_more_than_a_datetime_is_refused(self, v):
+        class Fine(dt.datetime):
+            nanosecond = 137
+
+            def __eq__(self, other):
+                return isinstance(other, Fine)
+
+            __hash__ = dt.datetime.__hash__
+
+        class Same(dt.datetime):
+            pass
+        column = v.column('one', 'datetime64[ns]')
+        with pytest.raises(ValueError, match='holds more than a datetime'):
+            column.append(Fine(2026, 11, 21))
+        column.append(Same(2026, 11, 21, fold=1))
+        column.append(Same(2026, 11, 21, tzinfo=UTC))
+        assert column[0] == column[1] and Fine(2026, 11, 21) not in column
+
+    def test_moments_of_another_column_come_in_the_units_of_this_one(self, v):
+        fine, coarse, numbers = v.column('fine', 'datetime64[ns]'), v.column('coarse', 'datetime64[us]'), v.column('numbers', 'int64')
+        coarse.extend([1795264200000005, dt.datetime(2026, 11, 21), -2**63])
+        fine.extend(coarse)
+        assert fine == coarse and coarse == fine and fine[0] == 1795264200000005000 and fine[2] == -2**63
+        coarse[:1] = fine
+        fine.append(1)
+        for change in (lambda: coarse.extend(fine), lambda: coarse.__setitem__(slice(None, None, 2), fine), lambda: numbers.extend(fine)):
+            with pytest.raises((ValueError, TypeError), match='at key'):
+                change()
+        assert fine != coarse and len(coarse) == 5 and not len(numbers)
+
     def test_to_numpy_without_numpy_names_the_extra(self, v, monkeypatch):
         monkeypatch.setitem(sys.modules, 'numpy', None)
         v.column('one', 'int8').append(1)

@@ -14,6 +14,7 @@ from operator import index as as_index
 
 from . import values
 from ._typing import TYPE_CHECKING, T
+from .errors import shown
 from .sequences import LEAF, _Sequence, made_at
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ NUMBERS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i',
 NANOSECONDS = {'W': 604_800 * 10**9, 'D': 86_400 * 10**9, 'h': 3_600 * 10**9, 'm': 60 * 10**9, 's': 10**9, 'ms': 10**6,
                'us': 10**3, 'ns': 1}
 EPOCH = datetime(1970, 1, 1)
+NAT = -2**63  # of a datetime64, as NumPy has it: no moment
+
+
+class MisfitError(ValueError, OverflowError):
+    """A moment is finer than the unit of a column, or outside its range."""
 
 
 class Type:
@@ -47,7 +53,8 @@ class Type:
     def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
         """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""
         if self.code:
-            return struct.calcsize(f'<{self.code}'), self._pack_numbers
+            return (struct.calcsize(f'<{self.code}'),
+                    self._pack_floats if self.code in 'fd' else self._pack_numbers)
         if self.name == 'bool':
             return 1, _pack_bools
         if self.name[:1] == 'S' and self.name[1:].isdecimal() and 0 < int(self.name[1:]) <= MAX_BYTES:
@@ -65,8 +72,14 @@ class Type:
         try:
             return struct.pack(f'<{len(items)}{self.code}', *items)
         except struct.error:
-            array(self.code or 'q', items)  # which says whether it is the type or the range
+            # Which says whether it is the type or the range; Python 3.8 would take a Decimal as an int.
+            array(self.code or 'q', items if self.code in ('f', 'd') else [*map(as_index, items)])
             raise
+
+    def _pack_floats(self, items: PlainList[Any]) -> bytes:
+        if not set(map(type, items)) <= {float}:
+            items = [_exact_float(item, self.code) for item in items]
+        return self._pack_numbers(items)
 
     def _pack_bytes(self, items: PlainList[Any]) -> bytes:
         for item in items:
@@ -109,7 +122,8 @@ class Type:
         """
         numpy = sys.modules.get('numpy')
         if numpy is not None and isinstance(items, numpy.ndarray):
-            return memoryview(_converted(numpy, items, self.name) if len(items) else b'')
+            converted = _converted(numpy, items, self.name) if len(items) else b''
+            return None if converted is None else memoryview(converted)
         try:
             view = memoryview(items)
         except TypeError:
@@ -149,41 +163,132 @@ def _pack_bools(items: PlainList[Any]) -> bytes:
     return bytes(map(bool, items))
 
 
+def _exact_float(item: Any, code: Optional[str]) -> float:
+    """Return a number as a float that equals it; in 32 bits another float is rounded, as arrays do.
+
+    Raises: ValueError for a number between two floats, and what struct does for what is none.
+    """
+    item = as_index(item) if hasattr(type(item), '__index__') and type(item).__name__ != 'ndarray' else item
+    number: float = struct.unpack(f'<{code}', struct.pack(f'<{code}', item))[0]
+    if number != item and item == item and not (code == 'f' and isinstance(item, float)):
+        raise ValueError(f'{shown(item)} would be rounded to {number!r}: give float(...) of it where that is meant')
+    return number
+
+
 def _since_epoch(item: Any, unit: str) -> int:
-    """Return how many units a moment lies behind 1970. Raises: ValueError when it is no whole number of them."""
+    """Return how many units a moment lies behind 1970. Raises: MisfitError when it is no whole number of them."""
+    if isinstance(item, date) and hasattr(item, 'to_datetime64'):  # of pandas: it has nanoseconds, or is NaT
+        item = item.to_datetime64()
     if type(item).__name__ == 'datetime64':
         exact = item.astype(f'datetime64[{unit}]')
-        if exact != item and item == item:
-            raise ValueError(f'{item!r} is finer than the unit {unit}, or outside its range')
+        if exact.astype(item.dtype) != item and item == item:  # and not exact != item, where what is too large wraps
+            raise MisfitError(f'{item!r} is finer than the unit {unit}, or outside its range')
         return int(exact.astype('int64'))
     if isinstance(item, date):
-        moment = item if isinstance(item, datetime) else datetime(item.year, item.month, item.day)
+        moment = _moment(item)
         since = moment.replace(tzinfo=None) - EPOCH - (moment.utcoffset() or timedelta())
-        units, rest = divmod(since // timedelta(microseconds=1) * 1000, NANOSECONDS[unit])
-        if rest:
-            raise ValueError(f'{item!r} is finer than the unit {unit}')
-        return units
+        return _in_units(since // timedelta(microseconds=1) * 1000, unit, item)
     if isinstance(item, bool):
         raise TypeError('a datetime, or a number of units since 1970, is wanted, not a bool')
     return as_index(item)
 
 
+def _moment(item: Any) -> datetime:
+    """Return a date or datetime, or what derives from them, as a datetime. Raises: ValueError when it holds more."""
+    if not isinstance(item, datetime):
+        plain, moment = date(item.year, item.month, item.day), datetime(item.year, item.month, item.day)
+    else:
+        plain = moment = datetime(item.year, item.month, item.day, item.hour, item.minute, item.second,
+                                  item.microsecond, item.tzinfo, fold=item.fold)
+    same = item == plain  # and not item != plain, which a class with its own __eq__ inherits
+    if type(item) not in (date, datetime) and not same:
+        raise ValueError(f'{item!r} holds more than a {type(plain).__name__}, which would be lost')
+    return moment
+
+
+def _in_units(nanoseconds: int, unit: str, item: Any) -> int:
+    units, rest = divmod(nanoseconds, NANOSECONDS[unit])
+    if rest:
+        raise MisfitError(f'{item!r} is finer than the unit {unit}')
+    return units
+
+
+def _rescaled(number: Any, unit: str, wanted: str) -> int:
+    return NAT if number == NAT else _in_units(number * NANOSECONDS[unit], wanted, number)
+
+
+def _as_array(items: Any, moments: bool) -> Any:
+    """Return what pandas, Polars or Arrow holds as a NumPy array, and anything else as it is.
+
+    What these iterate over has no nanoseconds, or is of types of their own.
+
+    Raises: ValueError for nothing among numbers, which would become NaN; among moments it is NaT.
+    """
+    if not hasattr(type(items), '__array__') or 'ndarray' in [cls.__name__ for cls in type(items).__mro__]:
+        return items
+    if not moments and _has_nulls(items):
+        raise ValueError('there are places without a value (null), and only moments can have them')
+    dtype: Any = getattr(items, 'dtype', None)
+    zoned = getattr(dtype, 'tz', None) is not None  # which would become objects, at a hundredth of the speed
+    return _numpy('this').asarray(items, f'datetime64[{dtype.unit}]' if zoned else None)
+
+
+def _has_nulls(items: Any) -> bool:
+    count = getattr(items, 'null_count', None)
+    if count is not None:
+        return bool(count() if callable(count) else count)  # of Polars, of Arrow
+    nothing = type(getattr(getattr(items, 'dtype', None), 'na_value', None))
+    return nothing.__name__ == 'NAType' and bool(items.isna().any())
+
+
+def _numpy(what: str) -> Any:
+    try:
+        import numpy
+    except ImportError as error:
+        raise ImportError(f"{what} needs NumPy, which is not installed: pip install 'vaults[numpy]'") from error
+    return numpy
+
+
 def _converted(numpy: Any, items: Any, name: str) -> Any:
-    """Return the bytes, as uint8, of a NumPy array as of the type `name`, which must hold all its values."""
+    """Return the bytes, as uint8, of a NumPy array as of the type `name`, which must hold all its values.
+
+    None says that they are to be looked at one by one.
+    """
     target = numpy.dtype(name).newbyteorder('<')
+    if type(items) not in (numpy.ndarray, numpy.memmap):
+        raise TypeError(f'a {type(items).__name__} may hold more than an array: give numpy.asarray(...) of it')
     if items.ndim != 1:
         raise ValueError(f'an array of one dimension is wanted, not of {items.ndim}')
     fits = {'i': 'iub', 'u': 'iub', 'f': 'iubf', 'b': 'b', 'S': 'S', 'M': 'M'}[target.kind]
-    if items.dtype.kind not in fits:
+    if items.dtype.kind not in fits + 'O':
         raise TypeError(f'an array of {items.dtype} cannot be put into a column of {name}')
+    if items.dtype.kind == 'O' or _is_beyond(numpy, items, target):
+        return None
     if items.dtype != target:
         with numpy.errstate(all='ignore'):
             made = items.astype(target)
-        same = (numpy.isinf(made) == numpy.isinf(items)) if target.kind == 'f' else (made == items) | (made != made)
-        if not same.all():
-            raise OverflowError(f'values of the array are out of range of {name}')
+        if not _are_kept(numpy, items, made).all():
+            cls, finer = (MisfitError, f'finer than {name}, or ') if target.kind == 'M' else (OverflowError, '')
+            raise cls(f'values of the array are {finer}out of range of {name}')
         items = made
     return numpy.ascontiguousarray(items).view('u1')
+
+
+def _is_beyond(numpy: Any, items: Any, target: Any) -> bool:
+    """Tell whether there are ints that may lie between two floats."""
+    if target.kind != 'f' or items.dtype.kind not in 'iu':
+        return False
+    limit: int = 2 << numpy.finfo(target).nmant
+    return int(items.max()) > limit or int(items.min()) < -limit
+
+
+def _are_kept(numpy: Any, items: Any, made: Any) -> Any:
+    """Tell of each value whether it is the same in another type; floats of up to 64 bits may be rounded to 32."""
+    if made.dtype.kind == 'M':  # back again: NumPy compares in the finer unit, where what is too large wraps
+        return (made.astype(items.dtype) == items) | (numpy.isnat(items) & numpy.isnat(made))
+    if items.dtype.kind == 'f' and items.dtype.itemsize <= 8:
+        return numpy.isinf(made) == numpy.isinf(items)
+    return (made == items) | (items != items)
 
 
 def _blocks(items: Iterable[Any], count: int) -> Iterator[PlainList[Any]]:
@@ -233,12 +338,12 @@ class Column(_Sequence[T]):
 
     def _plain(self, items: Any) -> PlainList[Any]:
         rows = isinstance(items, memoryview) and items.ndim == 2  # a slice of a column of bytes
-        return self._type.listed(items.tobytes()) if rows else list(items)
+        return self._type.listed(items.tobytes()) if rows else list(self._fitting(self._native, items))
 
     def _as_item(self, value: Any) -> Any:
         try:
             return self._type.as_item(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return value  # which is then equal to none
 
     def _fits(self, head: Head) -> bool:
@@ -262,6 +367,7 @@ class Column(_Sequence[T]):
         return len(run) > self._leaf_size
 
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
+        items = self._fitting(self._native, items)
         view = self._fitting(self._type.buffer, items)
         if view is not None:
             yield from self._pieces(view, 0)
@@ -270,12 +376,33 @@ class Column(_Sequence[T]):
         for block in _blocks(items, leaf * max(BLOCK // self._leaf_size, 1)):
             yield from self._pieces(self._fitting(self._type.pack, block), 0)
 
+    def _native(self, items: Any) -> Any:
+        """Return items in a form that is packed as it is: of other libraries an array, of moments in my unit."""
+        if isinstance(items, Column) and items._unit and items._unit != self._unit:
+            if not self._unit:
+                raise TypeError(f'a column of {items.dtype} cannot be put into one of {self.dtype}')
+            theirs = items._unit
+            return (self._fitting(lambda item: _rescaled(item, theirs, self._unit), item) for item in items)
+        return items if isinstance(items, _Sequence) else _as_array(items, bool(self._unit))
+
+    @property
+    def _unit(self) -> str:
+        """The unit of moments; '' where the items are none."""
+        return self.dtype[len('datetime64['):-1] if self.dtype[:1] == 'd' else ''
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, Column) and self._unit and other._unit and self._unit != other._unit:
+            return len(self) == len(other) and all(
+                _rescaled(mine, self._unit, 'ns') == _rescaled(theirs, other._unit, 'ns')
+                for mine, theirs in zip(self, other))
+        return super().__eq__(other)
+
     def _fitting(self, pack: Callable[[Any], Any], items: Any) -> Any:
         """Return what `pack` makes of items; when they do not fit, say which column that is."""
         try:
             return pack(items)
         except (TypeError, ValueError, OverflowError, struct.error) as error:
-            cls = next(cls for cls in (OverflowError, ValueError, TypeError) if isinstance(error, cls) or
+            cls = next(cls for cls in (MisfitError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
                        cls is TypeError)
             raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._vault._path})'
                       ) from error
@@ -305,10 +432,8 @@ class Column(_Sequence[T]):
 
         Raises: ImportError without NumPy.
         """
-        try:
-            import numpy
-        except ImportError as error:
-            raise ImportError("to_numpy() needs NumPy, which is not installed: pip install 'vaults[numpy]'") from error
+        numpy = _numpy('to_numpy()')
+
         def fill(head: Head) -> Any:
             first, last, _ = slice(start, stop).indices(head.size)
             data = bytearray(max(last - first, 0) * self._type.size)
