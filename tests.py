@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import array
+import ast
 import collections
 import contextlib
 import copy
@@ -74,6 +75,8 @@ from vaults import (
     sqlite,
     trust,
     values,
+    vault,
+    views,
     writeback,
 )
 from vaults.sections import Prefixed, suffix
@@ -868,6 +871,31 @@ class TestFirstProgram:
         empty.mkdir()
         assert output(code, cwd=str(empty)) == '[]'
         assert os.listdir(empty) == []
+
+    def test_dir_shows_what_is_public_and_nothing_else(self):
+        code = 'import vaults; vaults.cli, vaults.sqlite; print([n for n in dir(vaults) if not n.startswith("__")])'
+        shown = ast.literal_eval(output(code.replace('import vaults', 'import vaults, vaults.cli, vaults.sqlite')))
+        assert shown == sorted([*vaults.__all__, 'moving', 'recovery']) and '__version__' in dir(vaults)
+        assert output('import vaults; print(vaults.recovery.recover.__module__, vaults.moving.read.__module__)') == (
+            'vaults.recovery vaults.moving')
+        with pytest.raises(AttributeError, match='moved'):
+            vaults.moved
+
+    def test_help_begins_with_a_map_of_what_is_public(self):
+        named = re.findall(r'^    (\w.*?)  ', vaults.__doc__, re.M)
+        assert len(named) >= 8 and {word for names in named for word in names.split(', ')} <= set(dir(vaults))
+
+    def test_help_of_a_vault_shows_readable_signatures_and_a_line_for_each_verb(self):
+        import pydoc
+        for shown in (Vault, vaults.Section, vaults.Shelf, vaults.List, vaults.Column, views.SortedSlice):
+            text = pydoc.plain(pydoc.render_doc(shown))
+            assert ' object at 0x' not in text
+            for name in dir(shown):
+                if not name.startswith('_') and callable(getattr(shown, name)):
+                    assert getattr(shown, name).__doc__, (shown, name)
+        assert 'pop(self, key: ' in pydoc.plain(pydoc.render_doc(Vault)) and repr(vault._MISSING) == '<missing>'
+        for name in '__setitem__ __contains__ __iter__ __len__ __bool__ __reversed__ __or__ __ror__ __ior__'.split():
+            assert vars(Vault)[name].__doc__, name
 
     def test_the_public_names_are_documented(self):
         assert vaults.__all__ == sorted(vaults.__all__)
@@ -11349,7 +11377,6 @@ class TestDocuments:
     def test_the_docstrings_run(self):
         import doctest
 
-        from vaults import vault
         for module in (vault, values, sequences, columns):
             failed, tried = doctest.testmod(module)
             assert not failed and tried
@@ -11377,8 +11404,8 @@ class TestDocuments:
                 for language, block in blocks(section) if language == 'sh' and installs(block)]
         for extra in re.findall(r"pip install (?:-e )?'(\.\[.*?\])'", '\n'.join(seen)):
             assert f"pip\" install -q '{extra}'" in ci, extra
-        for program in re.findall(r'bin/(?:python )?([a-z]\S+ \S*|[a-z]\S+$)', '\n'.join(seen), re.M):
-            assert program.startswith('pip install') or program.split()[0] in ci, program
+        for program in re.findall(r'\.venv/bin/(\S+)', '\n'.join(seen)):
+            assert f'bin/{program}"' in ci, program
 
     def test_the_programs_of_the_migration_page_run(self, root):
         # Before and after use the same names of files, so each have a folder of their own, below one heading.

@@ -1,4 +1,17 @@
-"""vaults: a dict that stays. `v = vaults.Vault('my_data')`, `v['key'] = value`, and the value is there tomorrow."""
+"""vaults: a dict that stays. `v = vaults.Vault('my_data')`, `v['key'] = value`, and the value is there tomorrow.
+
+    Vault           the dict, over one SQLite file; help(vaults.Vault) has its verbs
+    Section         a vault inside a vault: v.section(name)
+    List, Column    values that grow: v.list(key), v.column(key, dtype); and streams: v.open(key, mode)
+    open, Shelf     in place of shelve: `import vaults as shelve`
+    register        how values of a class of yours are stored
+    dumps, loads    the same without a vault; dumps_many, loads_many
+    set_root_path   where vaults are kept, set_logger: where warnings go
+    VaultError      the base of the errors; each says what to do
+
+    moving          other files in and out: shelve, dbm, sqlitedict, diskcache, CSV, JSON; export
+    recovery        what can still be read of a damaged vault
+"""
 from __future__ import annotations
 
 from .errors import (
@@ -22,6 +35,7 @@ from .vault import Vault, set_root_path
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import moving as moving
+    from . import recovery as recovery
     from .columns import Column
     from .sections import Section
     from .sequences import List
@@ -57,13 +71,13 @@ __all__ = [
     'set_root_path',
 ]
 
-
+MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
 LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf'}
 
 
 def __getattr__(name: str) -> object:
     """Import what many programs do without when it is first asked for, to keep `import vaults` quick."""
-    if name == 'moving' or name in LAZY:
+    if name in MODULES or name in LAZY:
         from importlib import import_module
         module = import_module(f"vaults.{LAZY.get(name, name)}")
         return getattr(module, name, module)
@@ -71,4 +85,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """List what is public, and what each module has."""
+    return sorted({*__all__, *MODULES, *(name for name in globals() if name[:2] == name[-2:] == '__')})

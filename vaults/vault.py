@@ -33,7 +33,18 @@ if TYPE_CHECKING:
     Path = Union[str, os.PathLike[str]]
     Progress = Optional[Callable[[int, int], object]]
 
-_MISSING: Any = object()
+
+
+class _Missing:
+    """Stands for a default that was not given. A class, for the sake of signatures: help() shows its repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return '<missing>'
+
+
+_MISSING: Any = _Missing()
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
 
@@ -228,6 +239,7 @@ class Vault(MutableMapping[K, V]):
             self._unreadable(error, key)
 
     def __setitem__(self, key: K, value: V) -> None:
+        """Set the value; a commit of its own outside a block. Raises: TypeError for what cannot be a key."""
         if type(key) is slice:
             raise TypeError('a slice cannot be assigned: use update() with keys and values')
         stored = self._keys.encode(key)
@@ -248,20 +260,25 @@ class Vault(MutableMapping[K, V]):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
+        """Walk over the keys, in the order in which they were put; writing meanwhile is safe."""
         return self._walk_keys()
 
     def __len__(self) -> int:
+        """Count the entries. A vault keeps their number; a section or a slice walks over its keys."""
         return self._count()
 
     # --- what a dict does besides ---
 
     def __contains__(self, key: object) -> bool:
+        """Tell whether there is such a key; the value is not looked at."""
         return self._store.contains(self._keys.encode(key))  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
+        """Tell whether there is an entry."""
         return self._count() > 0
 
     def __reversed__(self) -> Iterator[K]:
+        """Walk over the keys, the newest first."""
         return self._walk_keys(reverse=True)
 
     @overload
@@ -383,9 +400,11 @@ class Vault(MutableMapping[K, V]):
         return dict(chain(self.items(), other.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
     def __ror__(self, other: Any) -> Dict[Any, Any]:
+        """Return a dict of both, the values of this vault winning."""
         return dict(chain(other.items(), self.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
     def __ior__(self, other: Any) -> Vault[K, V]:
+        """Do what update(other) does."""
         self.update(other)
         return self
 

@@ -185,6 +185,7 @@ class SortedSlice(Mapping[K, V]):
         return self._has(key) and key in self._vault
 
     def get(self, key: Any, default: Any = None) -> Any:
+        """Return the value of a key within the range, or `default`."""
         return self._vault.get(key, default) if self._has(key) else default
 
     def __len__(self) -> int:
@@ -200,12 +201,15 @@ class SortedSlice(Mapping[K, V]):
         return self._walk_keys(reverse=True)
 
     def keys(self) -> Keys[K]:
+        """Return a lazy view of the keys, sorted, which is list-like and set-like."""
         return Keys(self)
 
     def values(self) -> Values[V]:
+        """Return a lazy, list-like view of the values, in the order of their keys."""
         return Values(self)
 
     def items(self) -> Items[K, V]:
+        """Return a lazy view of the (key, value) pairs, sorted by key, which is list-like and set-like."""
         return Items(self)
 
     def first(self, default: Any = ...) -> Any:
