@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 BESIDE = ('', '-wal', '-journal')   # the files that are one with a vault's
 ROOTS = 2, 3                        # the first page of the entries, and of their index, in every vault
+OWN = ('entries', 'sqlite_autoindex_entries_1', 'parts', 'sqlite_autoindex_parts_1')
 DAMAGED = 'its row is damaged'
 UNREADABLE = 'its row cannot be found'
 
@@ -163,14 +164,12 @@ class _Recovering:
         self.free, self.free_sound = pages.free()
         self.leaves, self.whole = pages.tree(ROOTS[0], TABLE)
         self.index, self.index_whole = pages.tree(ROOTS[1], INDEX)
-        if any(self.free[number] for number in (*self.leaves, *self.index)):
+        reached = {*self.leaves, *self.index}
+        if any(self.free[number] for number in reached):
             self.free_sound = False
         self.leaves = [number for number in self.leaves if pages.kinds[number] == TABLE[1]]
-        reached = {*self.leaves, *self.index}
-        if self.free_sound:
-            self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached]
-            apart = [number for number in self._in_use(INDEX) if number not in reached and self._is_of_keys(number)]
-            self.index, self.index_whole = self.index + apart, self.index_whole and not apart
+        self.others, told = self._other_tables(reached)
+        self._add_stray(reached, told)
         self.known = _Numbers()                     # ids that the index has
         self.marks: Dict[int, array[int]] = {}      # and of its keys, checksums: the upper halves, then the lower ones
         has_marker, self.indexed = False, 0
@@ -186,10 +185,59 @@ class _Recovering:
             if row in suspects:
                 self.by_index[row] = key
 
+    def _other_tables(self, reached: Set[int]) -> Tuple[Set[int], bool]:
+        """Return the pages of what else is in the file, and whether the schema could be read, and all of them found."""
+        pages = self.pages
+        schema, told = pages.tree(1, TABLE)
+        others: Set[int] = set()
+        roots = set()
+        leaves = [number for number in schema if pages.kinds[number] == TABLE[1]]
+        for _, record in (cell for number in leaves for cell in pages.records(number)):
+            root = record[3] if len(record) == 5 else -1
+            if record[1:2] and _is_of_vault(record):
+                roots.add(root)
+            elif root != 0 and root is not None:  # a view and a trigger have none
+                kinds = TABLE if type(root) is int and 1 < root <= pages.count and pages.kinds[root] in TABLE else INDEX
+                tree, whole = pages.tree(root, kinds) if type(root) is int else ([], False)
+                others.update(tree)
+                told = told and whole
+        return others - reached, told and roots.issuperset(ROOTS)
+
+    def _add_stray(self, reached: Set[int], told: bool) -> None:
+        """Add the pages that no way leads to; where other tables may have such, too, only if the vault lacks some."""
+        lacks = (True, True) if told else self._lacking()
+        if self.free_sound and lacks[0]:
+            self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached
+                            and any(_is_like_entry(record) for _, record in self.pages.records(number))]
+        if self.free_sound and lacks[1]:
+            stray = [number for number in self._in_use(INDEX) if number not in reached and self._is_of_keys(number)]
+            stray = stray if told else self._not_refuted(stray)
+            self.index, self.index_whole = self.index + stray, self.index_whole and not stray
+
+    def _lacking(self) -> Tuple[bool, bool]:
+        """Tell whether the trees of the entries and of their index have fewer rows than the marker says there are."""
+        cells = [(row, record) for number in self.leaves for row, record in self.pages.records(number)]
+        gaps = [record[3] for _, record in cells if _is_marker(record)]
+        found = [(self.whole, [row for row, _ in cells]), (self.index_whole, [row for _, row in self._indexed()])]
+        one, other = (not (whole and len(gaps) == 1 and len(rows) - 1 == max(rows, default=0) - gaps[0])
+                      for whole, rows in found)
+        return one, other
+
+    def _not_refuted(self, numbers: List[int]) -> List[int]:
+        """Return those pages of indexes that do not give other keys for the ids than the entries themselves do."""
+        found = {number: [(record[1], _mark(record[0])) for _, record in self.pages.records(number)
+                          if len(record) == 2 and type(record[1]) is int] for number in numbers}
+        asked = {row for pairs in found.values() for row, _ in pairs}
+        real = {row: _mark(record[1]) for number in self.leaves if asked
+                for row, record in self.pages.records(number) if row in asked and _intact(record)}
+        right = {number: sum(mark is not None and real.get(row, mark) == mark for row, mark in pairs)
+                 for number, pairs in found.items()}
+        return [number for number in numbers if 2 * right[number] > len(found[number])]
+
     def _in_use(self, kinds: Any) -> List[int]:
-        """Return the pages of these kinds that are not free, but for the first, which is the schema's."""
+        """Return the pages of these kinds that are neither free nor of another table, nor the first, the schema's."""
         return [number for number in range(2, self.pages.count + 1)
-                if self.pages.kinds[number] in kinds and not self.free[number]]
+                if self.pages.kinds[number] in kinds and not self.free[number] and number not in self.others]
 
     def _order(self) -> Set[int]:
         """Sort the leaves by the ids of what is intact in them; return the ids of rows that are not.
@@ -237,7 +285,7 @@ class _Recovering:
         if not self.free_sound and not (self.whole and self._counted() == self.store.count() + len(self.damaged)):
             seen = {*self.leaves}
             self.rest += [number for number in range(2, self.pages.count + 1)
-                          if self.pages.kinds[number] == TABLE[1] and number not in seen]
+                          if self.pages.kinds[number] == TABLE[1] and number not in seen and number not in self.others]
         places = {number: _middle([row for row, record in self.pages.records(number) if _intact(record)])
                   for number in self.rest}
         for number in sorted(places, key=places.__getitem__):
@@ -323,7 +371,7 @@ class _Recovering:
                 named.update((row, ('key', key)))
         for row, stored in self.damaged:
             if named.isdisjoint((row, ('key', stored))) and row not in self.ids and stored is not None \
-                    and not self._is_there(stored):
+                    and not self._is_there(stored) and not self._is_unknown(stored, row):
                 self.lost.append((_shown(stored), DAMAGED))
 
     def _is_there(self, key: Stored) -> bool:
@@ -365,6 +413,7 @@ class _Recovering:
         damaged: Dict[int, int] = {}    # the pages of rows that are not intact
         for number in range(2, self.pages.count + 1):
             is_free = self.free_sound and self.free[number]
+            is_free = is_free or number in self.others
             if self.pages.kinds[number] == TABLE[1] and not is_free and not self.with_entries[number]:
                 for row, record in self.pages.records(number):
                     if _is_part(record):
@@ -432,6 +481,24 @@ def _intact(record: List[Any]) -> Optional[Entry]:
     except VaultCorruptError:
         return None
     return (bool(key) if crc & BOOL and key in (0, 1) else key), data
+
+
+def _is_like_entry(record: List[Any]) -> bool:
+    return len(record) == 4 and record[0] is None
+
+
+def _is_of_vault(record: List[Any]) -> bool:
+    """Tell whether a row of the schema is of the vault's own tables: its name, or the table's, is enough."""
+    return record[1] in OWN or record[2:3] == ['entries'] or record[2:3] == ['parts']
+
+
+def _mark(key: Any) -> Optional[int]:
+    """Return the checksum of a stored key; None where there can be no such key."""
+    try:
+        keys.decode(key)
+        return checksum(key, b'')
+    except (VaultCorruptError, TypeError):
+        return None
 
 
 def _is_marker(record: List[Any]) -> bool:
