@@ -10191,7 +10191,7 @@ class TestCommand:
     def test_get_shows_text_as_it_is_and_all_else_as_json(self, command, root):
         v = Vault(pathlib.Path(root, 'vaults', 'g.db'))
         for value, shown in (('a\nb\té', 'a\nb\té'), ('', ''), (1, '1'), (None, 'null'), ([1, 'é'], '[1, "é"]'),
-                             ({'a': (1,)}, '{"a": {"!tuple": [1]}}'), (b'\0', '{"!bytes": "AA=="}'),
+                             ({'a': (1,)}, '{"a": {"!tuple": [1]}}'), ([b'\0'], '[{"!bytes": "AA=="}]'),
                              (float('nan'), '{"!float": "nan"}'), (2**70, '{"!int": "0x400000000000000000"}')):
             v['k'] = value
             assert command('get', 'g', 'k').out == shown + '\n'
@@ -10410,6 +10410,166 @@ class TestCommandJSON:
             assert done.status == 2 and done.err.count('\n') == 1, arguments
 
 
+class TestCommandTypes:
+    """A type is what it was asked to be, and is not changed without a word."""
+
+    @pytest.fixture
+    def life(self, root):
+        with contextlib.closing(Vault(pathlib.Path(root, 'vaults', 'life.db'))) as v:
+            v.update({'retries': 3, 5: 'x', ('log', 2026): [1], 'text': 'a', 'list': [1], ('users', 'ann'): 1.5, 'none': None,
+                      'bytes': b'1', 'tuple': (1,), 'big': 2**70, 'nan': float('nan'), 'price': decimal.Decimal(1),
+                      'class': collections.OrderedDict(a=1), 'long': list(range(100)), 'true': True, '[7]': 'text in brackets'})
+            v.list('grown').append(1)
+            v.column('numbers', 'int8').append(1)
+            v.put_file('stream', io.BytesIO(b'1'))
+        return lambda key: Vault(pathlib.Path(root, 'vaults', 'life.db'))[key]
+
+    def test_a_json_value_has_a_text_key_and_a_text_value_a_json_key(self, command, life):
+        for arguments, key, value in ((['retries', '5', '--json-value'], 'retries', 5),
+                                      (['--json-value', 'new', '{"a": [1]}'], 'new', {'a': [1]}),
+                                      (['--json-key', '5', '7'], 5, '7'), (['["log", 2026]', 'text', '--json-key'], ('log', 2026), 'text'),
+                                      (['--json-key', '5', '--json-value', '7'], 5, 7), (['5', 'y'], '5', 'y')):
+            assert command('set', 'life', *arguments).status == 0
+            assert life(key) == value and type(life(key)) is type(value)
+        assert command('set', 'life', 'k', '-', '--json-value', stdin=b'[1]').status == 0 and life('k') == [1]
+        assert command('put', 'life', '--json-key', '[1, 2]', '-', stdin=b'ab').status == 0 and life((1, 2)) == b'ab'
+        assert command('get', 'life', '5', '--json-key').out == '7\n'
+        assert command('get', 'life', '[1, 2]', '--json-key', '--output', '-').out == 'ab'
+        assert command('keys', 'life', '--from', '5', '--to', '6', '--json-key').out == '5\n'
+        assert command('count', 'life', '--prefix', '["log"]', '--json-key').out == '1\n'
+        assert command('delete', 'life', '--json-key', '5').status == 0 and command('get', 'life', '5').out == 'y\n'
+        for arguments in (['set', 'life', 'k', '{', '--json-value'], ['set', 'life', '{', 'v', '--json-key'], ['get', 'life', 'k', '--json-key']):
+            done = command(*arguments)
+            assert done.status == 2 and done.err.count('\n') == 1 and 'is no JSON' in done.err
+
+    @pytest.mark.parametrize('key, text, was, now, cure', [
+        ('retries', '5', 'int', 'str', ': --json-value keeps it int'), ('retries', 'five', 'int', 'str', ''),
+        ('list', '[2]', 'list', 'str', ': --json-value keeps it list'), ('none', 'null', 'None', 'str', ': --json-value keeps it None'),
+        ('true', 'false', 'bool', 'str', ': --json-value keeps it bool'), ('bytes', '1', 'bytes', 'str', ''),
+        ('bytes', '{"!bytes": ""}', 'bytes', 'str', ': --json-value keeps it bytes'), ('tuple', 'x', 'tuple', 'str', ''),
+        ('big', '5', 'int', 'str', ': --json-value keeps it int'), ('nan', 'x', 'float', 'str', ''), ('price', '1', 'Decimal', 'str', ''),
+        ('class', 'x', 'collections.OrderedDict', 'str', ''), ('long', 'x', 'list', 'str', ''),
+        ('grown', 'x', 'a list made by list()', 'str', ''), ('numbers', 'x', 'a column of int8', 'str', ''),
+        ('stream', 'x', 'a stream', 'str', '')])
+    def test_a_set_that_changes_the_type_says_so(self, command, life, key, text, was, now, cure):
+        done = command('set', 'life', key, text)
+        assert (done.status, done.out) == (0, '')
+        assert done.err == f"vaults: note: key '{key}' was {was} and is now {now}{cure}\n" and life(key) == text
+
+    def test_it_is_said_of_json_too_and_of_put(self, command, life):
+        for text, words in (('4', ''), ('4.5', 'was int and is now float'), ('[1]', 'was float and is now list'), ('[]', ''),
+                            ('{"!tuple": []}', 'was list and is now tuple'), ('"5"', 'was tuple and is now str'), ('""', ''),
+                            ('{"!dict": []}', 'was str and is now dict'), ('{"!int": "0x1"}', 'was dict and is now int'),
+                            ('true', 'was int and is now bool'), ('{"!float": "inf"}', 'was bool and is now float')):
+            for arguments in (['--json', 'set', 'life', '"retries"', text], ['set', 'life', 'retries', text, '--json-value']):
+                done = command(*arguments)
+                assert (done.status, done.out) == (0, '')
+                assert words in done.err and bool(done.err) == bool(words), (text, done.err)
+                words = ''  # the second one changes nothing
+        done = command('put', 'life', 'text', '-', stdin=b'x')
+        assert "key 'text' was str and is now a stream" in done.err and done.status == 0
+        assert command('put', 'life', 'text', '-', stdin=b'y').err == command('put', 'life', 'bytes', '-', stdin=b'y').err == ''
+
+    def test_nothing_is_said_where_nothing_changes(self, command, life):
+        for arguments in (['text', 'b'], ['new', '5'], ['new', '6'], ['bytes', '{"!bytes": "AA=="}', '--json-value'], ['new', '-']):
+            assert command('set', 'life', *arguments, stdin=b'7').err == ''
+
+    def test_a_damaged_value_can_be_replaced(self, command, root, life):
+        with contextlib.closing(sqlite3.connect(str(root / 'vaults' / 'life.db'))) as raw, raw:
+            raw.execute("UPDATE entries SET value = x'01' WHERE key = 'text'")
+        assert command('get', 'life', 'text').status == 1
+        done = command('set', 'life', 'text', 'b')
+        assert (done.status, done.err) == (0, '') and life('text') == 'b'
+
+    def test_a_key_that_is_there_in_another_form_is_named(self, command, life):
+        for verb in ('get', 'delete'):
+            for key, there in (('5', '5'), ('["log",2026]', "('log', 2026)"), ('"text"', "'text'"), ('5.0', '5.0')):
+                done = command(verb, 'life', key)
+                assert done.status == 1 and f'but there is a key {there}: give it with --json-key' in done.err, done.err
+            done = command(verb, 'life', '[7]', '--json-key')
+            assert done.status == 1 and "but there is a key '[7]': give it in quotes, as JSON" in done.err
+            for key in ('6', 'x', '{', '["log"]', '[[1]', '{"!tuple": 1}'):
+                assert 'but there' not in command(verb, 'life', key).err
+        done = command('set', 'life', '5', 'another')
+        assert "key '5' is a new one" in done.err and 'there is a key 5: give it with --json-key' in done.err
+        assert command('set', 'life', '5', 'again').err == '' and life(5) == 'x'
+
+    @pytest.mark.skipif(not shutil.which('bash'), reason='no bash')
+    def test_what_keys_prints_get_takes_in_a_script(self, root, life):
+        script = f'''set -e; vaults() {{ "{sys.executable}" -m vaults "$@"; }}; export PYTHONPATH="{HERE}" VAULTS_ROOT="{root}"
+            vaults keys life --json-key | while IFS= read -r key; do vaults --json get life -- "$key" >> all; done
+            vaults keys life --json | while IFS= read -r key; do vaults delete life --json-key -- "$key"; done
+            vaults count life'''
+        done = subprocess.run(['bash', '-c', script], cwd=str(root), capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ('0\n', '')
+        assert len((root / 'all').read_text().splitlines()) == 19
+
+
+class TestCommandSections:
+    @pytest.fixture
+    def place(self, root):
+        with contextlib.closing(Vault(pathlib.Path(root, 'vaults', 'life.db'))) as v:
+            v.update({'users': 'plain', ('users', 'ann'): 1, ('users', 'bob', 'age'): 7, ('users', 'bob', 5): 8, (2026, 1): 2, 'z': 0,
+                      (('a', 'b'), 1): 3, ('users2', 'x'): 4})
+        return root
+
+    def test_a_section_is_listed_counted_shown_and_exported(self, command, place):
+        within = ['life', '--section', 'users']
+        assert command('keys', *within).out == 'ann\n["bob", 5]\n["bob", "age"]\n'
+        assert command('keys', *within, '--prefix', 'a').out == 'ann\n' and command('count', *within).out == '3\n'
+        assert command('keys', *within, '--from', 'b', '--to', 'c').out == '["bob", 5]\n["bob", "age"]\n'
+        assert command('keys', *within, '--reverse', '--limit', 1).out == '["bob", "age"]\n'
+        assert command('show', *within).out.splitlines() == ['ann             1', '["bob", 5]      8', '["bob", "age"]  7']
+        assert command('show', *within, '--json').out.splitlines()[0] == '{"key": "ann", "value": 1}'
+        assert command('get', *within, 'ann').out == '1\n' and command('get', 'life', '--section=users', '["bob", 5]', '--json-key').out == '8\n'
+        assert command('export', *within).out.splitlines()[0] == '{"key": "ann", "value": 1}'
+        assert command('export', 'life', '-', '--section', 'users').out.count('\n') == 3
+
+    def test_sections_of_sections_are_named_one_by_one_or_as_json(self, command, place):
+        for named in (['--section', 'users', '--section', 'bob'], ['--section', '["users", "bob"]'],
+                      ['--json-key', '--section', '"users"', '--section', 'bob']):
+            assert command('keys', 'life', *named).out.splitlines() == ['5', '"age"' if '--json-key' in named else 'age']
+        assert command('keys', 'life', '--section', '[2026]', '--json').out == command('keys', 'life', '--section', '[2026]').out == '1\n'
+        assert command('keys', 'life', '--section', '[["a", "b"]]', '--json').out == '1\n'
+        assert command('keys', 'life', '--section', '["a", "b"]', '--json').out == command('keys', 'life', '--section', '2026').out == ''
+        for wrong in ('[]', '[1', '"', '[{}]'):
+            assert command('keys', 'life', '--section', wrong, '--json').status == 2
+
+    def test_info_names_them(self, command, place):
+        lines = command('info', 'life').out.splitlines()
+        assert [line.split(None, 1)[1] for line in lines if line.startswith('section')] == [
+            '[2026]', 'users', 'users2', '[["a", "b"]]', '["users", "bob"]']
+        named = json.loads(command('info', 'life', '--json').out)['sections']
+        assert named == [2026, 'users', 'users2', [['a', 'b']], ['users', 'bob']]
+        for section in [line.split(None, 1)[1] for line in lines if line.startswith('section')]:
+            assert command('count', 'life', '--section', section).out != '0\n'
+        facts = json.loads(command('info', 'life', '--section', 'users', '--json').out)
+        assert (facts['within'], facts['entries'], facts['sections']) == ('users', 3, ['bob'])
+
+    def test_an_entry_is_set_put_and_deleted_inside(self, command, place):
+        assert command('set', 'life', 'eve', 'x', '--section', 'users').err == ''
+        assert command('put', 'life', 'photo', '-', '--section', 'users', stdin=b'p').status == 0
+        assert command('import', '-', 'life', '--section', 'users', stdin=b'{"key": "i", "value": 1}').status == 0
+        v = Vault(pathlib.Path(place, 'vaults', 'life.db'))
+        assert (v['users', 'eve'], v['users', 'photo'], v['users', 'i']) == ('x', b'p', 1)
+        assert command('delete', 'life', '--section', 'users', 'ann').out == ''
+        assert command('export', 'life', '--section', 'users', place / 'out').out.startswith('5 entries')
+        assert ('users', 'ann') not in v and len(v.section('users')) == 5
+        done = command('get', 'life', 'nobody', '--section', 'users')
+        assert done.status == 1 and 'the section users of the vault' in done.err
+        v.close()
+
+    def test_a_section_is_deleted_and_nothing_beside_it(self, command, place):
+        assert command('delete', 'life', '--section', 'users', '--section', 'bob').out == '2 entries deleted\n'
+        assert command('delete', 'life', '--section', '"users"', '--json').out == '{"deleted": 1}\n'
+        assert command('delete', 'life', '--section', 'users').status == 1
+        with contextlib.closing(Vault(pathlib.Path(place, 'vaults', 'life.db'))) as v:
+            assert list(v) == ['users', (2026, 1), 'z', (('a', 'b'), 1), ('users2', 'x')]
+            v._check()
+        done = command('delete', 'life')
+        assert done.status == 2 and '--section NAME' in done.err
+
+
 class TestCommandReading:
     READING = [['list'], ['keys', 'x'], ['get', 'x', 'k'], ['count', 'x'], ['show', 'x'], ['info', 'x'], ['check', 'x'],
                ['backup', 'x', 'FILE'], ['export', 'x'], ['export', 'x', 'FILE'], ['delete', 'x', 'k'], ['compact', 'x']]
@@ -10485,11 +10645,27 @@ class TestCommandErrors:
         [], ['nonsense'], ['get', 'v'], ['get', 'v', 'k', 'more'], ['get', 'v', 'k', '--nonsense'], ['keys', 'v', '--limit', 'x'],
         ['keys', 'v', '--limit', '-1'], ['keys', 'v', '--limit', '²'], ['keys', 'v', '--pre', 'x'], ['get', '', 'k'],
         ['get', 'a..b', 'k'], ['set', 'a..b', 'k', 'v'], ['set', ':memory:', 'k', 'v'], ['get', 'v', '--', '-x', '-y'],
-        ['set', 'v' * 300, 'k', 'v'], ['completion', 'fish'], ['keys', 'v', '--prefix', '\ud800']], ids=' '.join)
+        ['set', 'v' * 300, 'k', 'v'], ['completion', 'tcsh'], ['keys', 'v', '--prefix', '\ud800']], ids=' '.join)
     def test_misuse_is_2_and_makes_nothing(self, command, root, arguments):
         before = seen(root)
         assert 'u0000' not in self.one_line(command(*arguments), 2)
         assert seen(root) == before
+
+    @pytest.mark.parametrize('word, command_', [
+        ('rm', 'delete'), ('ls', 'list'), ('remove', 'delete'), ('del', 'delete'), ('cat', 'get'), ('find', 'keys'), ('cp', 'backup'),
+        ('dump', 'export'), ('load', 'import'), ('LS', 'list'), ('help', '--help'), ('version', '--version'), ('has', 'get'),
+        ('restore', 'recover'), ('stat', 'info'), ('vacuum', 'compact')])
+    def test_a_command_of_another_name_is_misuse_that_says_the_right_word(self, command, root, word, command_):
+        before = seen(root)
+        for arguments in ([word], [word, 'books', 'x'], ['--root', root, '--json', word], ['--json', word, '--nonsense']):
+            assert self.one_line(command(*arguments), 2) == f"vaults: there is no command '{word}': say vaults {command_}\n"
+        assert seen(root) == before
+
+    def test_a_misspelt_command_is_guessed(self, command):
+        assert 'did you mean delete?' in self.one_line(command('delte', 'x'), 2)
+        assert self.one_line(command('zzz'), 2) == "vaults: there is no command 'zzz': see vaults --help\n"
+        assert not any(word in cli.COMMANDS for words in cli.OTHER_WORDS.values() for word in words.split())
+        assert set(cli.OTHER_WORDS) <= {*cli.COMMANDS, '--help', '--version'}
 
     def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(self, command, books, monkeypatch):
         monkeypatch.setattr(Vault, '_count', lambda *_: 1 // 0)
@@ -10587,6 +10763,44 @@ class TestCommandOutput:
                 spawn('show', 'books', env={'VAULTS_ROOT': str(root)})).out
         assert '\x1b' in at_terminal(root, 'info', 'books').seen and '\x1b' in at_terminal(root, 'check', 'books').seen
         assert '\x1b' not in at_terminal(root, 'get', 'books', 'dune').seen
+
+    @needs_posix
+    def test_bytes_go_out_as_they_are_but_to_a_terminal(self, root):
+        data = bytes(range(256)) + b'\r\n\n'
+        with contextlib.closing(Vault(pathlib.Path(root, 'vaults', 'b.db'))) as v:
+            v.update({'bytes': data, 'array': bytearray(data), 'empty': b'', 'inside': [b'a'], ('s', 'k'): b'\xff'})
+        env = {'VAULTS_ROOT': str(root)}
+        for arguments, expected in ((['bytes'], data), (['array'], data), (['empty'], b''), (['inside'], b'[{"!bytes": "YQ=="}]\n'),
+                                    (['k', '--section', 's'], b'\xff'), (['bytes', '--output', '/dev/stdout'], data),
+                                    (['"empty"', '--json'], b'{"!bytes": ""}\n'), (['"empty"', '--json-key'], b'')):
+            process = spawn('get', 'b', *arguments, env=env)
+            assert process.communicate() == (expected, b''), arguments
+        for arguments in (['array'], ['"array"', '--json']):
+            assert at_terminal(root, 'get', 'b', *arguments).seen.startswith('{"!bytearray": "AAEC')
+
+    @needs_posix
+    def test_the_files_of_the_streams_are_the_streams(self, root, books):
+        env, folder = {'VAULTS_ROOT': str(root)}, sorted(os.listdir('/dev'))
+        for name in ('-', '/dev/stdout'):
+            lines = finished(spawn('export', 'books', name, env=env)).out
+            assert lines.count('\n') == 5
+            with open(root / 'out', 'wb') as file:
+                assert finished(spawn('export', 'books', name, env=env, stdout=file)).err == ''
+            assert (root / 'out').read_text('utf-8') == lines
+        for place, name in (('-', 'a'), ('/dev/stdin', 'b')):
+            done = finished(spawn('import', place, name, env=env, stdin=subprocess.PIPE), lines.encode())
+            assert (done.out, done.err) == ('5 entries imported, 0 of them replaced earlier ones\n', '')
+            with open(root / 'out', 'rb') as file:
+                assert '5 of them replaced' in finished(spawn('import', place, name, env=env, stdin=file)).out
+            assert finished(spawn('put', name, 'k', place, env=env, stdin=subprocess.PIPE), b'ab').out == '2 bytes stored\n'
+        assert sorted(os.listdir('/dev')) == folder
+
+    @needs_posix
+    def test_what_is_awaited_from_a_terminal_is_said(self, root):
+        done = at_terminal(root, 'import', '-', 'new', typed=b'{"key": 1, "value": 2}\n\x04')
+        assert 'JSON Lines comes from the terminal; Ctrl-D' in done.seen and '1 entries imported' in done.seen
+        done = at_terminal(root, 'set', 'new', 'k', '-', typed=b'x\n\x04')
+        assert 'the value comes from the terminal' in done.seen and done.status == 0
 
     @needs_posix
     def test_progress_is_seen_on_a_terminal_and_erased(self, root, books):
@@ -10746,7 +10960,7 @@ class TestCompletion:
 
     BASH = {
         'vaults ': list(cli.COMMANDS), 'vaults ge': ['get'], 'vaults get b': ['bikes', 'books'], 'vaults keys bo': ['books'],
-        'vaults import x b': ['bikes', 'books'], 'vaults completion ': ['bash', 'zsh'],
+        'vaults import x b': ['bikes', 'books'], 'vaults completion ': ['bash', 'zsh', 'fish'],
         'vaults get books my': [r'my\ key\ 1', r'my\ key\ 2'], r'vaults get books my\ k': [r'my\ key\ 1', r'my\ key\ 2'],
         'vaults get books "my k': ['my key 1', 'my key 2'], "vaults get books 'my key 2": ['my key 2'],
         'vaults get books user:': ['1', '22'], 'vaults get books user:2': ['22'], 'vaults get books "user:2': ['user:22'],
@@ -10756,10 +10970,41 @@ class TestCompletion:
         'vaults get ROOT/vaults/books.db zo': ['zoë'], 'vaults get --root=ROOT books zo': ['zoë'],
         'vaults --root /nowhere get books zo': [], 'vaults --root=/nowhere get books zo': [],
         'vaults keys books --prefix my': [r'my\ key\ 1', r'my\ key\ 2'],
-        'vaults keys books --p': ['--prefix'], 'vaults get books --': ['--root', '--json', '--allow-pickle', '--output'],
+        'vaults keys books --p': ['--prefix'],
+        'vaults get books --': ['--root', '--json', '--allow-pickle', '--json-key', '--output', '--section'],
+        'vaults --json get books "\\"my': [], "vaults --json get books '\"my": ['"my key 1"', '"my key 2"'],
+        "vaults get books --json-key '\"my key 2": ['"my key 2"'], r'vaults --json get books \"user:2': [r'22\"'],
+        'vaults get --json books [': [r'\[\"my\"\,\ \"tuple\"\]'], 'vaults delete books zo': ['zoë'],
+        "vaults get books --json-key '\"--": ['"--dash"'], 'vaults get books --section my tu': ['tuple'],
         'vaults --v': ['--version'], 'vaults get books "$(touch ROOT/made)': [], 'vaults get books $(touch ROOT/made)': [],
         'vaults get "books" z': ['zoë'], 'vaults keys books --limit ': [],
     }
+
+    FISH = {
+        'vaults ge': ['get'], 'vaults get b': ['bikes', 'bin/', 'books'], 'vaults import x boo': ['books'], 'vaults completion ': ['bash', 'fish', 'zsh'],
+        'vaults get books my': ['my key 1', 'my key 2'], r'vaults get books my\ k': ['my key 1', 'my key 2'], "vaults get books 'my key 2": ['my key 2'],
+        'vaults get books it': ["it's $x `y`"], 'vaults get books user:2': ['user:22'], 'vaults get books -- --d': ['--dash'],
+        'vaults get books zoë ': [], 'vaults get --root=ROOT books zo': ['zoë'], 'vaults --root /nowhere get books zo': [],
+        'vaults get ROOT/vaults/books.db zo': ['zoë'], 'vaults keys books --prefix zo': ['zoë'], 'vaults keys books --p': ['--prefix'],
+        'vaults --json get books \'"my': ['"my key 1"', '"my key 2"'], 'vaults get books --json-key [': ['["my", "tuple"]'],
+        'vaults get books --section my tu': ['tuple'], 'vaults delete books zo': ['zoë'], 'vaults keys books --limit ': [],
+        'vaults backup books fil': ['file.txt'], 'vaults get books (touch ROOT/made)': [],
+    }
+
+    @pytest.mark.skipif(not shutil.which('fish'), reason='no fish')
+    def test_fish_completes_the_same(self, place):
+        lines = {line.replace('ROOT', str(place)): expected for line, expected in self.FISH.items()}
+        program = r'''
+            vaults completion fish | source
+            while read -l line
+                printf '%s\n' "=$line" (complete -C $line)
+            end'''
+        done = subprocess.run(['fish', '-c', program], input='\n'.join(lines) + '\n', cwd=str(place), timeout=60,
+                              env=self.environment(place), capture_output=True, encoding='utf-8')
+        assert done.stderr == ''
+        found = {line: words for line, *words in (part.splitlines() for part in ('\n' + done.stdout).split('\n=')[1:])}
+        assert found == lines
+        assert not (place / 'made').exists()
 
     @pytest.mark.skipif(not shutil.which('bash'), reason='no bash')
     def test_bash_completes_commands_vaults_keys_and_options(self, place):
@@ -10783,17 +11028,21 @@ class TestCompletion:
 
     TYPED = {'vaults get boo': 'get|books', 'vaults get books it': "get|books|it's $x `y`", 'vaults comple': 'completion',
              'vaults get books user:2': 'get|books|user:22', "vaults get books 'my key 2": 'get|books|my key 2',
-             'vaults get books zo': 'get|books|zoë', 'vaults backup books fil': 'backup|books|file.txt'}
+             'vaults get books zo': 'get|books|zoë', "vaults --json get books '\"zo": '--json|get|books|"zoë"',
+             'vaults --json get books \\"user:2': '--json|get|books|"user:22"', 'vaults backup books fil': 'backup|books|file.txt'}
     SHELLS = {'bash': (['bash', '--norc', '--noprofile', '-i'], "bind 'set enable-bracketed-paste off';"),
-              'zsh': (['zsh', '-f', '-i'], "unset zle_bracketed_paste; PS1='$ '; autoload -U compinit; compinit -u -D;")}
+              'zsh': (['zsh', '-f', '-i'], "unset zle_bracketed_paste; PS1='$ '; autoload -U compinit; compinit -u -D;"),
+              'zsh without compinit': (['zsh', '-f', '-i'], "unset zle_bracketed_paste; PS1='$ ';"),
+              'zsh with compinit behind it': (['zsh', '-f', '-i'], "unset zle_bracketed_paste; PS1='$ ';")}
+    BEHIND = {'zsh with compinit behind it': 'autoload -U compinit; compinit -u -D;'}
 
     @needs_posix
     @pytest.mark.parametrize('shell', SHELLS)
     def test_what_is_typed_at_a_real_prompt_is_completed(self, place, shell):
         import pty
-        if not shutil.which(shell):
-            pytest.skip(f'there is no {shell} here')
         program, prepare = self.SHELLS[shell]
+        if not shutil.which(program[0]):
+            pytest.skip(f'there is no {program[0]} here')
         process, terminal = pty.fork()
         if not process:
             os.chdir(place)
@@ -10807,8 +11056,8 @@ class TestCompletion:
                 seen += os.read(terminal, 65536)
             return re.findall(r'BEGIN=(.*)=END', seen.decode())[-1]
         # The scripts ask `command vaults`, so what is typed can call a function that shows its arguments.
-        assert answer(f"""{prepare} eval "$(vaults completion {shell})"; vaults() {{ local IFS='|'; echo BEGIN"=$*="END; }};"""
-                      ' vaults ready') == 'ready'
+        assert answer(f"""{prepare} eval "$(vaults completion {program[0]})"; {self.BEHIND.get(shell, '')}"""
+                      """ vaults() { local IFS='|'; echo BEGIN"=$*="END; }; vaults ready""") == 'ready'
         for line, expected in self.TYPED.items():
             assert answer(line + '\t').rstrip() == expected
         os.close(terminal)

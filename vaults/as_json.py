@@ -152,6 +152,27 @@ def is_serialized(data: bytes) -> bool:
 _CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}  # of an ExtType, by its first byte
 
 
+def type_name(data: bytes) -> str:
+    """Return the name of the type of a packed value, which is not loaded. Raises: VaultCorruptError."""
+    if is_head(data):
+        head = Head.of(data)
+        kinds = {values.LIST: 'a list made by list()', values.COLUMN: f'a column of {head.meta}'}
+        return kinds.get(head.code, 'a stream')
+    if data[0] not in _CODE_AT:
+        return PLAIN[max(first for first in PLAIN if first <= data[0])]
+    tag, body = next(iter(from_value(data).items()))
+    if tag in ('!pickle', '!registered'):
+        return str(body[0])
+    return NAMED.get(tag, str(tag[1:]))
+
+
+# The names of the types of msgpack, by the first of the first bytes that each takes.
+PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC2: 'bool', 0xC4: 'bytes', 0xC7: '',
+         0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
+NAMED = {'!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID', '!numpy': 'a number of NumPy',
+         '!serialized': 'a value of a serializer'}
+
+
 def _no_serializer(name: str) -> None:
     raise ValueError(f'it was made by the serializer {name!r}, and belongs into a vault that has it')
 

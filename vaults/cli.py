@@ -1,7 +1,8 @@
 """The command `vaults`: tables of commands and arguments, and what people see of a vault. Knows no SQL and no msgpack.
 
 A command that reads opens with flag='r' and creates nothing. Exit status: 0 done, 1 not found or problems, 2 misuse,
-130 interrupted. Keys and values on the command line are text, or with --json what docs/json.md says.
+130 interrupted. Keys and values on the command line are text, or what docs/json.md says: both with --json, or one of
+them with --json-key or --json-value.
 """
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import os
 import sys
 
 from . import __version__, keys
-from .errors import VaultError
+from .errors import VaultCorruptError, VaultError
 from .vault import Vault, _ExactPath, _locate
 
 TYPE_CHECKING = False
@@ -23,6 +24,8 @@ INTERVAL = 0.1       # seconds between two pictures of progress
 STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
 TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
 RACE = ' (has the WAL-reset race, mended in 3.51.3: vaults avoid it, keep other programs from writing here)'
+STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
+STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 LARGEST = 5          # values that `info` names
 SECTIONS = 20        # that `info` names
 BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
@@ -44,7 +47,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
 def _guarded(argv: Optional[Sequence[str]]) -> int:
     try:
-        return _run(_parser().parse_args(_literal(sys.argv[1:] if argv is None else argv)))
+        words = _literal(sys.argv[1:] if argv is None else argv)
+        _require_command(words)
+        return _run(_parser().parse_args(words))
     except SystemExit as end:  # of argparse, or of exit() in a shell
         return end.code if isinstance(end.code, int) else 0 if end.code is None else _complain(end.code, 1)
     except KeyboardInterrupt:
@@ -92,7 +97,7 @@ def _run(args: argparse.Namespace) -> int:
     args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
     v = _opened(place, flag, args)
     try:
-        return run(v, args) or 0
+        return run(_section(v, args.path), args) or 0
     finally:
         v.close()
 
@@ -116,11 +121,39 @@ def _sources(args: argparse.Namespace) -> List[str]:
     """Return the files that an import reads, than which the vault that is made for it is to be no wider open."""
     from . import peers
     place = args.source
-    files = [] if place == '-' else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
+    files = [] if place in STDIN else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
     return [file for file in files if os.path.exists(file)]
 
 
+def _section(v: Any, path: Tuple[Any, ...]) -> Any:
+    for name in path:
+        v = v.section(name)
+    return v
+
+
 # --- what was asked for -------------------------------------------------------------------------------------------
+
+def _require_command(words: Sequence[str]) -> None:
+    """Raise when the command is called otherwise here, and say how."""
+    rest = iter(words)
+    for word in rest:
+        if word == '--root':
+            next(rest, None)
+        elif word[:1] != '-':
+            if word not in COMMANDS:
+                raise Misuse(f'there is no command {word!r}{_instead(word)}')
+            return
+
+
+def _instead(word: str) -> str:
+    """Return the end of an error: what the command that was meant is called."""
+    known = next((command for command, words in OTHER_WORDS.items() if word.lower() in words.split()), '')
+    if known:
+        return f': say vaults {known}'
+    from difflib import get_close_matches
+    near = ''.join(get_close_matches(word.lower(), COMMANDS, 1))
+    return f": {near and f'did you mean {near}? '}see vaults --help"
+
 
 def _literal(argv: Sequence[str]) -> List[str]:
     """Mark with a NUL what begins with - behind a --, of which argparse, depending on its version, loses some."""
@@ -148,13 +181,18 @@ def _place(text: str) -> Any:
 
 def _understand(args: argparse.Namespace) -> None:
     """Turn the texts of keys and values into keys and packed values, before any vault is opened or made."""
+    args.json_key |= args.json
+    args.json_value |= args.json
     try:
+        args.path = tuple(name for text in args.section or () for name in _path(text))
         if 'prefix' in args:
             args.bounds = _bounds(args)
-        if 'key' in args:
-            args.key = _key(args.key, args.json)
+        args.word = getattr(args, 'key', None)  # as it was typed
+        if args.word is not None:
+            args.key = _key(args.word, args.json_key)
         if 'value' in args:
-            args.value = _value(_read_value() if args.value == '-' else args.value, args)
+            args.text = _read_value() if args.value == '-' else args.value
+            args.value = _value(args.text, args)
     except (ValueError, TypeError, RecursionError, VaultError) as error:
         raise Misuse(error) from error
 
@@ -166,25 +204,40 @@ def _key(text: str, is_json: bool) -> Any:
     return as_json.to_key(_loads(text))
 
 
+def _path(text: str) -> Tuple[Any, ...]:
+    """Return the names that --section gives: text, or as JSON one text or all names, each inside the one before."""
+    if text[:1] not in ('"', '['):
+        return (text,)
+    found = _key(text, True)
+    if found == ():
+        raise Misuse('--section [] names no section')
+    return found if isinstance(found, tuple) else (found,)
+
+
 def _bounds(args: argparse.Namespace) -> Tuple[Any, Any]:
     """Return the stored ends of the range that --prefix, --from and --to ask for together."""
-    low, high = (end if text is None else keys.encode(_key(text, args.json))
-                 for text, end in ((args.low, keys.LOWEST), (args.high, keys.HIGHEST)))
+    codec: Any = keys
+    if args.path:
+        from .sections import Prefixed
+        codec = Prefixed(args.path)
+    low, high = (end if text is None else codec.encode(_key(text, args.json_key))
+                 for text, end in zip((args.low, args.high), codec.bounds()))
     if args.prefix is None:
         return low, high
-    first, behind = keys.prefix_bounds(_key(args.prefix, args.json))
+    first, behind = codec.prefix_bounds(_key(args.prefix, args.json_key))
     return max(low, first, key=keys.order), min(high, behind, key=keys.order)
 
 
 def _value(text: str, args: argparse.Namespace) -> bytes:
     """Return the packed value, without making the object: its class need not be at hand."""
     from . import as_json
-    if args.json:
+    if args.json_value:
         return as_json.to_value(_loads(text), (lambda: None) if args.allow_pickle else _refuse)
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise Misuse('the value is no UTF-8 text: give bytes as --json \'{"!bytes": "..."}\', in base64') from error
+        raise Misuse('the value is no UTF-8 text: give bytes as --json-value \'{"!bytes": "..."}\', in base64'
+                     ) from error
     return as_json.to_value(text)
 
 
@@ -204,15 +257,17 @@ def _loads(text: str) -> Any:
         raise Misuse(f'{short!r} is no JSON ({error}); text is written in quotes: \'"text"\'') from error
 
 
-def _stdin() -> Any:
+def _stdin(what: str = 'the content') -> Any:
     if sys.stdin is None:
         raise Misuse('there is no standard input to read from')
+    if _is_terminal(sys.stdin):
+        _complain(f'note: {what} comes from the terminal; Ctrl-D on a line of its own ends it', 0)
     return sys.stdin.buffer
 
 
 def _read_value() -> str:
     """Return what standard input holds, as UTF-8, without the line's end that `get` and `echo` add."""
-    data, end = _stdin().read(), os.linesep.encode()
+    data, end = _stdin('the value').read(), os.linesep.encode()
     return (data[:-len(end)] if data.endswith(end) else data).decode('utf-8', 'surrogateescape')  # type: ignore[no-any-return]
 
 
@@ -348,19 +403,19 @@ def _keys(v: Any, args: argparse.Namespace) -> None:
     from itertools import islice
 
     from . import as_json
-    shown = _json if args.json else _text
+    shown = _json if args.json_key else _text
     for key in islice(v._walk_keys(args.reverse, args.bounds), args.limit):
         print(shown(key if type(key) is str and key.isprintable() else as_json.from_key(key)))
 
 
 def _get(v: Any, args: argparse.Namespace) -> None:
     from .parts import is_head
-    stored = keys.encode(args.key)
+    stored = v._keys.encode(args.key)
     with v:  # one state of all its parts
         data = v._store.get(stored)
         if data is None:
             raise _no_key(v, args)
-        if args.output not in (None, '-'):
+        if args.output not in (None, *STDOUT):
             _get_file(v, args, data)
         elif is_head(data):
             _print_parts(v, args, data)
@@ -370,10 +425,25 @@ def _get(v: Any, args: argparse.Namespace) -> None:
 
 def _print_value(v: Any, args: argparse.Namespace, stored: Any, data: bytes) -> None:
     form = _form(data, _serializer(v), args.json)
+    if not args.json and _is_bytes(form) and not _is_terminal(sys.stdout):
+        _write_bytes(form)
+        return
     text = form if isinstance(form, str) and not args.json else _json(form)
     if args.allow_pickle and not args.json and text is not form and '{"!' in text:  # a tag, which JSON text has nowhere
         text = repr(v._load(stored, data))
     print(text)
+
+
+def _is_bytes(form: Any) -> bool:
+    return isinstance(form, dict) and list(form) in (['!bytes'], ['!bytearray'])
+
+
+def _write_bytes(form: Dict[str, str]) -> None:
+    """Write what stands in a form to standard output, and nothing behind it."""
+    if sys.stdout is not None:
+        from base64 import b64decode
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b64decode(next(iter(form.values()))))
 
 
 def _form(data: bytes, serializer: Optional[str], whole: bool) -> Any:
@@ -435,7 +505,7 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
         fits = Head.of(data).code == STREAM
     else:
         form = _form(data, _serializer(v), False)
-        fits = isinstance(form, str) or (isinstance(form, dict) and list(form) in (['!bytes'], ['!bytearray']))
+        fits = isinstance(form, str) or _is_bytes(form)
     if not fits:
         raise VaultError(f'only a stream, bytes or text are written to a file: key {args.key!r} of the vault '
                          f'{v.db_path} is something else')
@@ -445,28 +515,98 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
 
 
 def _put(v: Any, args: argparse.Namespace) -> None:
+    source = _stdin() if args.source in STDIN else args.source
     try:
         with _Progress(v, 'storing', 'bytes') as progress:
-            size = v.put_file(args.key, _stdin() if args.source == '-' else args.source, progress)
+            before = _type_at(v, v._keys.encode(args.key))
+            size = v.put_file(args.key, source, progress)
     except BaseException:
         _unmake(v, args.missing)
         raise
+    if before not in ('', 'a stream', 'bytes'):
+        _complain(f'note: key {args.key!r} was {before} and is now a stream', 0)
     _say(args, f'{size} bytes stored', bytes=size)
 
 
 def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
-    return VaultError(f'there is no key {args.key!r} in the vault {v.db_path}')
+    hint = _other_key(v, args)
+    return VaultError(f'there is no key {args.key!r} in {_whereabouts(v, args)}{hint and ", but "}{hint}')
+
+
+def _whereabouts(v: Any, args: argparse.Namespace) -> str:
+    within = f'the section {_path_text(args.path)} of ' if args.path else ''
+    return f'{within}the vault {v.db_path}'
+
+
+def _path_text(path: Tuple[Any, ...]) -> str:
+    """Return what --section takes: a name that is text as it is, all else as JSON."""
+    from . import as_json
+    plain = len(path) == 1 and type(path[0]) is str and path[0][:1] not in ('"', '[')
+    return _text(path[0] if plain else as_json.from_key(path))
+
+
+def _other_key(v: Any, args: argparse.Namespace) -> str:
+    """Return which key is there for the word that was typed, read as JSON instead of as text or the other way round."""
+    try:
+        other = args.word if args.json_key else _key(args.word, True)
+        if other == args.key or other not in v:
+            return ''
+    except (Misuse, ValueError, TypeError, RecursionError, VaultError):
+        return ''
+    return f'there is a key {other!r}: give it {"in quotes, as JSON" if args.json_key else "with --json-key"}'
 
 
 def _set(v: Any, args: argparse.Namespace) -> None:
+    from . import as_json
     if _serializer(v) is not None:
         v._codec.dumps(None)  # which raises, and says why
-    v._store.put(keys.encode(args.key), args.value)
+    stored = v._keys.encode(args.key)
+    with v:
+        before = _type_at(v, stored)
+        other = '' if before else _other_key(v, args)
+        v._store.put(stored, args.value)
+    now = as_json.type_name(args.value)
+    if other:
+        _complain(f'note: key {args.key!r} is a new one; {other}', 0)
+    elif before and before != now:
+        _complain(f'note: key {args.key!r} was {before} and is now {now}{_as_before(args, before)}', 0)
+
+
+def _type_at(v: Any, stored: Any) -> str:
+    """Return the name of the type of the value that is there; '' for none, or for a damaged one, to be replaced."""
+    from . import as_json
+    try:
+        data = v._store.get(stored)
+        return '' if data is None else as_json.type_name(data)
+    except VaultCorruptError:
+        return ''
+
+
+def _as_before(args: argparse.Namespace, before: str) -> str:
+    """Return the cure, where the text that was set is JSON of the type that was there."""
+    from . import as_json
+    if args.json_value:
+        return ''
+    try:
+        fits = as_json.type_name(as_json.to_value(_loads(args.text))) == before
+    except (Misuse, VaultError):
+        fits = False
+    return f': --json-value keeps it {before}' if fits else ''
 
 
 def _delete(v: Any, args: argparse.Namespace) -> None:
-    if not v._store.delete(keys.encode(args.key)):
-        raise _no_key(v, args)
+    if args.word is not None:
+        if not v._store.delete(v._keys.encode(args.key)):
+            raise _no_key(v, args)
+        return
+    if not args.path:
+        raise Misuse('say which KEY to delete, or with --section NAME a whole section')
+    with v:
+        done = len(v)
+        v.clear()
+    if not done:
+        raise VaultError(f'there is nothing in {_whereabouts(v, args)}')
+    _say(args, f'{done} entries deleted', deleted=done)
 
 
 def _count(v: Any, args: argparse.Namespace) -> None:
@@ -475,7 +615,7 @@ def _count(v: Any, args: argparse.Namespace) -> None:
 
 def _entries(v: Any, args: argparse.Namespace) -> Iterator[Tuple[Any, bytes]]:
     for stored, datas, _ in v._scan(args.reverse, args.bounds, values=True):
-        yield from zip(map(keys.decode, stored), datas)
+        yield from zip(map(v._keys.decode, stored), datas)
 
 
 def _show(v: Any, args: argparse.Namespace) -> None:
@@ -530,20 +670,21 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     with v:  # one state of what is kept in parts
         sizes = ((_bytes(v, data, parts), key) for page in v._scan(False, None, values=True)
                  for key, data in zip(*page[:2]))
-        largest = [{'key': as_json.from_key(keys.decode(key)), 'bytes': size}
+        largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
-        sections, serializer = list(_sections(v)), _serializer(v)
+        sections, serializer = _sections(v), _serializer(v)
     facts = {'name': v.name, 'path': v.db_path, 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
              'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
-             **({'serializer': serializer} if serializer is not None else {})}
+             **({'serializer': serializer} if serializer is not None else {}),
+             **({'within': _path_text(args.path)} if args.path else {})}
     race = sqlite.has_wal_reset_race(sqlite_version_info)
     if args.json:
-        print(_json({**facts, 'wal_reset_race': race, **({'sections': sections} if sections else {}),
-                     'largest': largest}))
+        names = [as_json.from_key(path if path[1:] or type(path[0]) is tuple else path[0]) for path in sections]
+        print(_json({**facts, 'wal_reset_race': race, **({'sections': names} if sections else {}), 'largest': largest}))
         return
     if race:
         facts['sqlite'] += RACE
-    lines = [*facts.items(), *(('section', section) for section in sections),
+    lines = [*facts.items(), *(('section', _path_text(path)) for path in sections),
              *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]
     width = max(9, *(len(name) for name, _ in lines))
     for name, fact in lines:
@@ -567,15 +708,25 @@ def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     return size
 
 
-def _sections(v: Any) -> Iterator[Any]:
-    """Yield the names of the first sections, as JSON forms, going from each to the next."""
-    from . import as_json
+def _sections(v: Any) -> List[Tuple[Any, ...]]:
+    """Return the paths of the first sections, those inside others behind them, going from each to the next."""
+    found: List[Tuple[Any, ...]] = []
+    above: List[Tuple[Any, ...]] = [()]
+    for path in above:
+        for name in _names(_section(v, path), SECTIONS - len(found)):
+            found.append((*path, name))
+            above.append((*path, name))
+    return found
+
+
+def _names(v: Any, limit: int) -> Iterator[Any]:
+    """Yield the names of the first sections, going from each to the next."""
     low, high = v._keys.prefix_bounds(())
-    for _ in range(SECTIONS):
-        first = next((key[:1] for key in v._walk_keys(False, (low, high)) if len(key) > 1), None)
+    for _ in range(limit):
+        first = next((key[:1] for key in v._walk_keys(False, (low, high)) if type(key) is tuple and len(key) > 1), None)
         if first is None:
             return
-        yield as_json.from_key(first[0])
+        yield first[0]
         low = v._keys.prefix_bounds(first)[1]
 
 
@@ -632,7 +783,7 @@ def _recover(_: Any, args: argparse.Namespace) -> int:
 def _import(v: Any, args: argparse.Namespace) -> None:
     from . import moving
     try:
-        source = _lines(args.encoding) if args.source == '-' else args.source
+        source = _lines(args) if args.source in STDIN else args.source
         with _Progress(v, 'importing', 'entries') as progress, v:
             before = len(v)
             done = moving.import_file(v, source, kind=args.kind, table=args.table, key=args.column,
@@ -655,11 +806,12 @@ def _as_options(text: str) -> str:
                   lambda found: f'--{found[1]} {found[2] or "..."}', text)
 
 
-def _lines(encoding: str) -> Any:
+def _lines(args: argparse.Namespace) -> Any:
     """Return standard input as moving.py opens a file: without a byte order mark, and with what is no text marked."""
     from io import TextIOWrapper
     try:
-        return TextIOWrapper(_stdin(), 'utf-8-sig' if encoding == 'utf-8' else encoding, 'surrogateescape')
+        encoding = 'utf-8-sig' if args.encoding == 'utf-8' else args.encoding
+        return TextIOWrapper(_stdin(args.kind or 'JSON Lines'), encoding, 'surrogateescape', newline='')
     except LookupError as error:
         raise Misuse(error) from error
 
@@ -675,7 +827,7 @@ def _unmake(v: Any, missing: List[str]) -> None:
 
 def _export(v: Any, args: argparse.Namespace) -> None:
     from . import moving
-    aloud = args.file in (None, '-')
+    aloud = args.file in (None, *STDOUT)
     target: Any = sys.stdout if aloud else args.file
     if aloud:
         target.reconfigure(encoding='utf-8', newline='\n')  # as in a file, whatever the terminal speaks
@@ -723,15 +875,22 @@ def _limit(text: str) -> int:
 
 ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'VAULT': ('vault', {'help': 'a name, or a path when it holds a separator or ends in .db'}),
-    'KEY': ('key', {'help': 'text, or with --json JSON; after -- it may begin with -'}),
-    'VALUE': ('value', {'help': 'text, or with --json JSON; - reads it from standard input'}),
+    'KEY': ('key', {'help': 'text, or JSON with --json-key or --json; after -- it may begin with -'}),
+    '[KEY]': ('key', {'nargs': '?', 'help': 'as for get; without it, with --section, the whole section'}),
+    'VALUE': ('value', {'help': 'text, or JSON with --json-value or --json; - reads it from standard input'}),
     'FILE': ('file', {'help': 'the file to write, which must not exist'}),
     '<FILE>': ('source', {'help': 'the file to read; - reads standard input'}),
-    '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; standard output without it'}),
+    '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; - or none: standard output'}),
     'BAD': ('bad', {'help': 'the damaged vault, a name or a path; it is only read'}),
     'GOOD': ('good', {'help': 'the new vault, which must not exist'}),
-    'SOURCE': ('source', {'help': 'the file to read; - reads JSON Lines from standard input'}),
-    'bash|zsh': ('shell', {'choices': ['bash', 'zsh'], 'help': 'which shell the script is for'}),
+    'SOURCE': ('source', {'help': 'the file or folder to read; - reads standard input: JSON Lines, or what --kind says '
+                                  'of json, jsonlines and csv'}),
+    'bash|zsh|fish': ('shell', {'choices': ['bash', 'zsh', 'fish'], 'help': 'which shell the script is for'}),
+    '--json-key': ('json_key', {'action': 'store_true', 'help': 'keys are JSON, as `vaults --json keys` prints them; '
+                                'values are not'}),
+    '--json-value': ('json_value', {'action': 'store_true', 'help': 'the value is JSON, the key is not'}),
+    '--section': ('section', {'metavar': 'NAME', 'action': 'append', 'help': 'work inside a section, as if it were the '
+                              'vault; once more for one inside it, or all names as a JSON array: \'["users", 2026]\''}),
     '--prefix': ('prefix', {'metavar': 'P', 'help': 'only keys that begin with P'}),
     '--from': ('low', {'metavar': 'A', 'help': 'only keys from A on'}),
     '--to': ('high', {'metavar': 'B', 'help': 'only keys before B'}),
@@ -744,40 +903,55 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--key': ('column', {'metavar': 'COLUMN', 'help': 'the column of a CSV file that holds the keys'}),
     '--encoding': ('encoding', {'default': 'utf-8', 'help': 'of text files and text keys; utf-8 if not given'}),
 }
-RANGE = ['--prefix', '--from', '--to']
+KEYED = ['--json-key', '--section']
+RANGE = ['--prefix', '--from', '--to', *KEYED]
 COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault's flag, help, arguments
     'list': (_list, '', 'print the names of the vaults', []),
     'keys': (_keys, 'r', 'print the keys, sorted, one a line', ['VAULT', *RANGE, '--reverse', '--limit']),
-    'get': (_get, 'r', 'print a value: text and streams as they are, all else as JSON', [
-        'VAULT', 'KEY', '--output', '--allow-pickle']),
-    'set': (_set, 'c', 'set a value', ['VAULT', 'KEY', 'VALUE', '--allow-pickle']),
-    'put': (_put, 'c', 'store a file of any size as a stream', ['VAULT', 'KEY', '<FILE>']),
-    'delete': (_delete, 'w', 'delete an entry', ['VAULT', 'KEY']),
+    'get': (_get, 'r', 'print a value: text, streams and (but to a terminal) bytes as they are, else JSON', [
+        'VAULT', 'KEY', *KEYED, '--output', '--allow-pickle']),
+    'set': (_set, 'c', 'set a value', ['VAULT', 'KEY', 'VALUE', '--json-value', *KEYED, '--allow-pickle']),
+    'put': (_put, 'c', 'store a file of any size as a stream', ['VAULT', 'KEY', '<FILE>', *KEYED]),
+    'delete': (_delete, 'w', 'delete an entry, or a section', ['VAULT', '[KEY]', *KEYED]),
     'count': (_count, 'r', 'print how many entries there are', ['VAULT', *RANGE]),
     'show': (_show, 'r', 'print a table of keys and shortened values', ['VAULT', *RANGE, '--reverse', '--limit']),
-    'info': (_info, 'r', 'print the size, the format and the largest values', ['VAULT']),
+    'info': (_info, 'r', 'print the size, the format, the sections and the largest values', ['VAULT', *KEYED]),
     'check': (_check, 'r', 'look for damage; exit status 1 when there is some', ['VAULT']),
     'compact': (_compact, 'w', 'give the space of deleted entries back', ['VAULT']),
     'backup': (_backup, 'r', 'write a whole copy, while others may write', ['VAULT', 'FILE']),
     'recover': (_recover, '', 'copy what can be read of a damaged vault; exit status 1 when something is lost', [
         'BAD', 'GOOD']),
     'import': (_import, 'c', 'bring the entries of another file in', [
-        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--encoding', '--allow-pickle']),
-    'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]']),
+        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--encoding', *KEYED, '--allow-pickle']),
+    'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', *KEYED]),
     'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
-    'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh']),
+    'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh|fish']),
+}
+OTHER_WORDS = {  # what other programs call it
+    'list': 'ls dir vaults names', 'get': 'cat read fetch print type has exists contains',
+    'keys': 'find search grep scan iterate', 'set': 'add write update insert store create edit touch',
+    'put': 'upload attach push save', 'delete': 'rm del remove unset erase clear drop destroy purge pop unlink',
+    'count': 'len length size wc', 'show': 'view head table display items dump-table',
+    'info': 'stat stats status about describe du sections', 'check': 'verify fsck validate test integrity doctor',
+    'compact': 'vacuum optimize shrink gc pack', 'backup': 'cp copy clone snapshot',
+    'recover': 'repair restore fix rescue salvage', 'import': 'load convert migrate ingest',
+    'export': 'dump save-as extract', 'shell': 'python repl open console exec', 'completion': 'completions complete',
+    '--help': 'help man usage', '--version': 'version',
 }
 EXAMPLES = """examples:
   vaults set books dune 'Frank Herbert'
   vaults get books dune
   vaults put books cover cover.jpg
   vaults get books cover --output copy.jpg
+  vaults set books year 1965 --json-value
   vaults --json set books '["log", 2026]' '{"a": [1, 2]}'
+  vaults get books '["log", 2026]' --json-key
   vaults keys books --prefix du | head
+  vaults show books --section log
   vaults import old.shelf books
   vaults export books | gzip > books.jsonl.gz
   vaults recover books saved
-  eval "$(vaults completion bash)"
+  eval "$(vaults completion bash)"    # zsh too; for fish: vaults completion fish | source
 
 exit status: 0 done, 1 not found or problems found, 2 misuse"""
 
@@ -788,15 +962,27 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f'vaults: {_visible(unmarked)}; see {self.prog} --help\n')
 
 
+class _CommandParser(_Parser):
+    """Takes options also between the arguments, of which argparse would lose an optional one that stands last."""
+
+    inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.inside:
+            return super().parse_known_args(args, namespace)
+        self.inside = True
+        return self.parse_known_intermixed_args(args, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser('vaults', description='Look into vaults, and change them.', epilog=EXAMPLES, allow_abbrev=False,
                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--version', action='version', version=f'vaults {__version__}')
     _add_common(parser, None, False)
-    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True, parser_class=_CommandParser)
     for name, (_, _, text, words) in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=f'{text[0].upper()}{text[1:]}.', allow_abbrev=False)
-        command.set_defaults(allow_pickle=False)
+        command.set_defaults(allow_pickle=False, json_key=False, json_value=False, section=None)
         _add_common(command, argparse.SUPPRESS, argparse.SUPPRESS)
         for word in words:
             dest, how = ARGUMENTS[word]
