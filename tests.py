@@ -11781,6 +11781,18 @@ class TestDocuments:
         assert dict(vaults.moving.read(root / 'books.jsonl')) == {
             'dune': 'Frank Herbert', ('log', 2026): {'a': [1, 2]}, 'emma': {'by': 'Jane Austen'}}
 
+    def test_what_the_page_about_the_implementation_names_is_there(self):
+        page = re.sub('^```.*?^```$', '', (HERE / 'docs' / 'implementation.md').read_text('utf-8'), flags=re.M | re.S)
+        source = '\n'.join(file.read_text('utf-8') for file in (HERE / 'tests.py', *(HERE / 'vaults').glob('*.py')))
+        words = set(re.findall(r'\w+', source))
+        named = set(re.findall(r'`([\w./]+)(?:\(.*?\))?`', page))
+        for name in named:
+            if name.endswith('.py'):
+                assert any((HERE / folder / name).exists() for folder in ('', 'vaults', 'trials')), name
+            elif re.search('[_A-Z.]', name) and not name.startswith('NAME') and '/' not in name:
+                assert words.issuperset(name.split('.')), name
+        assert len(named) > 150
+
     def test_the_changelog_knows_this_version(self):
         assert f'## {vaults.__version__}' in (HERE / 'CHANGELOG.md').read_text('utf-8')
 
