@@ -169,6 +169,17 @@ def sharing(key):
     return isinstance(key, (int, float)) and not -2**63 <= key < 2**63
 
 
+class FallBack(dt.tzinfo):
+    """A zone whose clocks go back from 3 to 2 on 25 October 2026."""
+
+    def utcoffset(self, when):
+        turn = dt.datetime(2026, 10, 25, 3) - (dt.timedelta(hours=1) if when.fold else dt.timedelta())
+        return dt.timedelta(hours=2 if when.replace(tzinfo=None) < turn else 1)
+
+    def dst(self, when):
+        return self.utcoffset(when) - dt.timedelta(hours=1)
+
+
 class TestKeys:
     @given(st.lists(any_key, max_size=12))
     def test_equal_keys_are_one_entry_and_others_are_not(self, wanted):
@@ -252,17 +263,150 @@ class TestKeys:
         assert [*map(type, v)] == [int, str, tuple, dt.datetime]
 
     @pytest.mark.parametrize('key, cure', [([1], 'use a tuple'), (bytearray(b'a'), 'bytes'), ({1}, 'tuple'),
-                                           (object(), 'str(key)'), (1j, 'str(key)'), ((1, [2]), 'tuple')])
+                                           (object(), 'str(key)'), (1j, 'str(key)'), ((1, [2]), 'tuple'),
+                                           (collections.namedtuple('P', 'a b')(1, [2]), 'tuple'), (decimal.Decimal(1), 'str(key)')])
     def test_what_cannot_be_a_key_is_named_with_the_cure(self, v, key, cure):
-        for act in (v.__getitem__, v.get, v.__contains__, v.pop, v.__delitem__, lambda key: v.put(key, 1)):
-            with pytest.raises(TypeError, match=re.escape(cure)):
+        for act in (lambda key: v.put(key, 1), v.setdefault, lambda key: v.update([(key, 1)]),
+                    lambda key: v.put_many([(key, 1)]), lambda key: v.edit(key, 1).__enter__()):
+            with pytest.raises(TypeError, match=re.escape(cure)) as caught:
                 act(key)
-        assert len(v) == 0
+            assert not isinstance(caught.value, vaults.SerializationError)
+        assert len(v) == 0 and v._store._local.c.depth == 0
 
     @pytest.mark.parametrize('key', [float('nan'), (1, float('nan'))])
     def test_nan_is_refused(self, v, key):
         with pytest.raises(ValueError, match='NaN'):
             v[key] = 1
+        pytest.importorskip('numpy')
+        import numpy
+        for nan in (numpy.float64('nan'), numpy.float32('nan'), (numpy.float16('nan'),)):
+            with pytest.raises(ValueError, match='NaN'):
+                v[nan] = 1
+
+    @pytest.mark.parametrize('make', [lambda key: key, lambda key: ('at', key), lambda key: (key, ('a', 1))])
+    @pytest.mark.parametrize('place', [lambda v: v, lambda v: v.section('s'), lambda v: v.section(('s', 1)).section(2)])
+    def test_datetimes_that_python_calls_equal_are_one_entry(self, v, make, place):
+        v = place(v)
+        zone = FallBack()
+        for hour in (1, 2, 3):
+            first = make(dt.datetime(2026, 10, 25, hour, 30, tzinfo=zone))
+            second = make(dt.datetime(2026, 10, 25, hour, 30, tzinfo=zone, fold=1))
+            assert first == second and hash(first) == hash(second)
+            v.clear()
+            v[first] = 1
+            v[second] = 2
+            assert len(v) == 1 and v[first] == v.pop(second) == 2 and first not in v
+        v.update((make(dt.datetime(2026, 10, 25, hour, tzinfo=zone, fold=fold)), hour) for fold in (0, 1) for hour in range(5))
+        assert sorted(v.values()) == [0, 1, 2, 3, 4]
+        naive = make(dt.datetime(2026, 10, 25, 2, 30, fold=1))
+        v[naive] = 5
+        assert v[make(dt.datetime(2026, 10, 25, 2, 30))] == 5 and naive in v
+
+    @given(st.lists(st.datetimes(dt.datetime(2026, 10, 24), dt.datetime(2026, 10, 26)), max_size=6), st.data())
+    def test_any_fold_is_the_same_key(self, naive, data):
+        zone, v, oracle = FallBack(), Vault(':memory:'), {}
+        for moment in naive:
+            key = moment.replace(tzinfo=zone, fold=data.draw(st.integers(0, 1)))
+            v[key] = oracle[key] = moment
+        instants = {(key.replace(fold=0) - key.replace(fold=0).utcoffset()).replace(tzinfo=None) for key in oracle}
+        assert len(v) == len(instants)  # what the clocks leave out is the instant that it stands for
+        assert all(key.replace(fold=fold) in v for key in oracle for fold in (0, 1))
+
+    def test_what_holds_more_than_its_base_is_refused(self, v):
+        class Caseless(str):
+            def __eq__(self, other):
+                return self.lower() == other.lower()
+
+            def __hash__(self):
+                return hash(self.lower())
+
+        class Tagged(int):
+            def __eq__(self, other):
+                return type(other) is Tagged and int(self) == int(other)
+            __hash__ = int.__hash__
+
+        class Precise(dt.datetime):
+            nanosecond = 0
+
+            def __eq__(self, other):
+                return dt.datetime.__eq__(self, other) and self.nanosecond == getattr(other, 'nanosecond', 0)
+
+            def __hash__(self):
+                return hash((dt.datetime.__hash__(self), self.nanosecond)) if self.nanosecond else dt.datetime.__hash__(self)
+
+        class Sided(tuple):
+            __slots__ = ()
+
+            def __hash__(self):
+                return 5
+
+        class Wide(uuid.UUID):
+            def __eq__(self, other):
+                return self is other
+            __hash__ = uuid.UUID.__hash__
+        fine, precise = Precise(2026, 1, 1), Precise(2026, 1, 1)
+        precise.nanosecond = 7
+        v[fine] = v[Caseless('abc')] = 1
+        for key in (precise, Caseless('ABC'), Tagged(1), Sided((1, 2)), Wide(int=1)):
+            for one in (key, ('at', key), (key, 1)):
+                with pytest.raises(TypeError, match='does not equal'):
+                    v[one] = 2
+                assert one not in v and v.get(one, 'no') == 'no'
+        assert v.keys() == [dt.datetime(2026, 1, 1), 'abc'] and v[dt.datetime(2026, 1, 1)] == 1
+
+    def test_timestamps_of_pandas_are_whole_or_refused(self, v):
+        pandas = pytest.importorskip('pandas')
+        start = pandas.Timestamp('2026-01-01')
+        with pytest.raises(TypeError, match='does not equal'):
+            v.update((start + pandas.Timedelta(137 * n, 'ns'), n) for n in range(1000))
+        for n in range(1000):
+            with contextlib.suppress(TypeError):
+                v[start + pandas.Timedelta(137 * n, 'ns')] = n
+        assert v.items() == [(start, 0)] and v[dt.datetime(2026, 1, 1)] == 0 and type(v.keys()[0]) is dt.datetime
+        hours = pandas.date_range('2026-10-24 20:00', periods=9, freq='h', tz='Europe/Paris')
+        for hour in hours:
+            try:
+                v['hour', hour] = str(hour)
+            except TypeError as error:
+                assert 'UTC' in str(error) or 'utc' in str(error)
+                v['hour', hour.astimezone(UTC)] = str(hour)
+        assert [v['hour', hour.astimezone(UTC)] for hour in hours] == list(map(str, hours))
+        with pytest.raises(ValueError, match='NaT'):
+            v[pandas.NaT] = 1
+        assert pandas.NaT not in v and v.get((pandas.NaT, 1)) is None
+
+    def test_the_times_of_numpy_are_refused_with_the_cure(self, v):
+        numpy = pytest.importorskip('numpy')
+        for key in (numpy.datetime64('2026-01-01'), numpy.datetime64('2026-01-01T00:00:00.000000001'), numpy.datetime64('NaT'),
+                    numpy.timedelta64(1, 'D'), numpy.complex64(1)):
+            with pytest.raises((TypeError, ValueError), match='datetime64' if isinstance(key, numpy.datetime64) else 'use ') as caught:
+                v[key] = 1
+            assert 'use ' in str(caught.value)
+            assert key not in v and v.get(('at', key), 5) == 5
+
+    def test_numpys_numbers_and_texts_count_as_such(self, v):
+        numpy = pytest.importorskip('numpy')
+        pairs = [(numpy.int64(5), 5), (numpy.uint8(7), 7), (numpy.bool_(True), True), (numpy.float32(0.1), float(numpy.float32(0.1))),
+                 (numpy.float16(0.5), 0.5), (numpy.float64(2.5), 2.5), (numpy.uint64(2**64 - 1), 2**64 - 1), (numpy.int8(-1), -1),
+                 (numpy.str_('text'), 'text'), (numpy.bytes_(b'bytes'), b'bytes'), (numpy.longdouble(0.25), 0.25),
+                 (numpy.float32('inf'), float('inf')), (numpy.uint64(2**63), 2**63)]
+        for at, (key, plain) in enumerate(pairs):
+            for make in (lambda key: key, lambda key: (key,), lambda key: ('at', (key, 1))):
+                v[make(key)] = at
+                assert v[make(plain)] == v[make(key)] == at and make(key) in v and v.keys() == [make(plain)]
+                assert sharing(make(plain)) or repr(v.keys()) == repr([make(plain)])
+                v[make(plain)] = -1
+                assert v.pop(make(key)) == -1 and len(v) == 0
+        s = v.section(numpy.int64(3))
+        s[numpy.bool_(False)] = 1
+        assert v.keys() == [(3, 0)] and s.path == (3,) and s[0] == 1 and v[3, numpy.uint16(0)] == 1
+        v.clear()
+        v.update(dict.fromkeys(numpy.arange(5)))
+        assert list(v[numpy.int32(1):numpy.float32(3)]) == [1, 2] and v.has_keys(numpy.arange(5)) and len(v) == 5
+        third = numpy.longdouble(1) / 3
+        if third != float(third):
+            with pytest.raises(TypeError, match='does not equal'):
+                v[third] = 1
 
     def test_a_tuple_nested_too_deep_is_refused(self, v):
         key = ()
@@ -1326,6 +1470,128 @@ class TestDict:
             v['a':'b'] = 1
 
 
+class TestWhatCannotBeAKey:
+    """Looking for it finds nothing, as in a dict; what is not hashable is a TypeError, as in a dict."""
+
+    unstorable = [object(), 1j, decimal.Decimal('1.5'), fractions.Fraction(1, 2), frozenset('a'), int, len, ..., enum, float('nan'),
+                  (1, float('nan')), ('a', object()), dt.time(1), dt.timedelta(1), range(3), Exception()]
+    unhashable = [[], {}, set(), bytearray(b'a'), ([],), ('a', ('b', {})), (float('nan'), []), (object(), [])]
+
+    @pytest.fixture(params=['vault', 'section', 'write-back', 'thread_safe', 'in memory', 'validating', 'slice', 'section slice',
+                            'write-back section'])
+    def place(self, request, root):
+        options = {'thread_safe': {'thread_safe': True}, 'validating': {'validate': lambda key, value: None}}.get(request.param, {})
+        if 'write-back' in request.param:
+            options = {'writeback': True}
+        v = Vault(':memory:' if request.param == 'in memory' else 'v', **options)
+        inside = v.section('s') if 'section' in request.param else v
+        inside.update({'a': 1, ('a', 1): 2, 1: 3})
+        yield inside[:] if 'slice' in request.param else inside
+        v._check()
+        v.close()
+
+    @pytest.mark.parametrize('key', unstorable, ids=repr)
+    def test_looking_for_it_finds_nothing(self, place, key):
+        assert key not in place and place.get(key) is None and place.get(key, 5) == 5
+        keys = place.keys()
+        assert key not in keys and (key, 1) not in place.items() and key not in [*keys]
+        assert place.keys() & {key} == set() and place.keys() - {key} == set(place.keys()) and place.keys().isdisjoint([key])
+        for act in (lambda: place[key], lambda: place.__delitem__(key)):
+            with pytest.raises(KeyError) as caught:
+                act()
+            assert caught.value.args == (key,) and caught.value.args[0] is key
+        if isinstance(place, Vault):
+            assert place.pop(key, 5) == 5 and place.get_many([key, 'a']) == {'a': 1} and not place.has_keys(['a', key])
+            assert place.pop_many([key]) == {}
+            for act in (lambda: place.pop(key), lambda: place.edit(key).__enter__(), lambda: place.open(key),
+                        lambda: place.move_to_end(key), lambda: place.get_file(key, io.BytesIO())):
+                with pytest.raises(KeyError):
+                    act()
+        assert len(place) == 3 and place != {key: 1, 'a': 1, 'b': 2}
+
+    @pytest.mark.parametrize('key', unhashable, ids=repr)
+    def test_what_is_not_hashable_is_a_type_error(self, place, key):
+        keys = place.keys()
+        acts = [lambda: key in place, lambda: place.get(key), lambda: place.get(key, 5), lambda: place[key],
+                lambda: place.__delitem__(key), lambda: key in keys, lambda: (key, 1) in place.items()]
+        if isinstance(place, Vault):
+            acts += [lambda: place.pop(key), lambda: place.pop(key, 5), lambda: place.get_many(['a', key]),
+                     lambda: place.pop_many(['a', key]), lambda: place.has_keys(['a', key]), lambda: place.move_to_end(key),
+                     lambda: place.open(key)]
+        for act in acts:
+            with pytest.raises(TypeError, match='unhashable'):
+                act()
+        assert len(place) == 3 and 'a' in place
+
+    @pytest.mark.parametrize('key', [*unstorable, *unhashable], ids=repr)
+    def test_only_putting_it_raises_with_the_cure(self, place, key):
+        if not isinstance(place, Vault):
+            return
+        acts = [lambda: place.__setitem__(key, 1), lambda: place.put(key, 1), lambda: place.setdefault(key, 1),
+                lambda: place.update([(key, 1)]), lambda: place.put_many([('b', 1), (key, 1)]),
+                lambda: place.edit(key, 1).__enter__(), lambda: place.section(key)]
+        if place._validate is None:
+            acts += [lambda: place.list(key), lambda: place.column(key, 'int8'), lambda: place.open(key, 'wb'),
+                     lambda: place.put_file(key, io.BytesIO())]
+        for act in acts:
+            with pytest.raises((TypeError, ValueError), match='use ') as caught:
+                act()
+            assert not isinstance(caught.value, vaults.VaultError)
+        assert len(place) == 3
+
+    def test_a_pair_that_is_none_is_not_among_the_items(self, place):
+        assert ('a', 1) in place.items() and ('a', 2) not in place.items() and ('x', 1) not in place.items()
+        for other in (5, 'a', ('a',), ('a', 1, 2), ['a', 1], None):
+            assert other not in place.items()
+
+    def test_it_may_be_in_what_is_compared_with(self, place):
+        nan = float('nan')
+        assert place != {nan: 1, object(): 2, 'a': 1} and place != dict.fromkeys(range(3))
+        assert {nan: 1, 1j: 2, 'a': 1} != place
+
+
+class TestMissing:
+    """`__missing__` of a subclass is called as that of a dict's is: by v[key] alone."""
+
+    @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'validate': lambda key, value: None}, {'thread_safe': True}])
+    def test_only_looking_up_calls_it(self, root, options):
+        class Counting(Vault):
+            def __missing__(self, key):
+                asked.append(key)
+                return f'no {key}'
+        asked, strange = [], object()
+        with contextlib.closing(Counting('c', **options)) as v:
+            v['a'] = None
+            assert v['x'] == 'no x' and v[strange] == f'no {strange}' and v['a'] is None and asked == ['x', strange]
+            assert v.get('x') is None and 'x' not in v and v.pop('x', 5) == 5 and v.get(strange, 5) == 5 and len(asked) == 2
+            assert v.get_many(['x']) == {} and ('x', 'no x') not in v.items() and v.setdefault('y', 1) == 1 and len(asked) == 2
+            for act in (lambda: v.pop('x'), lambda: v['a':'z']['x'], lambda: v.__delitem__('x'), lambda: v.section('s')['x'],
+                        lambda: v.edit('x').__enter__()):
+                with pytest.raises(KeyError):
+                    act()
+            with pytest.raises(TypeError, match='unhashable'):
+                v[[]]
+            assert len(asked) == 2
+
+    def test_it_may_set_what_was_missing(self, root):
+        class Listing(Vault):
+            def __missing__(self, key):
+                self[key] = []
+                return self[key]
+        with contextlib.closing(Listing('l', writeback=True)) as v:
+            v['a'].append(1)
+            v['a'].append(2)
+        assert Vault('l').items() == [('a', [1, 2])]
+
+    def test_its_key_error_is_its_own(self, root):
+        class Refusing(Vault):
+            def __missing__(self, key):
+                raise LookupError(f'{key}: ask somebody else')
+        v = Refusing('r')
+        with pytest.raises(LookupError, match='somebody'):
+            v['x']
+
+
 class TestMoving:
     """`move_to_end` and `popitem(last=False)`, as an OrderedDict has them."""
 
@@ -1356,6 +1622,9 @@ class TestMoving:
         assert kept.popitem(last=False) == ('d', 4) and kept.popitem(last=False) == ('e', 5)
         with pytest.raises(vaults.EmptyVaultError, match='empty'):
             kept.popitem(last=False)
+        for wrong in (42, 'a', None):
+            with pytest.raises(TypeError, match='pop'):
+                kept.popitem(wrong)
 
     def test_what_is_not_there_cannot_be_moved(self, kept):
         kept['a'] = 1
@@ -4983,7 +5252,7 @@ class TestWriteBack:
 
     def test_errors_are_those_of_a_vault(self, w):
         for act in (lambda: w[[1]], lambda: w.get([1]), lambda: [1] in w, lambda: w.put([1], 1), lambda: w[1, [2]]):
-            with pytest.raises(TypeError, match='tuple'):
+            with pytest.raises(TypeError, match='tuple|unhashable'):
                 act()
         with pytest.raises(KeyError):
             w['none']

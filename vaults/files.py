@@ -325,12 +325,13 @@ class RawStream(_Whole, io.RawIOBase):
 
     def _opened(self, kind: str) -> Content:
         """Return what is to be read or changed."""
-        store, stored = self._vault._store, self._vault._keys.encode(self.name)
+        vault, store = self._vault, self._vault._store
+        stored = vault._sought(self.name) if kind == 'r' else vault._keys.encode(self.name)
         if kind in 'wx':
             if store.contains(stored) and kind == 'x':
                 raise self._exists()
             return Content(self._vault, self.name, None)
-        data = store.get(stored)
+        data = None if stored is None else store.get(stored)
         if data is None and kind == 'r':
             raise KeyError(self.name)
         content = Content(self._vault, self.name, data)

@@ -20,7 +20,7 @@ from .errors import VaultCorruptError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Tuple, Union
+    from typing import Any, Callable, Dict, Optional, Tuple, Union
 
     Stored = Union[bool, int, float, str, bytes]
 
@@ -143,29 +143,63 @@ def _large(key: int) -> Stored:
 
 def _number(key: float) -> float:
     if key != key:
-        raise ValueError('NaN cannot be a key, because it does not equal itself: use None or a string')
+        raise ValueError(NAN.format(key))
     return key
 
 
 def _plain(key: Any) -> Any:
-    """Return a subclass's value as its base class, which is what it counts as."""
+    """Return a subclass's value as its base class, which is what it counts as, and a number of NumPy as Python's.
+
+    Raises: TypeError for what is none of these, or is another key than its base would be; ValueError for NaN.
+    """
+    convert = _conversion(key)
+    if convert is None:
+        hint = HINTS.get(type(key).__name__, 'use one of these, for example str(key)')
+        raise TypeError(f'a key is None, bool, int, float, str, bytes, date, datetime, UUID or a tuple of these, '
+                        f'not {type(key).__name__}: {hint}')
+    if key != key:
+        raise ValueError(NAN.format(shown(key)))
+    plain = convert(key)
+    if not _is_same(key, plain):
+        in_utc = 'key.astimezone(datetime.timezone.utc) or ' if isinstance(key, datetime) else ''
+        raise TypeError(f'{shown(key)} of type {type(key).__name__} does not equal {shown(plain)}, as which it would '
+                        f'be stored: use {in_utc}str(key)')
+    return plain
+
+
+def _conversion(key: Any) -> Optional[Callable[[Any], Any]]:
+    """Return what makes a plain key of a value, or None when nothing does."""
     for base, convert in BASES:
         if isinstance(key, base):
-            return convert(key)
+            return convert
     uuid = sys.modules.get('uuid')  # a UUID to store can only come from there: no import needed
     if uuid is not None and isinstance(key, uuid.UUID):
         PACKERS[uuid.UUID] = _pack_uuid
-        return key if type(key) is uuid.UUID else uuid.UUID(int=key.int)
-    hint = {'list': 'use a tuple', 'bytearray': 'use bytes(key)', 'set': 'use a sorted tuple',
-            'dict': 'use a tuple of its items'}.get(type(key).__name__, 'use one of these, for example str(key)')
-    raise TypeError(f'a key is None, bool, int, float, str, bytes, date, datetime, UUID or a tuple of these, '
-                    f'not {type(key).__name__}: {hint}')
+        return lambda key: uuid.UUID(int=key.int)
+    numpy = sys.modules.get('numpy')  # as above
+    return NUMBERS.get(key.dtype.kind) if numpy is not None and isinstance(key, numpy.generic) else None
 
 
+def _is_same(key: Any, plain: Any) -> bool:
+    """Tell whether Python takes both for one key: a subclass may hold more than its base, and compare so."""
+    try:
+        mark = hash(plain)
+    except TypeError:
+        return True  # a tuple: packing it names the element
+    if isinstance(key, datetime) and key.fold and key != key.replace(fold=0):
+        return False  # to a plain one it makes no difference
+    return bool(plain == key) and hash(key) == mark
+
+
+# By the kinds of NumPy's types: not its times, which are integers to it, nor complex numbers.
+NUMBERS: Dict[str, Callable[[Any], Any]] = {'b': bool, 'i': int, 'u': int, 'f': float}
+NAN = '{} cannot be a key, because like every NaN it does not equal itself: use None or a string'
+HINTS = {'list': 'use a tuple', 'bytearray': 'use bytes(key)', 'set': 'use a sorted tuple',
+         'dict': 'use a tuple of its items', 'datetime64': "use key.astype('datetime64[us]').item(), or str(key)"}
 BASES: Tuple[Tuple[type, Callable[[Any], Any]], ...] = (
     (bool, bool), (int, int.__int__), (float, float.__float__), (str, str.__str__),
     (bytes, lambda key: b''.join((key,))), (tuple, lambda key: tuple.__getitem__(key, slice(None))),
-    (datetime, lambda key: datetime.combine(date.fromordinal(key.toordinal()), key.timetz())),
+    (datetime, lambda key: datetime.combine(date.fromordinal(key.toordinal()), key.timetz().replace(fold=0))),
     (date, lambda key: date.fromordinal(key.toordinal())),
 )
 
@@ -231,7 +265,8 @@ def _pack_date(out: bytearray, key: date) -> None:
 
 
 def _pack_datetime(out: bytearray, key: datetime) -> None:
-    offset = key.utcoffset()
+    """Append the instant, of a wall clock's second time that of the first: to `==` and `hash` they are one."""
+    offset = (key.replace(fold=0) if key.fold else key).utcoffset()
     out.append(NAIVE if offset is None else AWARE)
     moment = key.replace(tzinfo=None) - EPOCH - (offset or timedelta())
     out += (moment // MICROSECOND + SIGN).to_bytes(8, 'big')

@@ -228,9 +228,13 @@ class Vault(MutableMapping[K, V]):
         """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
         if type(key) is slice:
             return SortedSlice(self, *self._slice_bounds(key))
-        data = self._store.get(self._keys.encode(key))
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            return self._missing(key)
+        data = self._store.get(stored)
         if data is None:
-            raise KeyError(key)
+            return self._missing(key)
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except values.InParts:
@@ -256,7 +260,9 @@ class Vault(MutableMapping[K, V]):
         """Delete the entry; for a slice, all entries in it in one statement."""
         if type(key) is slice:
             self._delete_range(*self._slice_bounds(key))
-        elif not self._store.delete(self._keys.encode(key)):
+            return
+        stored = self._sought(key)
+        if stored is None or not self._store.delete(stored):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
@@ -271,7 +277,12 @@ class Vault(MutableMapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         """Tell whether there is such a key; the value is not looked at."""
-        return self._store.contains(self._keys.encode(key))  # type: ignore[no-any-return]
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            hash(key)  # see _sought
+            return False
+        return self._store.contains(stored)  # type: ignore[no-any-return]
 
     def __bool__(self) -> bool:
         """Tell whether there is an entry."""
@@ -288,7 +299,12 @@ class Vault(MutableMapping[K, V]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value, or `default` when there is no such key. A stored None is a value."""
-        data = self._store.get(self._keys.encode(key))
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            hash(key)  # see _sought
+            return default
+        data = self._store.get(stored)
         if data is None:
             return default
         try:
@@ -326,6 +342,9 @@ class Vault(MutableMapping[K, V]):
 
         Raises: EmptyVaultError, which is a KeyError, when there is none.
         """
+        if last is not True and last is not False:  # a dict's popitem takes nothing: whoever passes a key is wrong
+            raise TypeError(f'last is True or False, not {last!r}: pop(key) takes a key')
+
         def take() -> Any:
             for key, value in self._walk_items(reverse=last):
                 value = values.detached(value)
@@ -341,7 +360,8 @@ class Vault(MutableMapping[K, V]):
 
         Raises: KeyError when there is no such key.
         """
-        if not self._store.move(self._keys.encode(key), last):
+        stored = self._sought(key)
+        if stored is None or not self._store.move(stored, last):
             raise KeyError(key)
 
     @overload
@@ -351,6 +371,7 @@ class Vault(MutableMapping[K, V]):
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value, having set it to `default` when there was none; atomic between processes."""
+        self._keys.encode(key)  # raises for what cannot be put
         value = self.get(key, _MISSING)
         if value is not _MISSING:
             return value
@@ -757,6 +778,25 @@ class Vault(MutableMapping[K, V]):
 
     # --- helpers ---
 
+    def _sought(self, key: Any) -> Any:
+        """Return the stored form of a key to look for, or None for one that cannot be stored, and so is not there.
+
+        Raises: TypeError for what is not hashable, as a dict does. Where each call counts, these lines stand instead.
+        """
+        try:
+            return self._keys.encode(key)
+        except (TypeError, ValueError):
+            hash(key)
+            return None
+
+    def _missing(self, key: Any) -> Any:
+        """Return what a subclass has for a key that is not there, as v[key] of a dict does. Raises: KeyError."""
+        hash(key)
+        missing = getattr(type(self), '__missing__', None)
+        if missing is None:
+            raise KeyError(key) from None
+        return missing(self, key)
+
     def _encoded(self, pairs: Iterable[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, bytes]]:
         """Yield what the store is to put; copy live lists and columns in passing, and add their keys to `copied`."""
         encode, dumps = self._keys.encode, self._codec.dumps
@@ -857,6 +897,8 @@ class Edit(Transaction):
         self._vault, self._key, self._default = vault, key, default
 
     def __enter__(self) -> Any:
+        if self._default is not _MISSING:
+            self._vault._keys.encode(self._key)  # raises for what cannot be put
         self._store.begin()
         try:
             self._value = values.writable(self._vault.get, self._key, self._default)

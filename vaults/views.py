@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from .vault import Vault
 
+_MISSING: Any = object()
 REPR_LENGTH = 20  # entries shown
 
 
@@ -88,11 +89,7 @@ class Keys(_ListLike, KeysView[K_co]):
         return self._walk(reverse=True)
 
     def __contains__(self, key: object) -> bool:
-        """Tell whether the key is there; false for what cannot be a key, as sets need to know."""
-        try:
-            return key in self._mapping
-        except (TypeError, ValueError):
-            return False
+        return key in self._mapping
 
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:
@@ -132,10 +129,10 @@ class Items(_ListLike, ItemsView[K_co, V_co]):
         return self._walk(reverse=True)
 
     def __contains__(self, item: object) -> bool:
-        try:
-            return bool(super().__contains__(item))  # type: ignore[operator]  # anything may be asked for
-        except (TypeError, ValueError):
+        if not isinstance(item, tuple) or len(item) != 2:
             return False
+        value = self._mapping.get(item[0], _MISSING)
+        return value is not _MISSING and (value is item[1] or bool(value == item[1]))
 
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:
@@ -155,8 +152,9 @@ class SortedSlice(Mapping[K, V]):
         self._bounds = low, high
 
     def _has(self, key: Any) -> bool:
-        place = keys.order(self._vault._keys.encode(key))
-        return keys.order(self._bounds[0]) <= place < keys.order(self._bounds[1])
+        stored = self._vault._sought(key)
+        return (stored is not None
+                and keys.order(self._bounds[0]) <= keys.order(stored) < keys.order(self._bounds[1]))
 
     def __getitem__(self, key: Any) -> Any:
         """Return the value of a key within the range; for a slice, the part of this range within it."""
@@ -164,9 +162,10 @@ class SortedSlice(Mapping[K, V]):
             low, high = self._vault._slice_bounds(key)
             return SortedSlice(self._vault, max(low, self._bounds[0], key=keys.order),
                                min(high, self._bounds[1], key=keys.order))
-        if not self._has(key):
+        value = self.get(key, _MISSING)  # not the vault's [key]: __missing__ of a subclass is not for a slice
+        if value is _MISSING:
             raise KeyError(key)
-        return self._vault[key]
+        return value
 
     def __delitem__(self, key: Any) -> None:
         """Delete a key within the range; for a slice, all keys within both."""

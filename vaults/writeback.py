@@ -677,12 +677,14 @@ class WriteBackVault(Vault[K, V]):
         if type(key) is slice:
             return super().__getitem__(key)
         value = WriteBackVault.get(self, key, _MISSING)  # and not what a subclass makes of get
-        if value is _MISSING:
-            raise KeyError(key)
-        return value
+        return self._missing(key) if value is _MISSING else value
 
     def get(self, key: Any, default: Any = None) -> Any:
-        stored = self._keys.encode(key)
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            hash(key)  # see Vault._sought
+            return default
         hot = self._store.hot
         try:
             value = hot[stored][0]
