@@ -3352,6 +3352,59 @@ class TestRecover:
         done, entries = self.recovered(path)
         assert done.whole and entries == dict.fromkeys(range(2000), 'old')
 
+    # --- what opening says of it ---
+
+    @pytest.mark.parametrize('start, stop', [(0, 16), (0, 100), (0, 4096), (0, 8192), (16, 18), (68, 72)],
+                             ids=['magic', 'header', 'page', 'two pages', 'page size', 'application'])
+    @pytest.mark.parametrize('fill', [bytes, lambda size: b'\7' * size], ids=['zeros', 'other bytes'])
+    def test_opening_one_whose_beginning_is_damaged_names_recover(self, bad, start, stop, fill, command):
+        path = bad()
+        data = bytearray(path.read_bytes())
+        data[start:stop] = fill(stop - start)
+        path.write_bytes(data)
+        for flag in 'rwcn':
+            with pytest.raises(vaults.VaultCorruptError, match=re.escape(f'`vaults recover {path} ')) as caught:
+                Vault(path, flag=flag)
+            assert 'another name' not in str(caught.value)
+        with pytest.raises(vaults.VaultCorruptError, match='vaults recover'):
+            vaults.open(path)
+        assert f'vaults recover {path}' in command('count', path).err
+        assert path.read_bytes() == data and len(self.recovered(path)[1]) == 600
+
+    def test_a_file_of_zeros_is_recovered_from_its_log_or_is_no_vault(self, root, v):
+        v.update(dict.fromkeys(range(100), 'x'))
+        path = root / 'bad.db'
+        shutil.copyfile(v.db_path, path)
+        path.write_bytes(bytes(path.stat().st_size))
+        with pytest.raises(vaults.VaultFormatError, match='not a vault'):
+            Vault(path)
+        shutil.copyfile(f'{v.db_path}-wal', f'{path}-wal')
+        with pytest.raises(vaults.VaultCorruptError, match='vaults recover'):
+            Vault(path)
+        assert self.recovered(path)[1] == dict.fromkeys(range(100), 'x')
+
+    def test_what_never_was_a_vault_is_not_said_to_be_recoverable(self, root):
+        sqlite_file(root / 'other.db', ('CREATE TABLE a (id INTEGER PRIMARY KEY, b, c, d)',), ('INSERT INTO a VALUES (1, 2, 3, 4)',))
+        Vault(root / 'newer.db').close()
+        (root / 'noise.db').write_bytes(b''.join(hashlib.sha256(b'%d' % n).digest() for n in range(12_000)))
+        (root / 'text.db').write_bytes(b'some words\r\n' * 5000)
+        (root / 'leaves.db').write_bytes((b'\x0d' + bytes(4095)) * 20)
+        data = bytearray((root / 'newer.db').read_bytes())
+        data[60:64] = b'\0\0\0\7'
+        (root / 'newer.db').write_bytes(data)
+        with contextlib.closing(Vault(root / 'reached.db')), contextlib.closing(sqlite3.connect(root / 'reached.db')) as raw:
+            raw.execute('CREATE VIEW entries_seen AS SELECT * FROM entries')
+        for path in root.glob('*.db'):
+            with pytest.raises(vaults.VaultFormatError) as caught:
+                Vault(path)
+            assert 'vaults recover' not in str(caught.value), path
+
+    def test_one_that_is_open_here_is_not_looked_into(self, bad, monkeypatch):
+        path = bad()
+        with contextlib.closing(Vault(path)):
+            monkeypatch.setattr(recovery, 'Pages', lambda *_: pytest.fail('it was opened'))
+            assert not recovery.is_promising(str(path))
+
     # --- beside other tables ---
 
     @pytest.fixture

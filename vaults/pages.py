@@ -34,7 +34,8 @@ class Pages:
     could not be used: how many of its frames could be read, and how many commits stand behind them; or None.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, most: Optional[int] = None) -> None:
+        """Read the pages of the file at `path`, the first `most` of them, and of what lies beside it."""
         self._files = ExitStack()
         self._over: Dict[int, Tuple[IO[bytes], int]] = {}  # where the pages are that are not in the main file
         self.broken: Optional[Tuple[int, int]] = None
@@ -44,6 +45,7 @@ class Pages:
             self.count = -(-os.path.getsize(path) // self.size)
             self._add(f'{path}-journal', self._roll_back)
             self._add(f'{path}-wal', self._apply)
+            self.count = self.count if most is None else min(self.count, most)
             self.kinds = self._kinds()  # the first byte of each page, at the place of its number
         except BaseException:
             self.close()

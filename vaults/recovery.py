@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .vault import Path
 
 BESIDE = ('', '-wal', '-journal')   # the files that are one with a vault's
+LOOK = 4096                         # pages that tell whether there is a vault
 ROOTS = 2, 3                        # the first page of the entries, and of their index, in every vault
 OWN = ('entries', 'sqlite_autoindex_entries_1', 'parts', 'sqlite_autoindex_parts_1')
 DAMAGED = 'its row is damaged'
@@ -103,6 +104,38 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     return done
 
 
+def is_promising(path: str) -> bool:
+    """Tell whether the beginning of the file is damaged, and `recover` would find something of a vault behind it.
+
+    Looks at the log, and at the first pages, so that a large file of another sort costs little.
+    """
+    if not os.path.isfile(path) or is_open_here(path):
+        return False
+    try:
+        pages = Pages(path, LOOK)
+    except OSError:
+        return False
+    try:
+        return not _begins_well(pages) and _shows_vault(pages)
+    finally:
+        pages.close()
+
+
+def _begins_well(pages: Pages) -> bool:
+    """Tell whether the header is one that a vault can have."""
+    head = pages.page(1) if pages.count else b''
+    return (head[:16] == MAGIC and head[16:18] == pages.size.to_bytes(4, 'big')[2:] and {*head[18:20]} <= {1, 2}
+            and head[21:24] == bytes((64, 32, 32)) and head[68:72] == APPLICATION_ID.to_bytes(4, 'big'))
+
+
+def _shows_vault(pages: Pages) -> bool:
+    if pages.count and pages.page(1)[68:72] == APPLICATION_ID.to_bytes(4, 'big'):
+        return True
+    return any(_intact(record) is not None or _is_marker(record)
+               for number in range(1, pages.count + 1) if pages.kinds[number] == TABLE[1]
+               for _, record in pages.records(number))
+
+
 def _require(path: str) -> None:
     """Raise unless there is a file that may be read: closing it would take the locks of those who have it open here."""
     if not os.path.exists(path):
@@ -140,7 +173,7 @@ class _Recovering:
         self.with_entries = bytearray(pages.count + 1)
         self.serialized = False
         self._survey()
-        if not self._is_vault():
+        if not _shows_vault(pages):
             raise VaultFormatError(f'nothing of a vault is in the file {source}: give another name or path')
         trust.make_copy(path, source)
         self.store: Any = open_store(path)
@@ -259,13 +292,6 @@ class _Recovering:
 
     def _is_of_keys(self, number: int) -> bool:
         return any(len(record) == 2 for _, record in self.pages.records(number))
-
-    def _is_vault(self) -> bool:
-        if self.pages.count and self.pages.page(1)[68:72] == APPLICATION_ID.to_bytes(4, 'big'):
-            return True
-        return any(_intact(record) is not None or _is_marker(record)
-                   for number in range(1, self.pages.count + 1) if self.pages.kinds[number] == TABLE[1]
-                   for _, record in self.pages.records(number))
 
     def _indexed(self) -> Iterator[Tuple[Stored, int]]:
         """Yield the keys that the index has, with their ids."""

@@ -96,6 +96,17 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     return name, os.path.join(folder, f'{name}.db')
 
 
+def _with_cure(error: VaultFormatError, path: str) -> VaultError:
+    """Return the error about a file that is no vault, with the command that makes one of it, when there is one."""
+    from .moving import cure
+    from .recovery import is_promising
+    if is_promising(path):
+        from shlex import quote
+        return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what can '
+                                 f'be read with `vaults recover {quote(path)} NEW.db`')
+    return VaultFormatError(f'{error}{cure(path)}')
+
+
 def _trusted(path: str) -> None:
     if path != MEMORY:
         from . import trust  # here: most vaults never meet a pickle
@@ -181,8 +192,7 @@ class Vault(MutableMapping[K, V]):
         try:
             self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
         except VaultFormatError as error:
-            from .moving import cure
-            raise VaultFormatError(f'{error}{cure(path)}') from error
+            raise _with_cure(error, path) from error
         self._use_serializer(serializer, flag)
         if writeback and flag != 'r':  # a reader has nothing to write back
             from .writeback import attach
