@@ -1067,6 +1067,58 @@ class TestPlaces:
         with pytest.raises(vaults.VaultError, match='pathlib'):
             Vault(name)
 
+    @pytest.mark.parametrize('name', ['my.db', 'my.DB', 'my.Db', 'a.b.db', '.db'])
+    def test_a_name_that_ends_as_a_file_does_is_refused_with_both_cures(self, name, root):
+        for make in (Vault, lambda name: Vault(name, flag='r'), lambda name: recovery.recover(name, 'good'),
+                     lambda name: recovery.recover('bad', name)):
+            with pytest.raises(vaults.VaultError) as caught:
+                if make is not Vault or name != '.db':
+                    Vault('bad').close()
+                make(name)
+            assert f"pathlib.Path({name!r}) for exactly that file" in str(caught.value)
+            assert (f'Vault({name[:-3]!r})' in str(caught.value)) == (name != '.db')
+        assert sorted(os.listdir(root / 'vaults')) == ['bad.db']
+        v = Vault(root / name)
+        assert v.db_path == str(root / name)
+        v.close()
+
+    def test_what_a_name_with_the_ending_has_made_before_is_named(self, root):
+        old = root / 'vaults' / 'my.db.db'
+        Vault(old).close()
+        with pytest.raises(vaults.VaultError, match=re.escape(f'it was made as {old}')):
+            Vault('my.db')
+
+    def test_other_endings_are_part_of_a_name(self, root):
+        for name in ('my.sqlite', 'my.db3', 'my.db.old', 'db', 'mydb', 'a.b'):
+            with contextlib.closing(Vault(name)) as v:
+                assert (v.name, os.path.basename(v.db_path)) == (name, name + '.db')
+
+    @pytest.mark.parametrize('name, words', [
+        ({}, 'v.update'), ({'a': 1}, 'v.update'), ([('a', 1)], 'v.update'), ((), 'v.update'), (None, "Vault('name')"),
+        (5, "Vault('name')"), (True, "Vault('name')"), (b'x', 'os.fsdecode'), (bytearray(b'x'), 'os.fsdecode'),
+        (io.BytesIO(), 'pathlib.Path')])
+    def test_what_is_no_name_is_a_type_error_with_the_cure(self, name, words, root):
+        for make in (Vault, lambda name: Vault(name, flag='r'), lambda name: Vault(name, thread_safe=True),
+                     lambda name: Vault(name, writeback=True), lambda name: recovery.recover(name, 'x')):
+            with pytest.raises(TypeError, match=re.escape(words)) as caught:
+                make(name)
+            assert type(name).__name__ in str(caught.value)
+        assert not (root / 'vaults').exists() or os.listdir(root / 'vaults') == []
+
+    def test_paths_of_bytes_are_those_of_text(self, root):
+        v = Vault('a')
+        v.backup(os.fsencode(root / 'copy'))
+        assert (root / 'copy').is_file()
+        vaults.set_root_path(os.fsencode(root / 'other'))
+        Vault('b').close()
+        assert (root / 'other' / 'vaults' / 'b.db').is_file() and not list(root.glob("b'*"))
+        for wrong in (5, {}, [1]):
+            with pytest.raises(TypeError, match='os.PathLike'):
+                vaults.set_root_path(wrong)
+            with pytest.raises(TypeError, match='os.PathLike'):
+                v.backup(wrong)
+        v.close()
+
     @pytest.mark.parametrize('name', ['x' * 245, '\ud800'])
     def test_a_name_that_no_file_can_have_is_refused(self, name, root):
         with pytest.raises(vaults.VaultError, match='name'):
@@ -9501,7 +9553,7 @@ class TestShelf:
     def test_any_older_file_is_named_with_the_command_that_moves_it(self, root, name, opened):
         path = pathlib.Path(shutil.copy(TESTDATA / name, root))
         before = seen(root)
-        with pytest.raises(vaults.VaultFormatError, match=f'a {moving.recognise(path)} file: move it with .vaults import') as caught:
+        with pytest.raises(vaults.VaultFormatError, match=f'an? {moving.recognise(path)} file: move it with .vaults import') as caught:
             opened(path)
         assert seen(root) == before and str(caught.value).endswith('.vault.db')
         with sqlite3.connect(str(root / 'other.db')) as other:
@@ -9509,6 +9561,12 @@ class TestShelf:
         other.close()
         with pytest.raises(vaults.VaultFormatError, match='another name or path$'):
             opened(root / 'other.db')
+
+    @pytest.mark.parametrize('kind', sorted(moving.peers.READERS))
+    def test_every_kind_has_its_article(self, kind, root, monkeypatch):
+        monkeypatch.setattr(moving, 'recognise', lambda path: kind)
+        article = 'an' if kind[0] in 'aeio' else 'a'
+        assert moving.cure(str(root / 'x')) == '' if kind == 'vault' else f' {article} {kind} ' in moving.cure(str(root / 'x'))
 
     def test_what_is_neither_is_refused_as_by_a_vault(self, root):
         (root / 's.db').write_text('just text')

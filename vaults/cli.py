@@ -169,7 +169,7 @@ def _unmarked(text: str) -> str:
 
 def _place(text: str) -> Any:
     """Return what Vault takes: a name as it is, a path as a path."""
-    if text.endswith('.db') or os.sep in text or (os.altsep or os.sep) in text:
+    if text[-3:].lower() == '.db' or os.sep in text or (os.altsep or os.sep) in text:
         return _ExactPath(text)
     try:
         if _locate(text, False)[1] != text:
@@ -392,7 +392,9 @@ def _list(_: Any, args: argparse.Namespace) -> None:
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
         raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root')
     files = os.listdir(folder) if os.path.isdir(folder) else []
-    names = sorted(name[:-3] for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
+    found = sorted(name for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
+    # NAME.db.db has a path alone: `NAME.db` is one
+    names = [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3] for name in found]
     if args.json:
         print(_json(names))
     else:

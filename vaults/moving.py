@@ -75,7 +75,8 @@ def cure(path: str) -> str:
     except VaultError:
         return ''
     new = f'{os.path.splitext(path)[0]}.vault.db'
-    return '' if kind == 'vault' else (f'. It holds a {kind} file: move it with `vaults import {quote(path)} '
+    article = 'an' if kind[0] in 'aeio' else 'a'
+    return '' if kind == 'vault' else (f'. It holds {article} {kind} file: move it with `vaults import {quote(path)} '
                                        f'{quote(new)}`, then open {new}')
 
 

@@ -57,9 +57,10 @@ def set_root_path(path: Optional[Path]) -> None:
     Raises: VaultError when the folder cannot be made.
     """
     global _root
-    if path is not None:
-        _folder(os.path.abspath(os.fspath(path)))
-    _root = path if path is None else os.path.abspath(os.fspath(path))
+    root = None if path is None else os.path.abspath(os.fsdecode(path))
+    if root is not None:
+        _folder(root)
+    _root = root
 
 
 def _folder(root: str) -> str:
@@ -74,16 +75,19 @@ def _folder(root: str) -> str:
 def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file."""
     if not isinstance(name, str):
-        path = os.path.abspath(os.fspath(name))
-        if isinstance(path, bytes):
-            path = os.fsdecode(path)
+        if not isinstance(name, os.PathLike):
+            raise _no_name(name)
+        path = os.path.abspath(os.fsdecode(name))
         if '\0' in path:
             raise VaultError(f'a path holds no NUL character: {path!r}')
         return os.path.splitext(os.path.basename(path))[0], path
     if name == MEMORY:
         return name, name
-    if not name or any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
-        raise VaultError(f'a name is not empty and holds no path separator, no ".." and no NUL, unlike {name!r}: '
+    if not name:
+        raise VaultError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
+                         'exact file')
+    if any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
+        raise VaultError(f'a name holds no path separator, no ".." and no NUL, unlike {name!r}: '
                          'pass pathlib.Path(...) for an exact file')
     try:
         size = len(os.fsencode(name))
@@ -92,8 +96,27 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     if size > MAX_NAME:
         raise VaultError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
     root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
+    if name[-3:].lower() == '.db':
+        raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
     folder = _folder(root) if to_create else os.path.join(root, 'vaults')
     return name, os.path.join(folder, f'{name}.db')
+
+
+def _no_name(name: Any) -> TypeError:
+    cure = "as in Vault('name'), or pathlib.Path(...) for an exact file"
+    if isinstance(name, (bytes, bytearray)):
+        cure = 'as pathlib.Path(os.fsdecode(...)) is for an exact file'
+    elif isinstance(name, (dict, list, tuple, set, abc.Mapping)):
+        cure = "as in v = Vault('name'), and v.update(...) fills it"
+    return TypeError(f"a vault's name is a str or an os.PathLike, not {type(name).__name__}: give one, {cure}")
+
+
+def _with_ending(name: str, path: str) -> VaultError:
+    """Return the error about a name that `vaults NAME` takes for a path, so that it is none here either."""
+    stem = f'Vault({name[:-3]!r}) for the vault of that name, or ' if name[:-3] else ''
+    made = f'; it was made as {path} before: rename that file' if os.path.exists(path) else ''
+    return VaultError(f'a name does not end in .db, which its file does, unlike {name!r}: use {stem}'
+                      f'pathlib.Path({name!r}) for exactly that file{made}')
 
 
 def _with_cure(error: VaultFormatError, path: str) -> VaultError:
@@ -102,8 +125,8 @@ def _with_cure(error: VaultFormatError, path: str) -> VaultError:
     from .recovery import is_promising
     if is_promising(path):
         from shlex import quote
-        return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what can '
-                                 f'be read with `vaults recover {quote(path)} NEW.db`')
+        return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what '
+                                 f'can be read with `vaults recover {quote(path)} NEW.db`')
     return VaultFormatError(f'{error}{cure(path)}')
 
 
@@ -682,7 +705,7 @@ class Vault(MutableMapping[K, V]):
 
         Raises: VaultError when there is a file at `path`, or inside a transaction.
         """
-        self._store.backup(os.path.abspath(os.fspath(path)), progress)
+        self._store.backup(os.path.abspath(os.fsdecode(path)), progress)
 
     # --- closing ---
 
