@@ -8479,7 +8479,7 @@ class Twins:
         return answers[0]
 
 
-stream_places = st.integers(-20, 400)
+stream_places = st.integers(-20, 400) | st.integers(400, 5000)
 stream_operations = st.lists(st.one_of(
     st.tuples(st.just('read'), st.integers(-1, 300)),
     st.tuples(st.just('write'), st.binary(max_size=8).flatmap(lambda data: st.integers(0, 40).map(lambda n: data * n))),
@@ -9159,6 +9159,287 @@ class TestStreamsAreKeptWhole:
         assert seen == ['a', 'b', 'd']
 
 
+MODES = [
+    'r', 'w', 'a', 'x', 'rb', 'wb', 'ab', 'xb', 'r+', 'w+', 'a+', 'x+', 'r+b', 'w+b', 'a+b', 'x+b', 'rt', 'br', '+br', 'rb+', '', 'b', 't', '+', 'rw',
+    'ra', 'rr', 'r++', 'rbt', 'z', ' r', 'R', 5, None, b'r']
+OPTIONS = [
+    {}, {'buffering': 0}, {'buffering': 1}, {'buffering': 2}, {'buffering': -5}, {'buffering': 1.5}, {'buffering': None}, {'buffering': 'a'},
+    {'encoding': 'utf-8'}, {'encoding': 'latin-1'}, {'encoding': 'no such'}, {'encoding': 5}, {'encoding': ''}, {'errors': 'replace'},
+    {'errors': 5}, {'newline': ''}, {'newline': '\n'}, {'newline': '\r\n'}, {'newline': 'x'}, {'newline': 5}, {'newline': '\n\n'},
+    {'encoding': 'utf-8', 'errors': 'strict', 'newline': '\r'}, {'buffering': 0, 'encoding': 'utf-8'}]
+CALLS = [
+    ('read',), ('read', 2), ('read', -1), ('read', None), ('read', -7), ('read', 1.5), ('read', 'a'), ('read', 0), ('readline',), ('readline', 2),
+    ('readline', None), ('readline', -1), ('readlines',), ('readlines', None), ('readlines', 3), ('write', b'x'), ('write', 'x'), ('write', 5),
+    ('write', None), ('write', bytearray(b'ab')), ('write', memoryview(b'abcd')[::2]), ('write', array.array('H', [1, 2])), ('writelines', [b'a', b'b']),
+    ('writelines', ['a', 'b']), ('writelines', 5), ('seek', 1), ('seek', -1), ('seek', 0, 2), ('seek', 0, 1), ('seek', 0, 9), ('seek', 1.5), ('seek', None),
+    ('seek', 1, 'a'), ('tell',), ('truncate',), ('truncate', 2), ('truncate', -1), ('truncate', None), ('truncate', 9), ('flush',),
+    ('readable',), ('writable',), ('seekable',), ('isatty',), ('__iter__',), ('__next__',), ('readinto', bytearray(3)), ('readinto', b'abc'),
+    ('readinto', array.array('H', [0, 0])), ('readinto', memoryview(bytearray(6))[::2]), ('readinto', 5), ('readinto', bytearray()), ('readall',), ('close',),
+    ('__enter__',), ('read1', 2), ('read1',), ('readinto1', bytearray(3)), ('getvalue',)]
+
+
+def answer_of(function, *arguments, **options):
+    """Return what a call returns, in a form to be compared, or the kind of what it raises, and what it warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        try:
+            answer = function(*arguments, **options)
+        except Exception as error:
+            return next(cls.__name__ for cls in (io.UnsupportedOperation, LookupError, TypeError, ValueError, OSError, AttributeError, Exception)
+                        if isinstance(error, cls))
+    if not isinstance(answer, (str, bytes, int, list, type(None))):
+        answer = 'another object'
+    return answer, [(one.category.__name__, os.path.basename(one.filename)) for one in caught if one.category is RuntimeWarning]
+
+
+class TestStreamsAreAsOpenMakesThem:
+    """Every mode and option of builtin `open`, and every method, also on a file that is closed: the same or the same error."""
+
+    @pytest.mark.parametrize('mode', MODES, ids=str)
+    def test_opening(self, tmp_path, mode):
+        for options in OPTIONS:
+            (tmp_path / 'file').write_bytes(b'one\r\ntwo\nthree')
+            with Vault(':memory:') as v:
+                if isinstance(mode, str) and 'x' in mode:
+                    (tmp_path / 'file').unlink()
+                else:
+                    v['key'] = b'one\r\ntwo\nthree'
+                with contextlib.ExitStack() as opened:
+                    def opens(opener, place, options=options, opened=opened):
+                        return opened.enter_context(opener(place, mode, **options))
+                    assert answer_of(opens, v.open, 'key') == answer_of(opens, open, tmp_path / 'file'), options
+
+    @pytest.mark.parametrize('mode, options', [
+        ('rb', {'buffering': 0}), ('wb', {'buffering': 0}), ('ab', {'buffering': 0}), ('r+b', {'buffering': 0}), ('w+b', {'buffering': 0}),
+        ('rb', {}), ('wb', {}), ('ab', {}), ('r+b', {}), ('a+b', {}), ('r', {}), ('w', {}), ('a', {}), ('r+', {}), ('w+', {}), ('r', {'newline': ''}),
+        ('w', {'newline': '\r\n'})], ids=str)
+    def test_a_call(self, tmp_path, mode, options):
+        options = {**options, **({} if 'b' in mode else {'encoding': 'utf-8'})}
+        with Vault(':memory:') as v:
+            for (name, *arguments), closed in itertools.product(CALLS, [False, True]):
+                v['key'] = b'one\r\ntwo\nthree'
+                (tmp_path / 'file').write_bytes(v['key'])
+                answers = []
+                for file in (v.open('key', mode, **options), open(tmp_path / 'file', mode, **options)):  # noqa: SIM115
+                    if closed:
+                        file.close()
+                    given = copy.deepcopy(arguments) if 'readinto' in name and not isinstance(arguments[0], memoryview) else arguments
+                    answers.append([answer_of(lambda file=file, given=given, name=name: getattr(file, name)(*given)), given])
+                    if name not in ('close', '__next__') and not closed:
+                        answers[-1].append(answer_of(file.tell))
+                    answers[-1].append(file.closed)
+                    file.close()
+                if name == 'readall':  # builtin: a bare OSError
+                    answers[0][0] = 'OSError' if answers[0][0] == 'UnsupportedOperation' else answers[0][0]
+                assert answers[0] == answers[1], (name, arguments, closed)
+                assert v['key'] == (tmp_path / 'file').read_bytes(), (name, arguments, closed)
+
+    def test_a_file_that_was_left_is_closed(self, v):
+        v['key'] = b'text'
+        for options in ({'buffering': 0}, {}, {'mode': 'r'}, {'mode': 'r+b'}):
+            with v.open('key', **options) as file:
+                pass
+            for use in (file.__enter__, file.read, file.readable, file.seekable, file.tell, file.flush, file.fileno, file.isatty,
+                        lambda file=file: file.seek(0), lambda file=file: next(file), file.truncate):
+                with pytest.raises(ValueError):
+                    use()
+        for mode in ('rb', 'wb', 'ab', 'r+b'):
+            file = v.open('key', mode, buffering=0)
+            file.close()
+            for use in (file.readable, file.writable, file.seekable):
+                with pytest.raises(ValueError):
+                    use()
+        with pytest.raises(io.UnsupportedOperation):
+            v.open('key').fileno()
+
+    def test_a_buffer_with_gaps_is_refused_and_loses_nothing(self, v):
+        with v.open('key', 'wb', buffering=0) as file:
+            file.write(b'before')
+            with pytest.raises(BufferError):
+                file.write(memoryview(b'abcd')[::2])
+            file.write(memoryview(array.array('H', [1, 2])))
+            assert file.write(array.array('H')) == 0
+        assert v['key'] == b'before' + array.array('H', [1, 2]).tobytes()
+
+    def test_a_warning_names_the_line_that_opened_with_line_buffering(self, v):
+        for mode in ('wb', 'rb', 'r+b', 'ab'):
+            with pytest.warns(RuntimeWarning, match='binary mode') as caught, v.open('key', mode, buffering=1) as file:
+                assert caught[0].filename == __file__ and file.readable() == (mode[0] == 'r')
+                file.write(b'x' * 10) if file.writable() else file.read()
+        assert v['key'] == b'x' * 20
+
+
+def holes(vault, key):
+    """Return the holes of a stream, each its beginning and end."""
+    head = parts.Head.of(vault._store.get(key))
+    return [(start, stop) for number, start, stop in parts.Tree(vault._store, head).leaves(0, head.inside) if not number]
+
+
+class TestHoles:
+    """What was not written between two positions of a stream takes no place."""
+
+    FAR = 10 << 30
+
+    def test_a_far_seek_leaves_a_hole_that_costs_nothing(self, v):
+        with v.open('key', 'wb') as file:
+            file.write(b'begin')
+            assert file.seek(self.FAR) == self.FAR
+            file.write(b'end')
+        assert part_count(v) == 3 and os.path.getsize(v.db_path) < 2 << 20  # two leaves and a node
+        with v.open('key', 'r+b') as file:
+            assert file.read(6) == b'begin\0' and file.seek(-4, 2) == self.FAR - 1 and file.read() == b'\0end'
+            file.seek(self.FAR // 2)
+            assert file.read(1 << 20) == bytes(1 << 20)
+            file.seek(self.FAR // 2 + 5)
+            file.write(b'middle')
+        with v.open('key') as file:
+            file.seek(self.FAR // 2)
+            assert file.read(12) == b'\0\0\0\0\0middle\0' and part_count(v) == 4
+        with v.open('key', 'r+b') as file:
+            file.truncate(self.FAR // 2 + 6)
+        with v.open('key') as file:
+            assert file.seek(0, 2) == self.FAR // 2 + 6 and file.seek(-2, 2) and file.read() == b'\0m'
+        assert v.check() == []
+        del v['key']
+        assert part_count(v) == 0
+
+    @pytest.mark.parametrize('buffering', [0, -1])
+    def test_a_file_that_is_only_made_longer_is_a_hole(self, v, buffering):
+        with v.open('key', 'wb', buffering) as file:
+            assert file.truncate(self.FAR + 1) == self.FAR + 1
+        assert part_count(v) == 1 and holes(v, 'key') == [(0, self.FAR + 1)]
+        with v.open('key', 'ab', buffering) as file:
+            file.write(b'end')
+        with v.open('key', 'rb', buffering) as file:
+            assert file.seek(self.FAR) and file.read() == b'\0end' and part_count(v) <= 2
+        with v.open('key', 'r+b', buffering) as file:
+            file.truncate(7)
+        assert v['key'] == bytes(7) and part_count(v) == 0
+
+    def test_a_hole_is_read_in_flat_memory(self, root):
+        assert int(output('''
+            import pathlib, resource, sys
+            from vaults import Vault
+            vault = Vault(pathlib.Path(sys.argv[1]))
+            with vault.open('key', 'wb') as file:
+                file.seek(1 << 29)
+                file.write(b'x')
+            before, seen = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+            with vault.open('key') as file:
+                for piece in iter(lambda: file.read(1 << 18), b''):
+                    seen += len(piece) - piece.count(0)
+            assert seen == 1 and vault.check() == []
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        ''', root / 'big.db')) // (1024 if sys.platform == 'darwin' else 1) < 8_000  # KiB
+
+    @given(edits=st.lists(st.tuples(st.sampled_from(['write', 'cut', 'zeros']), st.integers(0, 20_000), st.integers(0, 200)), max_size=12),
+           sessions=st.integers(1, 3), size=st.sampled_from([0, 30, 100, 3000]), first=st.sampled_from(['whole', 'stream']))
+    def test_it_reads_as_if_zeros_had_been_written(self, small_leaves, edits, sessions, size, first):
+        with Vault(':memory:') as vault:
+            vault['key'] = BIG[:size]
+            if first == 'stream':
+                filled_stream(vault, 'key', BIG[:size])
+            expected = bytearray(BIG[:size])
+            for session in range(sessions):
+                with vault.open('key', 'r+b', buffering=0) as file:
+                    for what, at, length in edits[session::sessions]:
+                        if what == 'cut':
+                            file.truncate(at)
+                            expected = expected[:at].ljust(at, b'\0')
+                        elif length:
+                            data = bytes(length) if what == 'zeros' else b'x' * length
+                            file.seek(at)
+                            file.write(data)
+                            expected = expected.ljust(at, b'\0')
+                            expected[at:at + length] = data
+                        file.seek(at // 2)
+                        assert file.read(300) == expected[at // 2:at // 2 + 300]
+                    file.seek(0)
+                    assert file.read() == expected
+                assert vault['key'] == expected and vault.check() == []
+                head = parts.Head.of(vault._store.get('key')) if parts.is_head(vault._store.get('key')) else None
+                if head:
+                    assert sorted(vault._store.part_numbers(head.owner)) == sorted(parts.Tree(vault._store, head).numbers())
+
+    def test_whole_leaves_of_zeros_become_holes(self, v, small_leaves):
+        v.put_file('key', io.BytesIO(BIG[:64] + bytes(640) + BIG[:70]))
+        assert holes(v, 'key') == [(64, 704)] and v['key'] == BIG[:64] + bytes(640) + BIG[:70]
+
+    def test_two_who_append_leave_both_holes(self, v, small_leaves):
+        one, two = v.open('key', 'ab', 0), v.open('key', 'ab', 0)
+        for file, mark in ((one, b'1'), (two, b'2')):
+            file.write(mark)
+            file.truncate(100_000)
+            file.write(mark)
+            file.truncate(200_000)
+            file.close()
+        half = lambda mark: mark + bytes(99_999) + mark + bytes(99_999)
+        assert v['key'] == half(b'1') + half(b'2') and len(holes(v, 'key')) >= 4 and part_count(v) < 20
+        v._check()
+
+    def test_copies_keep_holes(self, v, root, small_leaves):
+        with v.open('key', 'wb') as file:
+            file.write(b'begin')
+            file.seek(100_000)
+            file.write(b'end')
+        v.backup(root / 'backup.db')
+        v.backup(root / 'bad.db')
+        with Vault('imported') as other, Vault(root / 'backup.db') as backup:
+            moving.import_file(other, v.db_path)
+            recovery.recover(root / 'bad.db', root / 'saved.db')
+            with Vault(root / 'saved.db') as saved:
+                for copy in (other, backup, saved):
+                    assert copy['key'] == v['key'] and holes(copy, 'key') == holes(v, 'key') != []
+                    copy._check()
+        moving.export(v, root / 'out.jsonl')
+        with Vault('again') as again:
+            moving.import_file(again, root / 'out.jsonl')
+            assert again['key'] == v['key'] and part_count(again) < 20
+
+    def test_what_is_mostly_hole_is_not_loaded_whole(self, v, monkeypatch):
+        with v.open('key', 'wb') as file:
+            file.truncate(1 << 50 >> 11)
+        for read in (lambda: v['key'], v.copy, lambda: v.values()[0], lambda: v.pop('key')):
+            with pytest.raises(vaults.VaultError, match=r"a hole, too large to be loaded: key 'key'.*open\(\)"):
+                read()
+        monkeypatch.setattr(files, 'HOLLOW', 100)
+        with v.open('key', 'r+b') as file:
+            file.truncate(100)
+        assert v['key'] == bytes(100)
+
+    def test_a_hole_is_a_pair_without_a_part(self, v):
+        with v.open('key', 'wb') as file:
+            file.seek(3 << 18)
+            file.write(b'x')
+        head = parts.Head.of(v._store.get('key'))
+        assert struct.unpack('<4Q', v._store.get_part(head.owner, head.root)) == (0, 3 << 18, min(v._store.part_numbers(head.owner)), 1)
+        with pytest.raises(parts.Gone):  # which whoever knows no holes reports
+            parts.Tree(v._store, head).part(0)
+
+    @pytest.mark.parametrize('code, meta', [(21, None), (22, 'int8')])
+    def test_lists_and_columns_have_no_holes(self, code, meta):
+        pair = a_node((0, 9))
+        with contextlib.closing(planted(code, meta, 9, 0, 9, 9, 1, 1, b'', parts=[pair])) as v:
+            for read in (lambda: v['k'][0], lambda: v['k'][:], lambda: list(v['k']), lambda: v['k'].pop()):
+                with pytest.raises(vaults.VaultCorruptError):
+                    read()
+            assert v.check() != []
+            with pytest.raises(vaults.VaultCorruptError):
+                list(moving.peers.runs(v._store, parts.Head.of(v._store.get('k'))))
+
+    def test_a_hole_made_to_be_walked_for_years_is_refused(self):
+        size = 1 << 60
+        with contextlib.closing(planted(20, None, size, 0, size, 9, 1, 1, b'', parts=[a_node((0, size))])) as v:
+            with pytest.raises(vaults.VaultError):
+                v['k']
+            assert v.check() == []
+            with pytest.raises(vaults.VaultCorruptError):
+                moving.export(v, io.StringIO())
+            with v.open('k', 'rb') as file:
+                file.seek(-5, 2)
+                assert file.read() == bytes(5)
+
+
 class TestWholeFiles:
     @pytest.mark.parametrize('size', [0, 10, 40, 41, 64, 3000])
     def test_a_file_goes_in_and_comes_out(self, v, small_leaves, tmp_path, size):
@@ -9311,6 +9592,10 @@ class TestWholeFilesAtOdds:
         for wrong in (5, None, [b'data']):
             with pytest.raises(TypeError, match='takes a path or an open binary file'):
                 v.put_file('a', wrong)
+        for wrong in (b'data', b'', bytearray(b'data'), memoryview(b'data'), array.array('b', [1]), b'\0', b'x' * 10_000):
+            for to in (v, v.section('s'), Vault(':memory:')):
+                with pytest.raises(TypeError, match=r"v\[key\] = "):
+                    to.put_file('a', wrong)
         assert 'a' not in v
 
     def test_positions_are_whole_and_not_out_of_reach(self, v):

@@ -104,8 +104,8 @@ def leaves(db, owner, number, depth):
     data, crc = db.execute('SELECT data, crc FROM parts WHERE owner = ? AND number = ?', (owner, number)).fetchone()
     if crc != crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xffffffff):
         raise ValueError(f'part {number} is damaged')
-    for child, _ in struct.iter_unpack('<QQ', data) if depth else ():
-        yield from leaves(db, owner, child, depth - 1)
+    for child, count in struct.iter_unpack('<QQ', data) if depth else ():
+        yield from leaves(db, owner, child, depth - 1) if child else (bytes(count),)
     if not depth:
         yield data
 
@@ -226,7 +226,7 @@ def grown():
     """Return by key what is put in parts, as the reader is to read it."""
     return {True: ['x' * 5000], 'empty': [], 'short': [1, (2,), b'x', 2 ** 70],
             ('long', 1): [{'n': n} for n in range(20_000)], 'nothing': b'', 'small': b'ab',
-            'large': bytes(range(256)) * 4000,
+            'large': bytes(range(256)) * 4000, 'hole': b'a' + bytes(3_000_000) + b'z',
             **{f'column of {dtype}': items for dtype, items in COLUMNS.items()}}
 
 
@@ -234,7 +234,10 @@ def grow(vault):
     for key, wanted in grown().items():
         if isinstance(wanted, bytes):
             with vault.open(key, 'wb') as file:
-                file.write(wanted)
+                if key == 'hole':
+                    file.write(wanted[:1])
+                    file.seek(len(wanted) - 1)
+                file.write(wanted[-1:] if key == 'hole' else wanted)
         else:
             kind = str(key).replace('column of ', '')
             vault[key] = vault.column('made', kind) if kind in COLUMNS else vault.list('made')

@@ -1,7 +1,8 @@
 """Files: streams, and any bytes or text of a vault, as file objects. Knows neither SQL nor how keys are stored.
 
 A stream is a head and leaves of LEAF bytes, all full but the last, in a tree of parts (parts.py). The head holds the
-first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves.
+first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves. Where
+nothing but zeros was written there is a hole: whole leaves of which no part is kept.
 
 What is written goes into new parts that belong to nothing yet, a few leaves at a time. Closing makes them the entry's
 in one transaction: until then everybody sees what was there before.
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
 SMALL = 4000       # bytes that need no parts: with its head, a row of about a page
-FARTHEST = 1 << 40  # bytes: no write begins beyond this and the end, since what lies between is written as zeros
+FARTHEST = 1 << 40  # bytes: no hole ends beyond it, so that a file made to do harm is not walked for years
+HOLLOW = 1 << 30    # bytes of holes in a value that is still loaded as a whole
 KEPT = 8           # leaves that are changed in memory before they are staged
 BUFFER = 1 << 16   # bytes, of the file objects
 
@@ -50,7 +52,12 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
             return vault._load(stored, data)
         head = Head.of(data)
         tree = Tree(store, head)
-        whole = b''.join([tree.part(number) for number, _, _ in tree.leaves(0, head.inside)]) + head.tail
+        leaves = list(tree.leaves(0, head.inside))
+        if sum(stop - start for number, start, stop in leaves if not number) > HOLLOW:
+            raise VaultError(f'most of the {head.size} bytes are a hole, too large to be loaded: key {key!r} of the '
+                             f'vault {vault._path}; read it with open()')
+        whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
+        whole += head.tail
         if len(whole) != head.size:
             raise VaultCorruptError(f'the parts of the stream do not fit together: key {key!r} of the vault '
                                     f'{vault._path}; run check()')
@@ -64,6 +71,7 @@ class Content:
     """The bytes of an entry as they were when it was opened, with what was changed since. For one thread at a time.
 
     A leaf that is changed is a new one: first in memory, then staged, that is put under a number which no tree knows.
+    What lies behind the old leaves, and is neither in memory nor staged, is a hole.
     """
 
     def __init__(self, vault: Vault[Any, Any], key: Any, data: Optional[bytes]) -> None:
@@ -117,6 +125,8 @@ class Content:
     def _fetched(self, index: int) -> bytes:
         if index in self._staged:
             data = self._tree.part(self._staged[index])
+        elif index >= self._count:
+            data = bytes(min(LEAF, self.size - index * LEAF))
         elif self._head.inside:
             data = self._old_leaf(index)
             if index == (self._head.size - 1) // LEAF:
@@ -129,6 +139,8 @@ class Content:
         if index * LEAF >= self._head.inside:
             return b''
         number, start, stop = self._tree.find(index * LEAF)
+        if not number and not start % LEAF and (not stop % LEAF or stop == self._head.inside):
+            return bytes(min(LEAF, stop - index * LEAF))
         data = self._tree.part(number)
         if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._head.inside - start)
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
@@ -164,22 +176,39 @@ class Content:
         """Write bytes at a position; one beyond the end is reached with zeros."""
         if at > self.size:
             self._fill(at)
-        view, done = memoryview(data).cast('B'), 0
+        view, done = memoryview(data), 0
         self.changed, self._low = True, min(self._low, at)
         while done < len(view):
             index, inside = divmod(at + done, LEAF)
             piece = view[done:done + LEAF - inside]
             if len(piece) == LEAF:
-                self._keep(index, data if len(data) == LEAF and type(data) is bytes else bytes(piece))
+                self._keep_whole(index, data if len(data) == LEAF and type(data) is bytes else bytes(piece))
             else:
                 self._changeable(index)[inside:inside + len(piece)] = piece
             done += len(piece)
             self.size = max(self.size, at + done)
 
     def _fill(self, stop: int) -> None:
-        zeros = bytes(LEAF)
-        while self.size < stop:
-            self.put(self.size, zeros[:min(LEAF - self.size % LEAF, stop - self.size)])
+        """Reach a position beyond the end with zeros: those of the last leaf, and then a hole."""
+        last = (self.size - 1) // LEAF
+        if self.size % LEAF and not self._is_hole(last):
+            leaf = self._changeable(last)
+            leaf.extend(bytes(min(LEAF, stop - last * LEAF) - len(leaf)))
+        self.changed, self._low, self.size = True, min(self._low, self.size), stop
+        self._last = -1, b''
+
+    def _is_hole(self, index: int) -> bool:
+        return index >= self._count and index not in self._dirty and index not in self._staged
+
+    def _keep_whole(self, index: int, leaf: bytes) -> None:
+        """Take a whole leaf; one of zeros behind the old ones becomes a hole."""
+        if index < self._count or leaf[0] or leaf != bytes(LEAF):
+            self._keep(index, leaf)
+            return
+        self._dirty.pop(index, None)
+        if index in self._staged:
+            self._dead.append(self._staged.pop(index))
+        self._last = -1, b''
 
     def _keep(self, index: int, leaf: Union[bytes, bytearray]) -> None:
         """Take a leaf that is changed; when they are too many, stage the others."""
@@ -201,7 +230,7 @@ class Content:
             self._fill(size)
         elif size < self.size:
             count = -(-size // LEAF)
-            if size % LEAF:
+            if size % LEAF and not self._is_hole(count - 1):
                 del self._changeable(count - 1)[size % LEAF:]
             for index in [index for index in self._dirty if index >= count]:
                 del self._dirty[index]
@@ -267,12 +296,22 @@ class Content:
         if self._dirty:
             self._stage()
         if self._count * LEAF < head.inside:
-            self._tree.splice(self._count * LEAF, head.inside, [])
+            self._tree.replace(self._count * LEAF, head.inside, [])
         for _, run in groupby(enumerate(sorted(self._staged)), lambda pair: pair[1] - pair[0]):
             indexes = [index for _, index in run]
-            start, stop = indexes[0] * LEAF, (indexes[-1] + 1) * LEAF
-            self._tree.splice(start, min(stop, head.inside), [
+            self._tree.replace(indexes[0] * LEAF, (indexes[-1] + 1) * LEAF, [
                 (self._staged[index], min(LEAF, self.size - index * LEAF)) for index in indexes])
+        if head.inside < self.size:
+            self._tree.replace(self.size, self.size, [])
+
+    def append_to(self, other: Content, began: int) -> None:
+        """Put what is behind `began` at the end of another content, holes as holes."""
+        shift = other.size - began
+        for index in sorted({*self._dirty, *self._staged}):
+            at = max(index * LEAF, began)
+            other.put(at + shift, self.leaf(index)[at - index * LEAF:])
+        if other.size < self.size + shift:
+            other.truncate(self.size + shift)
 
     def discard(self) -> None:
         """Delete what was staged; what cannot be deleted now, compact() deletes a day later."""
@@ -301,6 +340,14 @@ class _Whole:
 
     if TYPE_CHECKING:
         def close(self) -> None: ...
+
+
+def _bytes_of(buffer: Any) -> memoryview:
+    """Return a view of the bytes of a buffer. Raises: TypeError when it is none, BufferError when it has gaps."""
+    view = memoryview(buffer)
+    if not view.c_contiguous:
+        raise BufferError('the bytes of a buffer are to lie one behind the other, without gaps')
+    return view.cast('B') if view.nbytes else memoryview(b'')
 
 
 class RawStream(_Whole, io.RawIOBase):
@@ -344,30 +391,42 @@ class RawStream(_Whole, io.RawIOBase):
                                 f"{self._vault._path}; open it with 'w' to replace it")
 
     def readable(self) -> bool:
+        self._require_open()
         return self._both or self._kind == 'r'
 
     def writable(self) -> bool:
+        self._require_open()
         return self._both or self._kind != 'r'
 
     def seekable(self) -> bool:
+        self._require_open()
         return True
 
-    def _require(self, able: bool, verb: str) -> None:
+    def _require_open(self) -> None:
         if self.closed:
             raise ValueError('I/O operation on closed file')
+
+    def _require(self, able: bool, verb: str) -> None:
         if not able:
             raise io.UnsupportedOperation(f'the file was not opened for {verb}')
 
     # --- reading ---
 
     def readinto(self, buffer: Any) -> int:
+        view, done = memoryview(buffer), 0
+        if view.readonly or not view.c_contiguous:
+            raise TypeError('readinto() takes a buffer that can be written and has no gaps')
         self._require(self.readable(), 'reading')
-        view, done = memoryview(buffer).cast('B'), 0
+        view = _bytes_of(view)
         for piece in self._content.pieces(self._at, self._at + len(view)):
             view[done:done + len(piece)] = piece
             done += len(piece)
         self._at += done
         return done
+
+    def read(self, size: Optional[int] = -1) -> Optional[bytes]:
+        """Return up to `size` bytes; all that is left when it is None or negative."""
+        return self.readall() if size is None or as_index(size) < 0 else super().read(size)
 
     def readall(self) -> bytes:
         self._require(self.readable(), 'reading')
@@ -376,9 +435,10 @@ class RawStream(_Whole, io.RawIOBase):
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._require(True, '')
+        whence = as_index(whence)
+        self._require_open()
         if whence not in (0, 1, 2):
-            raise ValueError(f'whence is 0, 1 or 2, not {whence!r}')
+            raise OSError(errno.EINVAL, f'whence is 0, 1 or 2, not {whence!r}')
         self._at = at = self._possible(as_index(offset) + (0, self._at, self._content.size)[whence])
         return at
 
@@ -386,24 +446,25 @@ class RawStream(_Whole, io.RawIOBase):
         if at < 0:
             raise OSError(errno.EINVAL, 'there is no position before the beginning')
         if at > max(self._content.size, FARTHEST):
-            raise OSError(errno.EFBIG, f'position {at} is too far beyond the end: zeros would fill what lies between')
+            raise OSError(errno.EFBIG, f'position {at} is too far beyond the end: a hole ends at {FARTHEST} at most')
         return at
 
     def tell(self) -> int:
-        self._require(True, '')
+        self._require_open()
         return self._at
 
     # --- writing ---
 
     def write(self, data: Any) -> int:
+        view = _bytes_of(data)
         self._require(self.writable(), 'writing')
-        size = memoryview(data).nbytes
+        size = view.nbytes
         if self._dropped:
             self._content.changed = True  # as far as the warning goes
         elif size:
             self._same_process()
             at = self._content.size if self._kind == 'a' else self._at
-            self._change(self._content.put, at, data)
+            self._change(self._content.put, at, data if type(data) is bytes else view)
             self._at = at + size
         return size
 
@@ -473,8 +534,7 @@ class RawStream(_Whole, io.RawIOBase):
             raise VaultError(f'somebody else has changed the stream since it was opened: key {self.name!r} of the '
                              f'vault {self._vault._path}; nothing was written, open it again')
         theirs = Content(self._vault, self.name, data)
-        for piece in self._content.pieces(self._began, self._content.size):
-            theirs.put(theirs.size, piece)
+        self._content.append_to(theirs, self._began)
         self._content.discard()
         theirs.save()
 
@@ -518,6 +578,7 @@ class TextStream(_Whole, io.TextIOWrapper):
 def open_stream(vault: Vault[Any, Any], key: Any, mode: str, buffering: int, encoding: Optional[str],
                 errors: Optional[str], newline: Optional[str]) -> IO[Any]:
     """Do what Vault.open says."""
+    _check_types(mode, buffering, encoding, errors, newline)
     kind, text = _parsed(mode)
     _check_options(text, buffering, encoding, errors, newline)
     raw = RawStream(vault, key, kind)
@@ -529,7 +590,7 @@ def open_stream(vault: Vault[Any, Any], key: Any, mode: str, buffering: int, enc
         buffered = cls(raw, size)
         if not text:
             return buffered  # type: ignore[no-any-return]
-        file = TextStream(buffered, encoding or 'utf-8', errors, newline, buffering == 1)
+        file = TextStream(buffered, 'utf-8' if encoding is None else encoding, errors, newline, buffering == 1)
         file.mode = mode
         return file
     except BaseException:
@@ -539,8 +600,6 @@ def open_stream(vault: Vault[Any, Any], key: Any, mode: str, buffering: int, enc
 
 def _parsed(mode: str) -> Tuple[str, bool]:
     """Return r, w, a or x, with + if that is in the mode, and whether it is for text. Raises: as the builtin open."""
-    if not isinstance(mode, str):
-        raise TypeError(f'mode is a str, not {type(mode).__name__}')
     letters = set(mode)
     if letters - set('rwaxbt+') or len(letters) < len(mode):
         raise ValueError(f'invalid mode: {mode!r}')
@@ -552,8 +611,19 @@ def _parsed(mode: str) -> Tuple[str, bool]:
     return kinds.pop() + ('+' if '+' in letters else ''), 'b' not in letters
 
 
+def _check_types(mode: Any, buffering: Any, *texts: Any) -> None:
+    as_index(buffering)
+    for name, given in zip(('mode', 'encoding', 'errors', 'newline'), (mode, *texts)):
+        if not isinstance(given, str) and (given is not None or name == 'mode'):
+            raise TypeError(f'{name} is a str, not {type(given).__name__}')
+
+
 def _check_options(text: bool, buffering: int, encoding: Optional[str], errors: Optional[str],
                    newline: Optional[str]) -> None:
+    if buffering == 1 and not text:
+        from warnings import warn
+        warn("line buffering (buffering=1) isn't supported in binary mode, the default buffer size is used",
+             RuntimeWarning, stacklevel=4)  # who called Vault.open
     for name, given in (('encoding', encoding), ('errors', errors), ('newline', newline)):
         if given is not None and not text:
             raise ValueError(f"binary mode doesn't take {'an' if name != 'newline' else 'a'} {name} argument")
@@ -583,9 +653,11 @@ def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: Progress) 
 @contextmanager
 def _source(source: Any) -> Iterator[Tuple[Any, Optional[int]]]:
     """Open what is read, and tell how many bytes there are."""
-    if not isinstance(source, (str, bytes, os.PathLike)):
+    named = isinstance(source, (str, os.PathLike)) or (isinstance(source, bytes) and os.path.exists(source))
+    if not named:
         if not hasattr(source, 'read'):
-            raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}')
+            raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}: v[key] = ... '
+                            'puts bytes')
         yield source, _length(source)
         return
     with open(source, 'rb', buffering=0) as file:

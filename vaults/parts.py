@@ -2,9 +2,10 @@
 
 The entry holds a head: what kind of value it is, how many items it has, the root of the tree, and the tail, the last
 items, which are in no part yet: a short list is one entry and nothing else. Leaves are parts that hold items, nodes are
-parts that hold the numbers and lengths of up to FANOUT parts below. Each part is written once. A change writes new
-leaves and the nodes above them, then the head, and deletes the old ones, all in one transaction: so whoever reads with
-an old head finds the old parts or a gap, never a mixture, and what was read of a part stays true.
+parts that hold the numbers and lengths of up to FANOUT parts below. A leaf of number 0 is a hole, so many zeros of a
+stream, and no part. Each part is written once. A change writes new leaves and the nodes above them, then the head, and
+deletes the old ones, all in one transaction: so whoever reads with an old head finds the old parts or a gap, never a
+mixture, and what was read of a part stays true.
 """
 from __future__ import annotations
 
@@ -198,11 +199,12 @@ class Tree:
         return number, start, stop
 
     def leaves(self, start: int, stop: int) -> Iterator[Tuple[int, int, int]]:
-        """Yield the leaves that hold the items from `start` to `stop`, as `find` does."""
+        """Yield the leaves that hold the items from `start` to `stop`, as `find` does; 0 is the number of a hole."""
         seen: Set[int] = set()
         while start < stop:
             leaf = self.find(start)
-            once(leaf[0], seen)
+            if leaf[0]:
+                once(leaf[0], seen)
             yield leaf
             start = leaf[2]
 
@@ -278,6 +280,22 @@ class Tree:
             head.root, head.depth = only, head.depth - 1
         head.inside += sum(count for _, count in leaves) - (stop - start)
 
+    def replace(self, start: int, stop: int, leaves: Sequence[Child]) -> None:
+        """Put leaves in place of bytes of a stream: also within a hole, the rest of which stays, and beyond the end."""
+        before, after, inside = 0, 0, self.head.inside
+        if start > inside:
+            before, start = start - inside, inside
+        elif start < inside:
+            number, first, _ = self.find(start)
+            if not number:
+                before, start = start - first, first
+        if stop < inside:
+            number, first, last = self.find(stop)
+            if not number and first < stop:
+                after, stop = last - stop, last
+        self.splice(start, min(stop, inside), [
+            *([(0, before)] if before else []), *leaves, *([(0, after)] if after else [])])
+
     def _spliced(self, number: int, depth: int, start: int, stop: int, leaves: Sequence[Child]) -> List[Child]:
         """Return the nodes that take the place of the node `number` when items in it are replaced."""
         children = self._children(number)
@@ -334,7 +352,7 @@ class Tree:
         return made
 
     def _drop(self, number: int) -> None:
-        if self._fresh.pop(number, None) is None:
+        if number and self._fresh.pop(number, None) is None:
             self._dead.append(number)
 
     def save(self) -> None:
@@ -363,7 +381,8 @@ def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Opt
             measure = _measure(head, codec)
             tree = Tree(store, head)
             for number, start, stop in tree.leaves(0, head.inside):
-                measure(tree.part(number), stop - start)
+                if number or head.code != values.STREAM:
+                    measure(tree.part(number), stop - start)
             measure(head.tail, head.size + head.skip - head.inside)
             return None
         except Gone:

@@ -102,11 +102,24 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
     tree = Tree(store, head)
     try:
         for number, start, stop in tree.leaves(head.skip, head.inside):
-            yield _content(head, tree.part(number), stop - start, max(head.skip - start, 0))
+            if number or head.code != values.STREAM:
+                yield _content(head, tree.part(number), stop - start, max(head.skip - start, 0))
+            else:
+                yield from _zeros(start, stop)
     except Gone:
         raise VaultCorruptError('a part of the value is missing: run check(), and restore it from a backup') from None
     if head.size + head.skip > head.inside:
         yield _content(head, head.tail, head.size + head.skip - head.inside, 0)
+
+
+def _zeros(start: int, stop: int) -> Iterator[Tuple[List[bytes], int]]:
+    """Yield a hole of a stream in leaves. Raises: VaultCorruptError for one that no program has made."""
+    from .files import FARTHEST, LEAF
+    if stop - start > FARTHEST:
+        raise misfit()
+    for at in range(start, stop, LEAF):
+        size = min(LEAF, stop - at)
+        yield [bytes(size)], size
 
 
 def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes], int]:
