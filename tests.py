@@ -11550,6 +11550,54 @@ class TestCommandOutput:
 
 
 @needs_posix
+class TestCommandInAnAsciiLocale:
+    """Python reads no other character there, and marks the bytes of UTF-8: they are what was typed."""
+
+    @pytest.fixture
+    def ascii_(self, root):
+        with contextlib.closing(Vault('life')) as v:
+            v.update({'clé': 'été', ('né', 1): 2})
+
+        def run_in_c(*words, data=None):
+            env = {'LC_ALL': 'C', 'LANG': 'C', 'PYTHONCOERCECLOCALE': '0', 'PYTHONUTF8': '0', 'VAULTS_ROOT': str(root)}
+            return finished(spawn(*(word.encode() if isinstance(word, str) else word for word in words), env=env,
+                                  stdin=subprocess.PIPE), data)
+        return run_in_c
+
+    def test_keys_and_values_are_found_and_stored(self, ascii_):
+        assert ascii_('get', 'life', 'clé').out == '\\xe9t\\xe9\n'  # as far as it can be shown
+        assert ascii_('--json', 'get', 'life', '"clé"').out == '"\\u00e9t\\u00e9"\n'
+        assert ascii_('--json', 'get', 'life', '["né", 1]').out == '2\n'
+        assert ascii_('keys', 'life', '--prefix', 'clé').out == '"cl\\u00e9"\n'
+        assert ascii_('count', 'life', '--from', 'clé', '--to', 'clê').out == '1\n'
+        assert ascii_('set', 'life', 'ñ', 'ß').status == 0
+        assert ascii_('--json', 'set', 'life', '["ü"]', '{"é": "è"}').status == 0
+        assert ascii_('set', 'life', 'piped', '-', data='œ'.encode()).status == 0
+        assert ascii_('delete', 'life', 'clé').status == 0
+        with contextlib.closing(Vault('life')) as v:
+            assert v == {('né', 1): 2, 'ñ': 'ß', ('ü',): {'é': 'è'}, 'piped': 'œ'}
+
+    def test_names_and_paths_are_those_of_the_same_bytes(self, ascii_, root):
+        assert ascii_('set', 'vélo', 'k', '1').status == 0
+        assert ascii_('list').out == 'life\n"v\\u00e9lo"\n'
+        assert 'name      "v\\u00e9lo"' in ascii_('info', 'vélo').out
+        assert '\\u00fc' in ascii_('backup', 'vélo', str(root / 'ü.db')).out
+        assert ascii_('get', str(root / 'ü.db'), 'k').out == '1\n'
+        assert ascii_('export', 'life', str(root / 'é.jsonl')).status == 0
+        assert ascii_('import', str(root / 'é.jsonl'), 'neuf').status == 0
+        assert sorted(os.listdir(root / 'vaults')) == ['life.db', 'neuf.db', 'vélo.db']
+        assert ascii_('put', 'life', 'file', str(root / 'é.jsonl')).status == 0
+        with contextlib.closing(Vault('neuf')) as v:
+            assert v == {'clé': 'été', ('né', 1): 2}
+
+    def test_errors_show_what_was_typed_and_bytes_that_are_no_text_stay(self, ascii_):
+        assert "there is no key 'n\\xff'" in ascii_('get', 'life', 'nÿ').err
+        done = ascii_('set', 'life', 'k', b'\xff')
+        assert done.status == 2 and 'no UTF-8' in done.err
+        assert ascii_('nôpe').status == 2
+
+
+@needs_posix
 class TestCommandInterrupts:
     @pytest.fixture(autouse=True)
     def heard(self):

@@ -28,6 +28,7 @@ STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
 STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 LARGEST = 5          # values that `info` names
 SECTIONS = 20        # that `info` names
+PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'root'}  # arguments that go to the system as they came
 BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
 
 
@@ -68,7 +69,7 @@ def _guarded(argv: Optional[Sequence[str]]) -> int:
 
 def _complain(what: object, status: int) -> int:
     try:
-        print('vaults:', _visible(str(what)), file=sys.stderr)
+        print('vaults:', _visible(_decoded(str(what))), file=sys.stderr)
     except OSError:
         return status  # nobody is there to hear it
     return status
@@ -89,6 +90,8 @@ def _run(args: argparse.Namespace) -> int:
     if args.root is not None:
         os.environ['VAULTS_ROOT'] = args.root  # Vault's own rule for names reads it
     run, flag, _, _ = COMMANDS[args.command]
+    for name in vars(args).keys() - PATHS:
+        setattr(args, name, _decoded(getattr(args, name)))
     _understand(args)
     if not flag:
         return run(None, args) or 0
@@ -161,6 +164,21 @@ def _literal(argv: Sequence[str]) -> List[str]:
         return list(argv)
     at = argv.index('--')
     return [*argv[:at], *(f'\0{text}' if text[:1] == '-' else text for text in argv[at + 1:])]
+
+
+def _decoded(text: Any) -> Any:
+    """Return text of the command line, or a name of a file, as UTF-8; and all else as it is.
+
+    In an ASCII locale Python reads none of its characters but marks the bytes, which is right for paths alone.
+    """
+    if isinstance(text, list):
+        return [*map(_decoded, text)]
+    if not isinstance(text, str) or text.isascii():
+        return text
+    try:
+        return text.encode('utf-8', 'surrogateescape').decode('utf-8', 'surrogateescape')
+    except UnicodeError:  # a surrogate that marks no byte
+        return text
 
 
 def _unmarked(text: str) -> str:
@@ -392,7 +410,7 @@ def _list(_: Any, args: argparse.Namespace) -> None:
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
         raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root')
     files = os.listdir(folder) if os.path.isdir(folder) else []
-    found = sorted(name for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
+    found = sorted(_decoded(name) for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
     # NAME.db.db has a path alone: `NAME.db` is one
     names = [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3] for name in found]
     if args.json:
@@ -513,7 +531,7 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
                          f'{v.db_path} is something else')
     with _Progress(v, 'writing', 'bytes') as progress:
         size = v.get_file(args.key, args.output, progress)
-    _say(args, f'{size} bytes written to {_text(args.output)}', bytes=size)
+    _say(args, f'{size} bytes written to {_text(_decoded(args.output))}', bytes=size)
 
 
 def _put(v: Any, args: argparse.Namespace) -> None:
@@ -675,7 +693,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
         largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
         sections, serializer = _sections(v), _serializer(v)
-    facts = {'name': v.name, 'path': v.db_path, 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
+    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
              'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
              **({'serializer': serializer} if serializer is not None else {}),
              **({'within': _path_text(args.path)} if args.path else {})}
@@ -756,7 +774,7 @@ def _backup(v: Any, args: argparse.Namespace) -> None:
     with _Progress(v, 'copying', 'pages') as progress:
         v.backup(args.file, progress)
     size = os.path.getsize(args.file)
-    _say(args, f'{size} bytes written to {_text(args.file)}', bytes=size)
+    _say(args, f'{size} bytes written to {_text(_decoded(args.file))}', bytes=size)
 
 
 def _recover(_: Any, args: argparse.Namespace) -> int:
@@ -778,7 +796,7 @@ def _recover(_: Any, args: argparse.Namespace) -> int:
     for note in done.notes:
         print(_painted(note, RED))
     count = 'an unknown number' if done.counted is None else done.counted
-    print(f'{done.recovered} entries of {count} recovered to {_text(args.good)}')
+    print(f'{done.recovered} entries of {count} recovered to {_text(_decoded(args.good))}')
     return 0 if done.whole else 1
 
 
@@ -836,7 +854,7 @@ def _export(v: Any, args: argparse.Namespace) -> None:
     with _Progress(v, 'exporting', 'entries', hidden=aloud and _is_terminal(target)) as progress:
         done = moving.export(v, target, progress=progress)
     if not aloud:
-        _say(args, f'{done} entries written to {_text(target)}', exported=done)
+        _say(args, f'{done} entries written to {_text(_decoded(target))}', exported=done)
 
 
 def _shell(v: Any, args: argparse.Namespace) -> None:
@@ -961,7 +979,7 @@ exit status: 0 done, 1 not found or problems found, 2 misuse"""
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         unmarked = message.replace('\0', '')
-        self.exit(2, f'vaults: {_visible(unmarked)}; see {self.prog} --help\n')
+        self.exit(2, f'vaults: {_visible(_decoded(unmarked))}; see {self.prog} --help\n')
 
 
 class _CommandParser(_Parser):

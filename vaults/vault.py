@@ -92,7 +92,8 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     try:
         size = len(os.fsencode(name))
     except UnicodeEncodeError as error:
-        raise VaultError(f'the name {name!r} cannot be a file name here: {error}') from error
+        raise VaultError(f'the name {name!r} cannot be a file name here ({error}): choose another, or have Python use '
+                         'UTF-8 for file names: PYTHONUTF8=1') from error
     if size > MAX_NAME:
         raise VaultError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
     root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
