@@ -10916,7 +10916,7 @@ class TestCommand:
         lines = command('info', 'books').out.splitlines()
         assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 13
         race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
-        assert race == facts['wal_reset_race']
+        assert race == facts['wal_reset_race'] and cli.RACE.index('can damage') < cli.RACE.index('keep other') < cli.RACE.index('cannot')
         affected = [sqlite.has_wal_reset_race(version) for version in (
             (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 45, 0), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 53, 0))]
         assert affected == [True, True, False, True, True, False, True, False, False]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 INTERVAL = 0.1       # seconds between two pictures of progress
 STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
 TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
-RACE = ' (has the WAL-reset race, mended in 3.51.3: vaults avoid it, keep other programs from writing here)'
+RACE = (' (two programs that write to one file can damage it by a fault of this SQLite, the WAL-reset bug, mended in '
+        '3.51.3: keep other programs from writing to a vault; vaults see to it that it cannot happen among themselves)')
 STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
 STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 LARGEST = 5          # values that `info` names
@@ -410,9 +411,10 @@ def _list(_: Any, args: argparse.Namespace) -> None:
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
         raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root')
     files = os.listdir(folder) if os.path.isdir(folder) else []
-    found = sorted(_decoded(name) for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name)))
+    files = [name for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name))]
     # NAME.db.db has a path alone: `NAME.db` is one
-    names = [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3] for name in found]
+    names = [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3]
+             for name in sorted(map(_decoded, files))]
     if args.json:
         print(_json(names))
     else:
@@ -693,8 +695,8 @@ def _info(v: Any, args: argparse.Namespace) -> None:
         largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
         sections, serializer = _sections(v), _serializer(v)
-    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': sqlite.FORMAT, 'bytes': _size(v), 'entries': len(v),
-             'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
+    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': sqlite.FORMAT, 'bytes': _size(v),
+             'entries': len(v), 'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
              **({'serializer': serializer} if serializer is not None else {}),
              **({'within': _path_text(args.path)} if args.path else {})}
     race = sqlite.has_wal_reset_race(sqlite_version_info)
