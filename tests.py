@@ -482,15 +482,45 @@ class Unpicklable:
         raise RuntimeError('no')
 
 
+text = st.one_of(st.text(), st.text(st.sampled_from('a\ud800\udfff\U0001f600'), max_size=4))  # lone surrogates, too
 leaves = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.integers(-2**80, 2**80), st.floats(allow_nan=False), st.text(),
+    st.none(), st.booleans(), st.integers(), st.integers(-2**80, 2**80), st.floats(allow_nan=False), text,
     st.binary(), st.binary().map(bytearray), st.complex_numbers(allow_nan=False), st.dates(), st.datetimes(), aware,
     st.times(), st.timedeltas(), st.decimals(allow_nan=False), st.fractions(), st.uuids(),
     st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 5)))
-hashable = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.text()), st.dates(), st.binary())
+hashable = st.one_of(st.integers(), text, st.tuples(st.integers(), text), st.dates(), st.binary())
 trees = st.recursive(leaves, lambda inner: st.one_of(
     st.lists(inner, max_size=4), st.lists(inner, max_size=4).map(tuple), st.dictionaries(hashable, inner, max_size=4),
     st.sets(hashable, max_size=4), st.frozensets(hashable, max_size=4)), max_leaves=12)
+
+
+# What wraps a value, and how often each: deeper than msgpack, its extensions, and recursion in Python go.
+wrappers = {'list': lambda x: [x], 'dict': lambda x: {'a': x}, 'tuple': lambda x: (x,),
+            'frozenset': lambda x: frozenset([x]), 'mixed': lambda x: [{'a': (x, 2**70)}, bytearray(b'b'), '\ud800']}
+wraps = st.lists(st.tuples(st.sampled_from(['list', 'dict', 'tuple', 'mixed']), st.integers(1, 400)), max_size=5)
+
+
+def wrapped(obj, how, times):
+    for _ in range(times):
+        obj = wrappers[how](obj)
+    return obj
+
+
+def alike(one, other):
+    """Tell whether two objects are equal, and of the same types all the way down, without recursion."""
+    pairs = [(one, other)]
+    while pairs:
+        one, other = pairs.pop()
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, (dict, list, tuple)) or (isinstance(one, frozenset) and len(one) == 1):
+            if len(one) != len(other):
+                return False
+            pairs += zip(one, other)
+            pairs += zip(one.values(), other.values()) if isinstance(one, dict) else ()
+        elif one != other:
+            return False
+    return True
 
 
 def shape(obj):
@@ -547,33 +577,26 @@ class TestValues:
         raw = msgpack.unpackb(values.dumps({'leaf': value, 'plain': 1}))
         assert raw['plain'] == 1 and raw['leaf'].code == values.PICKLE
 
-    def test_what_cannot_be_split_is_pickled_whole(self, v):
-        def pickle_carries(value):
-            try:
-                return pickle.dumps(value)
-            except RecursionError:
-                assert sys.version_info[:2] == (3, 12)  # its early releases have a limit that nobody can move
-        cycle = []
+    def test_what_holds_itself_is_pickled_whole(self, v):
+        cycle = [1]
+        cycle.append({'a': (cycle, '\ud800')})
+        v['k'] = cycle
+        back = v['k']
+        assert back[1]['a'][0] is back and back[1]['a'][1] == '\ud800'
+        assert msgpack.unpackb(v._store.get('k')).code == values.PICKLE
+
+    def test_what_holds_itself_is_said_to_where_nothing_is_pickled(self, v):
+        cycle, node = [], Custom(1)
         cycle.append(cycle)
-        deep = []
-        for _ in range(1100):
-            deep = [deep]
-        nested = ()
-        for _ in range(60):
-            nested = (nested,)
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(20000)  # pickle's, and that of == for lists
+        node.x = {'self': (node,)}
+        vaults.register(Custom, lambda custom: custom.x, Custom, name='Custom')
         try:
-            for value in (cycle, deep, nested, '\ud800', ['a', '\udfff']):
-                if value is deep and not pickle_carries(deep):
-                    with pytest.raises(vaults.SerializationError, match='recursion'):
-                        v['k'] = deep
-                    continue
-                v['k'] = value
-                back = v['k']
-                assert back[0] is back if value is cycle else back == value
+            for value in (cycle, {'a': [cycle]}, (1, cycle), node):
+                with pytest.raises(vaults.UntrustedPickleError, match='holds itself.*without the circle'):
+                    values.dumps(value, allow_pickle=False)
         finally:
-            sys.setrecursionlimit(limit)
+            values._by_class.pop(Custom)
+            values._by_name.pop('Custom')
 
     @pytest.mark.parametrize('value', [lambda: 1, threading.Lock(), (i for i in ()), memoryview(b'a'), [memoryview(b'a')],
                                        Unpicklable()])
@@ -646,6 +669,10 @@ class TestValues:
             threading.stack_size(size)
         assert found == [nested]
 
+    def test_types_as_deep_as_they_nest_are_read_on_a_stack_of_256_kilobytes(self):
+        done = run(SMALL_STACK)
+        assert done.returncode == 0 and done.stdout == 'read\n', done.stderr
+
     def test_threads_do_not_share_a_packer(self):
         codec = values.Codec(values.Refusing())
         wrong = []
@@ -663,6 +690,150 @@ class TestValues:
         assert wrong == []
 
 
+SMALL_STACK = """
+import threading
+import vaults
+nested = [vaults.dumps(1)]
+deep = 1
+for _ in range(60):
+    deep = (deep,)
+    nested.append(vaults.dumps(deep))
+back = []
+threading.stack_size(256 << 10)
+thread = threading.Thread(target=lambda: back.append(vaults.loads_many(nested) and vaults.loads(vaults.dumps(deep))))
+thread.start()
+thread.join()
+print('read' if back == [deep] else back)
+"""
+
+
+class TestDeepValues:
+    """What is put can be read, however deep it nests, and needs no pickle for it."""
+
+    @pytest.mark.parametrize('how', sorted(wrappers))
+    def test_values_of_any_depth_come_back_without_pickle(self, how):
+        v = Vault(':memory:', allow_pickle=False)
+        for times in (1, 16, 17, 510, 511, 512, 1022, 1023, 1024, 1025, 2000) if how != 'mixed' else (4, 5, 600):
+            for leaf in (1, (), '\ud800', *(() if how == 'frozenset' else ([], {}))):
+                value = wrapped(leaf, how, times)
+                v['k'] = value
+                assert alike(v['k'], value) and alike(v.values()[0], value), (times, leaf)
+        assert alike(v.get('k'), value) and v.check() == []
+
+    @given(trees, wraps)
+    @settings(max_examples=30)
+    def test_any_value_in_any_wrapping_comes_back(self, value, wraps):
+        for how, times in wraps:
+            value = wrapped(value, how, times)
+        data = values.dumps(value, allow_pickle=False)
+        assert alike(values.loads(data), value)
+        assert as_json.to_value(json.loads(as_json.dumps(as_json.from_value(data)))) == data
+
+    @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'thread_safe': True}])
+    def test_sections_lists_and_write_back_take_them_too(self, root, options):
+        value = wrapped([], 'mixed', 400)
+        v = Vault('deep', allow_pickle=False, **options)
+        places = [v, v.section('s')]
+        for place in places:
+            place['k'] = value
+            place.update({'other': value, 'text': {'\ud800': '\udfff'}})
+        v.list('list').extend([1, value, wrapped([], 'list', 1024), wrapped(1, 'list', 1024), '\ud800'])
+        v.close()
+        v = Vault('deep', allow_pickle=False, **options)
+        for place in (v, v.section('s')):
+            assert alike(place['k'], value) and alike(place.pop('other'), value) and place['text'] == {'\ud800': '\udfff'}
+        back = v['list']
+        for at, wanted in enumerate([1, value, wrapped([], 'list', 1024), wrapped(1, 'list', 1024), '\ud800']):
+            assert alike(back[at], wanted) and alike(back[:][at], wanted), at
+        assert v.check() == [] and not any(b'\x80\x04\x95' in data for _, data in raw_entries(v))
+
+    def test_what_is_nested_too_deep_is_refused_with_a_cure(self, v):
+        v['k'] = 1
+        for value in (wrapped(1, 'list', 100_002), wrapped(1, 'tuple', 60_000)):
+            with pytest.raises(vaults.SerializationError, match="100,000 deep: store it flat.*'k'"):
+                v['k'] = value
+        deep = wrapped(1, 'tuple', 1001)
+        for value in ({deep}, {deep: 1}, {'a': {'b': frozenset([deep])}}):
+            with pytest.raises(vaults.SerializationError, match="1,000 deep.*'k'"):
+                v['k'] = value
+        assert v.items() == [('k', 1)]
+
+    def test_a_chain_of_registered_objects_is_as_long_as_it_likes(self):
+        @dataclasses.dataclass
+        class Link:
+            value: str
+            rest: object
+        vaults.register(Link, name='Link')
+        try:
+            chain = None
+            for n in range(5000):
+                chain = Link(f'{n}\ud800', chain)
+            back = values.loads(values.dumps(chain, allow_pickle=False))
+            for n in reversed(range(5000)):
+                assert type(back) is Link and back.value == f'{n}\ud800'
+                back = back.rest
+            assert back is None
+        finally:
+            values._by_class.pop(Link)
+            values._by_name.pop('Link')
+
+    def test_types_with_parts_and_arrays_are_as_exact_there(self):
+        inner = [dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1), dt.timedelta(1, 2, 3), fractions.Fraction(2**70, 3),
+                 range(2**70), msgpack.ExtType(5, b'a'), msgpack.Timestamp(1, 2), bytearray(b'x'), 2**70, {2**70: [2**70]},
+                 decimal.Decimal('1.50'), uuid.UUID(int=1), 1j, {1, (2,)}, len]
+        back = values.loads(values.dumps(wrapped(inner, 'tuple', 17)), allow_pickle=True)
+        assert shape(back) == shape(wrapped(inner, 'tuple', 17))
+
+    def test_numpy_is_as_exact_there(self):
+        numpy = pytest.importorskip('numpy')
+        array = numpy.arange(6, dtype='<i2').reshape(2, 3)
+        back = values.loads(values.dumps(wrapped([array, numpy.float32(1.5)], 'tuple', 17), allow_pickle=False))
+        for _ in range(17):
+            back, = back
+        assert back[0].tolist() == array.tolist() and back[0].dtype == array.dtype and type(back[1]) is numpy.float32
+
+    def test_what_an_early_version_packed_and_could_not_read_is_read(self, v):
+        value = wrapped([], 'list', 1024)
+        v._store.put('k', b'\x91' * 1024 + b'\x90')
+        assert alike(v['k'], value) and alike(v.get('k'), value) and alike(next(iter(v.values())), value) and v.check() == []
+        file = io.StringIO()
+        moving.export(v, file)
+        with contextlib.closing(Vault(':memory:')) as back:
+            moving.import_file(back, io.StringIO(file.getvalue()))
+            assert raw_entries(back) == raw_entries(v)
+
+    def test_msgpack_in_pure_python_reads_what_the_other_wrote(self, root):
+        v = Vault('deep')
+        v.update({how: wrapped(1, how, 900) for how in ('list', 'dict', 'tuple')})
+        v.close()
+        done = run("""
+            import pathlib, sys, msgpack.fallback, vaults
+            assert msgpack.Packer is msgpack.fallback.Packer
+            v = vaults.Vault(pathlib.Path(sys.argv[1]))
+            v.update({f'again {key}': value for key, value in v.items()})
+            def depth(value):
+                depth = 0
+                while value != 1:
+                    value, depth = value['a'] if isinstance(value, dict) else value[0], depth + 1
+                return depth
+            print({key: depth(value) for key, value in v.items()}, v.check())
+            """, v.db_path, env={'MSGPACK_PUREPYTHON': '1'})
+        assert done.stdout.count('900') == 6 and done.stdout.endswith(' []\n'), done.stderr
+
+    @pytest.mark.parametrize('payload', [
+        b'', b'\x01\x02', b'\xd4\x19\x91', b'\x01\xd4\x19\x92', b'\x01\xd4\x19\x81', b'\x01\xd4\x19\x01', b'\x01\xd4\x19\x7f',
+        b'\x91\xd4\x19\x90', b'\x01\xd4\x19\x91\xd4\x19', b'\x01\xc7\x00\x19', b'\x01\xd5\x19\x91\x00', b'\x01\xd4\x19\xc0',
+        b'\x01\xc7\x05\x19\xdd\xff\xff\xff\xff', b'\xd4\x19\x90\x01\xd4\x19\x81', b'\x01\xd4\x19\x05', b'\x01\xd4\x19\x02',
+        b'\x01\xd4\x19\x19', b'\x01' + b'\xd4\x19\x91\xd4\x19\x05' * 1002 + b'\xd4\x19\x91\xd4\x19\x06',
+        b'\x01' + b'\xd4\x19\x91\xd4\x19\x05' * 9000 + b'\x01\xd4\x19\x81', b'\xa1\xff', b'\x01\xd4\x19\x10'])
+    def test_hostile_bytes_are_damage_and_nothing_worse(self, payload):
+        data = msgpack.packb(msgpack.ExtType(values.DEEP, payload))
+        with pytest.raises(vaults.VaultCorruptError):
+            values.loads(data)
+        with pytest.raises(vaults.SerializationError):
+            as_json.to_value(as_json.from_value(data))
+
+
 class TestValueFormat:
     """Persisted codes and bytes: never renumber, never reuse."""
 
@@ -671,6 +842,7 @@ class TestValueFormat:
         (frozenset([1]), 'd5079101'), (1j, 'd80800000000000000003ff0000000000000'), (dt.date(2026, 1, 2), 'c70a09' + b'2026-01-02'.hex()),
         (dt.datetime(2026, 1, 2), 'c7170a93b3' + b'2026-01-02T00:00:00'.hex() + '00c0'), (dt.time(1), 'c70c0b93a8' + b'01:00:00'.hex() + '00c0'),
         (dt.timedelta(1), 'd60c93010000'), (decimal.Decimal('1.0'), 'c7030d312e30'), (fractions.Fraction(1, 2), 'c7030e920102'),
+        ('a\ud800', 'd61861eda080'), (wrapped(1, 'tuple', 18), 'c76b199101d41905' + 'd41991d41905' * 17),
         (uuid.UUID(int=1), 'd80f' + '00' * 15 + '01'), (range(3), 'd61093000301'), (msgpack.ExtType(1, b'a'), 'd6119201c40161'.replace('d611', 'c70511'))])
     def test_values_are_these_bytes(self, value, packed):
         assert values.dumps(value).hex() == packed
@@ -679,8 +851,8 @@ class TestValueFormat:
     def test_the_codes_are_these(self):
         codes = {name: getattr(values, name) for name in
                  'PICKLE REGISTERED INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL '
-                 'FRACTION UUID RANGE EXTTYPE NDARRAY NUMPY_SCALAR'.split()}
-        assert list(codes.values()) == list(range(1, 20))
+                 'FRACTION UUID RANGE EXTTYPE NDARRAY NUMPY_SCALAR STREAM LIST COLUMN SERIALIZED TEXT DEEP'.split()}
+        assert list(codes.values()) == list(range(1, 26))
 
     def test_a_code_of_a_newer_version_is_said_to_be_one(self):
         with pytest.raises(vaults.SerializationError, match='code 100.*newer'):

@@ -76,7 +76,25 @@ def typed(code, payload):
 
 
 def loads(data):
-    return unpackb(data, ext_hook=typed, strict_map_key=False)
+    """Return the object that is packed in `data`, or `data`: what is no bytes is the payload of a header, read already."""
+    return data if not isinstance(data, bytes) else unpackb(data, ext_hook=typed, strict_map_key=False)
+
+
+def deep(data):
+    """Return the value of an extension 25: headers stand behind their parts."""
+    stack = []
+    for part in Unpacker(io.BytesIO(data), ext_hook=lambda code, payload: ExtType(code, payload) if code == 25 else
+                         typed(code, payload), strict_map_key=False):
+        if isinstance(part, ExtType) and part.code == 25:
+            code, count = part.data[0], int.from_bytes(part.data[1:] or bytes([part.data[0] & 15]), 'big')
+            is_map = 0x80 <= code < 0x90 or code in (0xde, 0xdf)
+            count = 1 if code < 0x80 else 2 * count if is_map else count
+            parts = stack[len(stack) - count:]
+            del stack[len(stack) - count:]
+            part = dict(zip(parts[::2], parts[1::2])) if is_map else parts if code > 0x7f else CODES[code](parts[0])
+        stack.append(part)
+    part, = stack
+    return part
 
 
 def moment(kind, text, fold, zone):
@@ -96,7 +114,7 @@ CODES = {
     13: lambda data: Decimal(data.decode()), 14: lambda data: Fraction(*loads(data)), 15: lambda data: UUID(bytes=data),
     16: lambda data: range(*loads(data)), 17: lambda data: ExtType(*loads(data)),
     18: lambda data: ('array', *loads(data)), 19: lambda data: ('scalar', *loads(data)),
-    23: lambda data: ('serialized', loads(data)),
+    23: lambda data: ('serialized', loads(data)), 24: lambda data: data.decode('utf-8', 'surrogatepass'), 25: deep,
 }
 
 
@@ -178,8 +196,19 @@ VALUES = [
     NOON.replace(microsecond=5, fold=1), NOON.replace(tzinfo=UTC), NOON.replace(tzinfo=EAST), time(10, 30),
     time(1, 2, 3, 4, EAST), timedelta(1, 2, 3), timedelta(-1, 1), Decimal('1.50'), Decimal('-0'), Decimal('NaN'),
     Decimal('1E+30'), Fraction(-1, 3), Fraction(2 ** 70, 3), SOME, range(1, 10, 2), range(2 ** 70), ExtType(5, b'a'),
-    ExtType(5, b''), Timestamp(1, 2), [bytearray(b'a'), {'x': (Decimal(1), {2 ** 64})}],
+    ExtType(5, b''), Timestamp(1, 2), [bytearray(b'a'), {'x': (Decimal(1), {2 ** 64})}], '\ud800', {'\udfffa': ('\ud800',)},
 ]
+
+
+def nested():
+    """Return what is deeper than extensions go, with parts of many types on each level."""
+    value = ()
+    for level in range(20):
+        value = ([value, level, b'x', NOON, 2 ** 70], {(level, '\ud800'): frozenset([Fraction(level, 7)]), 'a': [1] * 20})
+    return value
+
+
+VALUES.append(nested())
 
 
 class Point:
@@ -210,10 +239,10 @@ def values():
 def shown(thing):
     """Describe a thing with the types of all in it, so that 1 is not 1.0, and NaN is NaN."""
     if isinstance(thing, dict):
-        return f'dict {[(shown(key), shown(value)) for key, value in thing.items()]}'
+        return f"dict ({', '.join(f'{shown(key)}: {shown(value)}' for key, value in thing.items())})"
     if isinstance(thing, (list, tuple, set, frozenset)):
         parts = [shown(part) for part in thing]
-        return f'{type(thing).__name__} {sorted(parts) if isinstance(thing, (set, frozenset)) else parts}'
+        return f"{type(thing).__name__} ({', '.join(sorted(parts) if isinstance(thing, (set, frozenset)) else parts)})"
     return repr(thing)
 
 
@@ -350,7 +379,7 @@ def main():
         for _, value in rows:
             unpackb(value, ext_hook=lambda code, _: codes.add(code), strict_map_key=False)
         optional = set() if 'numpy' in sys.modules else {18, 19}
-        missing = {int, float, str, *range(1, 10)} - kinds, {*range(2, 23)} - optional - codes
+        missing = {int, float, str, *range(1, 10)} - kinds, {*range(2, 23), 24, 25} - optional - codes
         problems += [f'nothing was put of {missing}'] * any(missing)
         problems += reopened(path, [key for key in given if key not in (2, 'large')] + ['written'], write(db))
         problems += serialized(pathlib.Path(folder, 'serialized.db'))

@@ -14,9 +14,10 @@ import struct
 from datetime import datetime, time
 from uuid import UUID
 
-from msgpack import ExtType, Packer, Timestamp, unpackb
+from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
 from . import keys, values
+from .deep import levels_of, loaded, unpacked
 from .errors import SerializationError, UntrustedPickleError
 from .parts import Head, is_head
 
@@ -83,8 +84,18 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return _plain(obj, MAX_DEPTH)
     except (_TooDeep, RecursionError):
         return {'!msgpack': _base64(data)}
+    except StackError:
+        return _from_deep(data)
     except values.MALFORMED as error:
         values.undecodable(error)
+
+
+def _from_deep(data: bytes) -> Any:
+    try:
+        _Look(lambda: None).through(data)
+    except values.MALFORMED as error:
+        values.undecodable(error)
+    return {'!msgpack': _base64(data)}
 
 
 def _from_head(head: Head) -> Any:
@@ -224,26 +235,41 @@ class _Look:
         self._depth += 1
         try:
             return unpackb(data, ext_hook=self._part, strict_map_key=False)
+        except StackError:
+            return unpacked(data, self._part)
         finally:
             self._depth -= 1
 
     def _part(self, code: int, payload: bytes) -> Any:
+        return self._typed(code, payload, self.through)
+
+    def _typed(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
         if code in WHOLE:
             raise ValueError(f'the code {code} stands for a whole value')
         if code == values.PICKLE:
             self._met_pickle()
-        elif code in (values.REGISTERED, values.NDARRAY, values.NUMPY_SCALAR):
-            self.through(payload)
+        elif code == values.DEEP:
+            return loaded(payload, self._part, dict, lambda code, part: self._typed(code, b'', lambda _: part))
+        elif code == values.REGISTERED:
+            name, _ = inner(payload)
+            if not isinstance(name, str):
+                raise ValueError(f'{name!r} is no name of a type')
+        elif code in (values.NDARRAY, values.NUMPY_SCALAR):
+            inner(payload)
         elif code in (values.DATETIME, values.TIME):
-            text, fold, zone = self.through(payload)
-            kind: Any = datetime if code == values.DATETIME else time
-            kind.fromisoformat(text).replace(fold=fold)
-            if isinstance(zone, list):
-                values.DECODERS[code](payload, self.through)
-            elif not isinstance(zone, (str, type(None))):
-                raise ValueError(f'{zone!r} is no time zone')
+            return self._moment(code, payload, inner)
         elif code in values.DECODERS:
-            return values.DECODERS[code](payload, self.through)
+            return values.DECODERS[code](payload, inner)
+        return ExtType(code, payload)
+
+    def _moment(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
+        text, fold, zone = inner(payload)
+        kind: Any = datetime if code == values.DATETIME else time
+        kind.fromisoformat(text).replace(fold=fold)
+        if isinstance(zone, list):
+            values.DECODERS[code](payload, inner)
+        elif not isinstance(zone, (str, type(None))) and getattr(zone, 'code', None) != values.REGISTERED:
+            raise ValueError(f'{zone!r} is no time zone')
         return ExtType(code, payload)
 
 
@@ -270,6 +296,10 @@ def _tagged(code: int, payload: bytes) -> Any:
         return _Tagged('!bytearray', _base64(payload))
     if code == values.COMPLEX:
         return _Tagged('!complex', list(struct.unpack('>dd', payload)))
+    if code == values.TEXT:
+        return _Tagged('!text', _base64(payload))
+    if code == values.DEEP:
+        raise _TooDeep
     if code == values.UUID:
         return _Tagged('!uuid', str(UUID(bytes=payload)))
     return _Tagged('!ext', [code, _base64(payload)])
@@ -349,6 +379,7 @@ READERS: Dict[str, Callable[[Any], Any]] = {
     '!ext': lambda body: ExtType(body[0], _bytes(body[1])),
     '!float': _read_float,
     '!int': lambda body: _object(int(body, 16)),
+    '!text': lambda body: ExtType(values.TEXT, _bytes(body)),
     '!pickle': lambda body: ExtType(values.PICKLE, _bytes(body[1])),
     '!timestamp': lambda body: Timestamp(*body),
     '!uuid': lambda body: ExtType(values.UUID, UUID(body).bytes),
@@ -368,7 +399,7 @@ def _bytes(text: str) -> bytes:
 def from_key(key: Any) -> Any:
     """Return the JSON form of a key: as of a value, save that a tuple is an array, since no key is a list."""
     packed = keys.encode(key)
-    if isinstance(key, tuple) and _depth(key) < MAX_DEPTH:
+    if isinstance(key, tuple) and levels_of(key) < MAX_DEPTH:
         return [from_key(part) for part in key]
     if isinstance(key, tuple) or (isinstance(key, str) and isinstance(packed, bytes)):  # deep; with lone surrogates
         return {'!key': _base64(packed)}
@@ -397,14 +428,6 @@ class _Neither(values.Refusing):
 
 
 _plainly = values.Codec(_Neither())
-
-
-def _depth(key: Any) -> int:
-    """Return how deep tuples are nested in `key`."""
-    depth, level = 0, [key]
-    while level:
-        depth, level = depth + 1, [part for one in level if isinstance(one, tuple) for part in one]
-    return depth
 
 
 # --- pickles ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from functools import partial
 from weakref import ref
 
-from msgpack import ExtType, Packer, Unpacker, UnpackException, unpackb
+from msgpack import ExtType, Packer, StackError, Unpacker, UnpackException, unpackb
 
 from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
 
@@ -73,13 +73,18 @@ STREAM = 20      # these three stand for the whole value, which is kept in parts
 LIST = 21
 COLUMN = 22
 SERIALIZED = 23  # what the vault's own serializer has made
+TEXT = 24        # a str with lone surrogates, which UTF-8 does not have
+DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
 
 PARTED = frozenset([STREAM, LIST, COLUMN])
 
 NIL = b'\xc0'        # None in msgpack
 
-# A level of nested ExtTypes takes about 40 KB of C stack in msgpack's unpacker; 16 fit the smallest thread stacks.
+# ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
+# of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.
 MAX_DEPTH = 16
+QUICK_DEPTH = 2
+MOST_LEVELS = 1024   # of arrays and maps that any msgpack packs
 PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
 
 # msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
@@ -100,8 +105,12 @@ class InParts(Exception):
     """The value is kept in parts: its bytes alone do not make it. Or the object is one that is."""
 
 
-class _TooDeep(Exception):
-    """ExtTypes are nested past MAX_DEPTH: the value is pickled whole."""
+class TooDeep(Exception):
+    """ExtTypes are nested past MAX_DEPTH."""
+
+
+# What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
+UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
 
 
 class Codec:
@@ -125,11 +134,12 @@ class Codec:
         try:
             data = pack(obj)
             if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii() and _hides(obj):
-                data = pack(_revealed(obj))
-        except (ValueError, OverflowError, RecursionError, _TooDeep):
-            return self._whole(obj)
-        self._pool.append(pack)
-        return data
+                data = pack(revealed(obj))
+            self._pool.append(pack)
+            return data
+        except UNPACKABLE as error:
+            has_surrogates = isinstance(error, UnicodeEncodeError)
+        return self._otherwise(obj, has_surrogates)
 
     def loads(self, data: bytes) -> Any:
         """Return the object that `data` was made from.
@@ -139,6 +149,8 @@ class Codec:
         """
         try:
             return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
+        except StackError:
+            return self._loads_deep(data)
         except MALFORMED as error:
             undecodable(error)
 
@@ -155,9 +167,32 @@ class Codec:
             raise ValueError('the bytes do not end where their values do')
         return objects
 
+    def _loads_deep(self, data: bytes) -> Any:
+        """Load what msgpack packs, and does not unpack: its packer goes a level deeper, and pure Python's less deep."""
+        from .deep import unpacked
+        try:
+            return unpacked(data, _hooks(self.pickles, unpacked)[0])
+        except MALFORMED as error:
+            undecodable(error)
+
+    def _otherwise(self, obj: Any, has_surrogates: bool) -> bytes:
+        """Pack what msgpack refuses: lone surrogates, what is nested deep, and, by pickle, what holds itself."""
+        from contextlib import suppress
+
+        from .deep import Circle, packed
+        with suppress(*UNPACKABLE):
+            if has_surrogates:
+                return _Packer(self.pickles).pack(revealed(obj))
+        with suppress(Circle):
+            return packed(obj, self.pickles)
+        return self._whole(obj)
+
     def _whole(self, obj: Any) -> bytes:
-        """Pickle what cannot be split: cycles, nesting past msgpack's limit, text with lone surrogates."""
-        data: bytes = Packer().pack(ExtType(PICKLE, self.pickles.dumps(obj)))
+        try:
+            data: bytes = Packer().pack(ExtType(PICKLE, self.pickles.dumps(obj)))
+        except UntrustedPickleError as error:
+            raise UntrustedPickleError(f'the value holds itself, which only a pickle can keep: store it without the '
+                                       f'circle. {error}') from error
         return data
 
 
@@ -171,9 +206,13 @@ def offsets(run: bytes, count: int) -> List[int]:
     unpacker = Unpacker(max_buffer_size=len(run))
     unpacker.feed(run)
     found = [0]
-    for _ in range(count):
-        unpacker.skip()
-        found.append(unpacker.tell())
+    try:
+        for _ in range(count):
+            unpacker.skip()
+            found.append(unpacker.tell())
+    except StackError:
+        from .deep import ends
+        return ends(run, count)
     return found
 
 
@@ -235,23 +274,31 @@ class _Packer:
 
     def default(self, obj: Any) -> ExtType:
         """Turn what msgpack cannot carry into an ExtType. It never calls its own packer, whose buffer is half full."""
-        kind = type(obj)
-        if kind in live_types:
-            raise InParts
-        registered = _by_class.get(kind)
-        if registered is not None:
-            return ExtType(REGISTERED, self.inner([registered.name, registered.dumped(obj)]))
-        code, dump = ENCODERS.get(kind) or _lazy(kind)
-        payload = dump(obj, self.inner)
-        return ExtType(PICKLE, self.pickles.dumps(obj)) if payload is None else ExtType(code, payload)
+        return ExtType(*encoded(obj, self.inner, self.pickles))
 
     def inner(self, obj: Any) -> bytes:
         if self._deeper is None:
             if self.depth == MAX_DEPTH:
-                raise _TooDeep
+                raise TooDeep
             self._deeper = _Packer(self.pickles, self.depth + 1)
-        data = self._deeper.pack(obj)
-        return data if data.translate(IN_LONG).isascii() or not _hides(obj) else self._deeper.pack(_revealed(obj))
+        try:
+            data = self._deeper.pack(obj)
+        except UnicodeEncodeError:
+            return self._deeper.pack(revealed(obj))
+        return data if data.translate(IN_LONG).isascii() or not _hides(obj) else self._deeper.pack(revealed(obj))
+
+
+def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
+    """Return the code and the payload of what msgpack cannot carry; `inner` packs what is inside a payload."""
+    kind = type(obj)
+    if kind in live_types:
+        raise InParts
+    registered = _by_class.get(kind)
+    if registered is not None:
+        return REGISTERED, inner([registered.name, registered.dumped(obj)])
+    code, dump = ENCODERS.get(kind) or _lazy(kind)
+    payload = dump(obj, inner)
+    return (PICKLE, pickles.dumps(obj)) if payload is None else (code, payload)
 
 
 def _hides(obj: Any) -> bool:
@@ -273,13 +320,39 @@ def _hides(obj: Any) -> bool:
     return False
 
 
-def _revealed(obj: Any) -> Any:
-    """Copy the lists and dicts of `obj`, with what msgpack would flatten as ExtTypes of ours."""
+def revealed(obj: Any) -> Any:
+    """Copy the lists and dicts of `obj`, with what msgpack would flatten, or has no bytes for, as ExtTypes of ours.
+
+    Raises: TooDeep, soon also for what holds itself: the newest copy is filled first.
+    """
+    whole: List[Any] = []
+    unfilled: List[Tuple[Any, Any, int]] = [([obj], whole, 0)]
+    while unfilled:
+        source, copy, depth = unfilled.pop()
+        if depth > MOST_LEVELS:
+            raise TooDeep
+        parts = source if type(source) is list else source.values()
+        shown = []
+        for part in parts:
+            if type(part) is list or type(part) is dict:
+                shown.append(type(part)())
+                unfilled.append((part, shown[-1], depth + 1))
+            else:
+                shown.append(_revealed_leaf(part))
+        if type(source) is list:
+            copy += shown
+        else:
+            copy.update(zip(map(_revealed_leaf, source), shown))
+    return whole[0]
+
+
+def _revealed_leaf(obj: Any) -> Any:
     kind = type(obj)
-    if kind is list:
-        return [_revealed(part) for part in obj]
-    if kind is dict:
-        return {_revealed(key): _revealed(value) for key, value in obj.items()}
+    if kind is str:
+        try:
+            obj.encode()
+        except UnicodeEncodeError:
+            return ExtType(TEXT, obj.encode('utf-8', 'surrogatepass'))
     if kind is bytearray:
         return ExtType(BYTEARRAY, bytes(obj))
     if kind is ExtType:
@@ -450,7 +523,7 @@ def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
 
 DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     INT: lambda data, _: int.from_bytes(data, 'big', signed=True),
-    BYTEARRAY: lambda data, _: bytearray(data),
+    BYTEARRAY: lambda data, _: bytearray(data), TEXT: lambda data, _: data.decode('utf-8', 'surrogatepass'),
     TUPLE: _of_items(tuple), SET: _of_items(set), FROZENSET: _of_items(frozenset),
     COMPLEX: lambda data, _: complex(*struct.unpack('>dd', data)),
     DATE: lambda data, _: date.fromisoformat(data.decode()),
@@ -490,18 +563,30 @@ def _lazy(kind: type) -> Encoder:
     return PICKLE, left_to_pickle
 
 
-def _hooks(pickles: Pickles) -> List[Callable[[int, bytes], Any]]:
-    """Return msgpack's ext_hook for each depth of nesting, the outermost first."""
+def _hooks(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> List[Callable[[int, bytes], Any]]:
+    """Return msgpack's ext_hook for each depth of nesting, the outermost first; `unpack` reads payloads."""
     def refuse(code: int, data: bytes) -> NoReturn:
         raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
     hooks: List[Callable[[int, bytes], Any]] = [refuse]
-    for _ in range(MAX_DEPTH + 1):
-        inner = partial(unpackb, ext_hook=hooks[0], strict_map_key=False)
-        hooks.insert(0, partial(_load_ext, pickles, inner))
+    for depth in range(MAX_DEPTH, -1, -1):
+        inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hooks[0])
+        hooks.insert(0, partial(load_ext, pickles, inner))
     return hooks
 
 
-def _load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
+_unpack_quickly = partial(unpackb, strict_map_key=False)
+
+
+def _unpack_leanly(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
+    unpacker = Unpacker(ext_hook=ext_hook, strict_map_key=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    obj = unpacker.unpack()
+    if unpacker.tell() != len(data):
+        raise ValueError('a payload goes on behind its value')
+    return obj
+
+
+def load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
     decoder = DECODERS.get(code)
     if decoder is not None:
         return decoder(data, inner)
@@ -511,6 +596,9 @@ def _load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
         raise InParts
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
+    if code == DEEP:
+        from .deep import loaded
+        return loaded(data, _hooks(pickles)[0], dict, lambda code, part: load_ext(pickles, lambda _: part, code, b''))
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one')

@@ -5,7 +5,7 @@ import os
 from collections import abc
 from itertools import chain
 
-from msgpack import unpackb
+from msgpack import StackError, unpackb
 
 from . import keys, values
 from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
@@ -274,7 +274,7 @@ class Vault(MutableMapping[K, V]):
         except values.InParts:
             return self._in_parts(key, data)
         except values.MALFORMED as error:
-            self._unreadable(error, key)
+            return self._reread(error, key, data)
 
     def __setitem__(self, key: K, value: V) -> None:
         """Set the value; a commit of its own outside a block. Raises: TypeError for what cannot be a key."""
@@ -346,7 +346,7 @@ class Vault(MutableMapping[K, V]):
         except values.InParts:
             return self._in_parts(key, data, default)
         except values.MALFORMED as error:
-            self._unreadable(error, key)
+            return self._reread(error, key, data)
 
     def put(self, key: K, value: V) -> None:
         """Set the value, as v[key] = value does."""
@@ -876,9 +876,11 @@ class Vault(MutableMapping[K, V]):
             raise self._about(values.inside_another(), key) from None
         assign(self, key)
 
-    def _unreadable(self, error: Exception, key: Any) -> Any:
-        """Raise what an error met while decoding the value of `key` means."""
+    def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
+        """Return a value that msgpack alone does not unpack, or raise what the error that it met means."""
         try:
+            if isinstance(error, StackError):
+                return self._codec.loads(data)
             values.undecodable(error)
         except VaultError as problem:
             raise self._about(problem, key) from error
