@@ -10224,6 +10224,162 @@ class TestMovingIn:
                 assert not any(name in os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd'))
 
 
+class TestMovingRecords:
+    """Arrays and lines of JSON objects come in by a field, and the cells of CSV by type."""
+    RECORDS = [{'id': 1, 'name': 'Ada', 'tags': ['x', {'y': None}]}, {'name': 'Zoë', 'id': 'two'}, {'id': 3.5}, {'id': 0, 'value': [1]}]
+    WANTED = [(1, {'name': 'Ada', 'tags': ['x', {'y': None}]}), ('two', {'name': 'Zoë'}), (3.5, {}), (0, [1])]
+
+    @pytest.mark.parametrize('chunk', [1, 7, 1 << 16])
+    def test_an_array_and_lines_come_over_by_a_field(self, tmp_path, v, monkeypatch, chunk):
+        monkeypatch.setattr(vaults.peers, 'CHUNK', chunk)
+        lines = '\n'.join(map(json.dumps, self.RECORDS))
+        texts = {'a.json': json.dumps(self.RECORDS), 'b.json': '\ufeff ' + json.dumps(self.RECORDS, indent=2), 'c': json.dumps(self.RECORDS),
+                 'd.jsonl': lines + '\n', 'e': lines, 'f.json': lines, 'g.ndjson': lines.replace('\n', '\n\n')}
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text, 'utf-8')
+            assert list(moving.read(tmp_path / name, key='id')) == self.WANTED
+            assert moving.recognise(tmp_path / name) == ('json' if name in ('a.json', 'b.json', 'c', 'f.json') else 'jsonlines')
+            v.clear()
+            assert moving.import_file(v, tmp_path / name, key='id') == 4 and v.items() == self.WANTED
+        for kind, text in (('json', texts['a.json']), ('jsonlines', lines), (None, lines)):
+            assert list(moving.read(io.StringIO(text), key='id', kind=kind)) == self.WANTED
+        (tmp_path / 'a.json').write_text('[]')
+        assert list(moving.read(tmp_path / 'a.json', key='id')) == list(moving.read(tmp_path / 'a.json')) == []
+        (tmp_path / 'one').write_text('{"id": 1, "name": "Ada"}')
+        assert list(moving.read(tmp_path / 'one', key='id')) == [(1, {'name': 'Ada'})]
+        assert list(moving.read(tmp_path / 'one')) == [('id', 1), ('name', 'Ada')]
+
+    def test_what_is_plain_json_stays_so(self, tmp_path, v):
+        (tmp_path / 'a.jsonl').write_text('{"id": "a", "x": {"!bytes": "AA=="}}\n{"id": "!", "value": {"!set": [[1]]}}\n')
+        moving.import_file(v, tmp_path / 'a.jsonl', key='id')
+        assert v.items() == [('a', {'x': {'!bytes': 'AA=='}}), ('!', {'!set': [[1]]})]
+        (tmp_path / 'b.jsonl').write_text('{"key": "a", "value": {"!bytes": "AA=="}}\n')
+        assert list(moving.read(tmp_path / 'b.jsonl', key='key')) == [('a', b'\0')]
+
+    @pytest.mark.parametrize('name, text, options, words', [
+        ('a.json', '[{"id": 1, "name": "x"}]', {}, ['item 1', 'line 1', 'key=...', "'id', 'name'"]),
+        ('a.json', '[\n\n {"id": 1, "name": "x"}]', {}, ['line 3']),
+        ('a.jsonl', '{"id": 1, "name": "x"}\n', {}, ['line 1', 'key=...', "'id', 'name'"]),
+        ('a', '{"id": 1, "name": "x"}\n{"id": 2}\n', {}, ['line 1', 'key=...', "'id', 'name'"]),
+        ('a.json', '[{"id": 1},\n{"name": 2}]', {'key': 'id'}, ['item 2', 'line 2', "no field 'id'", "'name'"]),
+        ('a.jsonl', '{"id": 1}\n{}\n', {'key': 'id'}, ['line 2', "no field 'id'"]),
+        ('a.json', '[{"id": 1},\n{"id": 2},\n{"id": 1.0}]', {'key': 'id'}, ['item 3, line 3', 'item 1, line 1', 'the key 1']),
+        ('a.jsonl', '{"id": "a"}\n\n{"id": "a"}\n', {'key': 'id'}, ['line 3', "'a'", 'line 1']),
+        ('a.json', '[{"id": null}]', {'key': 'id'}, ['item 1', 'null', 'no key']),
+        ('a.jsonl', '{"id": [1]}', {'key': 'id'}, ['line 1', '[1]', 'no key']),
+        ('a.json', '[{"id": 1}, 2]', {'key': 'id'}, ['item 2', 'no object']),
+        ('a.jsonl', '{"id": 1}\n[2]\n', {'key': 'id'}, ['line 2', 'no object']),
+        ('a.jsonl', '{"id": 1}\n{"id": \n', {'key': 'id'}, ['line 2', 'no JSON']),
+        ('a.json', '[{"id": 1} {"id": 2}]', {'key': 'id'}, [', or ] is expected']),
+        ('a.json', '[{"id": 1}] 5', {'key': 'id'}, ['something follows']),
+        ('a.json', '{"a":\n {"id": 1}}', {'key': 'id'}, ['leave key=... out']),
+        ('a.json', '["key", 1]', {}, ['a JSON list', 'jsonlines']),
+        ('a', '[section]\nkey = 1\n', {}, ['a JSON list']),
+    ])
+    def test_what_cannot_be_a_record_is_named_with_its_place(self, tmp_path, name, text, options, words):
+        (tmp_path / name).write_text(text)
+        fails(tmp_path / name, *words, **options)
+
+    def test_they_are_streamed(self, tmp_path):
+        import tracemalloc
+        (tmp_path / 'a.json').write_text('[' + ','.join(json.dumps({'id': n, 'text': 'x' * 1000}) for n in range(10_000)) + ']')
+        tracemalloc.start()
+        try:
+            assert sum(len(value['text']) for _, value in moving.read(tmp_path / 'a.json', key='id')) == 10_000_000
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+
+    TABLE = ('id,n,price,big,zip,code,ok,born,at,mixed,empty,half\n'
+             '1,5,1.50,99999999999999999999,01234,1e5,true,2026-11-25,2026-11-25T10:30,5,,\n'
+             '2,-7,2,0,98765,2,False,1999-01-31,2026-11-25 10:30:15.25Z,x,,4\n'
+             '007,0,-0.25,-1,00000,3,TRUE,,2026-11-25T10:30:15+02:00,1.5,,\n')
+
+    def test_the_types_of_columns_are_guessed_exactly(self, tmp_path):
+        (tmp_path / 'a.csv').write_text(self.TABLE)
+        rows = dict(moving.read(tmp_path / 'a.csv', key='id', types='auto'))
+        assert list(rows) == ['1', '2', '007']
+        first, second, third = rows.values()
+        assert first == {'n': 5, 'price': 1.5, 'big': 99999999999999999999, 'zip': '01234', 'code': '1e5', 'ok': True,
+                         'born': dt.date(2026, 11, 25), 'at': dt.datetime(2026, 11, 25, 10, 30), 'mixed': '5', 'empty': '', 'half': None}
+        assert [type(value) for value in second.values()] == [int, float, int, str, str, bool, dt.date, dt.datetime, str, str, int]
+        assert second['at'] == dt.datetime(2026, 11, 25, 10, 30, 15, 250000, UTC) and third['born'] is None
+        assert third['at'].utcoffset() == dt.timedelta(hours=2) and rows['2']['half'] == 4
+        assert dict(moving.read(io.StringIO(self.TABLE), kind='csv', key='id', types='auto')) == rows  # which is read twice
+        plain = dict(moving.read(tmp_path / 'a.csv', key='id'))
+        assert all(type(cell) is str for row in plain.values() for cell in row.values())
+
+    @pytest.mark.parametrize('cells, kept', [
+        (['1', '2'], [1, 2]), (['0', '-1'], [0, -1]), (['007', '1'], ['007', '1']), (['-0', '1'], ['-0', '1']), (['+1', '2'], ['+1', '2']),
+        (['1_000'], ['1_000']), (['1,5'], ['1,5']), ([' 1'], [' 1']), (['1e5'], ['1e5']), (['0x10'], ['0x10']), (['\u0663'], ['\u0663']),
+        (['1' * 400], [int('1' * 400)]), (['9' * 5000], ['9' * 5000]), (['9007199254740993', '1'], [9007199254740993, 1]),
+        (['9007199254740993', '1.5'], ['9007199254740993', '1.5']), (['1', '1.5'], [1.0, 1.5]), (['0.1', '123.456'], [0.1, 123.456]),
+        (['3.14159265358979323846'], ['3.14159265358979323846']), (['.5'], ['.5']), (['5.'], ['5.']), (['nan'], ['nan']), (['inf'], ['inf']),
+        (['true', 'FALSE'], [True, False]), (['true', '1'], ['true', '1']), (['yes'], ['yes']), (['NO'], ['NO']), (['', '1'], [None, 1]),
+        (['', ''], ['', '']), (['', 'x'], ['', 'x']), (['2026-02-29'], ['2026-02-29']), (['2024-02-29'], [dt.date(2024, 2, 29)]),
+        (['2024-02-29', '2024-02-29T10:00'], ['2024-02-29', '2024-02-29T10:00']), (['20240229'], [20240229]), (['2024-2-9'], ['2024-2-9']),
+        (['2024-02-29T25:00'], ['2024-02-29T25:00']), (['10:30'], ['10:30']), (['2024-02-29 10:00:00.1'], [dt.datetime(2024, 2, 29, 10, 0, 0, 100000)])])
+    def test_a_guess_is_made_of_a_whole_column(self, cells, kept):
+        text = 'key;value\n' + ''.join(f'{n};{cell}\n' for n, cell in enumerate(cells))
+        found = [value for _, value in moving.read(io.StringIO(text), kind='csv', types='auto')]
+        assert found == kept and [*map(type, found)] == [*map(type, kept)]
+
+    @pytest.mark.parametrize('type_, cells, kept', [
+        ('int', ['007', '+5', ' 1 ', '9' * 300], [7, 5, 1, int('9' * 300)]), ('float', ['1e5', '1', '-.5', 'nan'], [1e5, 1.0, -0.5, float('nan')]),
+        ('bool', ['yes', 'No', '1', '0', 't', 'FALSE'], [True, False, True, False, True, False]), ('text', ['5', ''], ['5', '']),
+        ('decimal', ['1.50', '1e3'], [decimal.Decimal('1.50'), decimal.Decimal('1e3')]), ('date', ['2026-01-02', ''], [dt.date(2026, 1, 2), None]),
+        ('datetime', ['2026-01-02 03:04', ''], [dt.datetime(2026, 1, 2, 3, 4), None])])
+    def test_types_are_named(self, tmp_path, type_, cells, kept):
+        text = 'key,value,other\n' + ''.join(f'{n},{cell},5\n' for n, cell in enumerate(cells))
+        for how in (f'value:{type_}', {'value': type_}, f'auto,value:{type_},other:text,key:text'):
+            found = list(moving.read(io.StringIO(text), kind='csv', types=how))
+            assert repr([row['value'] for _, row in found]) == repr(kept)
+            assert [(key, row['other']) for key, row in found] == [(f'{n}', '5') for n in range(len(cells))]
+        assert next(moving.read(io.StringIO(text), kind='csv', types='key:int'))[0] == 0
+
+    @pytest.mark.parametrize('how, text, words', [
+        ('n:int', 'key,n\na,5\nb,x\n', ["'x' is no int", "'n'", 'line 3', 'text']), ('n:int', 'key,n\na,1_0\n', ['line 2']),
+        ('n:date', 'key,n\na,2026-13-01\n', ['line 2']), ('n:bool', 'key,n\na,2\n', ['no bool']), ('m:int', 'key,n\na,1\n', ["'m'", "['key', 'n']"]),
+        ('n:float', 'key,n\na,1_0.5\n', ['no float']), ('key:int', 'key,n\n,1\n', ['is empty', 'line 2']), ('n:decimal', 'key,n\na,x\n', ['line 2'])])
+    def test_a_cell_of_another_type_is_named_with_its_place(self, tmp_path, how, text, words):
+        (tmp_path / 'a.csv').write_text(text)
+        fails(tmp_path / 'a.csv', *words, types=how)
+
+    def test_types_that_do_not_exist_are_refused(self, tmp_path):
+        (tmp_path / 'a.csv').write_text('key,n\na,1\n')
+        for how in ('n:number', 'n', ':int', {'n': 'x'}, 'auto,', 'n:int:'):
+            with pytest.raises(vaults.VaultError, match='where a type is one of text, int'):
+                list(moving.read(tmp_path / 'a.csv', types=how))
+        (tmp_path / 'a.json').write_text('{}')
+        with pytest.raises(vaults.VaultError, match='types=... is for csv'):
+            moving.read(tmp_path / 'a.json', types='auto')
+
+    def test_the_command_takes_fields_types_and_standard_input(self, command, root):
+        lines = b'{"id": 1, "n": 2}\n{"id": 2, "n": 3}\n'
+        for arguments, data in ((['--key', 'id'], lines), (['--kind', 'json', '--key', 'id'], b'[{"id": 1, "n": 2}, {"id": 2, "n": 3}]'),
+                                (['--kind', 'csv', '--key', 'id', '--types', 'auto'], b'id,n,m\n1,2,\n2,3,\n')):
+            done = command('import', '-', 'new', *arguments, stdin=data)
+            assert (done.status, done.err) == (0, ''), done.err
+            assert command('get', 'new', '2', '--json-key').out in ('{"n": 3}\n', '{"n": 3, "m": ""}\n')
+        (root / 'a.csv').write_text('id,n\n1,x\n')
+        assert '--types ... says' in command('import', root / 'a.csv', 'v', '--key', 'id', '--types', 'n:int').err
+        assert 'pass --key ...' in command('import', '-', 'v', stdin=lines).err
+        assert 'is read from a path' in command('import', '-', 'v', '--kind', 'shelve').err
+        assert '--kind' in command('import', '--help').out and 'JSON Lines, or what --kind' in ' '.join(command('import', '--help').out.split())
+
+    def test_tinydbs_documents_have_their_numbers(self, tmp_path, v):
+        text = '{"_default": {"1": {"a": 1}, "3": {}}, "people": {"1": {"b": null}, "x": 2}, "none": {}}'
+        (tmp_path / 'db.json').write_text(text)
+        assert moving.recognise(tmp_path / 'db.json') == 'tinydb'
+        wanted = [(1, {'a': 1}), (3, {}), (('people', 1), {'b': None}), (('people', 'x'), 2)]
+        assert list(moving.read(tmp_path / 'db.json')) == list(moving.read(io.StringIO(text), kind='tinydb')) == wanted
+        assert moving.import_file(v, tmp_path / 'db.json') == 4 and v.section('people').items() == [(1, {'b': None}), ('x', 2)]
+        assert list(moving.read(tmp_path / 'db.json', table='people')) == [(1, {'b': None}), ('x', 2)]
+        fails(tmp_path / 'db.json', "no table 'lost'", table='lost')
+        (tmp_path / 'db.json').write_text('{"_default": {"1": {"a": 1}, "2": []}, "people": [1]}')
+        fails(tmp_path / 'db.json', 'no JSON object', 'line 1')
+
+
 class TestMovingFromPrograms:
     """A view, or a computed column, in place of what a library would have stored is not read."""
 

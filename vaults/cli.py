@@ -809,7 +809,8 @@ def _import(v: Any, args: argparse.Namespace) -> None:
         with _Progress(v, 'importing', 'entries') as progress, v:
             before = len(v)
             done = moving.import_file(v, source, kind=args.kind, table=args.table, key=args.column,
-                                      encoding=args.encoding, allow_pickle=args.allow_pickle or None, progress=progress)
+                                      types=args.types, encoding=args.encoding,
+                                      allow_pickle=args.allow_pickle or None, progress=progress)
             replaced = done - (len(v) - before)
     except BaseException as error:
         _unmake(v, args.missing)
@@ -824,7 +825,7 @@ def _as_options(text: str) -> str:
     import re
     text = text.replace('allow_pickle=True', '--allow-pickle').replace('decode=...', 'decode=... in Python')
     text += '. `python -m vaults` looks for classes in the current folder as well' if 'importable?' in text else ''
-    return re.sub(r"\b(kind|table|key|encoding)=(?:'([^']*)'|\.\.\.)",
+    return re.sub(r"\b(kind|table|key|types|encoding)=(?:'([^']*)'|\.\.\.)",
                   lambda found: f'--{found[1]} {found[2] or "..."}', text)
 
 
@@ -921,8 +922,11 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--output': ('output', {'metavar': 'FILE', 'help': 'write the bytes to FILE, replaced when all are there'}),
     '--allow-pickle': ('allow_pickle', {'action': 'store_true', 'help': 'pickles too: they can run any code'}),
     '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content'}),
-    '--table': ('table', {'help': 'the table of a database'}),
-    '--key': ('column', {'metavar': 'COLUMN', 'help': 'the column of a CSV file that holds the keys'}),
+    '--table': ('table', {'help': 'the table of a database that is meant'}),
+    '--key': ('column', {'metavar': 'FIELD', 'help': 'the column of a CSV file, or the field of JSON objects, '
+                         'that holds the keys'}),
+    '--types': ('types', {'metavar': 'TYPES', 'help': 'of CSV, whose cells are text otherwise: auto, or '
+                          'COLUMN:TYPE,... with text, int, float, bool, decimal, date or datetime, or both'}),
     '--encoding': ('encoding', {'default': 'utf-8', 'help': 'of text files and text keys; utf-8 if not given'}),
 }
 KEYED = ['--json-key', '--section']
@@ -944,7 +948,7 @@ COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault
     'recover': (_recover, '', 'copy what can be read of a damaged vault; exit status 1 when something is lost', [
         'BAD', 'GOOD']),
     'import': (_import, 'c', 'bring the entries of another file in', [
-        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--encoding', *KEYED, '--allow-pickle']),
+        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--types', '--encoding', *KEYED, '--allow-pickle']),
     'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', *KEYED]),
     'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
     'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh|fish']),

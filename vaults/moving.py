@@ -9,8 +9,10 @@
     sqlitedict     SQLite, tables (key TEXT, value BLOB): a BLOB is a pickle, TEXT is JSON
     pickledb       SQLite, as pickleDB 1 makes it: values are JSON
     diskcache      the folder of a Cache, an Index or a FanoutCache
-    json           one JSON object, as pickleDB makes it otherwise
-    jsonlines      {"key": ..., "value": ...} in each line, as `export` writes it; docs/json.md
+    tinydb         JSON, as TinyDB makes it: tables of numbered documents
+    json           one JSON object, as pickleDB makes it otherwise; or with key=... an array of objects
+    jsonlines      {"key": ..., "value": ...} in each line, as `export` writes it, docs/json.md; or with key=... any
+                   objects
     csv            columns separated by comma, semicolon or tab, named in the first line
 
 A source is only read: it stays byte for byte as it was, and nothing is left beside it. It is streamed, so that an
@@ -41,7 +43,7 @@ from .vault import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, TextIO, Tuple, Type, Union
+    from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, TextIO, Tuple, Type, Union
 
     from .store import Entry
     from .values import AllowPickle
@@ -82,14 +84,19 @@ def cure(path: str) -> str:
 
 def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Optional[str] = None,
          key: Optional[str] = None, encoding: Optional[str] = 'utf-8', decode: Optional[Callable[[Any], Any]] = None,
-         allow_pickle: Optional[AllowPickle] = None) -> Iterator[Pair]:
+         allow_pickle: Optional[AllowPickle] = None, types: Union[str, Mapping[str, str], None] = None
+         ) -> Iterator[Pair]:
     """Recognise what is at `path` and return an iterator over its (key, value), in its order; of equal keys, the later.
 
     `path`: a file or folder, as its library was given it; or an open text file, of JSON Lines if `kind` says no other.
     `kind`: what it is, from the table on top, instead of a look at it.
     `table`: of sqlitedict or pickledb, the one to read; without it, several tables have keys (table, key).
-    `key`: of CSV, the column with the keys, by default 'key'. A value is a dict of the other columns; when there is
-    only 'value' besides, its text.
+    `key`: of CSV, the column with the keys, by default 'key'; of an array or lines of JSON objects, the field with the
+    keys, each of which is there once. A value is a dict of the other columns or fields; when there is only 'value'
+    besides, what is in it.
+    `types`: of CSV, whose cells are text otherwise, the types of columns: 'age:int,born:date', a dict of these, 'auto',
+    which looks at all cells first, or both, 'auto,zip:text'. They are text, int, float, bool, decimal, date and
+    datetime; docs/moving.md has the rules. An empty cell is None, but in a column of text.
     `encoding`: of a dbm's keys, where None leaves them bytes, and of text files.
     `decode`: of shelve, dbm, sqlitedict, pickledb and diskcache, a function from each stored value to the object.
     `allow_pickle`: True, False, a list of types, or None: only of a file that nobody else may write.
@@ -99,7 +106,7 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
     Raises: VaultNotFoundError, VaultFormatError, VaultBusyError, VaultCorruptError, UntrustedPickleError,
     SerializationError, VaultError; all but the first may also come while iterating.
     """
-    return _loaded(Source(path, kind, table, key, encoding, decode, allow_pickle))
+    return _loaded(Source(path, kind, table, key, encoding, decode, allow_pickle, types))
 
 
 def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: Progress = None, **options: Any) -> int:
@@ -293,8 +300,8 @@ CURES = {'shelve': "pass kind='dbm' to read the values as bytes, or decode=...",
          'earlier vault': peers.RESTORE}
 OTHER_CURE = 'pass decode=..., a function of the stored value'
 UTF_8 = 'utf-8'
-STREAMED = ('json', 'jsonlines', 'csv')
-OPTIONS = {'table': peers.TABLED, 'key': ('csv',),
+STREAMED = ('json', 'jsonlines', 'csv', 'tinydb')
+OPTIONS = {'table': (*peers.TABLED, 'tinydb'), 'key': ('csv', 'json', 'jsonlines'), 'types': ('csv',),
            'decode': ('shelve', 'dbm', *peers.TABLED, 'diskcache')}
 UNDECODED = re.compile('[\udc80-\udcff]')  # what the error handler `surrogateescape` makes of a wrong byte
 
@@ -304,17 +311,18 @@ class Source:
 
     def __init__(self, path: Union[Path, TextIO], kind: Optional[str] = None, table: Optional[str] = None,
                  key: Optional[str] = None, encoding: Optional[str] = 'utf-8',
-                 decode: Optional[Callable[[Any], Any]] = None, allow_pickle: Optional[AllowPickle] = None) -> None:
+                 decode: Optional[Callable[[Any], Any]] = None, allow_pickle: Optional[AllowPickle] = None,
+                 types: Union[str, Mapping[str, str], None] = None) -> None:
         self.stream: Any = None if isinstance(path, (str, os.PathLike)) else path
         self.path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, os.PathLike)) else 'the stream'
-        self.table, self.key, self.encoding, self.decode = table, key, encoding, decode
+        self.table, self.key, self.encoding, self.decode, self.types = table, key, encoding, decode, types
         self.files = [self.path]  # who may have written them decides whether pickles are loaded
         self.allow_pickle = allow_pickle
         self.pickles = values.rule(allow_pickle, lambda: self.trusted(*self.files))
         self.codec = values.Codec(self.pickles)
         self.charset = _charset(encoding)
         with self.told():
-            self.kind = kind or ('jsonlines' if self.stream else peers.recognise(self.path, self.charset, key or 'key'))
+            self.kind = kind or ('jsonlines' if self.stream else peers.recognise(self.path, self.charset, key))
             self._check()
 
     def _check(self) -> None:

@@ -4,7 +4,6 @@ Nothing here changes a source, leaves a file beside it, or runs a pickle unless 
 """
 from __future__ import annotations
 
-import csv
 import json
 import os
 import pickletools
@@ -15,7 +14,7 @@ import struct
 from ast import literal_eval
 from contextlib import closing, contextmanager
 from importlib import import_module
-from itertools import chain, islice
+from itertools import islice
 from tempfile import TemporaryDirectory
 from time import time
 
@@ -29,20 +28,17 @@ from .serializers import recorded
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, TextIO, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
     from .moving import Source
     from .store import Store
 
     Pair = Tuple[Any, Any]
-    Line = Tuple[str, str]  # which it is, and its text
 
 SAMPLE = 100     # values that tell a shelve from another dbm
 TABLED = ('sqlitedict', 'pickledb', 'litedict')
 RESTORE = 'restore it from a backup'
-HEAD = 1 << 16   # bytes that tell what a text is
-CHUNK = 1 << 16  # characters of JSON to read at once
-TOKEN = 16       # characters; the longest token that a chunk may cut is shorter: \ud83d\udc0d, -Infinity
+CHUNK = 1 << 16  # characters of a text to read at once
 TIMEOUT = 5.0    # seconds to wait for a writer
 
 
@@ -138,7 +134,6 @@ def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes]
 
 # --- what it is ---------------------------------------------------------------------------------------------------
 
-SUFFIXES = {'.csv': 'csv', '.tsv': 'csv', '.tab': 'csv', '.jsonl': 'jsonlines', '.ndjson': 'jsonlines'}
 SQLITE = b'SQLite format 3\0'
 GNU = {struct.pack('=I', number) for number in (0x13579ACD, 0x13579ACE, 0x13579ACF, 0x13579AD0, 0x13579AD1)}
 BERKELEY = {struct.pack(order + 'I', number) for order in '<>' for number in (0x61561, 0x53162)}  # at byte 0 or 12
@@ -155,17 +150,18 @@ COLUMNS = 'SELECT name, upper(type), "notnull", hidden FROM pragma_table_xinfo(?
 OF_NAME = 'SELECT type FROM sqlite_master WHERE lower(name) = lower(?)'
 
 
-def recognise(path: str, charset: str, column: str) -> str:
+def recognise(path: str, charset: str, key: Optional[str]) -> str:
     if os.path.isdir(path):
-        return 'diskcache' if _shards(path) else _unknown(path, 'a folder without cache.db, so no diskcache')
+        return 'diskcache' if _shards(path) else unknown(path, 'a folder without cache.db, so no diskcache')
     module, _, _ = dbm_at(path)
     if not module:
-        return _kind_of_text(path, charset, column)
+        from . import everyday
+        return everyday.kind_of(path, charset, key)
     kind = _kind_of_sqlite(path) if module == 'dbm.sqlite3' else module
     return _shelve_or_dbm(path, module) if kind.startswith('dbm.') else kind
 
 
-def _unknown(path: str, what: str) -> NoReturn:
+def unknown(path: str, what: str) -> NoReturn:
     raise VaultFormatError(f'{path} is {what}; what can be read are {", ".join(READERS)}: pass kind=... if it is one')
 
 
@@ -173,10 +169,10 @@ def present(path: str) -> None:
     if not os.path.lexists(path):
         raise VaultNotFoundError(f'there is nothing at {path}, nor a dbm of that name: check the path')
     if not os.path.isfile(path) and not os.path.isdir(path):
-        _unknown(path, 'neither file nor folder; to read from a pipe, pass an open text file')
+        unknown(path, 'neither file nor folder; to read from a pipe, pass an open text file')
 
 
-def _head(path: str, size: int) -> bytes:
+def head_of(path: str, size: int) -> bytes:
     """Return the first bytes of a file; of what is no file, and could keep a reader waiting, none.
 
     A vault that is open in this process is not opened here: closing it would drop SQLite's locks on it.
@@ -194,14 +190,15 @@ def dbm_at(path: str) -> Tuple[str, str, List[str]]:
 
     As dbm.whichdb, which has Berkeley DB open any NAME.db, even a vault, and complain about it on stderr.
     """
-    head = _head(path, len(SQLITE))
+    head = head_of(path, len(SQLITE))
     if head == SQLITE or head[:4] in GNU:
         return 'dbm.sqlite3' if head == SQLITE else 'dbm.gnu', path, [path]
     stem, suffix = os.path.splitext(path)
     for base in (path, stem):
         for module, suffixes, fits in FAMILIES:
             files = [base + each for each in suffixes]
-            if (base == path or suffix in suffixes) and all(map(os.path.isfile, files)) and fits(_head(files[-1], 16)):
+            known = (base == path or suffix in suffixes) and all(map(os.path.isfile, files))
+            if known and fits(head_of(files[-1], 16)):
                 return module, base, files
     return '', path, []
 
@@ -234,7 +231,7 @@ def _kind_of_sqlite(path: str) -> str:
     for kind in ('diskcache', 'earlier vault', 'dbm.sqlite3', *TABLED):
         if kind in kinds:
             return kind
-    _unknown(path, 'an SQLite database without a table of any of them')
+    unknown(path, 'an SQLite database without a table of any of them')
 
 
 def _kinds_of_tables(raw: sqlite3.Connection) -> Dict[str, str]:
@@ -253,33 +250,6 @@ def _kind_of_table(table: str, columns: List[Any]) -> str:
     if types == ['TEXT', '']:
         return 'litedict'
     return {'dict': 'earlier vault', 'Dict': 'dbm.sqlite3'}.get(table, '')
-
-
-def _kind_of_text(path: str, charset: str, column: str) -> str:
-    present(path)
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix in SUFFIXES:
-        return SUFFIXES[suffix]
-    head = _head(path, HEAD).decode(charset, 'replace').lstrip('\ufeff \t\r\n')
-    if head.startswith('{'):
-        return 'jsonlines' if _is_entry(head) else 'json'
-    if head.startswith('['):
-        _unknown(path, 'a JSON list, or another text in brackets, and not an object')
-    header = head.partition('\n')[0]
-    if column in _columns(header, _delimiter(header, column)):
-        return 'csv'
-    _unknown(path, 'a file of another sort' if head else 'empty')
-
-
-def _is_entry(head: str) -> bool:
-    """Tell whether the first line of a text is an object of the members key and value; a long one is cut."""
-    line, rest, _ = head.partition('\n')
-    try:
-        return set(DECODER.raw_decode(line)[0]) == {'key', 'value'}
-    except ValueError:
-        return bool(re.match(r'\{\s*"key"\s*:', line) and (not rest or line.rstrip()[-1:] not in ',{'))
-    except RecursionError:
-        return False
 
 
 # --- SQLite -------------------------------------------------------------------------------------------------------
@@ -343,7 +313,7 @@ def _require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
     """Raise when there is a view in place of the table, or a column is computed: these are programs."""
     kinds = {kind for kind, in raw.execute(OF_NAME, (table,)).fetchall()}
     if 'view' in kinds or any(column[3] for column in raw.execute(COLUMNS, (table,)).fetchall()):
-        _unknown(path, f'an SQLite database whose table {table} is computed')
+        unknown(path, f'an SQLite database whose table {table} is computed')
 
 
 def _vault(source: Source) -> Iterator[Pair]:
@@ -351,7 +321,7 @@ def _vault(source: Source) -> Iterator[Pair]:
     with _left_alone(source.path) as (place, parameters):
         file = sqlite.File(place, 'r', TIMEOUT, 'NORMAL')
         if sqlite._is_empty(file):
-            _unknown(source.path, 'empty')
+            unknown(source.path, 'empty')
         file.mode, file.journal = parameters, 'as it is'
         store = sqlite.SQLiteStore(file)
         sqlite._require_schema(store._local.c, file)
@@ -521,7 +491,7 @@ def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:
             for key in _gnu_keys(db) if module == 'dbm.gnu' else db.keys():
                 yield key, db.get(key)
     else:
-        _unknown(path, 'no dbm')
+        unknown(path, 'no dbm')
 
 
 def _module(module: str, path: str) -> Any:
@@ -555,181 +525,18 @@ def _dumb_rows(base: str) -> Iterator[Tuple[bytes, bytes]]:
             yield key, file.read(int(length))
 
 
-# --- text ---------------------------------------------------------------------------------------------------------
+# --- which is which -----------------------------------------------------------------------------------------------
 
-DECODER = json.JSONDecoder()
-BLANK = re.compile(r'[ \t\r\n]*')
-
-
-def _json_lines(source: Source) -> Iterator[Pair]:
-    with source.text('\n') as file:
-        lines = ((f'line {number}', source.sound(line, number)) for number, line in enumerate(file, 1)
-                 if not line.isspace())
-        for place, line in lines:
-            yield _entry(source, place, line, lines)
-
-
-def _entry(source: Source, place: str, line: str, following: Iterator[Line]) -> Pair:
-    try:
-        entry = json.loads(line)
-        if not isinstance(entry, dict) or entry.keys() != {'key', 'value'}:
-            raise ValueError('it is not {"key": ..., "value": ...}')
-        key = entry['key'] if type(entry['key']) is str else as_json.to_key(entry['key'])
-        head = as_json.to_head(entry['value'])
-        if head is None:
-            return key, _packed(place, [entry['value']])
-    except (ValueError, TypeError, RecursionError, VaultError) as error:
-        raise source.wrong(f'this is no entry ({error})', place, "mend it; a JSON object takes kind='json'") from error
-    return key, Parts(*head[:2], _continued(source, place, *head, following))
-
-
-def _packed(place: str, forms: List[Any]) -> Packed:
-    """Return values packed one behind another."""
-    pickles: List[bool] = []
-    names: List[str] = []
-    data = b''.join([as_json.to_value(form, lambda: pickles.append(True), names.append) for form in forms])
-    if names and (len(names) < len(forms) or len(set(names)) > 1):
-        raise ValueError('not all of it was made by one serializer')
-    return Packed(place, data, len(forms), bool(pickles), names[0] if names else None)
-
-
-def _continued(source: Source, first: str, code: int, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
-    """Yield what the lines hold that follow the entry of a value in parts, until it is whole."""
-    with source.told():
-        while size:
-            place, line = next(lines, ('the end', ''))
-            try:
-                run = _run(place, json.loads(line or 'null'), code, meta)
-                size -= run.count
-                if size < 0:
-                    raise ValueError(f'{-size} more than there should be')
-            except (ValueError, TypeError, RecursionError, VaultError) as error:
-                raise source.wrong(f'the value of {first} does not go on here, with {size} of its items or bytes '
-                                   f'missing ({error})', place, 'mend it') from error
-            yield run
-
-
-def _run(place: str, form: Any, code: int, meta: Any) -> Packed:
-    if code == values.LIST:
-        return _packed(place, as_json.items_of(form))
-    data = as_json.bytes_of(form)
-    if code == values.STREAM:
-        return Packed(place, data, len(data))
-    from .columns import Type
-    width = Type(meta).size
-    if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
-        raise ValueError(f'{len(data)} bytes are no items of {meta}')
-    return Packed(place, data, len(data) // width)
-
-
-def _json(source: Source) -> Iterator[Pair]:
-    with source.text('') as file:
-        text = _Json(source, file)
-        text.take('{')
-        mark = text.take('}') if text.peek() == '}' else ','
-        while mark == ',':
-            if text.peek() != '"':
-                raise text.wrong('a key in quotes is expected')
-            key = text.value()
-            text.take(':')
-            yield key, text.value(f'{named(key)}, ')
-            mark = text.take(',', '}')
-        if text.peek():
-            raise text.wrong("something follows the object; entries in lines take kind='jsonlines'")
-
-
-class _Json:
-    """A JSON text, of which a piece is in memory. For one thread."""
-
-    def __init__(self, source: Source, file: TextIO) -> None:
-        self._source, self._file = source, file
-        self._text, self._at, self._line, self._whole = '', 0, 1, False
-
-    def peek(self) -> str:
-        """Return the next character that is not blank, without taking it; '' at the end."""
-        while True:
-            self._at = BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]  # it matches anything
-            if self._at < len(self._text) or self._whole:
-                return self._text[self._at:self._at + 1]
-            self._more()
-
-    def take(self, *marks: str) -> str:
-        mark = self.peek()
-        if mark not in marks:
-            raise self.wrong(f'{" or ".join(marks)} is expected' + ('' if mark else ', and the file ends'))
-        self._at += 1
-        return mark
-
-    def value(self, place: str = '') -> Any:
-        """Return the value that begins here, reading on as long as it may have been cut.
-
-        Text in quotes ends somewhere; all else that is wrong is so where it is met.
-        """
-        self.peek()
-        while True:
-            try:
-                value, end = DECODER.raw_decode(self._text, self._at)
-                if self._whole or end + TOKEN <= len(self._text):
-                    self._at = end
-                    return value
-            except RecursionError as error:
-                raise self.wrong('it is nested too deep', place) from error
-            except ValueError as error:
-                pos, open_quote = getattr(error, 'pos', 0), 'Unterminated string' in str(error)
-                if self._whole or not (open_quote or pos + TOKEN > len(self._text)):
-                    raise self.wrong(f'{error}', place) from error
-            self._more()
-
-    def _more(self) -> None:
-        self._line += self._text.count('\n', 0, self._at)
-        rest = self._text[self._at:]
-        piece = self._file.read(max(CHUNK, len(rest)))  # twice as much each time: a long value is not parsed too often
-        self._text = rest + self._source.sound(piece, self._line + rest.count('\n'))
-        self._at, self._whole = 0, not piece
-
-    def wrong(self, what: str, place: str = '') -> VaultError:
-        line = self._line + self._text.count('\n', 0, self._at)
-        return self._source.wrong(f'this is no JSON object ({what})', f'{place}line {line}', 'mend it')
-
-
-def _csv(source: Source) -> Iterator[Pair]:
-    column = source.key or 'key'
-    with source.text('') as file:
-        lines = (source.sound(line, number) for number, line in enumerate(file, 1))
-        header = next(lines, '')
-        rows = csv.reader(chain([header], lines), delimiter=_delimiter(header, column), strict=True)
-        try:
-            columns = next(rows, [])
-            if not columns:
-                raise source.wrong('the first line names no columns', 'line 1', 'is it a CSV file?')
-            if column not in columns or len(set(columns)) < len(columns):
-                raise source.wrong(f'there is no column {column!r}, or one is there twice: the columns are {columns}',
-                                   'line 1', 'pass key=..., the column with the keys')
-            for row in filter(None, rows):
-                yield _record(columns, column, row)
-        except csv.Error as error:
-            cure = 'mend it' if 'limit' not in str(error) else 'csv.field_size_limit lets fields be longer'
-            raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}', cure) from error
-
-
-def _record(columns: List[str], column: str, row: List[str]) -> Pair:
-    if len(row) != len(columns):
-        raise csv.Error(f'{len(row)} fields for {len(columns)} columns')
-    record = dict(zip(columns, row))
-    key = record.pop(column)
-    return key, record['value'] if list(record) == ['value'] else record
-
-
-def _delimiter(header: str, column: str) -> str:
-    """Return the one that sets off the column with the keys, or that the header has most."""
-    return max(',;\t', key=lambda mark: (column in _columns(header, mark), header.count(mark)))
-
-
-def _columns(header: str, delimiter: str) -> List[str]:
-    return [name.strip('"') for name in header.rstrip('\r\n').split(delimiter)]
+def _of(module: str, name: str) -> Callable[[Source], Iterator[Pair]]:
+    """Return a reader that stands in a module of its own, which is imported when it is needed."""
+    def reader(source: Source) -> Iterator[Pair]:
+        yield from getattr(import_module(f'{__package__}.{module}'), name)(source)
+    return reader
 
 
 READERS: Dict[str, Callable[[Source], Iterator[Pair]]] = {
     'vault': _vault, 'earlier vault': _earlier, 'shelve': _dbm, 'dbm': _dbm, 'sqlitedict': _tables, 'pickledb': _tables,
-    'litedict': _tables, 'diskcache': _diskcache, 'json': _json, 'jsonlines': _json_lines, 'csv': _csv,
+    'litedict': _tables, 'diskcache': _diskcache,
+    **{kind: _of('everyday', name) for kind, name in (('tinydb', 'tinydb'), ('json', 'json_text'),
+                                                      ('jsonlines', 'json_lines'), ('csv', 'csv_text'))},
 }
