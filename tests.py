@@ -1334,12 +1334,61 @@ class TestPlaces:
         assert Vault('x', to_create=False)['k'] == 1
         assert Vault('x', flag='w')['k'] == 1
         assert len(Vault('x', flag='n')) == 0
-        for wrong in ('x', '', 'rw', None):
-            with pytest.raises(vaults.VaultError, match='flag'):
-                Vault('x', flag=wrong)
-        for options in ({'synchronous': 'MAYBE'}, {'timeout': -1}, {'timeout': 'x'}, {'timeout': float('nan')}):
-            with pytest.raises(vaults.VaultError, match=next(iter(options))):
-                Vault('x', **options)
+
+    def test_wrong_arguments_are_value_errors_and_type_errors_too(self, root):
+        def check(kind, options):
+            for opened in (lambda: Vault('x', **options), lambda: vaults.Shelf(root / 'x', **options)):
+                with pytest.raises(vaults.VaultError, match=next(iter(options))) as caught:
+                    opened()
+                assert isinstance(caught.value, kind) and not isinstance(caught.value, vaults.SerializationError)
+        for options in ({'flag': 'x'}, {'flag': ''}, {'flag': 'rw'}, {'synchronous': 'MAYBE'}, {'timeout': -1},
+                        {'timeout': float('nan')}, {'timeout': 1e300}, {'cache_size': 0}, {'cache_size': -5}):
+            check(ValueError, options)
+        for options in ({'flag': None}, {'flag': 5}, {'flag': True}, {'flag': ['r']}, {'synchronous': 1}, {'synchronous': None},
+                        {'timeout': 'x'}, {'timeout': True}, {'timeout': None}, {'cache_size': 1.5}, {'cache_size': True},
+                        {'cache_size': 'a'}, {'writeback': 'r'}, {'writeback': None}, {'validate': 5}, {'allow_pickle': 5},
+                        {'allow_pickle': 'yes'}, {'serializer': 5}, {'serializer': (1, 2, 3)}):
+            check(TypeError, options)
+        with pytest.raises(ValueError, match='flag') as caught:
+            vaults.open(root / 'p', 'bad')
+        assert isinstance(caught.value, vaults.VaultError)
+        with pytest.raises(ValueError, match='always new'):
+            Vault(':memory:', flag='r')
+        assert not (root / 'vaults').exists() or os.listdir(root / 'vaults') == []
+
+    @pytest.mark.parametrize('wrong', ['r', 'c', 'n', 'w', 0, 1, None, 5.0, 'rw'])
+    def test_a_flag_in_the_second_place_is_told_where_it_goes(self, root, wrong):
+        for opened in (lambda: Vault('a', wrong), lambda: Vault('a', True, wrong), lambda: Vault('a', thread_safe=wrong)):
+            with pytest.raises(TypeError, match='flag=') as caught:
+                opened()
+            assert isinstance(caught.value, vaults.VaultError)
+        assert not (root / 'vaults').exists() or os.listdir(root / 'vaults') == []
+        with vaults.open(root / 'shelf', 'c', None, 1) as shelf:
+            shelf['a'] = []
+            shelf['a'].append(1)
+        with vaults.open(root / 'shelf', 'r') as shelf:
+            assert shelf['a'] == [1]
+
+    def test_what_is_no_name_or_path_is_said_to_be_none(self, root):
+        for name in ('', 'a/b', 'x' * 300, '\ud800', 'a\0b'):
+            with pytest.raises(ValueError, match='name'):
+                Vault(name)
+        for wrong in ({}, {'a': 1}, 5, None, [], object(), Vault(':memory:')):
+            with pytest.raises(TypeError, match="Vault.'name'") as caught:
+                Vault(wrong)
+            assert isinstance(caught.value, vaults.VaultError)
+            with pytest.raises(TypeError, match='path') as caught:
+                vaults.Shelf(wrong)
+            assert isinstance(caught.value, vaults.VaultError)
+            if wrong is not None:
+                with pytest.raises(TypeError, match='path') as caught:
+                    vaults.set_root_path(wrong)
+                assert isinstance(caught.value, vaults.VaultError)
+        for act in (lambda: vaults.set_root_path('a\0b'), lambda: Vault(pathlib.Path('a\0b'))):
+            with pytest.raises(ValueError, match='NUL') as caught:
+                act()
+            assert isinstance(caught.value, vaults.VaultError)
+        assert vaults.vault._root == str(root)
 
     @pytest.mark.parametrize('size', [512, 4096, 12288])
     @pytest.mark.parametrize('flag', ['c', 'r'])
@@ -9868,7 +9917,10 @@ class TestShelf:
         import inspect
         import shelve
         theirs, ours = (inspect.signature(function).parameters.values() for function in (shelve.open, vaults.open))
-        assert [(one.name, one.kind, one.default) for one in ours] == [(one.name, one.kind, one.default) for one in theirs]
+        theirs = [(one.name, one.kind, one.default) for one in theirs]
+        if sys.version_info < (3, 15):  # from which on it has these two
+            theirs += [(name, inspect.Parameter.KEYWORD_ONLY, None) for name in ('serializer', 'deserializer')]
+        assert [(one.name, one.kind, one.default) for one in ours] == theirs
 
     def test_cpythons_own_tests_pass_but_for_shelves_internals(self, root):
         pytest.importorskip('test.test_shelve', reason='this Python comes without its tests')
@@ -9965,6 +10017,49 @@ class TestShelf:
             assert shelf.items() == []
         with pytest.raises(vaults.VaultError, match='flag'):
             vaults.open(path, 'x')
+
+    def test_it_takes_shelves_serializer_and_deserializer(self, root):
+        def dump(obj, protocol):
+            asked.append(protocol)
+            return forms[0](json.dumps(obj))
+
+        def load(data):
+            assert type(data) is bytes
+            return json.loads(data)
+        asked, path = [], root / 's.db'
+        forms = [str.encode, str, lambda text: bytearray(text.encode()), lambda text: memoryview(text.encode())]
+        while forms:
+            with vaults.open(path, 'n', serializer=dump, deserializer=load) as shelf:
+                shelf['a'] = (1, {'b': None})
+                assert shelf['a'] == [1, {'b': None}] and asked[-1] == pickle.DEFAULT_PROTOCOL
+            with vaults.Shelf(path, 'c', 2, True, serializer=dump, deserializer=load) as shelf:
+                shelf['a'].append(5)
+                shelf['b'] = 1
+            assert asked[-1] == 2
+            with vaults.open(path, serializer=dump, deserializer=load) as shelf:
+                assert shelf.items() == [('a', [1, {'b': None}, 5]), ('b', 1)] and shelf.check() == []
+            forms.pop(0)
+        with pytest.raises(vaults.VaultFormatError, match="'shelve'"):
+            vaults.open(path)
+        with vaults.open(root / 'pickled', serializer=pickle.dumps, deserializer=pickle.loads) as shelf:
+            shelf['a'] = {1}
+            other = pickle.loads(pickle.dumps(shelf))
+            assert other['a'] == {1} and type(other) is vaults.Shelf
+            other.close()
+        with vaults.open(root / 'module', serializer=json) as shelf:
+            shelf['a'] = 1
+        with vaults.Shelf(root / 'none', serializer=lambda obj, protocol: None, deserializer=load) as shelf, \
+                pytest.raises(TypeError, match='NoneType'):
+            shelf['a'] = 1
+
+    def test_a_serializer_and_a_deserializer_go_together(self, root):
+        for options in ({'serializer': pickle.dumps}, {'deserializer': pickle.loads}, {'serializer': 5, 'deserializer': 5},
+                        {'serializer': json, 'deserializer': json.loads}):
+            for opened in (vaults.open, vaults.Shelf):
+                with pytest.raises(TypeError, match='go together') as caught:
+                    opened(root / 's.db', **options)
+                assert isinstance(caught.value, vaults.VaultError)
+        assert not (root / 's.db').exists()
 
     def test_it_can_be_pickled_and_lives_in_memory_too(self, root):
         with vaults.open(root / 's.db', writeback=True) as shelf:

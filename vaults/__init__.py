@@ -27,6 +27,8 @@ from .errors import (
     VaultFullError,
     VaultNotFoundError,
     VaultReadOnlyError,
+    VaultTypeError,
+    VaultValueError,
 )
 from .log import set_logger
 from .values import dumps, dumps_many, loads, loads_many, register
@@ -61,6 +63,8 @@ __all__ = [
     'VaultFullError',
     'VaultNotFoundError',
     'VaultReadOnlyError',
+    'VaultTypeError',
+    'VaultValueError',
     'dumps',
     'dumps_many',
     'loads',

@@ -12,6 +12,8 @@
       UntrustedPickleError                            a pickle, in a file that others may have written
       EmptyVaultError       (also KeyError)           popitem() of an empty vault
       SerializationError    (also TypeError)          a value that cannot be stored, or not be rebuilt here
+      VaultValueError       (also ValueError)         an argument that is none of those that there are, or no name
+      VaultTypeError        (also TypeError)          an argument of another type than is wanted
 
 An error changes nothing: the vault is as it was before the call.
 """
@@ -74,3 +76,11 @@ class EmptyVaultError(VaultError, KeyError):
 
 class SerializationError(VaultError, TypeError):
     """A value cannot be turned into bytes, or bytes not into the value they were."""
+
+
+class VaultValueError(VaultError, ValueError):
+    """An argument is none of those that there are, or a name is none."""
+
+
+class VaultTypeError(VaultError, TypeError):
+    """An argument is of another type than is wanted."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from . import keys
 from ._typing import TYPE_CHECKING, K, V
-from .errors import VaultError
+from .errors import VaultError, VaultTypeError
 from .modes import ValidatingVault, layered
 from .store import ClosedStore
 from .vault import Vault, about
@@ -148,7 +148,7 @@ def _validation(parent: Vault[Any, Any], path: Tuple[Any, ...], value_type: Any,
     """
     above = parent._validate
     if validate is not None and not callable(validate):
-        raise VaultError(f'validate is a function of a key and a value, not {validate!r}')
+        raise VaultTypeError(f'validate is a function of a key and a value, not {validate!r}')
     wanted = _type_names(value_type)
     if above is validate is value_type is None:
         return None
@@ -167,7 +167,7 @@ def _type_names(value_type: Any) -> str:
     try:
         isinstance(None, value_type or object)
     except TypeError as error:
-        raise VaultError(f'value_type is a type or a tuple of types, not {value_type!r}: {error}') from error
+        raise VaultTypeError(f'value_type is a type or a tuple of types, not {value_type!r}: {error}') from error
     types = value_type if isinstance(value_type, tuple) else (value_type,)
     return ' or '.join(getattr(one, '__name__', str(one)) for one in types)
 

@@ -9,7 +9,7 @@ import sys
 
 from msgpack import ExtType, Packer, unpackb
 
-from .errors import SerializationError, VaultCorruptError, VaultFormatError
+from .errors import SerializationError, VaultCorruptError, VaultFormatError, VaultTypeError
 from .store import SETTINGS_OWNER
 from .values import MALFORMED, SERIALIZED, Codec, InParts, live_types, undecodable
 
@@ -26,13 +26,13 @@ class Serializer:
     def __init__(self, name: str, dumps: Callable[[Any], Union[str, bytes]], loads: Callable[[Any], Any],
                  source: Any = None) -> None:
         if not isinstance(name, str) or not name or not callable(dumps) or not callable(loads):
-            raise TypeError('a serializer is a module or an object with the functions dumps and loads and a name, or '
-                            f'the tuple (name, dumps, loads), not {source!r}')
+            raise VaultTypeError('a serializer is a module or an object with the functions dumps and loads and a name, '
+                                 f'or the tuple (name, dumps, loads), not {source!r}')
         self.name, self.dumps, self.loads, self._source = name, dumps, loads, source
 
     @classmethod
     def of(cls, source: Any) -> Serializer:
-        """Return what the user has passed as a serializer. Raises: TypeError when it is none."""
+        """Return what the user has passed as a serializer. Raises: VaultTypeError when it is none."""
         if isinstance(source, Serializer):
             return source
         if isinstance(source, tuple) and len(source) == 3:

@@ -4,13 +4,13 @@ from __future__ import annotations
 import os
 
 from ._typing import TYPE_CHECKING, K, V
-from .errors import VaultFormatError
+from .errors import VaultFormatError, VaultTypeError
 from .store import MEMORY
 from .vault import Vault, _ExactPath
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Optional, Type, Union
+    from typing import Any, Callable, Optional, Type, Union
 
     Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
@@ -27,24 +27,30 @@ class Shelf(Vault[K, V]):
 
     __slots__ = ()
 
-    def __init__(self, filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False,
+    def __init__(self, filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
+                 serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None,
                  **options: Any) -> None:
         """Open the file `filename`, exactly that, or make it.
 
         `flag`: 'c' to write and create, 'w' to write, 'r' to read, 'n' to begin with an empty one.
-        `protocol` is there for shelve's sake: values are msgpack, and what must be pickled has protocol 4.
+        `protocol` is there for shelve's sake, and is what a `serializer` gets: without one values are msgpack, and what
+        must be pickled has protocol 4.
+        `serializer`, `deserializer`: two functions in place of msgpack, as in shelve: of an object and the protocol the
+        first makes bytes, of which the second makes the object. A `serializer` alone is what Vault takes.
         `writeback`: see Vault, as for the other `options`: timeout, synchronous, thread_safe, allow_pickle, cache_size.
 
         Raises: VaultFormatError, which says how to move it, when there is a shelve or dbm file of that name; and
         whatever Vault raises.
         """
         if not isinstance(filename, (str, bytes, os.PathLike)):
-            raise TypeError(f'a Shelf stands on a file: give its path, not {type(filename).__name__}')
+            raise VaultTypeError(f'a Shelf stands on a file: give its path, not {type(filename).__name__}')
         path = os.fspath(filename)
         if flag != 'n' and path != MEMORY and not os.path.exists(path):
             _refuse_older(os.fsdecode(path))
+        writeback = bool(writeback) if isinstance(writeback, int) else writeback  # shelve takes 1 as well
         super().__init__(path if path == MEMORY else _ExactPath(path), flag=flag,  # type: ignore[arg-type]
-                         writeback=writeback, **options)
+                         writeback=writeback, serializer=_serializer(serializer, deserializer, protocol),
+                         **options)
 
     def __enter__(self) -> Shelf[K, V]:
         return self
@@ -55,12 +61,38 @@ class Shelf(Vault[K, V]):
         self.close()
 
 
-def open(filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False) -> Shelf[Any, Any]:
+def open(filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
+         serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None) -> Shelf[Any, Any]:
     """Open a shelf, as shelve.open does: a persistent dict in the file `filename`, which gets no suffix.
 
     Raises: VaultFormatError for a file of shelve or dbm, with the command that moves it.
     """
-    return Shelf(filename, flag, protocol, writeback)
+    return Shelf(filename, flag, protocol, writeback, serializer=serializer, deserializer=deserializer)
+
+
+class _WithProtocol:
+    """A function of an object and a protocol that makes bytes, as one of an object alone. Pickled if that can be."""
+
+    def __init__(self, serializer: Callable[[Any, int], Any], protocol: int) -> None:
+        self._serializer, self._protocol = serializer, protocol
+
+    def __call__(self, obj: Any) -> Any:
+        made = self._serializer(obj, self._protocol)
+        if isinstance(made, str):  # which a dbm encodes
+            return made.encode()
+        return bytes(made) if isinstance(made, (bytearray, memoryview)) else made
+
+
+def _serializer(serializer: Any, deserializer: Any, protocol: Optional[int]) -> Any:
+    """Return the serializer for Vault that shelve's two functions are."""
+    if deserializer is None and (not callable(serializer) or hasattr(serializer, 'dumps')):
+        return serializer
+    if not (callable(serializer) and callable(deserializer)):
+        raise VaultTypeError('serializer and deserializer go together, two functions: serializer(obj, protocol) makes '
+                             f'bytes and deserializer(bytes) the object, not {serializer!r} and {deserializer!r}')
+    from pickle import DEFAULT_PROTOCOL
+    adapted = _WithProtocol(serializer, DEFAULT_PROTOCOL if protocol is None else protocol)
+    return 'shelve', adapted, deserializer  # one name for all: a function may be renamed, or have none
 
 
 def _refuse_older(path: str) -> None:

@@ -14,7 +14,7 @@ from weakref import ref
 
 from msgpack import ExtType, Packer, StackError, Unpacker, UnpackException, unpackb
 
-from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
+from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, VaultTypeError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -804,15 +804,18 @@ class Unread:
 def rule(allow_pickle: Optional[AllowPickle], check: Callable[[], None]) -> Pickles:
     """Return what `allow_pickle` asks for; `check` is called before the first pickle when it is None.
 
-    Raises: TypeError when it is neither None, a bool nor a collection of types.
+    Raises: VaultTypeError when it is neither None, a bool nor a collection of types.
     """
     if allow_pickle is None:
         return Trusting(check)
     if isinstance(allow_pickle, bool):
         return Trusting() if allow_pickle else Refusing()
-    types = () if isinstance(allow_pickle, (str, bytes, type)) else tuple(allow_pickle)
+    try:
+        types = () if isinstance(allow_pickle, (str, bytes, type)) else tuple(allow_pickle)
+    except TypeError:  # a number
+        types = ()
     if not types or not all(isinstance(cls, type) for cls in types):
-        raise TypeError(f'allow_pickle is True, False, None or a list of types, not {allow_pickle!r}')
+        raise VaultTypeError(f'allow_pickle is True, False, None or a list of types, not {allow_pickle!r}')
     return Listed(types)
 
 

@@ -16,6 +16,8 @@ from .errors import (
     VaultError,
     VaultFormatError,
     VaultReadOnlyError,
+    VaultTypeError,
+    VaultValueError,
     shown,
 )
 from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
@@ -54,13 +56,25 @@ def set_root_path(path: Optional[Path]) -> None:
 
     Without it the folder is the environment variable VAULTS_ROOT, and without that the current directory.
 
-    Raises: VaultError when the folder cannot be made.
+    Raises: VaultTypeError or VaultValueError for what is no path, VaultError when the folder cannot be made.
     """
     global _root
-    root = None if path is None else os.path.abspath(os.fsdecode(path))
+    root = None if path is None else _absolute(path)
     if root is not None:
         _folder(root)
     _root = root
+
+
+def _absolute(path: Any) -> str:
+    """Return the absolute path that a str or an os.PathLike means."""
+    try:
+        plain: str = os.fsdecode(path)
+    except TypeError:
+        raise VaultTypeError(f'a path is a str or an os.PathLike, such as pathlib.Path(...), not '
+                             f'{type(path).__name__}') from None
+    if '\0' in plain:
+        raise VaultValueError(f'a path holds no NUL character: {plain!r}')
+    return os.path.abspath(plain)
 
 
 def _folder(root: str) -> str:
@@ -77,25 +91,23 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise _no_name(name)
-        path = os.path.abspath(os.fsdecode(name))
-        if '\0' in path:
-            raise VaultError(f'a path holds no NUL character: {path!r}')
+        path = _absolute(name)
         return os.path.splitext(os.path.basename(path))[0], path
     if name == MEMORY:
         return name, name
     if not name:
-        raise VaultError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
-                         'exact file')
+        raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
+                              'exact file')
     if any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
-        raise VaultError(f'a name holds no path separator, no ".." and no NUL, unlike {name!r}: '
-                         'pass pathlib.Path(...) for an exact file')
+        raise VaultValueError(f'a name holds no path separator, no ".." and no NUL, unlike {name!r}: '
+                              'pass pathlib.Path(...) for an exact file')
     try:
         size = len(os.fsencode(name))
     except UnicodeEncodeError as error:
-        raise VaultError(f'the name {name!r} cannot be a file name here ({error}): choose another, or have Python use '
-                         'UTF-8 for file names: PYTHONUTF8=1') from error
+        raise VaultValueError(f'the name {name!r} cannot be a file name here ({error}): choose another, or have Python '
+                              'use UTF-8 for file names: PYTHONUTF8=1') from error
     if size > MAX_NAME:
-        raise VaultError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
+        raise VaultValueError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
     root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
     if name[-3:].lower() == '.db':
         raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
@@ -103,21 +115,21 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     return name, os.path.join(folder, f'{name}.db')
 
 
-def _no_name(name: Any) -> TypeError:
+def _no_name(name: Any) -> VaultTypeError:
     cure = "as in Vault('name'), or pathlib.Path(...) for an exact file"
     if isinstance(name, (bytes, bytearray)):
         cure = 'as pathlib.Path(os.fsdecode(...)) is for an exact file'
     elif isinstance(name, (dict, list, tuple, set, abc.Mapping)):
         cure = "as in v = Vault('name'), and v.update(...) fills it"
-    return TypeError(f"a vault's name is a str or an os.PathLike, not {type(name).__name__}: give one, {cure}")
+    return VaultTypeError(f"a vault's name is a str or an os.PathLike, not {type(name).__name__}: give one, {cure}")
 
 
 def _with_ending(name: str, path: str) -> VaultError:
     """Return the error about a name that `vaults NAME` takes for a path, so that it is none here either."""
     stem = f'Vault({name[:-3]!r}) for the vault of that name, or ' if name[:-3] else ''
     made = f'; it was made as {path} before: rename that file' if os.path.exists(path) else ''
-    return VaultError(f'a name does not end in .db, which its file does, unlike {name!r}: use {stem}'
-                      f'pathlib.Path({name!r}) for exactly that file{made}')
+    return VaultValueError(f'a name does not end in .db, which its file does, unlike {name!r}: use {stem}'
+                           f'pathlib.Path({name!r}) for exactly that file{made}')
 
 
 def _with_cure(error: VaultFormatError, path: str) -> VaultError:
@@ -129,6 +141,37 @@ def _with_cure(error: VaultFormatError, path: str) -> VaultError:
         return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what '
                                  f'can be read with `vaults recover {quote(path)} NEW.db`')
     return VaultFormatError(f'{error}{cure(path)}')
+
+
+def _require_bools(**options: Any) -> None:
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise VaultTypeError(f'{name} is True or False, not {value!r}: a flag, as shelve and dbm have it, is '
+                                 "passed by name, flag='r'")
+
+
+def _require_options(flag: Any, synchronous: Any, timeout: Any, cache_size: Any, validate: Any) -> None:
+    if not isinstance(flag, str) or flag not in ('r', 'w', 'c', 'n'):
+        raise _wrong(flag, str)(f"flag is 'r', 'w', 'c' or 'n', not {flag!r}")
+    if not isinstance(synchronous, str) or synchronous.upper() not in ('OFF', 'NORMAL', 'FULL', 'EXTRA'):
+        raise _wrong(synchronous, str)(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
+    if not _is(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
+        raise _wrong(timeout, (int, float))(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not '
+                                            f'{timeout!r}')
+    if not _is(cache_size, int) or cache_size < 1:
+        raise _wrong(cache_size, int)(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
+    if validate is not None and not callable(validate):
+        raise VaultTypeError(f'validate is a function of a key and a value, not {validate!r}')
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Tell whether it is of that kind, of which a bool is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _wrong(value: Any, kind: Any) -> Type[VaultError]:
+    """Return the error for a value that is not wanted."""
+    return VaultValueError if _is(value, kind) else VaultTypeError
 
 
 def _trusted(path: str) -> None:
@@ -186,18 +229,11 @@ class Vault(MutableMapping[K, V]):
         values. Its name is kept in the file, which is not opened with another.
         `validate`: a function that is called with key and value before each write, and refuses by raising.
 
-        Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
+        Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError; VaultTypeError and
+        VaultValueError for wrong arguments.
         """
-        if flag not in ('r', 'w', 'c', 'n') or not isinstance(flag, str):
-            raise VaultError(f"flag is 'r', 'w', 'c' or 'n', not {flag!r}")
-        if str(synchronous).upper() not in ('OFF', 'NORMAL', 'FULL', 'EXTRA'):
-            raise VaultError(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
-        if not isinstance(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
-            raise VaultError(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not {timeout!r}')
-        if not isinstance(cache_size, int) or cache_size < 1:
-            raise VaultError(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
-        if validate is not None and not callable(validate):
-            raise VaultError(f'validate is a function of a key and a value, not {validate!r}')
+        _require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
+        _require_options(flag, synchronous, timeout, cache_size, validate)
         if serializer is not None:
             from .serializers import Serializer
             serializer = Serializer.of(serializer)
@@ -207,7 +243,7 @@ class Vault(MutableMapping[K, V]):
         self._name, self._path = _locate(name, flag in ('c', 'n'))
         path = self._path
         if path == MEMORY and flag in 'rw':
-            raise VaultError("a vault in memory is always new: open ':memory:' with flag 'c'")
+            raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
         self._keys, self._validate = keys, validate
         self._codec = values.Codec(values.rule(allow_pickle, lambda: _trusted(path)))
         self._hook = self._codec.ext_hook
