@@ -316,8 +316,8 @@ class Column(_Sequence[T]):
     """
 
     __slots__ = ('_leaf_size', '_type')
-    CODE = values.COLUMN
-    KIND = 'column'
+    _CODE = values.COLUMN
+    _KIND = 'column'
 
     def __init__(self, vault: Vault[Any, Any], key: Any, dtype: Any) -> None:
         super().__init__(vault, key)

@@ -43,10 +43,12 @@ class _Sequence(MutableSequence[T]):
     """
 
     __slots__ = ('_key', '_last', '_stored', '_vault', '_view')
+    _CODE: int
+    _KIND: str
     if not TYPE_CHECKING:
-        __class_getitem__ = classmethod(lambda cls, _: cls)
-    CODE: int
-    KIND: str
+        def __class_getitem__(cls, _):
+            """Return the class: List[...] is for type checkers."""
+            return cls
 
     def __init__(self, vault: Vault[Any, Any], key: Any) -> None:
         self._vault, self._key = vault, key
@@ -116,7 +118,7 @@ class _Sequence(MutableSequence[T]):
         if data is None or not is_head(data):
             raise self._gone()
         head = Head.of(data)
-        if head.code != self.CODE or not self._fits(head):
+        if head.code != self._CODE or not self._fits(head):
             raise self._gone()
         _, deletions, known = self._view
         if known is not None and known.owner == head.owner and deletions == self._vault._store.deletions:
@@ -127,7 +129,7 @@ class _Sequence(MutableSequence[T]):
         return True
 
     def _gone(self) -> VaultError:
-        return VaultError(f'the {self.KIND} was deleted or replaced: key {self._key!r} of the vault '
+        return VaultError(f'the {self._KIND} was deleted or replaced: key {self._key!r} of the vault '
                           f'{self._vault._path}; make it anew with the vault')
 
     def _make(self, head: Head) -> None:
@@ -138,7 +140,7 @@ class _Sequence(MutableSequence[T]):
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
         return steadily(self._vault._store, lambda: read(self._head()),
-                        f'the {self.KIND} is missing (key {self._key!r} of the vault {self._vault._path})')
+                        f'the {self._KIND} is missing (key {self._key!r} of the vault {self._vault._path})')
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
@@ -159,7 +161,7 @@ class _Sequence(MutableSequence[T]):
     def _sound(self, run: bytes, count: int) -> bytes:
         """Return the run of a leaf when it can have so many items."""
         if not self._holds(run, count):
-            raise VaultCorruptError(f'the parts of the {self.KIND} do not fit together: key {self._key!r} of the '
+            raise VaultCorruptError(f'the parts of the {self._KIND} do not fit together: key {self._key!r} of the '
                                     f'vault {self._vault._path}; run check()')
         return run
 
@@ -212,7 +214,7 @@ class _Sequence(MutableSequence[T]):
     def _place(self, head: Head, index: Any) -> int:
         at = as_index(index)
         if not -head.size <= at < head.size:
-            raise IndexError(f'index {at} is out of range: the {self.KIND} has {head.size} items')
+            raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} items')
         return at + head.size if at < 0 else at
 
     def __iter__(self) -> Iterator[T]:
@@ -265,7 +267,7 @@ class _Sequence(MutableSequence[T]):
         for place, item in enumerate(self if not first else self.tolist(first, last), first):
             if place < last and (item is value or item == value):
                 return place
-        raise ValueError(f'{sought!r} is not in the {self.KIND}')
+        raise ValueError(f'{sought!r} is not in the {self._KIND}')
 
     def count(self, value: Any) -> int:
         """Return how many items equal `value`."""
@@ -322,7 +324,7 @@ class _Sequence(MutableSequence[T]):
         try:
             return store.transact(changed)
         except Gone:  # with everybody else kept out
-            raise VaultCorruptError(f'a part of the {self.KIND} is missing: key {self._key!r} of the vault '
+            raise VaultCorruptError(f'a part of the {self._KIND} is missing: key {self._key!r} of the vault '
                                     f'{self._vault._path}; run check(), and restore it from a backup') from None
 
     def append(self, value: T) -> None:
@@ -346,7 +348,7 @@ class _Sequence(MutableSequence[T]):
             for run, count in self._packed(values):
                 self._append(head, tree, run, count)
             if self._vault._store.get(self._stored) != before:
-                raise VaultError(f'what the {self.KIND} was extended by has changed it: key {self._key!r} of the '
+                raise VaultError(f'what the {self._KIND} was extended by has changed it: key {self._key!r} of the '
                                  f'vault {self._vault._path}; extend it by list(...)')
         if values is self:
             values = self.copy()
@@ -385,7 +387,7 @@ class _Sequence(MutableSequence[T]):
         """Remove and return the item at `index`; atomic between processes. Raises: IndexError."""
         def take(head: Head, tree: Tree) -> Any:
             if not head.size:
-                raise IndexError(f'pop from an empty {self.KIND}')
+                raise IndexError(f'pop from an empty {self._KIND}')
             at = self._place(head, index)
             run, start, _, _ = self._leaf(head, at + head.skip)
             item = self._one(run, at + head.skip - start)
@@ -416,7 +418,7 @@ class _Sequence(MutableSequence[T]):
             before = store.get(self._stored)
             items = change(self.tolist())
             if store.get(self._stored) != before:
-                raise ValueError(f'the {self.KIND} was changed while it was sorted')
+                raise ValueError(f'the {self._KIND} was changed while it was sorted')
             self[:] = items
         store.transact(rewrite)
 
@@ -563,7 +565,7 @@ class _Sequence(MutableSequence[T]):
         vault._allow_parts(key)
 
         def copy() -> None:
-            head = Head(self.CODE, self._head().meta)
+            head = Head(self._CODE, self._head().meta)
             made = head.opened(vault, key)
             made._make(head)
             made.extend(self)
@@ -587,8 +589,8 @@ class List(_Sequence[T]):
     """
 
     __slots__ = ()
-    CODE = values.LIST
-    KIND = 'list'
+    _CODE = values.LIST
+    _KIND = 'list'
 
     def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
         if start == stop:
@@ -729,7 +731,7 @@ def made_at(sequence: Any, meta: Any) -> Any:
             if store.get(stored) is not None:
                 return False
             sequence._vault._allow_parts(sequence._key)
-            sequence._make(Head(sequence.CODE, meta))
+            sequence._make(Head(sequence._CODE, meta))
             return True
         if store.transact(make):
             return sequence
@@ -739,6 +741,6 @@ def made_at(sequence: Any, meta: Any) -> Any:
     except VaultError:
         found = sequence._vault[sequence._key]
         what = f'a column of {found.dtype}' if type(found).__name__ == 'Column' else f'a plain {type(found).__name__}'
-        raise TypeError(f'there is {what}, not a live {sequence.KIND}, at key {sequence._key!r} of the vault '
+        raise TypeError(f'there is {what}, not a live {sequence._KIND}, at key {sequence._key!r} of the vault '
                         f'{sequence._vault._path}: take another key, or delete it first') from None
     return sequence

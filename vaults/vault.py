@@ -206,7 +206,9 @@ class Vault(MutableMapping[K, V]):
     _validate: Any
     _layers: Any = ()  # the modes of the class: modes.py
     if not TYPE_CHECKING:
-        __class_getitem__ = classmethod(lambda cls, _: cls)
+        def __class_getitem__(cls, _):
+            """Return the class: Vault[...] is for type checkers."""
+            return cls
 
     # --- opening ---
 
