@@ -27,6 +27,7 @@ from .errors import (
     VaultFullError,
     VaultNotFoundError,
     VaultReadOnlyError,
+    VaultTaskError,
     VaultTypeError,
     VaultValueError,
 )
@@ -63,6 +64,7 @@ __all__ = [
     'VaultFullError',
     'VaultNotFoundError',
     'VaultReadOnlyError',
+    'VaultTaskError',
     'VaultTypeError',
     'VaultValueError',
     'dumps',

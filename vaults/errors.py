@@ -5,6 +5,7 @@
       VaultExistsError      (also FileExistsError)    open(key, 'x'), and there is something at the key
       VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
       VaultClosedError      (also ValueError)         used after close()
+      VaultTaskError        (also RuntimeError)       another task of this thread has a block open
       VaultReadOnlyError    (also PermissionError)    a write with flag='r', or to a file you may not write
       VaultCorruptError                               damaged bytes were met; no wrong value was returned
       VaultFormatError                                not a vault, or one of a newer format
@@ -48,6 +49,10 @@ class VaultBusyError(VaultError, TimeoutError):
 
 class VaultClosedError(VaultError, ValueError):
     """The vault was used after it was closed."""
+
+
+class VaultTaskError(VaultError, RuntimeError):
+    """Another task of this thread's event loop has a block of the vault open."""
 
 
 class VaultReadOnlyError(VaultError, PermissionError):

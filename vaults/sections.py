@@ -120,9 +120,14 @@ class Section(Vault[K, V]):
     def __bool__(self) -> bool:
         return any(True for _ in self._scan(False, self._keys.bounds(), False))  # and not all counted
 
+    @property
+    def closed(self) -> bool:
+        return super().closed or self._parent.closed
+
     def close(self) -> None:
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):
+            self._store.refuse_others()
             self._store = ClosedStore(f'{self._path}, section {self.path!r}', self._store.rollback)
 
     def delete_vault(self) -> NoReturn:

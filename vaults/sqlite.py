@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+import sys
 import threading
+from _thread import get_ident
 from array import array
+from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from time import monotonic, sleep
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 from zlib import crc32
 
 from . import guard, log
@@ -27,9 +30,11 @@ from .errors import (
     VaultFullError,
     VaultNotFoundError,
     VaultReadOnlyError,
+    VaultTaskError,
 )
 from .keys import HIGHEST, LOWEST, SIGN, named
 from .store import MEMORY, Store
+from .tasks import Owner, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +148,9 @@ ROLLBACK = 'ROLLBACK'
 READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
 # A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open.
 MAX_DEPTH = 100
+WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see SQLiteStore._renew
+NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
+FRAME = type(sys._getframe())
 SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 
@@ -212,6 +220,7 @@ class File:
         self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
         self.journal: Optional[str] = None
         self.identity: Optional[Tuple[int, int]] = None
+        self.connections: WeakValueDictionary[int, _Connection] = WeakValueDictionary()  # by the thread that opened it
         self.permissions: Optional[int] = None  # the mode of the file, as last seen
 
     def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
@@ -284,6 +293,10 @@ class _Connection:
         self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
         self.version: Optional[int] = None         # of the data, as last asked for
         self.changes = 0                           # of the connection when its transaction began
+        self.thread = 0                            # the one whose transaction it is
+        self.blocks: List[Any] = []                # who began each of the nested transactions, see `begin`
+        self.undone: List[Any] = []                # who began those that an older one took along, and that go on
+        self.owner: Optional[Owner] = None         # the task whose they are
         if file.journal == 'immutable':
             self.raw: Any = _Snapshot(file)
             self.execute: Callable[..., Any] = self.raw.execute
@@ -318,12 +331,28 @@ class _Connection:
     __del__ = close
 
 
+class _Asked:
+    """What `c` is met as while a block of a task is open: asks for the task.
+
+    The connection is an attribute of its own, which Python takes before one of the class, and is put aside as `held` as
+    long as the block is open: so nobody else pays for the question, and whoever asks for the connection is asked.
+    """
+
+    def __get__(self, local: Any, cls: Any = None) -> _Connection:
+        held: _Connection = vars(local)['held']
+        if held.owner is not None:
+            held.owner.require()
+        return held
+
+
 class _Local(threading.local):
     """Each thread's connection, as `c`: opened when the thread first asks."""
 
+    c: Any = _Asked()
+
     def __init__(self, file: File) -> None:
         try:
-            self.c = _Connection(file)
+            self.c = file.connections[get_ident()] = _Connection(file)
         except (sqlite3.Error, UnicodeError) as error:
             raise file.explain(error) from error
 
@@ -337,14 +366,16 @@ class _Later:
     @property
     def c(self) -> _Connection:
         local = self._store._local = _Local(self._store.file)
-        return local.c
+        return local.c  # type: ignore[no-any-return]
 
 
 class _Shared:
     """The one connection of a vault in memory, as `c`."""
 
+    c: Any = _Asked()
+
     def __init__(self, file: File) -> None:
-        self.c = _Connection(file)
+        self.c = file.connections[get_ident()] = _Connection(file)
 
 
 class _Broken:
@@ -713,22 +744,42 @@ class SQLiteStore(Store):
     # An interrupt can come between any two instructions: what an exception leaves behind is decided by c.depth, which
     # is raised before a transaction begins and lowered after it has ended, and by what SQLite says.
 
-    def begin(self) -> None:
+    # Whoever begins a transaction may say who it is: an object, or the frame with the `with`. Two generators can hold
+    # blocks of one thread, and then the end of the older one is not the end of the innermost transaction.
+
+    def begin(self, who: Any = None) -> None:
         _make_room()
         c = self._local.c
         depth = c.depth
         try:
+            c.blocks[depth:] = [who]
+            if may_run() and c.owner is None:
+                self._take(c, Owner.now(depth, self.file.path))
             if depth:
                 self._nest(c)
             else:
                 self._same_file()
-                c.depth, c.row, c.begun, c.changes = 1, TOGETHER, c.written, c.raw.total_changes
+                c.depth, c.row, c.begun, c.changes, c.thread = 1, TOGETHER, c.written, c.raw.total_changes, get_ident()
                 self._run(c, READ if self.file.flag == 'r' else BEGIN)
         except sqlite3.Error as error:
             raise self._undone(c, depth, error) from error
         except BaseException:
             self._undo(c, depth)
             raise
+
+    def _take(self, c: _Connection, owner: Optional[Owner]) -> None:
+        """Put the connection aside for a task, so that whoever asks for it is asked: see _Asked."""
+        if owner is not None:
+            local = vars(self._local)
+            c.owner = owner
+            local['held'] = c
+            del local['c']
+
+    def _give_back(self, c: _Connection) -> None:
+        """Let all tasks have the connection again, unless a block of the owner is still open."""
+        if c.owner is not None and c.depth <= c.owner.depth:
+            vars(self._local)['c'] = c
+            c.owner = None
 
     def _undone(self, c: _Connection, depth: int, error: BaseException) -> VaultError:
         """Undo, and return the error of ours: one kept in a frame that it runs through would keep the connection."""
@@ -738,52 +789,100 @@ class SQLiteStore(Store):
 
     def _nest(self, c: _Connection) -> None:
         if c.lost:
-            raise c.lost
+            c.execute(SAVE[0])  # raises
         if c.depth > MAX_DEPTH:
             raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}')
         c.depth += 1
         c.execute(SAVE[c.depth - 1])
 
-    def commit(self) -> None:
+    def commit(self, who: Any = None) -> None:
         depth = None
         try:
-            c = self._local.c
-            depth = c.depth - 1
+            c, depth, problem = self._level(who)
+            if problem:
+                raise problem()
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
                 c.depth = depth
+                del c.blocks[depth:]
+                if c.owner is not None:
+                    self._give_back(c)
             if not depth:
                 c.row = ALONE
                 self._ended()
         except BaseException as error:
             self._still_open()
-            c = self._local.c
-            depth = c.depth - 1 if depth is None else max(depth, 0)
+            c = self._here()
+            depth = _place(c, who) if depth is None else max(depth, 0)
             if isinstance(error, sqlite3.Error):
                 raise self._undone(c, depth, error) from error
             self._undo(c, depth)
             raise
         if depth < 0:
-            self._left_to_parent()
+            self._left_to_parent(who)
         elif not depth:
             if c.raw.total_changes != c.changes:
                 c.written += ALONE  # of a small block, what it takes besides its entries
             if c.written > c.due or c.written - c.checkpointed > CHECKPOINT:  # the look within a block left it to this
                 self._look(c)
 
-    def rollback(self) -> None:
+    def rollback(self, who: Any = None) -> None:
         depth = None
         try:
             self._still_open()
-            c = self._local.c
-            depth = c.depth - 1
-            self._undo(c, depth) if depth >= 0 else self._left_to_parent()
+            c, depth, _ = self._level(who)
+            self._undo(c, depth) if depth >= 0 else self._left_to_parent(who)
         except VaultError:
             raise
         except BaseException:  # an interrupt; what it interrupted is done again
-            c = self._local.c
-            self._undo(c, max(c.depth - 1 if depth is None else depth, 0))
+            c = self._here()
+            self._undo(c, max(_place(c, who) if depth is None else depth, 0))
             raise
+
+    def _here(self) -> _Connection:
+        """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
+        c: _Connection = _own(self) or self._local.c
+        return c
+
+    def _level(self, who: Any) -> Tuple[_Connection, int, Optional[Callable[[], VaultError]]]:
+        """Return the connection, its depth when the block of `who` has ended, and what makes the error if it may not.
+
+        The depth is -1 where this thread has no such block.
+        """
+        problem: Optional[Callable[[], VaultError]] = None
+        try:
+            c = self._local.c
+        except VaultTaskError:
+            c = self._here()
+            problem = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
+        if c.thread == get_ident() and c.blocks and c.blocks[-1] is who:
+            return c, c.depth - 1, problem
+        depth, other = self._out_of_order(c, who)
+        return c, depth, None if depth < 0 else problem or other
+
+    def _out_of_order(self, c: _Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
+        """Return the same of a block that is not known to be the innermost one.
+
+        A frame that is not known is that of a stack, or of a subclass's method: it ends the innermost block.
+        """
+        place, here = _place(c, who), c.thread == get_ident()
+        if here and 0 <= place < c.depth - 1 and c.blocks[place] is who:
+            c.undone += c.blocks[place + 1:]
+            return place, lambda: VaultError(f'a block ended out of its order, before one that began later: vault '
+                                             f'{self.file.path}; both were rolled back. {NEST}')
+        if here and any(one is who for one in c.undone):
+            c.undone = [one for one in c.undone if one is not who]
+            return c.depth, self._was_undone
+        if here and self._holder(who) is None and (who is None or type(who) is FRAME):
+            if c.depth or not c.undone:
+                return c.depth - 1, None
+            c.undone.pop()
+            return 0, self._was_undone
+        return -1, None
+
+    def _was_undone(self) -> VaultError:
+        return VaultError(f'a block around this one ended before it, and undid it: vault {self.file.path}; nothing of '
+                          f'it was kept. {NEST}')
 
     def _still_open(self) -> None:
         """Raise when another thread has closed the store, having let the next writer in."""
@@ -796,7 +895,7 @@ class SQLiteStore(Store):
         c.epoch += 1
         self.deletions += 1
         if not c.lost:
-            c.execute = c.raw.cursor().execute  # the old cursor may have a statement in progress
+            self._renew(c)
         try:
             if depth and c.depth > depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
@@ -806,17 +905,65 @@ class SQLiteStore(Store):
                 raise self._failed(error) from error
         finally:
             c.depth = min(c.depth, depth)
+            del c.blocks[depth:]
             if not depth:
                 if c.raw.in_transaction:
                     c.raw.execute(ROLLBACK)
-                c.row, c.lost, c.execute = ALONE, None, c.raw.cursor().execute
+                c.row, c.lost = ALONE, None
+                self._renew(c)
                 self._ended()
+            self._give_back(c)
 
-    def _left_to_parent(self) -> None:
+    def _renew(self, c: _Connection) -> None:
+        """Take a new cursor: the old one may have a statement in progress.
+
+        While a block goes on that was undone, it writes nothing: what that block puts would be kept, alone.
+        """
+        execute = c.execute = c.raw.cursor().execute
+        if c.undone:
+            thread, problem = c.thread, self._was_undone
+
+            def reading(sql: str, *arguments: Any) -> Any:
+                if sql.startswith(WRITING) and get_ident() == thread:
+                    raise problem()
+                return execute(sql, *arguments)
+            c.execute = reading
+
+    def _left_to_parent(self, who: Any) -> None:
         """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
-        if not self.inherited:
+        if self.inherited:
+            self.inherited -= 1
+            return
+        holder = self._holder(who)
+        if holder is None:
             raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}')
-        self.inherited -= 1
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")!r} was left in another '
+                f'thread, {names.get(get_ident())!r}: vault {self.file.path}; it was rolled back. A block belongs to '
+                'one thread: begin and end it in one function, and hold none over the `yield` of what a framework '
+                'runs in threads')
+        self._abandon(holder, said)
+        raise VaultTaskError(said)
+
+    def _holder(self, who: Any) -> Optional[_Connection]:
+        """Return the connection of another thread in which `who` has a block open."""
+        connections = [reference() for reference in self.file.connections.valuerefs()]
+        return next((c for c in connections if c is not None and c.thread != get_ident()
+                     and who is not None and any(one is who for one in c.blocks)), None)
+
+    def _abandon(self, c: _Connection, said: str) -> None:
+        """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
+
+        It is that call which ends it: what is Python's here is not for two threads at once.
+        """
+        def end(*_: Any) -> NoReturn:
+            self._undo(c, 0)
+            raise VaultError(f'what this thread has done since is undone: {said}')
+        c.lost, c.execute = VaultError(said), end
+        try:  # noqa: SIM105  # contextlib is not imported for this
+            c.raw.execute(ROLLBACK)
+        except sqlite3.Error:
+            pass  # it has ended meanwhile
 
     def _depth(self, c: _Connection) -> int:
         """Return how deep this thread's transaction is nested."""
@@ -826,14 +973,14 @@ class SQLiteStore(Store):
         c = self._local.c
         depth = self._depth(c)
         try:
-            self.begin()
+            self.begin(operation)
             result = operation()
-            self.commit()
+            self.commit(operation)
         except BaseException as error:
             problem = self._failed(error) if isinstance(error, sqlite3.Error) or _is_too_big(error) else error
             try:
-                if c.depth > depth:
-                    self.rollback()
+                if c.depth > depth and c.thread == get_ident():
+                    self.rollback(operation)
                 elif not depth:
                     self._ended()
                 if problem is error:
@@ -859,6 +1006,10 @@ class SQLiteStore(Store):
         all who has waited longest, and a Ctrl-C is heard. A rollback journal's locks are left to SQLite.
         """
         c, began, timeout = self._local.c, monotonic(), self.file.timeout
+        if _is_locked(error) and self._waits_for_itself():
+            raise VaultBusyError(f'this thread has a block open in another Vault of the same file: {self.file.path}; '
+                                 'it would wait for itself: use one Vault for both, or end that block '
+                                 'first') from error
         while self.file.journal == 'wal' and _is_locked(error) and _paused(began, timeout):
             try:
                 cursor = c.raw.execute(sql, arguments)
@@ -866,6 +1017,15 @@ class SQLiteStore(Store):
             except sqlite3.Error as again:
                 error = again
         raise self._failed(error, key) from error
+
+    def _waits_for_itself(self) -> bool:
+        """Tell whether it is this thread, by another store, that holds the lock: in this task or in another one."""
+        for store in list(_open_stores):
+            if store is not self and store.file.identity == self.file.identity and store.file.flag != 'r':
+                c = _own(store)
+                if c is not None and c.depth and c.raw.in_transaction:
+                    return True
+        return False
 
     def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
@@ -911,7 +1071,8 @@ class SQLiteStore(Store):
         try:
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             self._run(c, BEGIN)
-            c.depth = 1  # the block of a signal handler is nested in it: its BEGIN would fail, and undo what is here
+            # The block of a signal handler is nested in it: its BEGIN would fail, and undo what is here.
+            c.blocks, c.thread, c.depth = [None], get_ident(), 1
             self._move_log(checkpointer)
             c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
         except (sqlite3.Error, VaultError) as error:
@@ -919,7 +1080,7 @@ class SQLiteStore(Store):
         finally:
             if c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
-            c.depth = 0
+            c.depth, c.blocks = 0, []
             self._checkpointing.release()
 
     def _move_log(self, checkpointer: _Connection) -> None:
@@ -1090,6 +1251,11 @@ class SQLiteStore(Store):
             return _Snapshot(self.file)._raw
         return c.raw if self.file.path == MEMORY else self.file.connect()
 
+    def refuse_others(self) -> None:
+        c = _own(self)
+        if c is not None and c.owner is not None and not c.owner.is_left():
+            c.owner.require()
+
     def close(self) -> None:
         """Close this thread's connection, unless a block of it is open, and let go of the others.
 
@@ -1121,6 +1287,12 @@ def _make_room(calls: int = 12) -> None:
     """Raise RecursionError now rather than at the end: what ends or undoes a transaction must find room to do it."""
     if calls:
         _make_room(calls - 1)
+
+
+def _place(c: _Connection, who: Any) -> int:
+    """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
+    blocks = c.blocks[:c.depth]
+    return next((place for place in reversed(range(len(blocks))) if blocks[place] is who), c.depth - 1)
 
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
@@ -1223,13 +1395,14 @@ class QueuedStore(SQLiteStore):
 
     put, compact = map(_locked, ('put', 'compact'))
 
-    def begin(self) -> None:
+    def begin(self, who: Any = None) -> None:
         _make_room()
+        c = self._local.c  # here: another task is not to take the lock, which is its thread's
         try:
             self.lock.acquire()
-            super().begin()
+            super().begin(who)
         except BaseException:
-            if not self._local.c.depth:
+            if not c.depth:
                 self._ended()
             raise
 
@@ -1558,7 +1731,8 @@ def _in_transaction(store: SQLiteStore) -> bool:
 
 def _own(store: SQLiteStore) -> Optional[_Connection]:
     """Return the connection of this thread if it has one already."""
-    connection: Optional[_Connection] = vars(store._local).get('c')
+    local = vars(store._local)
+    connection: Optional[_Connection] = local.get('c') or local.get('held')
     return connection
 
 
@@ -1597,11 +1771,14 @@ def _orphan(store: SQLiteStore) -> None:
         store.lock = threading.RLock()
     store.inherited = c.depth if c else 0
     store.deletions += 1  # what was read in the parent's transaction is none of the child's
+    store.file.connections.clear()
     if store.file.path == MEMORY:
         if c and c.raw.in_transaction:
             c.raw.execute(ROLLBACK)
         if c:
             c.depth = 0
+            c.blocks, c.undone = [], []
+            store._give_back(c)
         return
     for connection in (c, store._checkpointer):
         if connection is not None:

@@ -34,7 +34,10 @@ MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
 class Store(ABC):
-    """An ordered, transactional map of encoded keys to bytes. Safe in any thread; transactions belong to a thread.
+    """An ordered, transactional map of encoded keys to bytes. Safe in any thread.
+
+    A transaction belongs to the thread and, where an event loop runs, to the task that began it: every use by another
+    task of the thread raises VaultTaskError, and disturbs nothing.
 
     Every method raises errors of errors.py alone, and changes nothing when it does. Outside a transaction each call
     is its own, and survives a killed process once it has returned.
@@ -92,22 +95,25 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def begin(self) -> None:
+    def begin(self, who: Any = None) -> None:
         """Begin this thread's transaction, which excludes other writers; within one, begin a nested one.
+
+        `who` begins it, an object or a frame, and is to be named when it ends.
 
         Raises: VaultBusyError after `timeout` seconds.
         """
 
     @abstractmethod
-    def commit(self) -> None:
+    def commit(self, who: Any = None) -> None:
         """Make the innermost transaction's writes part of what is around it; the outermost makes them durable.
 
-        When it raises, the transaction has been rolled back.
+        When it raises, the transaction has been rolled back; so it has, with those inside it, when it is another one
+        that `who` began, or when another task than its own ends it.
         """
 
     @abstractmethod
-    def rollback(self) -> None:
-        """Undo the innermost transaction's writes."""
+    def rollback(self, who: Any = None) -> None:
+        """Undo the innermost transaction's writes, or those of the one that `who` began, and of those inside it."""
 
     def transact(self, operation: Callable[[], Any]) -> Any:
         """Return what `operation()` does, in a transaction of its own or a nested one; undone when it raises."""
@@ -158,6 +164,9 @@ class Store(ABC):
     def _ended(self) -> None:  # noqa: B027
         """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
 
+    def refuse_others(self) -> None:  # noqa: B027
+        """Raise VaultTaskError when another task, which can go on, has a transaction open that closing would undo."""
+
     @abstractmethod
     def close(self) -> None:
         """Give everything back; an open transaction is rolled back. May be called twice."""
@@ -189,7 +198,7 @@ class ClosedStore:
         self._name = name
         self._ended = ended
 
-    def commit(self) -> None:
+    def commit(self, who: Any = None) -> None:
         """End a block that was open when another thread closed the vault."""
         self._ended()
         self.__getattr__('commit')

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from _thread import get_ident
 from collections import abc
 from itertools import chain
 
@@ -283,6 +285,11 @@ class Vault(MutableMapping[K, V]):
     def name(self) -> str:
         """The vault's name; of an exact file, its file name without the ending."""
         return self._name
+
+    @property
+    def closed(self) -> bool:
+        """Whether the vault is closed; a section is when its vault is."""
+        return isinstance(self._store, ClosedStore)
 
     @property
     def db_path(self) -> str:
@@ -668,13 +675,17 @@ class Vault(MutableMapping[K, V]):
 
     def __enter__(self) -> Vault[K, V]:
         """Begin a transaction; within one, a nested one."""
-        self._store.begin()
+        frame = sys._getframe(1)
+        if frame.f_code.co_name == '__enter__' and frame.f_back:  # of a subclass: the `with` is where it was called
+            frame = frame.f_back
+        self._store.begin(frame)
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
         """Commit, or after any exception roll back. The vault stays open."""
-        self._store.commit() if kind is None else self._store.rollback()
+        frame = sys._getframe(1)
+        self._store.commit(frame) if kind is None else self._store.rollback(frame)
 
     def transaction(self) -> Transaction:
         """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
@@ -749,9 +760,13 @@ class Vault(MutableMapping[K, V]):
     # --- closing ---
 
     def close(self) -> None:
-        """Close the vault, for good; an open transaction is rolled back. May be called twice."""
+        """Close the vault, for good; an open transaction is rolled back. May be called twice.
+
+        Raises: VaultTaskError when another task has a block open.
+        """
         store = self._store
         if not isinstance(store, ClosedStore):
+            store.refuse_others()
             self._store = ClosedStore(self._path, store._ended)
             store.close()
 
@@ -946,7 +961,7 @@ values.never_stored += [Vault, SortedSlice, Keys, Values, Items]
 
 
 class Transaction:
-    """A block that is one transaction. It belongs to the thread that entered it."""
+    """A block that is one transaction. It belongs to the thread, and to the task of an event loop, that entered it."""
 
     __slots__ = ('_store',)
 
@@ -954,17 +969,17 @@ class Transaction:
         self._store = store
 
     def __enter__(self) -> None:
-        self._store.begin()
+        self._store.begin(self)
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        self._store.commit() if kind is None else self._store.rollback()
+        self._store.commit(self) if kind is None else self._store.rollback(self)
 
 
 class Edit(Transaction):
     """A block in which one value is loaded, changed in place, and written back."""
 
-    __slots__ = ('_default', '_key', '_value', '_vault')
+    __slots__ = ('_default', '_key', '_thread', '_value', '_vault')
 
     def __init__(self, vault: Any, key: Any, default: Any) -> None:
         super().__init__(vault._store)
@@ -973,25 +988,27 @@ class Edit(Transaction):
     def __enter__(self) -> Any:
         if self._default is not _MISSING:
             self._vault._keys.encode(self._key)  # raises for what cannot be put
-        self._store.begin()
+        self._store.begin(self)
         try:
             self._value = values.writable(self._vault.get, self._key, self._default)
             if self._value is _MISSING:
                 raise KeyError(self._key)
         except BaseException:
-            self._store.rollback()
+            self._store.rollback(self)
             raise
+        self._thread = get_ident()
         return self._value
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        if kind is None:
+        if kind is None and self._thread == get_ident():  # in another thread it would be no part of the block
             try:
                 self._vault[self._key] = self._value
             except BaseException:
-                self._store.rollback()
+                self._store.rollback(self)
                 raise
-        self._store.commit() if kind is None else self._store.rollback()  # not super(): an interrupt could come between
+        # Not super(): an interrupt could come between.
+        self._store.commit(self) if kind is None else self._store.rollback(self)
 
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:

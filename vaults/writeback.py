@@ -15,10 +15,18 @@ from itertools import islice
 
 from . import keys, values
 from ._typing import TYPE_CHECKING, K, V
-from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError
+from .errors import (
+    SerializationError,
+    VaultBusyError,
+    VaultClosedError,
+    VaultCorruptError,
+    VaultError,
+    VaultTaskError,
+)
 from .keys import HIGHEST, LOWEST
 from .modes import layered
 from .store import ClosedStore, Store
+from .tasks import Owner
 from .vault import _MISSING, Vault, _pairs, about
 
 if TYPE_CHECKING:
@@ -53,7 +61,8 @@ class LiveStore(Store):
 
     def __init__(self, store: Store, codec: values.Codec, path: str, size: int, timeout: float,
                  checks: Optional[Checks] = None) -> None:
-        self.lock = threading.RLock()
+        self.lock: Any = threading.RLock()
+        self._lock: Any = self.lock                # which `lock` is but in the block of a task
         self._store, self._codec, self._path, self._size, self._timeout = store, codec, path, size, timeout
         # Objects, what is stored, and what validates them: of sections, by path; None is the vault's.
         self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes], Optional[Checks]]] = OrderedDict()
@@ -69,6 +78,7 @@ class LiveStore(Store):
         self._fresh: Dict[Stored, Any] = {}        # the objects that hold_many() has put so far
         self._writing = False                      # objects are being packed
         self._depth = 0                            # of blocks
+        self._outside = 0                          # of those around the first of a task
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
         _open_stores.add(self)
@@ -464,20 +474,24 @@ class LiveStore(Store):
 
     # --- transactions ---
 
-    def begin(self) -> None:
+    def begin(self, who: Any = None) -> None:
         """Begin a block: write what was changed before it, which its rollback must not undo, and hold the lock."""
         # An interrupt may come as a call returns: as the lock has been taken, too.
         fresh: OrderedDict[Stored, Any] = OrderedDict()
-        owned, taken = self.lock._is_owned(), False  # type: ignore[attr-defined]  # every CPython has it
+        owned, taken = self._lock._is_owned(), False  # every CPython has it
         try:
             self._acquire('wait, or make its blocks shorter')
             taken = True
             self.flush()
-            self._store.begin()
+            owner = Owner.now(self._depth, self._path) if self.lock is self._lock else None
+            asking = owner and _Asking(self._lock, owner.require)
+            self._store.begin(who)
             self._depth += 1
             self.hot = fresh
+            if owner:
+                self._outside, self.lock = owner.depth, asking
         except BaseException:
-            if taken or (not owned and self.lock._is_owned()):  # type: ignore[attr-defined]  # as above
+            if taken or (not owned and self._lock._is_owned()):
                 self.lock.release()
             raise
         try:
@@ -486,14 +500,16 @@ class LiveStore(Store):
             self.rollback()
             raise
 
-    def commit(self) -> None:
+    def commit(self, who: Any = None) -> None:
         try:
+            if self._depth and not self._lock._is_owned():
+                raise VaultError(f'another thread has the block open: vault {self._path}')
             self.flush(UNDONE)
         except BaseException:
-            self.rollback()
+            self.rollback(who)
             raise
         try:
-            self._store.commit()
+            self._store.commit(who)
         except BaseException:
             self._restore()
             raise
@@ -501,19 +517,38 @@ class LiveStore(Store):
             if self._depth:  # not in a forked child; not in a call, which could be interrupted before it begins
                 self._depth -= 1
                 self.hot = self.hot if self._depth else self._live
+                self.lock = self.lock if self._depth > self._outside else self._lock
                 self.lock.release()
 
-    def rollback(self) -> None:
+    def rollback(self, who: Any = None) -> None:
+        here = True
         try:
-            self._store.rollback()
+            here = not self._depth or self._lock._is_owned()
+            self._store.rollback(who)
+        except VaultTaskError:
+            if not here:  # the thread that began the block is to end it, at its next call
+                self.lock = _Asking(self._lock, self._end_left)
+            raise
         finally:
             try:
-                self._restore()
+                if here:
+                    self._restore()
             finally:
-                if self._depth:
+                if here and self._depth:
                     self._depth -= 1
                     self.hot = self.hot if self._depth else self._live
+                    self.lock = self.lock if self._depth > self._outside else self._lock
                     self.lock.release()
+
+    def _end_left(self) -> None:
+        """End, in its thread, a block that was left in another one, and raise."""
+        if self._lock._is_owned():
+            try:
+                self._store.others_wrote()  # which raises, having ended it there
+            finally:
+                self.hot, self.lock = self._live, self._lock
+                self._restore()
+                self._let_go()
 
     def _restore(self) -> None:
         """Forget, after a rollback, every object that is not what is stored now."""
@@ -529,6 +564,10 @@ class LiveStore(Store):
 
     def _ended(self) -> None:
         self._store._ended()
+        self.lock = self._lock
+        self._let_go()
+
+    def _let_go(self) -> None:
         while self._depth:
             self._depth -= 1
             self.lock.release()
@@ -597,6 +636,10 @@ class LiveStore(Store):
         finally:
             self.lock.release()
 
+    def refuse_others(self) -> None:
+        self._store.refuse_others()
+        self.lock = self._lock  # who may close it may end the block of a task that will not
+
     def _acquire(self, cure: str) -> None:
         if not self.lock.acquire(timeout=min(self._timeout, threading.TIMEOUT_MAX)):
             raise VaultBusyError(f'another thread has a block open: vault {self._path}; {cure}')
@@ -619,10 +662,32 @@ class LiveStore(Store):
     def end(self) -> None:
         """Write and close: what is done when the vault is dropped, or the process ends."""
         self._detach()
+        self.lock = self._lock
         try:
             self.finish(LOST)
         finally:
             self.close()
+
+
+class _Asking:
+    """The lock of a store while a task has a block open: asks `require` before it lets anybody in.
+
+    A lock that a thread has lets all its tasks through.
+    """
+
+    def __init__(self, lock: Any, require: Callable[[], None]) -> None:
+        self._lock, self._require = lock, require
+        self.release, self._is_owned = lock.release, lock._is_owned
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self._require()
+        taken: bool = self._lock.acquire(blocking, timeout)
+        return taken
+
+    __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
 
 
 class _Closed(Dict[Stored, None] if TYPE_CHECKING else dict):  # type: ignore[misc]  # 3.8 cannot subscript dict
@@ -731,11 +796,13 @@ class WriteBackVault(Vault[K, V]):
     def close(self) -> None:
         """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
         if isinstance(self._store, LiveStore):
+            self._store.refuse_others()
             self._store.finish()
         super().close()
 
     def delete_vault(self) -> None:
         if isinstance(self._store, LiveStore):
+            self._store.refuse_others()
             self._store.forget()
         super().delete_vault()
 
@@ -771,7 +838,7 @@ def _end_with_process(store: LiveStore) -> None:
 
 def _after_fork_in_child() -> None:
     for store in list(_open_stores):
-        store.lock = threading.RLock()
+        store.lock = store._lock = threading.RLock()
         store._depth, store._calls, store._doomed, store._writing, store.hot = 0, 0, None, False, store._live
         store.forget()
         if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it

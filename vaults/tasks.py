@@ -1,0 +1,104 @@
+"""Tasks: who begins a block where an event loop runs, and who may use the vault then. Knows only errors.
+
+The tasks of one event loop share a thread, and so a connection. Without more, what one of them puts would be part of
+the block that another one holds open over an `await`, and be undone with it.
+"""
+from __future__ import annotations
+
+import sys
+import weakref
+from _thread import get_ident
+
+from .errors import VaultTaskError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
+
+CURE = ("a block belongs to the task that began it: do not `await` or `yield` inside it, or do all of it in a function "
+        'that runs in a thread, with asyncio.to_thread or trio.to_thread.run_sync')
+
+
+def may_run(modules: Any = sys.modules) -> bool:
+    """Tell whether an event loop may run: a program without asyncio and trio is not to pay for the question."""
+    return 'asyncio' in modules or 'trio' in modules
+
+
+def running() -> Any:
+    """Return the task that runs in this thread; of a callback, the loop that calls it; without a loop, None.
+
+    Only a program that has imported asyncio or trio can have one. Trio is asked first: it may run as a guest in the
+    callbacks of another loop.
+    """
+    trio = sys.modules.get('trio')
+    if trio is not None:
+        try:
+            return trio.lowlevel.current_task()
+        except (AttributeError, RuntimeError):
+            pass  # it is being imported, or runs no task here
+    asyncio = sys.modules.get('asyncio')
+    loop = None if asyncio is None else getattr(asyncio, '_get_running_loop', _none)()
+    return loop and (asyncio.current_task(loop) or loop)  # type: ignore[union-attr]  # a loop means that it is there
+
+
+def _none() -> None:
+    """Stand for what asyncio lacks while another thread is importing it."""
+
+
+class Owner:
+    """The task that began a block which holds `depth` others around it. It does not keep the task alive.
+
+    A task that nobody can continue is collected, and then its block rolled back.
+    """
+
+    __slots__ = ('_path', '_task', '_thread', 'depth')
+
+    def __init__(self, task: Any, depth: int, path: str) -> None:
+        self._task: Callable[[], Any] = _weakly(task)
+        self._thread, self._path, self.depth = get_ident(), path, depth
+
+    @classmethod
+    def now(cls, depth: int, path: str) -> Optional[Owner]:
+        """Return the owner of a block that begins now, or None where no event loop runs."""
+        task = running()
+        return None if task is None else cls(task, depth, path)
+
+    def require(self) -> None:
+        """Raise VaultTaskError for any other task of this thread; other threads have other means to wait."""
+        if get_ident() == self._thread and running() is not self._task():
+            raise self.refusal()
+
+    def refusal(self, what: str = '') -> VaultTaskError:
+        """Return the error for another task, about what was done about it."""
+        task = self._task()
+        if _has_ended(task):
+            return VaultTaskError(f'{_named(task)} has ended inside a block of the vault {self._path}, which is still '
+                                  f'open{what}: close the generator that holds it, or the vault; {CURE}')
+        return VaultTaskError(f'{_named(task)} has a block open in the vault {self._path}, and this is '
+                              f'{_named(running())}{what}: {CURE}')
+
+    def is_left(self) -> bool:
+        """Tell whether the task will not go on now: it has ended, or its loop has stopped."""
+        return _has_ended(self._task()) or running() is None
+
+
+def _weakly(task: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(task)
+    except TypeError:  # a loop of another maker
+        return lambda: task
+
+
+def _has_ended(task: Any) -> bool:
+    """Tell whether a task has ended; a callback has, when anybody else runs."""
+    if hasattr(task, 'done'):
+        return bool(task.done())
+    return getattr(getattr(task, 'coro', None), 'cr_frame', None) is None  # one of trio's
+
+
+def _named(task: Any) -> str:
+    if task is None:
+        return 'a task, or what runs outside of any,'
+    if hasattr(task, 'get_name'):
+        return f'the task {task.get_name()!r}'
+    return f'the task {task.name!r}' if hasattr(task, 'coro') else 'a callback of the event loop'
