@@ -1,4 +1,4 @@
-"""Time vaults against a hand-written floor and against its peers; write docs/performance.md and docs/performance.svg.
+"""Time vaults against a hand-written floor and against its peers; write docs/performance.md and its pictures.
 
     pip install -e '.[bench]'                        # the peers
     python benchmarks/run.py                         # a few minutes; prints the tables and writes both files
@@ -45,6 +45,7 @@ FLOOR, OURS = 'floor', 'vaults'
 WRITE_BACK, HOT_RIVALS, HOT_FACTOR = 'vaults, write-back', ('shelve (dbm.gnu)', 'lmdbm'), 3  # at least so much faster
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 GROWTH = 2.5  # v[k] at the largest size, at most this many times that at the smallest
+GLANCE = 'v[k], hit', 'for k, x in v.items()', 'v[k] = x, overwrite'  # what the README shows
 IMPORTS = {FLOOR: 'import sqlite3, msgpack', OURS: 'import vaults; vaults.Vault'}  # naming Vault, lest it comes lazily
 IMPORT_CLOCK = 'import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)'
 CHANCE = random.Random(2026)
@@ -347,9 +348,8 @@ def bars(label: str, specs: Sequence[Spec], times: Times, low: float, pixels: fl
         yield f'<text x="{LABEL + width + 4:.1f}" y="{y + 11}"{bold}>{micro(seconds)}</text>'
 
 
-def chart(times: Times, specs: Sequence[Spec]) -> str:
+def chart(times: Times, specs: Sequence[Spec], labels: Sequence[str]) -> str:
     """Return an SVG of small panels on one logarithmic scale. Its own light ground makes it readable on a dark page."""
-    labels = [row.label for row in OPERATIONS if row.drawn]
     spread = [seconds for label in labels for spec in specs for seconds in [middle(times, label, spec.name)] if seconds]
     low = min(spread) / 2
     pixels = (PANEL - LABEL - 48) / log10(max(spread) / low)
@@ -500,7 +500,8 @@ def compare_all(specs: Sequence[Spec], options: argparse.Namespace) -> None:
     times = run_rounds(specs, make_sample(entries), rounds)
     finish('operations', report(times, specs, entries, rounds), options)
     if not (options.quick or options.no_write):
-        (DOCS / 'performance.svg').write_text(chart(times, specs), encoding='utf-8')
+        for name, labels in (('performance', [row.label for row in OPERATIONS if row.drawn]), ('speed', GLANCE)):
+            (DOCS / f'{name}.svg').write_text(chart(times, specs, labels), encoding='utf-8')
 
 
 def finish(section: str, body: str, options: argparse.Namespace) -> None:
