@@ -25,6 +25,7 @@ import json
 import linecache
 import logging
 import multiprocessing
+import operator as op
 import os
 import pathlib
 import pickle
@@ -47,6 +48,7 @@ import tracemalloc
 import types
 import uuid
 import warnings
+import weakref
 import zipfile
 from types import SimpleNamespace
 
@@ -7108,6 +7110,127 @@ def planted(*head, parts=()):
 
 def a_node(*children):
     return b''.join(struct.pack('<QQ', *child) for child in children)
+
+
+class TestListOperators:
+    """`+`, `*` and `<` on live lists are those of lists."""
+
+    OTHERS = [[], [1], [1, 2], [1, 3], [0, 9], [1, 2, 3], [1.0, 2], ['a'], [None], [(1, 2)], (1, 2), (), 'ab', b'ab', None, 1, {1: 2}, range(2)]
+
+    def answer(self, operator, *arguments):
+        try:
+            return operator(*arguments)
+        except TypeError:
+            return TypeError
+
+    @pytest.mark.parametrize('operator', [op.add, op.lt, op.le, op.gt, op.ge, op.eq, op.ne], ids=lambda one: one.__name__)
+    def test_with_lists_and_live_lists_it_is_what_a_list_gives(self, v, operator):
+        for at, mine in enumerate([[], [1, 2], ['a'], [[1], None]]):
+            live = v.list(('mine', at))
+            live.extend(mine)
+            for other in self.OTHERS:
+                wanted = self.answer(operator, mine, other), self.answer(operator, other, mine)
+                assert (self.answer(operator, live, other), self.answer(operator, other, live)) == wanted, (mine, other)
+                if isinstance(other, list):
+                    theirs = v.list('theirs')
+                    theirs[:] = other
+                    assert (self.answer(operator, live, theirs), self.answer(operator, theirs, live)) == wanted, (mine, other)
+                    assert operator is not op.add or type(live + theirs) is type(other + live) is type(live + other) is list
+
+    def test_repeated(self, v):
+        live = v.list('live')
+        live.extend('ab')
+        for many in (-1, 0, 1, 3, True):
+            assert live * many == many * live == ['a', 'b'] * many and type(live * many) is type(many * live) is list
+        for wrong in (1.5, 'a', None, [1], live):
+            for act in (lambda wrong=wrong: live * wrong, lambda wrong=wrong: wrong * live, lambda wrong=wrong: op.imul(live, wrong)):
+                with pytest.raises(TypeError):
+                    act()
+        assert live == ['a', 'b']
+
+    def test_in_place_it_stays_the_live_list(self, v):
+        live = same = v.list('live')
+        live += (1, 2)
+        live *= 3
+        assert live is same and v['live'] == [1, 2] * 3
+        v['live'] *= 2
+        v['live'] += v['live']
+        assert type(v['live']) is sequences.List and v['live'] == [1, 2] * 12
+        with pytest.raises(TypeError):
+            live += 5
+        live *= 1
+        assert len(live) == 24
+        live *= -1
+        assert live == [] and v['live'] == []
+        plain = [0]
+        plain += v.list('live')
+        assert type(plain) is list and plain == [0]
+
+    def test_repeating_is_one_transaction(self, v):
+        live = v.list('live')
+        live.extend(range(1000))
+        with pytest.raises(ZeroDivisionError), v:
+            live *= 5
+            raise ZeroDivisionError
+        assert len(live) == 1000
+        live *= 5
+        assert live.tolist() == [*range(1000)] * 5
+
+    def test_comparing_reads_no_further_than_the_first_difference(self, v, monkeypatch):
+        live = v.list('live')
+        live.extend(range(100_000))
+        read = []
+        real = type(v._store).get_part
+        monkeypatch.setattr(type(v._store), 'get_part', lambda *arguments: read.append(1) or real(*arguments))
+        assert live < [1] and live > [0, 0] and not live >= [0, 2]
+        assert len(read) < 30 * 3
+
+
+class TestWeakReferences:
+    @pytest.mark.parametrize('make', [lambda v: v.list('list'), lambda v: v.column('column', 'int8'), lambda v: v.section('section'),
+                                      lambda v: v['a':'b'], lambda v: v.keys(), lambda v: v.values(), lambda v: v.items(),
+                                      lambda v: v.section('section')['a':]])
+    def test_it_can_be_referred_to_weakly(self, v, make):
+        made = make(v)
+        reference = weakref.ref(made)
+        assert reference() is made and len(made) == 0
+        del made
+        gc.collect()
+        assert reference() is None
+
+
+class TestColumnsAsBuffers:
+    def test_numpy_asks_for_all_at_once(self, v, monkeypatch):
+        numpy = pytest.importorskip('numpy')
+        for dtype, items in (('int16', [1, -2]), ('float64', [0.1]), ('bool', [True, False]), ('S3', [b'ab', b'']), ('datetime64[us]', [17])):
+            column = v.column(dtype, dtype)
+            column.extend(items)
+            array = numpy.asarray(column)
+            assert array.dtype == numpy.dtype(dtype) and (array == column.to_numpy()).all() and array.flags.writeable
+        assert numpy.array(v['int16'], 'float32').dtype == 'float32' and numpy.array(v['int16'], copy=True).tolist() == [1, -2]
+        assert (v['int16'] * numpy.array([2, 2]) == [2, -4]).all() and numpy.mean(v['float64']) == 0.1
+        if int(numpy.__version__.split('.')[0]) >= 2:
+            with pytest.raises(ValueError, match='copy'):
+                numpy.asarray(v['int16'], copy=False)
+
+    @pytest.mark.skipif(sys.version_info < (3, 12), reason='a class written in Python has no buffer before')
+    def test_a_column_is_a_buffer_that_cannot_be_written(self, v):
+        column = v.column('one', 'int32')
+        column.extend([1, 2, 3])
+        view = memoryview(column)
+        assert view.readonly and view.format == 'i' and view.tolist() == [1, 2, 3] and bytes(column) == column[:].tobytes()
+        column.append(4)
+        assert view.tolist() == [1, 2, 3] and memoryview(v.column('empty', 'float64')).nbytes == 0
+        with pytest.raises((BufferError, TypeError)):
+            struct.pack_into('i', column, 0, 5)
+        names, flags = v.column('names', 'S4'), v.column('flags', 'bool')
+        names.append(b'ab')
+        flags.append(True)
+        assert bytes(names) == b'ab\0\0' and memoryview(flags).tolist() == [True]
+        other = v.column('other', 'int32')
+        other.extend(column)
+        other[1:1] = column
+        assert other == [1, 1, 2, 3, 4, 2, 3, 4]
 
 
 class TestHostileParts:

@@ -332,6 +332,17 @@ class Column(_Sequence[T]):
     def __reduce__(self) -> Any:
         return Column, (self._vault, self._key, self.dtype)
 
+    def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
+        """Return what to_numpy() does: NumPy, and what builds upon it, ask for it."""
+        if copy is False:
+            raise ValueError('a column is in a file: an array of it is always a copy')
+        items = self.to_numpy()
+        return items if dtype is None else items.astype(dtype, copy=False)
+
+    def __buffer__(self, flags: int) -> memoryview:
+        """Return the items as they are now, read-only: memoryview(column), bytes(column), from Python 3.12 on."""
+        return memoryview(self[:]).toreadonly()
+
     def copy(self) -> Any:
         """Return a copy in memory, as a slice is; of bytes a list."""
         return self.tolist() if self.dtype[0] == 'S' else self[:]
@@ -368,7 +379,7 @@ class Column(_Sequence[T]):
 
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
         items = self._fitting(self._native, items)
-        view = self._fitting(self._type.buffer, items)
+        view = None if isinstance(items, _Sequence) else self._fitting(self._type.buffer, items)  # it is streamed
         if view is not None:
             yield from self._pieces(view, 0)
             return

@@ -6,11 +6,12 @@ thread and process, are the same list.
 """
 from __future__ import annotations
 
+import operator
 from array import array
 from bisect import bisect_left
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from operator import index as as_index
 
 from msgpack import Unpacker
@@ -22,7 +23,7 @@ from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple
+    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Union
     from typing import List as PlainList
 
     from .vault import Vault
@@ -42,7 +43,7 @@ class _Sequence(MutableSequence[T]):
     A run is the bytes of items, with their number beside it.
     """
 
-    __slots__ = ('_key', '_last', '_stored', '_vault', '_view')
+    __slots__ = ('__weakref__', '_key', '_last', '_stored', '_vault', '_view')
     _CODE: int
     _KIND: str
     if not TYPE_CHECKING:
@@ -591,6 +592,53 @@ class List(_Sequence[T]):
     __slots__ = ()
     _CODE = values.LIST
     _KIND = 'list'
+
+    # --- what a list's operators do: with lists and live ones, not with tuples ---
+
+    def __add__(self, other: Union[PlainList[T], List[T]]) -> PlainList[T]:
+        """Return a plain list of both."""
+        return self.copy() + other[:] if isinstance(other, (list, List)) else NotImplemented  # type: ignore[no-any-return]
+
+    def __radd__(self, other: PlainList[T]) -> PlainList[T]:
+        return other + self.copy() if isinstance(other, list) else NotImplemented
+
+    def __mul__(self, times: int) -> PlainList[T]:
+        """Return a plain list."""
+        return self.copy() * times  # type: ignore[no-any-return]
+
+    __rmul__ = __mul__
+
+    def __imul__(self, times: int) -> List[T]:
+        """Repeat the items in place; atomic between processes."""
+        times = as_index(times)
+
+        def multiply() -> None:
+            self.extend(chain.from_iterable(repeat(self.copy(), times - 1))) if times > 0 else self.clear()
+        self._vault._store.transact(multiply)
+        return self
+
+    def __lt__(self, other: Union[PlainList[T], List[T]]) -> bool:
+        return self._compared(other, operator.lt)
+
+    def __le__(self, other: Union[PlainList[T], List[T]]) -> bool:
+        return self._compared(other, operator.le)
+
+    def __gt__(self, other: Union[PlainList[T], List[T]]) -> bool:
+        return self._compared(other, operator.gt)
+
+    def __ge__(self, other: Union[PlainList[T], List[T]]) -> bool:
+        return self._compared(other, operator.ge)
+
+    def _compared(self, other: Any, compare: Callable[[Any, Any], bool]) -> bool:
+        """Compare as lists are: by the first items that differ, or else by length. Reads no further."""
+        if not isinstance(other, (list, List)):
+            return NotImplemented  # type: ignore[no-any-return]
+        for mine, theirs in zip(self, other):
+            if not (mine is theirs or mine == theirs):
+                return compare(mine, theirs)
+        return compare(len(self), len(other))
+
+    # --- what a leaf is ---
 
     def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
         if start == stop:

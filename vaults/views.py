@@ -77,7 +77,7 @@ class _ListLike:
 class Keys(_ListLike, KeysView[K_co]):
     """The keys, in the mapping's order; a set as well."""
 
-    __slots__ = ()
+    __slots__ = ('__weakref__',)
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_keys(reverse)  # type: ignore[no-any-return]
@@ -99,7 +99,7 @@ class Keys(_ListLike, KeysView[K_co]):
 class Values(_ListLike, ValuesView[V_co]):
     """The values, in the order of their keys."""
 
-    __slots__ = ()
+    __slots__ = ('__weakref__',)
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return (value for _, value in self._mapping._walk_items(reverse))
@@ -117,7 +117,7 @@ class Values(_ListLike, ValuesView[V_co]):
 class Items(_ListLike, ItemsView[K_co, V_co]):
     """The (key, value) pairs, in the mapping's order; a set as well when the values are hashable."""
 
-    __slots__ = ()
+    __slots__ = ('__weakref__',)
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         return self._mapping._walk_items(reverse)  # type: ignore[no-any-return]
@@ -145,7 +145,7 @@ class SortedSlice(Mapping[K, V]):
     Lazy and live: it holds two keys and a vault, and shows what is in the vault when it is asked. Safe in any thread.
     """
 
-    __slots__ = ('_bounds', '_vault')
+    __slots__ = ('__weakref__', '_bounds', '_vault')
 
     def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
         self._vault = vault
