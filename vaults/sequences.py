@@ -600,7 +600,7 @@ class List(_Sequence[T]):
         return self.copy() + other[:] if isinstance(other, (list, List)) else NotImplemented  # type: ignore[no-any-return]
 
     def __radd__(self, other: PlainList[T]) -> PlainList[T]:
-        return other + self.copy() if isinstance(other, list) else NotImplemented
+        return other + self.copy() if isinstance(other, list) else NotImplemented  # type: ignore[no-any-return]
 
     def __mul__(self, times: int) -> PlainList[T]:
         """Return a plain list."""
