@@ -5,7 +5,7 @@ Type checkers read the first half; at run time the second half makes `Vault[str,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, MutableSequence, ValuesView
-    from typing import Any, overload
+    from typing import Any, Generic, overload
 
     from typing_extensions import TypeVar  # for type checkers alone, which bring it
 
@@ -34,7 +34,7 @@ else:
 
     Mapping, MutableMapping, MutableSequence = map(_Base, (abc.Mapping, abc.MutableMapping, abc.MutableSequence))
     KeysView, ValuesView, ItemsView = map(_Base, (abc.KeysView, abc.ValuesView, abc.ItemsView))
+    Generic = _Base(object)
 
-__all__ = ['TYPE_CHECKING', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping',
-           'MutableSequence', 'T', 'V', 'V_co',
-           'ValuesView', 'overload']
+__all__ = ['TYPE_CHECKING', 'Generic', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping',
+           'MutableSequence', 'T', 'V', 'V_co', 'ValuesView', 'overload']

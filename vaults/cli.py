@@ -106,7 +106,7 @@ def _run(args: argparse.Namespace) -> int:
         v.close()
 
 
-def _opened(place: Any, flag: str, args: argparse.Namespace) -> Any:
+def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
     from .serializers import AS_STORED
     sources = _sources(args) if args.command == 'import' and args.missing else []
     path = sources and _locate(place, True)[1]

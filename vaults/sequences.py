@@ -17,14 +17,16 @@ from operator import index as as_index
 from msgpack import Unpacker
 
 from . import values
-from ._typing import TYPE_CHECKING, MutableSequence, T
+from ._typing import TYPE_CHECKING, MutableSequence, T, overload
 from .errors import VaultCorruptError, VaultError
 from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Union
+    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, SupportsIndex, Tuple, Union
     from typing import List as PlainList
+
+    from typing_extensions import Self
 
     from .vault import Vault
 
@@ -194,6 +196,11 @@ class _Sequence(MutableSequence[T]):
     def __len__(self) -> int:
         return self._head().size
 
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Any: ...
+
     def __getitem__(self, index: Any) -> Any:
         """Return an item; for a slice, the items in it, a copy."""
         try:
@@ -355,7 +362,7 @@ class _Sequence(MutableSequence[T]):
             values = self.copy()
         self._change(add)
 
-    def __iadd__(self, values: Iterable[T]) -> Any:
+    def __iadd__(self, values: Iterable[T]) -> Self:
         self.extend(values)
         return self
 
@@ -408,7 +415,7 @@ class _Sequence(MutableSequence[T]):
         """Turn the order round. Reads and writes all items."""
         self._rewrite(lambda items: items[::-1])
 
-    def sort(self, *, key: Optional[Callable[[Any], Any]] = None, reverse: bool = False) -> None:
+    def sort(self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False) -> None:
         """Sort in place, as a list does. Reads and writes all items, in one transaction."""
         self._rewrite(lambda items: sorted(items, key=key, reverse=reverse))
 
@@ -423,12 +430,17 @@ class _Sequence(MutableSequence[T]):
             self[:] = items
         store.transact(rewrite)
 
-    def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[Any]:
+    def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[T]:
         """Return the items from `start` to `stop`, as a slice takes them, as a list of Python objects."""
         def listed(head: Head) -> Any:
             first, last, _ = slice(start, stop).indices(head.size)
             return self._listed(list(self._runs(head, first, last)))
         return self._read(listed)  # type: ignore[no-any-return]
+
+    @overload
+    def __setitem__(self, index: SupportsIndex, value: T) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[T]) -> None: ...
 
     def __setitem__(self, index: Any, value: Any) -> None:
         """Replace an item; for a slice, the items in it, by those of an iterable."""
@@ -447,7 +459,7 @@ class _Sequence(MutableSequence[T]):
         else:
             self._vault._store.transact(lambda: self._change_some(index, self._plain(value)))
 
-    def __delitem__(self, index: Any) -> None:
+    def __delitem__(self, index: Union[SupportsIndex, slice]) -> None:
         """Delete an item; for a slice, the items in it."""
         if isinstance(index, slice) and index.step not in (None, 1):
             self._vault._store.transact(lambda: self._change_some(index))
@@ -593,22 +605,30 @@ class List(_Sequence[T]):
     _CODE = values.LIST
     _KIND = 'list'
 
+    if TYPE_CHECKING:
+        @overload
+        def __getitem__(self, index: SupportsIndex) -> T: ...
+        @overload
+        def __getitem__(self, index: slice) -> PlainList[T]: ...
+        def __getitem__(self, index: Any) -> Any: ...
+        def copy(self) -> PlainList[T]: ...
+
     # --- what a list's operators do: with lists and live ones, not with tuples ---
 
     def __add__(self, other: Union[PlainList[T], List[T]]) -> PlainList[T]:
         """Return a plain list of both."""
-        return self.copy() + other[:] if isinstance(other, (list, List)) else NotImplemented  # type: ignore[no-any-return]
+        return self.copy() + other[:] if isinstance(other, (list, List)) else NotImplemented
 
     def __radd__(self, other: PlainList[T]) -> PlainList[T]:
-        return other + self.copy() if isinstance(other, list) else NotImplemented  # type: ignore[no-any-return]
+        return other + self.copy() if isinstance(other, list) else NotImplemented
 
     def __mul__(self, times: int) -> PlainList[T]:
         """Return a plain list."""
-        return self.copy() * times  # type: ignore[no-any-return]
+        return self.copy() * times
 
     __rmul__ = __mul__
 
-    def __imul__(self, times: int) -> List[T]:
+    def __imul__(self, times: int) -> Self:
         """Repeat the items in place; atomic between processes."""
         times = as_index(times)
 
@@ -632,7 +652,7 @@ class List(_Sequence[T]):
     def _compared(self, other: Any, compare: Callable[[Any, Any], bool]) -> bool:
         """Compare as lists are: by the first items that differ, or else by length. Reads no further."""
         if not isinstance(other, (list, List)):
-            return NotImplemented  # type: ignore[no-any-return]
+            return NotImplemented
         for mine, theirs in zip(self, other):
             if not (mine is theirs or mine == theirs):
                 return compare(mine, theirs)

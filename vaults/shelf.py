@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Callable, Optional, Type, Union
 
+    from .vault import Flag
+
     Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
 SUFFIXES = ('.db', '.dat', '.dir', '.pag')  # what a dbm may add to the name that it is given
@@ -27,7 +29,7 @@ class Shelf(Vault[K, V]):
 
     __slots__ = ()
 
-    def __init__(self, filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
+    def __init__(self, filename: Path, flag: Flag = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
                  serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None,
                  **options: Any) -> None:
         """Open the file `filename`, exactly that, or make it.
@@ -61,7 +63,7 @@ class Shelf(Vault[K, V]):
         self.close()
 
 
-def open(filename: Path, flag: str = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
+def open(filename: Path, flag: Flag = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
          serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None) -> Shelf[Any, Any]:
     """Open a shelf, as shelve.open does: a persistent dict in the file `filename`, which gets no suffix.
 

@@ -10,7 +10,7 @@ from itertools import chain
 from msgpack import StackError, unpackb
 
 from . import keys, values
-from ._typing import TYPE_CHECKING, K, MutableMapping, T, V, overload
+from ._typing import TYPE_CHECKING, Generic, K, MutableMapping, T, V, overload
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -27,7 +27,9 @@ from .views import Items, Keys, SortedSlice, Values
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Type, Union
+    from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Literal, Optional, Tuple, Type, Union
+
+    from _typeshed import SupportsKeysAndGetItem as Keyed
 
     from . import columns, sequences
     from .keys import Stored
@@ -35,6 +37,10 @@ if TYPE_CHECKING:
     from .store import Store
 
     Path = Union[str, os.PathLike[str]]
+    Flag = Literal['r', 'w', 'c', 'n']
+    Synchronous = Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']
+    Floats = Literal['float32', 'float64']
+    Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
     Progress = Optional[Callable[[int, int], object]]
 
 
@@ -214,8 +220,8 @@ class Vault(MutableMapping[K, V]):
 
     # --- opening ---
 
-    def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: str = 'c',
-                 timeout: float = 5.0, synchronous: str = 'NORMAL',
+    def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: Flag = 'c',
+                 timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
                  allow_pickle: Optional[values.AllowPickle] = None, writeback: bool = False,
                  cache_size: int = 1000, serializer: Any = None,
                  validate: Optional[Callable[[Any, Any], object]] = None) -> None:
@@ -462,6 +468,12 @@ class Vault(MutableMapping[K, V]):
             return value if type(value) not in values.live_types else self[key]
         return self._store.transact(settle)
 
+    @overload
+    def update(self, other: Union[Keyed[K, V], Iterable[Tuple[K, V]]] = (), /) -> None: ...
+    @overload
+    def update(self: Vault[str, V], other: Union[Keyed[str, V], Iterable[Tuple[str, V]]] = (), /,
+               **named: V) -> None: ...
+
     def update(self, other: Any = (), /, **named: Any) -> None:
         """Set what dict.update would, in one transaction: all, or when anything fails, none."""
         self.put_many(_pairs(other, named))
@@ -518,7 +530,7 @@ class Vault(MutableMapping[K, V]):
 
     # --- many at once ---
 
-    def put_many(self, pairs: Any) -> int:
+    def put_many(self, pairs: Union[Keyed[K, V], Iterable[Tuple[K, V]]]) -> int:
         """Set all entries of a mapping or of an iterable of pairs, in one transaction; return how many.
 
         The iterable is streamed. When it or a value fails, nothing is set.
@@ -625,6 +637,15 @@ class Vault(MutableMapping[K, V]):
         from .sequences import list_at
         return list_at(self, key)
 
+    @overload
+    def column(self, key: K, dtype: Union[Type[bool], Literal['bool']]) -> columns.Column[bool]: ...
+    @overload
+    def column(self, key: K, dtype: Union[Type[int], Ints]) -> columns.Column[int]: ...
+    @overload
+    def column(self, key: K, dtype: Union[Type[float], Floats]) -> columns.Column[float]: ...
+    @overload
+    def column(self, key: K, dtype: Any) -> columns.Column[Any]: ...
+
     def column(self, key: K, dtype: Any) -> columns.Column[Any]:
         """Return the column at `key`, a live array of one type, made if there is nothing.
 
@@ -691,7 +712,7 @@ class Vault(MutableMapping[K, V]):
         """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
         return Transaction(self._store)
 
-    def edit(self, key: K, default: Any = _MISSING) -> Edit:
+    def edit(self, key: K, default: V = _MISSING) -> Edit[V]:
         """Return a block that loads the value, lets you change it in place, and writes it back in one transaction.
 
         >>> import vaults
@@ -976,7 +997,7 @@ class Transaction:
         self._store.commit(self) if kind is None else self._store.rollback(self)
 
 
-class Edit(Transaction):
+class Edit(Transaction, Generic[V]):
     """A block in which one value is loaded, changed in place, and written back."""
 
     __slots__ = ('_default', '_key', '_thread', '_value', '_vault')
@@ -985,7 +1006,7 @@ class Edit(Transaction):
         super().__init__(vault._store)
         self._vault, self._key, self._default = vault, key, default
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> V:  # type: ignore[override]  # a block that gives something
         if self._default is not _MISSING:
             self._vault._keys.encode(self._key)  # raises for what cannot be put
         self._store.begin(self)
@@ -997,7 +1018,7 @@ class Edit(Transaction):
             self._store.rollback(self)
             raise
         self._thread = get_ident()
-        return self._value
+        return self._value  # type: ignore[no-any-return]
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:

@@ -9,10 +9,10 @@ from collections import abc
 from itertools import islice
 
 from . import keys
-from ._typing import TYPE_CHECKING, ItemsView, K, K_co, KeysView, Mapping, V, V_co, ValuesView
+from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
 
 if TYPE_CHECKING:
-    from typing import Any, Iterator, List, Tuple
+    from typing import Any, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
     from .vault import Vault
 
@@ -20,14 +20,21 @@ _MISSING: Any = object()
 REPR_LENGTH = 20  # entries shown
 
 
-class _ListLike:
+class _ListLike(Generic[V_co]):
     """What a list can do, for a view. A thread may use a view that another one made."""
 
     __slots__ = ()
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(lambda cls, _: cls)
     _mapping: Any
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
         raise TypeError('a view walks in its own way')
+
+    @overload
+    def __getitem__(self, index: slice) -> List[V_co]: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> V_co: ...
 
     def __getitem__(self, index: Any) -> Any:
         """Return the element at `index`, or a list of those in a slice. Walks there: cheap near either end."""
@@ -74,7 +81,7 @@ class _ListLike:
         return f'[{inside}, ...]' if len(shown) > REPR_LENGTH else f'[{inside}]'
 
 
-class Keys(_ListLike, KeysView[K_co]):
+class Keys(_ListLike[K_co], KeysView[K_co]):
     """The keys, in the mapping's order; a set as well."""
 
     __slots__ = ('__weakref__',)
@@ -96,7 +103,7 @@ class Keys(_ListLike, KeysView[K_co]):
         return set(it)
 
 
-class Values(_ListLike, ValuesView[V_co]):
+class Values(_ListLike[V_co], ValuesView[V_co]):
     """The values, in the order of their keys."""
 
     __slots__ = ('__weakref__',)
@@ -114,7 +121,7 @@ class Values(_ListLike, ValuesView[V_co]):
         return any(element is value or element == value for element in self)
 
 
-class Items(_ListLike, ItemsView[K_co, V_co]):
+class Items(_ListLike['Tuple[K_co, V_co]'], ItemsView[K_co, V_co]):
     """The (key, value) pairs, in the mapping's order; a set as well when the values are hashable."""
 
     __slots__ = ('__weakref__',)
@@ -156,6 +163,11 @@ class SortedSlice(Mapping[K, V]):
         return (stored is not None
                 and keys.order(self._bounds[0]) <= keys.order(stored) < keys.order(self._bounds[1]))
 
+    @overload
+    def __getitem__(self, key: slice) -> SortedSlice[K, V]: ...
+    @overload
+    def __getitem__(self, key: K) -> V: ...
+
     def __getitem__(self, key: Any) -> Any:
         """Return the value of a key within the range; for a slice, the part of this range within it."""
         if isinstance(key, slice):
@@ -182,6 +194,11 @@ class SortedSlice(Mapping[K, V]):
 
     def __contains__(self, key: object) -> bool:
         return self._has(key) and key in self._vault
+
+    @overload
+    def get(self, key: K) -> Optional[V]: ...
+    @overload
+    def get(self, key: K, default: Union[V, T]) -> Union[V, T]: ...
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value of a key within the range, or `default`."""
@@ -211,9 +228,19 @@ class SortedSlice(Mapping[K, V]):
         """Return a lazy view of the (key, value) pairs, sorted by key, which is list-like and set-like."""
         return Items(self)
 
+    @overload
+    def first(self) -> Tuple[K, V]: ...
+    @overload
+    def first(self, default: T) -> Union[Tuple[K, V], T]: ...
+
     def first(self, default: Any = ...) -> Any:
         """Return the (key, value) of the smallest key. Raises: KeyError when there is none and no default."""
         return self._end(False, default)
+
+    @overload
+    def last(self) -> Tuple[K, V]: ...
+    @overload
+    def last(self, default: T) -> Union[Tuple[K, V], T]: ...
 
     def last(self, default: Any = ...) -> Any:
         """Return the (key, value) of the greatest key. Raises: KeyError when there is none and no default."""
@@ -233,7 +260,7 @@ class SortedSlice(Mapping[K, V]):
         return self._vault._walk_items(reverse, self._bounds)
 
     def __eq__(self, other: object) -> Any:
-        return dict(self) == dict(other) if isinstance(other, abc.Mapping) else NotImplemented
+        return dict(self.items()) == dict(other) if isinstance(other, abc.Mapping) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
