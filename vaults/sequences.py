@@ -652,7 +652,7 @@ class List(_Sequence[T]):
     def _compared(self, other: Any, compare: Callable[[Any, Any], bool]) -> bool:
         """Compare as lists are: by the first items that differ, or else by length. Reads no further."""
         if not isinstance(other, (list, List)):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         for mine, theirs in zip(self, other):
             if not (mine is theirs or mine == theirs):
                 return compare(mine, theirs)
