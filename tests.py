@@ -91,6 +91,7 @@ HERE = pathlib.Path(__file__).parent
 TESTDATA = HERE / 'testdata'
 LINUX = sys.platform.startswith('linux')
 needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this system')
+needs_posix = pytest.mark.skipif(os.name == 'nt', reason='signals and terminals are other things there')
 needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes another user, which only root may')
 settings.register_profile('vaults', deadline=None, max_examples=45, suppress_health_check=list(HealthCheck))
 settings.load_profile('vaults')
@@ -4009,7 +4010,7 @@ class TestWhoMayReadACopy:
         seen = {}
         real = sqlite.SQLiteStore._copy
 
-        def copy(store, part, progress):
+        def copy(store, part, *arguments):
             with contextlib.closing(sqlite3.connect(part)) as raw:
                 raw.execute('CREATE TABLE a (b)')
                 raw.execute('BEGIN')
@@ -4017,7 +4018,7 @@ class TestWhoMayReadACopy:
                 seen.update(self.modes(root))
                 raw.execute('ROLLBACK')
             os.truncate(part, 0)
-            real(store, part, progress)
+            real(store, part, *arguments)
         monkeypatch.setattr(sqlite.SQLiteStore, '_copy', copy)
         v.backup(root / 'copy.db')
         assert seen == {'copy.db.partial': 0o600, 'copy.db.partial-journal': 0o600}
@@ -4635,6 +4636,79 @@ class TestTraps:
             for n in range(200):
                 v[n] = n
         v.close()
+
+    GONE = {'gone': os.unlink, 'empty': lambda path: os.truncate(path, 0), 'no file': lambda path: (os.unlink(path), os.mkdir(path)),
+            'another one': lambda path: (Vault('u', flag='n').close(), os.replace(os.path.join(os.path.dirname(path), 'u.db'), path))}
+
+    @pytest.fixture(params=sorted(GONE))
+    def stale(self, request, root):
+        """Return a function that opens a vault whose file something then happens to, and the word for that."""
+        def opened(**options):
+            with contextlib.closing(Vault('t')) as v:
+                v.update(dict.fromkeys(range(100), 'x' * 50))
+            v = Vault('t', **options)
+            if options.get('flag') != 'r':
+                v['new'] = 1
+                del v['new']
+                v.sync()
+            self.GONE[request.param](v.db_path)
+            return v
+        return opened, request.param
+
+    @needs_posix
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'writeback': True}, {'flag': 'r'}])
+    def test_the_error_about_a_file_that_is_gone_says_what_it_is_now_and_how_to_go_on(self, stale, root, options):
+        opened, word = stale
+        v = opened(**options)
+        for act in (v.__enter__, lambda: v.section('s').__enter__(), v.transaction().__enter__):
+            with pytest.raises(vaults.VaultNotFoundError, match=f'{v.db_path} is {word}.* backup.*open it again'):
+                act()
+        if word != 'empty':  # of that it depends on what the log still holds
+            assert word in v.check()[0]
+            v.backup(root / 'saved')
+            assert (root / 'saved').stat().st_mode & 0o777 == 0o600
+            with contextlib.closing(Vault(root / 'saved')) as saved:
+                assert saved == dict.fromkeys(range(100), 'x' * 50) and saved.check() == []
+        v.close()
+
+    @needs_posix
+    def test_a_walk_over_what_is_gone_says_so_in_the_log_once(self, stale, caplog):
+        v = stale[0]()
+        assert len(v.items()[:]) == 100 and v.keys() == [*range(100)] and v[10:20]
+        assert [record.getMessage().count(f'{v.db_path} is {stale[1]}') for record in caplog.records if record.name == 'vaults'] == [1]
+        v.close()
+
+    @needs_posix
+    def test_another_thread_does_not_open_what_has_taken_the_files_place(self, stale):
+        v = stale[0]()
+
+        def read():
+            with pytest.raises(vaults.VaultNotFoundError, match=f'is {stale[1]}'):
+                v[7]
+            with pytest.raises(vaults.VaultNotFoundError, match=f'is {stale[1]}'):
+                v.put(7, 'x')
+            return 'raised'
+        assert in_thread(read) == 'raised'
+        v.close()
+
+    @needs_posix
+    @needs_fork
+    def test_a_forked_child_does_not_open_what_has_taken_the_files_place(self, stale):
+        v = stale[0]()
+        answer = in_child(lambda: v[7]).answer()
+        assert 'VaultNotFoundError' in answer and f'is {stale[1]}' in answer
+        v.close()
+
+    def test_a_vault_that_was_pickled_before_its_file_was_moved_says_where_it_was(self, v, root):
+        v['k'] = 1
+        pickled = pickle.dumps(v)
+        v.close()
+        os.rename(v.db_path, root / 'elsewhere.db')
+        with pytest.raises(vaults.VaultNotFoundError, match=f"'test' was pickled when its file was {re.escape(v.db_path)}"):
+            pickle.loads(pickled)
+        os.rename(root / 'elsewhere.db', v.db_path)
+        with contextlib.closing(pickle.loads(pickled)) as again:
+            assert again['k'] == 1
 
     @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes with names on this system')
     def test_what_is_no_regular_file_is_refused_unopened(self, root):
@@ -11884,9 +11958,6 @@ class TestJsonPage:
         del v['k']
         assert moving.import_file(v, io.StringIO('{"key": "a", "value": {"!new": 1}}')) == 1
         assert v['a'] == {'!new': 1}
-
-
-needs_posix = pytest.mark.skipif(os.name == 'nt', reason='signals and terminals are other things there')
 
 
 class Planted:

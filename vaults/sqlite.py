@@ -231,7 +231,7 @@ class File:
     def stat(self) -> Optional[Tuple[int, int]]:
         try:
             status = os.stat(self.path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         if status.st_mode != self.permissions:
             self.permissions = status.st_mode
@@ -248,8 +248,27 @@ class File:
             except OSError:
                 continue  # it is not there, or not ours: its owner sees to it
 
+    def is_gone(self) -> bool:
+        """Tell whether the file is not the one that was opened any more."""
+        return self.identity is not None and self.stat() != self.identity
+
+    def require_same(self) -> None:
+        if self.is_gone():
+            raise self.gone()
+
+    def gone(self) -> VaultError:
+        """Return the error about a file that is not the one that was opened any more."""
+        is_file = os.path.isfile(self.path)
+        now = ('is another one now' if is_file and os.path.getsize(self.path) else 'is empty' if is_file else
+               'is no file now' if os.path.exists(self.path) else 'is gone')
+        return VaultNotFoundError(f'the file was deleted, emptied or replaced while it was open: {self.path} {now}; '
+                                  'what was written since is in no file. Save what this vault still holds with '
+                                  'backup(), then close it and open it again')
+
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
+        if not _is_locked(error) and self.is_gone():
+            return self.gone()
         text = str(error)
         where = f'vault {self.path}' + ('' if key is None else f', key {named(key)}')
         for words, cls, message in MEANINGS:
@@ -351,10 +370,12 @@ class _Local(threading.local):
     c: Any = _Asked()
 
     def __init__(self, file: File) -> None:
+        file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
         try:
             self.c = file.connections[get_ident()] = _Connection(file)
         except (sqlite3.Error, UnicodeError) as error:
             raise file.explain(error) from error
+        file.require_same()
 
 
 class _Later:
@@ -400,6 +421,7 @@ class SQLiteStore(Store):
         self._checkpointer: Optional[_Connection] = None
         self._checkpointing = threading.Lock()
         self._patient_from = 0.0  # seconds, on the monotonic clock
+        self._noticed = False     # that the file is not the one that was opened
         self.inherited = 0  # depth of the transaction that was open when this process was forked
 
     # --- reading and writing ---
@@ -517,6 +539,7 @@ class SQLiteStore(Store):
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
+        self._notice()
         if not by_key and (low, high) != (LOWEST, HIGHEST):
             yield from self._scan_within(low, high, reverse, values)
             return
@@ -1054,9 +1077,13 @@ class SQLiteStore(Store):
             return False
 
     def _same_file(self) -> None:
-        if self.file.identity and self.file.stat() != self.file.identity:
-            raise VaultNotFoundError('the file was deleted, emptied or replaced while it was open: '
-                                     f'{self.file.path}; what was written since is in no file, open the vault again')
+        self.file.require_same()
+
+    def _notice(self) -> None:
+        """Say in the log, once, that what is read is not in the file any more. Who reads may want to save it."""
+        if not self._noticed and self.file.is_gone():
+            self._noticed = True
+            log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
 
     def _checkpoint(self, c: _Connection) -> None:
         """Move the WAL into the database while holding the write lock, without waiting for any reader.
@@ -1166,7 +1193,7 @@ class SQLiteStore(Store):
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         c = self._local.c
-        problems = []
+        problems = [f'{self.file.gone()}'] if self.file.is_gone() else []
         try:
             problems += [f'SQLite: {line}' for line in self._integrity(c) if line != 'ok']
             counted, total = self._page(c, COUNT_BOTH, ())[0]
@@ -1214,11 +1241,12 @@ class SQLiteStore(Store):
         for taken in (path, part):
             if os.path.exists(taken):
                 raise VaultError(f'there is a file at {taken} already: give another path, or remove it')
-        sources = [] if self.file.path == MEMORY else [self.file.path]
+        stale = self.file.is_gone()
+        sources = [] if self.file.path == MEMORY or stale else [self.file.path]
         try:
-            if sources:
-                trust.make_copy(part, *sources)  # its journal gets the same mode from SQLite
-            self._copy(part, progress)
+            if self.file.path != MEMORY:  # the journal beside it gets the same mode from SQLite
+                trust.make_copy(part, *sources, most=0o600 if stale else 0o666)
+            self._copy(part, progress, self.file.path == MEMORY or stale)
             trust.end_copy(part, *sources)
             os.rename(part, path)
             _sync_folder(path)
@@ -1229,8 +1257,9 @@ class SQLiteStore(Store):
             _remove(part)
             _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
 
-    def _copy(self, path: str, progress: Progress) -> None:
-        source = self._source()
+    def _copy(self, path: str, progress: Progress, own: bool) -> None:
+        """Copy by a connection apart or, where that would not find what this one holds, by this thread's `own`."""
+        source = self._source(own)
         try:
             target = sqlite3.connect(path)
             try:
@@ -1240,16 +1269,16 @@ class SQLiteStore(Store):
             finally:
                 target.close()
         finally:
-            if self.file.path != MEMORY:
+            if not own:
                 source.close()
             elif source.in_transaction:
                 source.execute(ROLLBACK)
 
-    def _source(self) -> sqlite3.Connection:
+    def _source(self, own: bool) -> sqlite3.Connection:
         c = self._outside('backup')
         if self.file.journal == 'immutable':
             return _Snapshot(self.file)._raw
-        return c.raw if self.file.path == MEMORY else self.file.connect()
+        return c.raw if own else self.file.connect()
 
     def refuse_others(self) -> None:
         c = _own(self)

@@ -107,16 +107,16 @@ def _is_private(gid: int) -> bool:
 # the source's group, neither it nor all others get more than both had. It is made with its mode, less what the umask
 # takes away: made wide and narrowed later, it could be read on by whoever had opened it in between.
 
-def make_copy(path: str, *sources: str) -> None:
-    """Make an empty file at `path`, where nothing is yet, no wider open than any of `sources`.
+def make_copy(path: str, *sources: str, most: int = 0o666) -> None:
+    """Make an empty file at `path`, where nothing is yet, no wider open than any of `sources` and the mode `most`.
 
     Whoever makes it may read and write it; `end_copy` takes that away where it is not so of the source.
 
     Raises: OSError.
     """
-    narrow = _mode(sources, None)
+    narrow = _mode(sources, None) & most
     group = _made(path, narrow)
-    mode = _mode(sources, group)
+    mode = _mode(sources, group) & most
     if mode != narrow:
         os.unlink(path)
         _made(path, mode)

@@ -17,6 +17,7 @@ from .errors import (
     VaultCorruptError,
     VaultError,
     VaultFormatError,
+    VaultNotFoundError,
     VaultReadOnlyError,
     VaultTypeError,
     VaultValueError,
@@ -1064,9 +1065,13 @@ def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any
 def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: str, timeout: float,
             synchronous: str, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
     """Open again, by its path, a vault that was pickled."""
-    vault = cls(_ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
-                synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
-                serializer=serializer)
+    try:
+        vault = cls(_ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
+                    synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
+                    serializer=serializer)
+    except VaultNotFoundError as error:
+        raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
+                                 'back, or open it where it is and pickle that') from error
     vault._name = name
     return vault
 
