@@ -2152,6 +2152,68 @@ class TestWalks:
             1 / 0
         assert len(list(before)) == 499
 
+    WALKS = {'iter': iter, 'reversed': reversed, 'keys': lambda v: iter(v.keys()), 'values': lambda v: iter(v.values()),
+             'items': lambda v: iter(v.items()), 'items back': lambda v: reversed(v.items()), 'slice': lambda v: iter(v[:]),
+             'slice back': lambda v: reversed(v[:].items()), 'irange': lambda v: v.irange(), 'prefix': lambda v: iter(v.prefix('').values()),
+             'section': lambda v: iter(v.section('s').items()), 'section back': lambda v: reversed(v.section('s')),
+             'section slice': lambda v: iter(v.section('s')[:].values()), 'list': lambda v: iter(v.list('list')),
+             'list back': lambda v: reversed(v.list('list')), 'column': lambda v: iter(v.column('column', 'int8')),
+             'column back': lambda v: reversed(v.column('column', 'int8'))}
+
+    @pytest.mark.parametrize('walk', WALKS)
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'writeback': True}, {'validate': lambda key, value: None},
+                                         {'memory': True}], ids=str)
+    def test_a_walk_raises_at_its_next_step_after_close(self, root, options, walk):
+        memory, options = options.get('memory'), {name: value for name, value in options.items() if name != 'memory'}
+        if 'validate' in options and walk.startswith(('list', 'column')):
+            pytest.skip('none where values are validated')
+        for steps in (0, 1, 2, 4):  # at the beginning, in the midst of a page, and at the end of the last one
+            v = Vault(':memory:' if memory else 't', **options)
+            v.clear()
+            if 'validate' not in options:
+                v.list('list').extend([1, 2])
+                v.column('column', 'int8').extend([1, 2])
+            else:
+                v.update(list=1, column=2)
+            v.section('s').update(a=1, b=2)
+            it = self.WALKS[walk](v)
+            steps = min(steps, 2) if walk.startswith(('section', 'list', 'column')) or 'prefix' in walk else steps
+            for _ in range(steps):
+                next(it)
+            v.close()
+            with pytest.raises(vaults.VaultClosedError):
+                next(it)
+
+    @pytest.mark.parametrize('writeback', [False, True])
+    @pytest.mark.parametrize('walk', [walk for walk in WALKS if 'section' not in walk and walk != 'prefix'])
+    def test_closing_a_section_ends_its_walks_alone(self, root, writeback, walk):
+        v = Vault('t', writeback=writeback)
+        for steps in (0, 1, 2):
+            s = v.section('s')
+            s.clear()
+            s.list('list').extend([1, 2])
+            s.column('column', 'int8').extend([1, 2])
+            mine, other = self.WALKS[walk](s), self.WALKS[walk](v.section('s'))
+            for _ in range(steps):
+                assert next(mine) is not None and next(other) is not None
+            s.close()
+            with pytest.raises(vaults.VaultClosedError):
+                next(mine)
+            assert len(list(other)) == 2 - steps
+
+    def test_a_walk_of_many_pages_raises_at_its_next_step_after_close(self, v):
+        v.update({n: n for n in range(5000)})
+        walks = [iter(v), iter(v.items()), reversed(v), iter(v[:])]
+        for steps, walk in enumerate(walks):
+            collections.deque(itertools.islice(walk, 2000 + steps), 0)
+        del v[4]  # the entries that follow are looked for one by one
+        for walk in walks:
+            next(walk)
+        v.close()
+        for walk in walks:
+            with pytest.raises(vaults.VaultClosedError):
+                next(walk)
+
     def test_large_values_are_read_a_few_at_a_time(self, v):
         v.update((n, b'x' * 3_000_000) for n in range(20))
         sizes = [len(page[0]) for page in v._store.scan()]
@@ -2383,6 +2445,23 @@ class TestTransactions:
         finally:
             gc.enable()
 
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'writeback': True}, {'validate': lambda key, value: None}], ids=str)
+    def test_a_vault_tells_whether_it_is_closed(self, root, options):
+        v = Vault('t', **options)
+        section = v.section('s')
+        inner, alone = section.section('inner'), v.section('alone')
+        assert (v.closed, section.closed, inner.closed) == (False, False, False)
+        alone.close()
+        assert alone.closed and not v.closed
+        for one in (v, section):
+            with pytest.raises(AttributeError):
+                one.closed = True
+        v.close()
+        assert v.closed and section.closed and inner.closed
+        with vaults.open('shelf') as shelf:
+            assert shelf.closed is False
+        assert shelf.closed is True and Vault(':memory:').closed is False
+
     def test_closing_inside_a_block_rolls_it_back(self, v):
         with pytest.raises(vaults.VaultClosedError), v:
             v['k'] = 1
@@ -2473,6 +2552,65 @@ def block_elsewhere(v, key):
     finally:
         leave.set()
         thread.join()
+
+
+class TestTwoVaultsOfOneFile:
+    """In one thread they cannot wait for each other."""
+
+    HOLD = {'plain': {}, 'thread_safe': {'thread_safe': True}, 'writeback': {'writeback': True}}
+
+    @pytest.mark.parametrize('act', [lambda v: v.put('k', 2), lambda v: v.update(k=2), lambda v: v.pop('k'), lambda v: v.clear(),
+                                     lambda v: v.transaction().__enter__(), lambda v: v.edit('k').__enter__(),
+                                     lambda v: v.list('list'), lambda v: v.section('s').put('k', 1), lambda v: v.compact(),
+                                     lambda v: v.put_file('k', io.BytesIO(b'x'))],
+                             ids=['put', 'update', 'pop', 'clear', 'block', 'edit', 'list', 'section', 'compact', 'put_file'])
+    @pytest.mark.parametrize('other', HOLD)
+    @pytest.mark.parametrize('holder', HOLD)
+    def test_the_second_says_at_once_that_this_thread_holds_the_first(self, root, monkeypatch, holder, other, act):
+        first, second = Vault('t', **self.HOLD[holder]), Vault('t', **self.HOLD[other])
+        first['k'] = 1
+        first.sync()
+        monkeypatch.setattr(sqlite, 'sleep', lambda seconds: pytest.fail('it waited'))
+        with first:
+            first['mine'] = 1
+            with pytest.raises(vaults.VaultBusyError, match='this thread.*another Vault of the same file') as caught:
+                act(second)
+                second.sync()
+            assert 'another thread' not in str(caught.value)
+            assert second.get('k') == 1 or other == 'writeback'
+        assert first.items() == [('k', 1), ('mine', 1)]
+        getattr(second._store, 'forget', int)()
+        second['k'] = 3
+        second.sync()
+        assert Vault('t')['k'] == 3
+
+    def test_a_block_of_another_task_of_the_thread_is_the_same_dead_end(self, root, monkeypatch):
+        first, second = Vault('t'), Vault('t')
+        monkeypatch.setattr(sqlite, 'sleep', lambda seconds: pytest.fail('it waited'))
+
+        async def hold():
+            with first:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                first['k'] = 1
+
+        async def main():
+            holding = asyncio.ensure_future(hold())
+            await asyncio.sleep(0)
+            with pytest.raises(vaults.VaultBusyError, match="this thread.*'Task-.*'"):
+                second['k'] = 2
+            await holding
+        asyncio.run(main())
+        assert second['k'] == 1
+
+    def test_another_threads_block_is_waited_for_as_ever(self, root):
+        first, second = Vault('t', timeout=0.05), Vault('t', timeout=0.05)
+        with block_elsewhere(first, 'k'), pytest.raises(vaults.VaultBusyError, match='another thread or process'):
+            second['k'] = 2
+        second['k'] = 3
+        with Vault('t', flag='r'):
+            second['k'] = 4
+        assert first['k'] == 4
 
 
 class TestThreads:

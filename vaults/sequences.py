@@ -232,7 +232,7 @@ class _Sequence(MutableSequence[T]):
             items = self._read(partial(self._after, at))
             if not len(items):
                 return
-            yield from items
+            yield from self._steps(items)
             at += len(items)
 
     def _after(self, at: int, head: Head) -> Any:
@@ -245,8 +245,18 @@ class _Sequence(MutableSequence[T]):
             items = self._read(partial(self._before, at))
             if not len(items):
                 return
-            yield from reversed(items)
+            yield from self._steps(reversed(items))
             at -= len(items)
+
+    def _steps(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield items that were read, as long as the vault is open."""
+        vault = self._vault
+        seen = vault._store.deletions
+        for item in items:
+            yield item
+            if vault._store.deletions != seen:  # which raises when it was closed alone, a section
+                seen = vault._store.deletions
+                vault._store.contains(self._stored)  # this, when its vault was
 
     def _before(self, at: int, head: Head) -> Any:
         """Return the items from the beginning of the leaf before `at` up to it."""

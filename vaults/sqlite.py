@@ -592,6 +592,7 @@ class SQLiteStore(Store):
                 if rows:
                     yield self._keys_alone(rows) if not values else self._verified(rows)
                     size = _next_size(rows, size) if values else LAST_PAGE
+            self._not_undone(self._local.c, began)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
@@ -1029,10 +1030,8 @@ class SQLiteStore(Store):
         all who has waited longest, and a Ctrl-C is heard. A rollback journal's locks are left to SQLite.
         """
         c, began, timeout = self._local.c, monotonic(), self.file.timeout
-        if _is_locked(error) and self._waits_for_itself():
-            raise VaultBusyError(f'this thread has a block open in another Vault of the same file: {self.file.path}; '
-                                 'it would wait for itself: use one Vault for both, or end that block '
-                                 'first') from error
+        if _is_locked(error):
+            self._require_another()
         while self.file.journal == 'wal' and _is_locked(error) and _paused(began, timeout):
             try:
                 cursor = c.raw.execute(sql, arguments)
@@ -1041,14 +1040,16 @@ class SQLiteStore(Store):
                 error = again
         raise self._failed(error, key) from error
 
-    def _waits_for_itself(self) -> bool:
-        """Tell whether it is this thread, by another store, that holds the lock: in this task or in another one."""
+    def _require_another(self) -> None:
+        """Raise when it is this thread that holds the lock, by another store, in this task or another."""
         for store in list(_open_stores):
             if store is not self and store.file.identity == self.file.identity and store.file.flag != 'r':
                 c = _own(store)
                 if c is not None and c.depth and c.raw.in_transaction:
-                    return True
-        return False
+                    who = f', in {c.owner.name()}' if c.owner else ''
+                    raise VaultBusyError(f'this thread has a block open in another Vault of the same file{who}: '
+                                         f'{self.file.path}; it would wait for itself: use one Vault for both, or end '
+                                         'that block first')
 
     def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
@@ -1292,6 +1293,7 @@ class SQLiteStore(Store):
         """
         _open_stores.discard(self)
         c = _own(self)
+        self.deletions += 1  # a walk looks again, and finds it closed
         self._checkpointer = None
         self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:

@@ -77,6 +77,9 @@ class Owner:
         return VaultTaskError(f'{_named(task)} has a block open in the vault {self._path}, and this is '
                               f'{_named(running())}{what}: {CURE}')
 
+    def name(self) -> str:
+        return _named(self._task())
+
     def is_left(self) -> bool:
         """Tell whether the task will not go on now: it has ended, or its loop has stopped."""
         return _has_ended(self._task()) or running() is None

@@ -832,11 +832,12 @@ class Vault(MutableMapping[K, V]):
             seen, rest = store.deletions, iter(stored if set(map(type, stored)) == {str} else map(decode, stored))
             for key in rest:
                 yield key
-                if store.deletions != seen:
+                if self._store.deletions != seen:  # which raises when it was closed meanwhile
                     break
             for key in rest:
                 if alive(self._keys.encode(key)):
                     yield key
+                    seen = self._store.deletions
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         decode, store = self._keys.decode, self._store
@@ -849,11 +850,12 @@ class Vault(MutableMapping[K, V]):
                 rest = self._load_each(stored, datas)
             for pair in rest:
                 yield pair
-                if store.deletions != seen:
+                if self._store.deletions != seen:
                     break
             for pair in rest:
                 if alive(self._keys.encode(pair[0])):
                     yield pair
+                    seen = self._store.deletions
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
         for key, data in zip(stored, datas):

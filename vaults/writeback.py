@@ -647,6 +647,7 @@ class LiveStore(Store):
     def _refuse(self) -> None:
         """Take no object any more: a thread that waited for the lock would put it where nobody writes it."""
         self.forget()
+        self._written += 1  # a walk asks the store again
         self._assigned = _Closed(self._path)
 
     def close(self) -> None:
@@ -786,12 +787,15 @@ class WriteBackVault(Vault[K, V]):
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         low, high = bounds or self._keys.bounds()
-        for stored, value in self._store.walk(low, high, by_key=bounds is not None, reverse=reverse):
+        store = self._store
+        for stored, value in store.walk(low, high, by_key=bounds is not None, reverse=reverse):
             if type(value) is values.InParts:
                 value = self._in_parts(self._keys.decode(stored), value.args[0], _MISSING)
                 if value is _MISSING:  # it was deleted as we read it
                     continue
             yield stored if type(stored) is str else self._keys.decode(stored), value
+            if self._store is not store:
+                self._store.walk()  # raises: it was closed
 
     def close(self) -> None:
         """Write what has changed and close, for good. When a value cannot be written, the vault stays open."""
