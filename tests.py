@@ -20,6 +20,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import ipaddress
 import itertools
 import json
 import linecache
@@ -486,11 +487,25 @@ class Unpicklable:
         raise RuntimeError('no')
 
 
+try:
+    from dateutil import tz
+    zones = [tz.tzutc(), tz.tzlocal(), tz.tzoffset('X', 3600), tz.tzstr('EST5EDT'), *filter(None, [tz.gettz('Europe/Berlin')])]
+except ImportError:
+    zones = [UTC]
+
+
+def moment_in(zone):
+    return dt.datetime(2026, 10, 25, 2, 30, 1, 5, zone, fold=1)
+
+
 text = st.one_of(st.text(), st.text(st.sampled_from('a\ud800\udfff\U0001f600'), max_size=4))  # lone surrogates, too
 leaves = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-2**80, 2**80), st.floats(allow_nan=False), text,
     st.binary(), st.binary().map(bytearray), st.complex_numbers(allow_nan=False), st.dates(), st.datetimes(), aware,
-    st.times(), st.timedeltas(), st.decimals(allow_nan=False), st.fractions(), st.uuids(),
+    st.times(), st.timedeltas(), st.decimals(allow_nan=False), st.fractions(), st.uuids(), st.ip_addresses(),
+    st.just(...), st.builds(slice, text, st.integers()), st.sampled_from(zones).map(moment_in),
+    st.builds(lambda kind, parts: kind(*parts), st.sampled_from([pathlib.Path, pathlib.PurePosixPath, pathlib.PureWindowsPath]),
+              st.lists(text.filter(lambda part: '\0' not in part), max_size=3)),
     st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 5)))
 hashable = st.one_of(st.integers(), text, st.tuples(st.integers(), text), st.dates(), st.binary())
 trees = st.recursive(leaves, lambda inner: st.one_of(
@@ -573,7 +588,7 @@ class TestValues:
             values.loads(data)
 
     @pytest.mark.parametrize('value', [Pair(1, 2), collections.OrderedDict(a=1), collections.deque([1]), Colour.RED,
-                                       Custom(3), collections.Counter('aab'), pathlib.PurePosixPath('/a'), int, len,
+                                       Custom(3), collections.Counter('aab'), int, len,
                                        collections.defaultdict(list, a=[1])])
     def test_what_msgpack_cannot_carry_is_pickled_and_never_flattened(self, v, value):
         v['k'] = {'leaf': [value], 'plain': 1}
@@ -836,6 +851,170 @@ class TestDeepValues:
             values.loads(data)
         with pytest.raises(vaults.SerializationError):
             as_json.to_value(as_json.from_value(data))
+
+
+class TestNamed:
+    """What Python and two libraries of time zones bring along is stored by name, without pickle."""
+
+    @staticmethod
+    def zones():
+        tz = pytest.importorskip('dateutil.tz')
+        from dateutil.relativedelta import SU, relativedelta
+        rules = relativedelta(hours=+2, month=4, day=1, weekday=SU(+1)), relativedelta(hours=+1, month=10, day=31, weekday=SU(-1))
+        return [tz.gettz('Europe/Berlin'), tz.gettz(), tz.tzutc(), tz.tzlocal(), tz.tzoffset('X', 3600), tz.tzoffset(None, -5),
+                tz.tzrange('EST', -18000, 'EDT'), tz.tzrange('EST', -18000), tz.tzrange('EST', -18000, 'EDT', -14400, *rules),
+                tz.tzstr('EST5EDT'), tz.tzstr('UTC+3', posix_offset=True), tz.gettz('EST5EDT4,M3.2.0,M11.1.0')]
+
+    @staticmethod
+    def is_same(back, value):
+        if isinstance(value, BaseException):
+            return type(back) is type(value) and back.args == value.args and str(back) == str(value)
+        if isinstance(value, dt.datetime):
+            return (back == value and back.fold == value.fold and type(back.tzinfo) is type(value.tzinfo)
+                    and back.tzinfo == value.tzinfo and back.utcoffset() == value.utcoffset())
+        return type(back) is type(value) and back == value
+
+    def stored(self, value):
+        """Return the value as it comes back, from under a key and from deep inside, and last from a file of lines."""
+        v = Vault(':memory:', allow_pickle=False)
+        v['k'] = [{'a': (value,)}]
+        v['deep'] = wrapped(value, 'tuple', 20)
+        v.list('list').append(value)
+        assert v.check() == [] and self.is_same(v['list'][0], value)
+        file = io.StringIO()
+        moving.export(v, file)
+        back = Vault(':memory:', allow_pickle=False)
+        moving.import_file(back, io.StringIO(file.getvalue()))
+        assert back._store.get('k') == v._store.get('k') and back._store.get('deep') == v._store.get('deep')
+        deep = back['deep']
+        for _ in range(20):
+            deep, = deep
+        assert self.is_same(deep, value)
+        return back['k'][0]['a'][0]
+
+    @pytest.mark.parametrize('value', [
+        pathlib.Path('/a/b'), pathlib.Path(), pathlib.Path('a\udcff'), pathlib.PurePosixPath('a/../b'),
+        pathlib.PureWindowsPath('C:\\x\\y'), pathlib.PureWindowsPath('//host/share/x'), slice(1, None, 'a'), ..., NotImplemented,
+        UTC, dt.timezone(dt.timedelta(hours=1), 'X'), *map(ipaddress.ip_address, ('1.2.3.4', '::1')),
+        *map(ipaddress.ip_network, ('10.0.0.0/8', '::/8')), *map(ipaddress.ip_interface, ('1.2.3.4/8', 'fe80::1/64')),
+        array.array('d', [1.5, float('inf')]), array.array('l', [1, -2]), array.array('Q'), KeyError('a'), ValueError(),
+        OSError(2, 'gone', 'file'), UnicodeDecodeError('utf-8', b'a', 0, 1, 'x')], ids=repr)
+    def test_these_need_no_pickle(self, value):
+        assert self.is_same(self.stored(value), value)
+
+    @pytest.mark.parametrize('at', range(12))
+    def test_zones_of_dateutil_need_no_pickle(self, at):
+        zone = self.zones()[at]
+        for value in (zone, moment_in(zone), dt.time(1, 2, tzinfo=zone)):
+            assert self.is_same(self.stored(value), value)
+
+    @pytest.mark.parametrize('name', ['UTC', 'Europe/Berlin', 'Etc/GMT+5'])
+    def test_zones_of_pytz_need_no_pickle(self, name):
+        pytz = pytest.importorskip('pytz')
+        zone = pytz.timezone(name)
+        for each in (zone, zone.localize(dt.datetime(2026, 7, 1)).tzinfo, pytz.FixedOffset(60)):
+            for value in (each, moment_in(each)):
+                back = self.stored(value)
+                assert self.is_same(back, value) and getattr(back, 'tzinfo', back) is each
+
+    @pytest.mark.skipif(sys.version_info < (3, 9), reason='zoneinfo came with Python 3.9')
+    def test_a_zone_is_a_value(self):
+        zone = pytest.importorskip('zoneinfo').ZoneInfo('Europe/Berlin')
+        assert self.stored(zone) is zone
+
+    def test_a_zone_of_a_class_that_is_registered_needs_no_pickle(self):
+        class Zone(dt.tzinfo):
+            def utcoffset(self, moment):
+                return dt.timedelta(hours=3)
+
+            def __eq__(self, other):
+                return type(other) is Zone
+        vaults.register(Zone, lambda zone: None, lambda _: Zone(), name='Zone')
+        try:
+            assert self.is_same(self.stored(moment_in(Zone())), moment_in(Zone()))
+        finally:
+            values._by_class.pop(Zone)
+            values._by_name.pop('Zone')
+
+    @pytest.mark.parametrize('value, name, payload', [
+        (pathlib.PurePosixPath('/a'), 'pathlib.PurePosixPath+str', '/a'), (slice(1, 2), 'builtins.slice+parts', [1, 2, None]),
+        (..., 'builtins.Ellipsis+nil', None), (UTC, 'datetime.timezone+parts', [0]),
+        (ipaddress.ip_address('1.2.3.4'), 'ipaddress.IPv4Address+str', '1.2.3.4'),
+        (array.array('h', [1]), 'array.array+bytes', ['h', 2, b'\1\0']),
+        (KeyError('a'), 'builtins.BaseException+args', ['KeyError', 'a'])], ids=repr)
+    def test_the_names_are_these(self, value, name, payload):
+        assert values.dumps(value) == as_ext(values.REGISTERED, [name, payload])
+
+    def test_the_names_of_zones_are_these(self):
+        pytest.importorskip('dateutil')
+        pytest.importorskip('pytz')
+        from vaults import named
+        assert [name for name in named.BY_NAME if name.startswith(('dateutil', 'pytz', 'zoneinfo', 'pathlib'))] == [
+            'pathlib.PurePosixPath+str', 'pathlib.PureWindowsPath+str', 'pathlib.PosixPath+str', 'pathlib.WindowsPath+str',
+            'dateutil.tz.tzutc+parts', 'dateutil.tz.tzlocal+parts', 'dateutil.tz.tzoffset+parts', 'dateutil.tz.tzfile+parts',
+            'dateutil.tz.tzstr+parts', 'dateutil.tz.tzrange+parts', 'zoneinfo.ZoneInfo+key', 'pytz.tzinfo+parts',
+            'pytz.FixedOffset+parts', 'pytz.utc+parts']
+        zone = self.zones()[0]
+        assert values.dumps(zone) == as_ext(values.REGISTERED, ['dateutil.tz.tzfile+parts', 'Europe/Berlin'])
+
+    def test_a_path_of_the_other_system_is_a_pure_one(self):
+        for name, pure in (('WindowsPath', pathlib.PureWindowsPath), ('PosixPath', pathlib.PurePosixPath)):
+            back = values.loads(as_ext(values.REGISTERED, [f'pathlib.{name}+str', 'a']))
+            assert back == pure('a') and type(back) is (type(pathlib.Path()) if type(pathlib.Path()).__name__ == name else pure)
+
+    def test_an_array_of_a_system_with_other_sizes_is_read(self):
+        for code, size, data, items in (('l', 4, b'\xff\xff\xff\xff', [-1]), ('L', 8, b'\1' + bytes(7), [1]), ('I', 2, b'\2\0', [2])):
+            back = values.loads(as_ext(values.REGISTERED, ['array.array+bytes', [code, size, data]]))
+            assert back == array.array(code, items)
+
+    def test_a_zone_whose_library_is_missing_says_what_to_install(self, root):
+        tz = pytest.importorskip('dateutil.tz')
+        v = Vault('zones', allow_pickle=False)
+        v['k'] = moment_in(tz.tzutc())
+        v.close()
+        assert 'python-dateutil' in output("""
+            import pathlib, sys
+            sys.modules['dateutil'] = sys.modules['dateutil.tz'] = None
+            import vaults
+            v = vaults.Vault(pathlib.Path(sys.argv[1]))
+            print(v.check())
+            try:
+                v['k']
+            except vaults.SerializationError as error:
+                print(error, "'k'" in str(error))
+            """, v.db_path)
+
+    def test_what_has_more_to_it_than_its_description_is_pickled(self):
+        error = KeyError('a')
+        error.more = 1
+        nested = slice([1], None)
+        for value in (error, KeyError(('a', 1)), *([nested] if sys.version_info >= (3, 10) else [])):
+            assert msgpack.unpackb(values.dumps(value)).code == values.PICKLE, value
+            with pytest.raises(vaults.UntrustedPickleError):
+                values.dumps(value, allow_pickle=False)
+
+    @pytest.mark.parametrize('name, payload', [
+        ('pathlib.PosixPath+str', 1), ('builtins.slice+parts', [1]), ('builtins.slice+parts', [[1], 2, 3]),
+        ('builtins.BaseException+args', ['print', 'x']), ('builtins.BaseException+args', ['object']),
+        ('builtins.BaseException+args', ['KeyError', [1]]), ('builtins.BaseException+args', []), ('array.array+bytes', ['u', 4, b'a']),
+        ('array.array+bytes', ['i', 3, b'abc']), ('array.array+bytes', ['i', 4, b'abc']), ('array.array+bytes', ['i', 4, 99999999]),
+        ('datetime.timezone+parts', [10**15]), ('zoneinfo.ZoneInfo+key', '../x'), ('zoneinfo.ZoneInfo+key', 5),
+        ('dateutil.tz.tzfile+parts', '/etc/passwd'), ('dateutil.tz.tzfile+parts', '../../etc/passwd'),
+        ('dateutil.tz.tzfile+parts', ''), ('dateutil.tz.tzfile+parts', 'Nowhere/At_All'), ('dateutil.tz.tzfile+parts', [b'TZif', 'x']),
+        ('dateutil.tz.tzrange+parts', [1]), ('dateutil.tz.tzstr+parts', [5, 1]), ('dateutil.tz.tzoffset+parts', ['x', 10**12]), ('dateutil.tz.tzoffset+parts', [5, 1]), ('dateutil.tz.tzlocal+parts', [1, 2, 3]),
+        ('pytz.tzinfo+parts', ['Nowhere/At_All']), ('pytz.tzinfo+parts', ['../x', 1, 2, 3]), ('pytz.FixedOffset+parts', ['x']),
+        ('ipaddress.IPv4Address+str', 5), ('ipaddress.IPv4Address+str', 'x')])
+    def test_what_no_such_object_is_described_so_is_an_error(self, name, payload):
+        for data in (as_ext(values.REGISTERED, [name, payload]),
+                     as_ext(values.TIME, ['10:30:00', 0, as_object(values.REGISTERED, [name, payload])])):
+            with pytest.raises(vaults.SerializationError):
+                values.loads(data)
+
+    def test_importing_vaults_imports_none_of_their_modules(self):
+        assert output("""
+            import sys, vaults
+            print({'pathlib', 'ipaddress', 'array', 'zoneinfo', 'vaults.named', 'vaults.deep'} & {*sys.modules})
+            """) == 'set()'
 
 
 class TestValueFormat:
@@ -12039,14 +12218,17 @@ class TestJsonPage:
             pytest.importorskip('numpy')
         if 'ZoneInfo' in text:
             pytest.importorskip('zoneinfo')
+        if 'dateutil' in text:
+            pytest.importorskip('dateutil.tz')
 
         @dataclasses.dataclass
         class Point:
             x: int
             y: int
         known = {name: __import__(name) for name in ('msgpack', 'struct', *(['numpy'] if 'numpy' in text else []),
-                                                     *(['zoneinfo'] if 'ZoneInfo' in text else []))}
-        for module in (dt, decimal, fractions, uuid, *([known['zoneinfo']] if 'zoneinfo' in known else [])):
+                                                     *(['zoneinfo'] if 'ZoneInfo' in text else []),
+                                                     *(['dateutil'] if 'dateutil' in text else []))}
+        for module in (dt, pathlib, decimal, fractions, uuid, *([known['zoneinfo']] if 'zoneinfo' in known else [])):
             known.update(vars(module))
         if 'Point' in text:
             values._by_name.pop('Point', None)  # of another row

@@ -17,11 +17,13 @@ input that broke a promise as a literal of Python that a test can hold; exits wi
 """
 from __future__ import annotations
 
+import array
 import collections
 import contextlib
 import importlib
 import importlib.util
 import io
+import ipaddress
 import json
 import os
 import pathlib
@@ -96,7 +98,9 @@ def same(one, other):
         elif isinstance(mine, (set, frozenset)):
             if len(mine) != len(theirs):
                 return False
-        elif hasattr(mine, 'tobytes'):
+        elif isinstance(mine, BaseException):
+            pairs.append((mine.args, theirs.args))
+        elif hasattr(mine, 'dtype'):
             if (mine.dtype, mine.shape, mine.tobytes()) != (theirs.dtype, theirs.shape, theirs.tobytes()):
                 return False
         elif mine == mine and mine != theirs:
@@ -186,7 +190,7 @@ def describe(vault):
 
     from vaults import cli, keys
     for as_json in (True, False):
-        args = Namespace(json=as_json, limit=None, reverse=False, bounds=(keys.LOWEST, keys.HIGHEST))
+        args = Namespace(json=as_json, limit=None, reverse=False, path=(), bounds=(keys.LOWEST, keys.HIGHEST))
         with contextlib.redirect_stdout(io.StringIO()):
             cli._show(vault, args)
             cli._info(vault, args)
@@ -253,11 +257,11 @@ def command_target(data, folder):
     import vaults
     from vaults import cli
     value, key, low, high = (data.decode('utf-8', 'surrogateescape').replace('\0', '').split('\n') + [''] * 4)[:4]
-    read = False
+    read, unset = False, {'json_key': False, 'json_value': False, 'section': None}
     for as_json in (True, False):
-        ends = Namespace(low=low or None, high=high or None, prefix=key or None, json=as_json)
+        ends = Namespace(low=low or None, high=high or None, prefix=key or None, json=as_json, **unset)
         attempt(lambda ends=ends: cli._understand(ends), cli.Misuse)
-        args = Namespace(key=key, value=value, json=as_json, allow_pickle=False)
+        args = Namespace(key=key, value=value, json=as_json, allow_pickle=False, **unset)
         if args.value == '-':  # standard input
             continue
         if not attempt(lambda args=args: [cli._understand(args)], cli.Misuse):
@@ -332,7 +336,25 @@ def real_values():
     return [None, True, 7, -2**63, 2**64, -2**200, 1.5, float('nan'), -0.0, 'text', 'é\0', b'\0\xff', bytearray(b'ab'),
             [1, [2, []]], (1, (2, ())), {'a': {1: None}, (1, 2): 3}, {1, 2}, frozenset({3}), 1 + 2j, moment.date(),
             moment, utc, moment.time(), utc.timetz(), datetime.timedelta(1, 2, 3), decimal.Decimal('1.50'),
-            decimal.Decimal('-Infinity'), fractions.Fraction(1, 3), uuid.UUID(int=5), range(1, 10, 2), range(2**70)]
+            decimal.Decimal('-Infinity'), fractions.Fraction(1, 3), uuid.UUID(int=5), range(1, 10, 2), range(2**70),
+            'a\ud800', {'\udfff': ('\ud800',)}, deep(20), pathlib.PurePosixPath('/a'), slice(1, None), ..., KeyError('a'),
+            datetime.timezone.utc, ipaddress.ip_address('::1'), array.array('h', [1]), *zones(moment)]
+
+
+def deep(levels):
+    value = ()
+    for level in range(levels):
+        value = ([value, b'x', 2**70], {(level, 'a\ud800'): frozenset([level])})
+    return value
+
+
+def zones(moment):
+    try:
+        from dateutil import tz
+    except ImportError:
+        return []
+    return [moment.replace(tzinfo=zone) for zone in (tz.tzutc(), tz.tzlocal(), tz.tzoffset('X', 60), tz.tzstr('EST5EDT'),
+                                                     tz.tzrange('EST', -18000, 'EDT'), tz.gettz('Europe/Berlin'))]
 
 
 def real_keys():
@@ -359,7 +381,7 @@ def ext(code, *parts):
 
 def hostile(rng, depth=3):
     """Return an object for msgpack: any type of ours, with any content, above all with what does not belong there."""
-    kind = rng.randrange(9 if depth else 5)
+    kind = rng.randrange(11 if depth else 5)
     if kind == 0:
         return rng.choice((0, 1, -1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1, -2**63, rng.getrandbits(64)))
     if kind == 1:
@@ -371,13 +393,25 @@ def hostile(rng, depth=3):
     if kind == 3:
         return rng.choice((b'', b'\0', b'1e999999999', b'0001-01-01', b'\xff' * 16, b'\x80' * 300, b'NaN'))
     if kind == 4:
-        return ext(rng.randrange(26), rng.choice((b'', b'\0' * 12, b'\xc0', b'1/3', b'-1', b'\xff' * 16)))
+        return ext(rng.randrange(28), rng.choice((b'', b'\0' * 12, b'\xc0', b'1/3', b'-1', b'\xff' * 16)))
     if kind == 5:
         return {str(rng.randrange(3)): hostile(rng, depth - 1) for _ in range(rng.randrange(4))}
     if kind == 6:
         return [hostile(rng, depth - 1) for _ in range(rng.randrange(5))]
-    return ext(rng.randrange(1, 24), [hostile(rng, depth - 1) for _ in range(rng.randrange(1, 5))]
+    if kind == 7:
+        return ext(2, [rng.choice(names()), hostile(rng, depth - 1)])
+    if kind == 8:  # a deep value: objects, and headers behind them
+        headers = (b'\x90', b'\x91', b'\x92', b'\x81', b'\x82', b'\xdc\0\3', b'\xdd\xff\xff\xff\xff', b'\x02', b'\x05', b'\x06',
+                   b'\x07', b'\x0a', b'\x10', b'\x12', b'\x19', b'')
+        return ext(25, b''.join(pack(ext(25, rng.choice(headers)) if rng.random() < 0.5 else hostile(rng, depth - 1))
+                                for _ in range(rng.randrange(12))))
+    return ext(rng.randrange(1, 27), [hostile(rng, depth - 1) for _ in range(rng.randrange(1, 5))]
                if rng.random() < 0.7 else hostile(rng, depth - 1))
+
+
+def names():
+    from vaults import named
+    return sorted(named.BY_NAME)
 
 
 def pack(obj):
@@ -392,12 +426,26 @@ def seeds_of_values():
                ext(16, [0, 2**62, 1]), ext(13, b'1e999999999'), ['10:30:00', 0, 'Europe'], ['10:30:00', 0, 'E' * 5000],
                ['10:30:00', 0, [2**62]], ['<i2', [2**62], 'C', b''], ['<i2', ext(16, [0, 2**62, 1]), 'C', b''],
                ['|S0', [2**60], 'C', b''], [[['a', '|O']], [1], 'C', b'\xff' * 8], [['a']], ['|O', b'\xff' * 8]]
-    attacks = [pack(ext(code, sample)) for code in range(24) for sample in samples]
-    attacks += [pack(ext(code, [ext(13, b'1e999999999'), None])) for code in range(24)]
+    attacks = [pack(ext(code, sample)) for code in range(27) for sample in samples]
+    attacks += [pack(ext(code, [ext(13, b'1e999999999'), None])) for code in range(27)]
     attacks += [pack(hostile(rng)) for _ in range(500)]
     attacks += [b'\xc7\x0c\xff' + b'\xff' * 12, b'\xd6\xff' + b'\xff' * 4, b'\xdd\xff\xff\xff\xff', b'\xdf\x7f\xff\xff\xff', b'\xc6\xff\xff\xff\xff', b'\xdc\x20\0' * 1000,
                 b'\x91' * 5000, b'\x81' * 5000, b'', nested(40)]
+    attacks += [pack(ext(2, [name, sample])) for name in names() for sample in [*samples, *hostile_zones()]]
+    tuples, lists = b'\xd4\x19\x91\xd4\x19\x05', b'\xd4\x19\x91'
+    attacks += [pack(ext(25, data)) for data in (
+        b'\x01' + tuples * 9000, b'\x01' + lists * 20_000, b'\x01' + tuples * 9000 + b'\xd4\x19\x91\xd4\x19\x06',
+        b'\x01' * 60_000, b'\x01' * 9 + b'\xc7\x05\x19\xdd\xff\xff\xff\xff', b'\xd4\x19\x90' * 20_000,
+        b'\x01' + tuples * 9000 + b'\x01\xd4\x19\x81', b'\x01' + b'\xd4\x19\x91\xd4\x19\x07' * 9000)]
     return [vaults.dumps(value, allow_pickle=False) for value in real_values()], attacks
+
+
+def hostile_zones():
+    """Return zone files of dateutil's that lie about what is in them."""
+    yield from ([b'TZif' + version + bytes(15) + struct.pack('>6l', *counts), 'x'] for version in (b'\0', b'2') for counts in (
+        (0,) * 6, (2**31 - 1,) * 6, (-1,) * 6, (0, 0, 0, 2**31 - 1, 1, 4), (1, 1, 1, 1, 1, 1)))
+    yield from ([f'{name}{rest}', 0] for name in ('EST5EDT', '9' * 5000, 'A' * 5000) for rest in ('', ',M3.2.0,M11.1.0', ',' * 5000))
+    yield from (['A', 0, 'B', 3600000000, [{'month': month}, day], None] for month in (1, 99, 2**62) for day in (None, [6, 2**62]))
 
 
 def nested(depth):
@@ -754,9 +802,24 @@ def be_a_target(options):
 
 def load_all():
     """Import what a target may need before anything is limited or watched."""
-    from vaults import as_json, cli, columns, files, foreign, moving, parts, peers, sections, sequences, sqlite  # noqa: F401
+    from vaults import (  # noqa: F401
+        as_json,
+        cli,
+        columns,
+        deep,
+        files,
+        foreign,
+        moving,
+        named,
+        parts,
+        peers,
+        sections,
+        sequences,
+        sqlite,
+    )
     for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
-                   'heapq', 'argparse', 'unicodedata', 'numpy.lib.format'):
+                   'heapq', 'argparse', 'unicodedata', 'numpy.lib.format', 'dateutil.tz', 'dateutil.relativedelta',
+                   'dateutil.parser', 'pytz', 'array', 'ipaddress'):
         with contextlib.suppress(ImportError):
             importlib.import_module(module)
 

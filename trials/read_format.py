@@ -8,9 +8,11 @@ and compares types and contents at any depth. Then it writes to the file by the 
 and nothing wrong. Last it damages an entry and a part, which the reader must refuse. Prints a line of figures; exits with 1 when anything differs.
 The types of NumPy and the named time zones take part where they are installed.
 """
+import array
 import contextlib
 import importlib
 import io
+import ipaddress
 import json
 import pathlib
 import re
@@ -98,6 +100,8 @@ def deep(data):
 
 
 def moment(kind, text, fold, zone):
+    if isinstance(zone, tuple):  # a type of its own
+        return kind.__name__, text, fold, zone
     if isinstance(zone, str):
         zone = importlib.import_module('zoneinfo').ZoneInfo(zone)  # Python 3.9 or newer
     elif zone:
@@ -220,6 +224,18 @@ def values():
     """Yield the values to store, and as the reader is to read them."""
     yield from zip(VALUES, VALUES)
     yield Point(1, (2,)), ('registered', 'Point', [1, (2,)])
+    for value, name, payload in (
+            (pathlib.PurePosixPath('/a'), 'pathlib.PurePosixPath+str', '/a'), (UTC, 'datetime.timezone+parts', [0]),
+            (slice(1, 2), 'builtins.slice+parts', [1, 2, None]), (..., 'builtins.Ellipsis+nil', None),
+            (ipaddress.ip_address('::1'), 'ipaddress.IPv6Address+str', '::1'),
+            (array.array('h', [1]), 'array.array+bytes', ['h', 2, b'\1\0']),
+            (KeyError('a'), 'builtins.BaseException+args', ['KeyError', 'a'])):
+        yield value, ('registered', name, payload)
+    try:
+        utc = importlib.import_module('dateutil.tz').UTC
+        yield NOON.replace(tzinfo=utc), ('datetime', '2026-11-21T12:00:00', 0, ('registered', 'dateutil.tz.tzutc+parts', None))
+    except ImportError:
+        pass
     try:
         paris = importlib.import_module('zoneinfo').ZoneInfo('Europe/Paris')
         yield (datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=paris),) * 2

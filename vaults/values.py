@@ -368,7 +368,7 @@ _UNKNOWN_ZONE = object()
 
 
 def _zone(zone: Optional[tzinfo]) -> Any:
-    """Describe a time zone in msgpack: nil, [offset in microseconds] or [offset, name], or a zoneinfo key."""
+    """Describe a time zone: nil, [offset in microseconds] or [offset, name], a zoneinfo key, or the zone as a value."""
     if zone is None:
         return None
     if type(zone) is timezone:
@@ -376,11 +376,22 @@ def _zone(zone: Optional[tzinfo]) -> Any:
         return [offset // timedelta(microseconds=1), *name]
     if type(zone).__module__.endswith('zoneinfo') and getattr(zone, 'key', None):
         return zone.key  # type: ignore[attr-defined]  # a ZoneInfo made from a file has no key and is pickled
-    return _UNKNOWN_ZONE
+    return zone if _is_named(zone) else _UNKNOWN_ZONE
 
 
-def _rezone(zone: Any) -> Optional[tzinfo]:
-    if zone is None:
+def _is_named(zone: tzinfo) -> bool:
+    """Tell whether a time zone of another kind is a value that needs no pickle."""
+    if type(zone) in _by_class:
+        return True
+    code, dump = _lazy(type(zone))
+    return code == REGISTERED and dump(zone, lambda _: b'') is not None
+
+
+def rezone(zone: Any) -> Optional[tzinfo]:
+    """Return the time zone that `_zone` describes."""
+    if zone is None or isinstance(zone, tzinfo):
+        return zone
+    if isinstance(zone, Unbuilt):
         return None
     if isinstance(zone, list):
         return timezone(timedelta(microseconds=zone[0]), *zone[1:])
@@ -393,14 +404,14 @@ def _rezone(zone: Any) -> Optional[tzinfo]:
 
 
 def _dump_moment(obj: Any, inner: Pack) -> Optional[bytes]:
-    """Describe a datetime or time as [ISO text without zone, fold, zone]; None when its zone is of a foreign class."""
+    """Describe a datetime or time as [ISO text without zone, fold, zone]; None when its zone needs a pickle."""
     zone = _zone(obj.tzinfo)
     return None if zone is _UNKNOWN_ZONE else inner([obj.replace(tzinfo=None, fold=0).isoformat(), obj.fold, zone])
 
 
 def _load_moment(kind: Any, data: bytes, inner: Unpack) -> Any:
     text, fold, zone = inner(data)
-    return kind.fromisoformat(text).replace(fold=fold, tzinfo=_rezone(zone))
+    return kind.fromisoformat(text).replace(fold=fold, tzinfo=rezone(zone))
 
 
 def _dump_int(obj: int, inner: Pack) -> bytes:
@@ -542,7 +553,8 @@ LAZY: Dict[Tuple[str, str], Encoder] = {
     ('uuid', 'UUID'): (UUID, lambda obj, _: obj.bytes),
     ('numpy', 'ndarray'): (NDARRAY, _dump_array),
 }
-FOREIGN = frozenset(['pandas', 'polars', 'PIL'])  # packages whose types are in foreign.py
+FOREIGN = frozenset(['pandas', 'polars', 'PIL'])  # packages whose types are in foreign.py, and in named.py:
+NAMED = frozenset(['array', 'builtins', 'datetime', 'dateutil', 'ipaddress', 'pathlib', 'pytz', 'zoneinfo'])
 
 
 def _lazy(kind: type) -> Encoder:
@@ -560,6 +572,9 @@ def _lazy(kind: type) -> Encoder:
     if package in FOREIGN:
         from . import foreign
         return foreign.encoder(package, kind)
+    if package in NAMED:
+        from . import named
+        return named.encoder(kind)
     return PICKLE, left_to_pickle
 
 
@@ -703,6 +718,9 @@ def _rebuild(name: str, payload: Any) -> Any:
     if entry is None and name.partition('.')[0] in FOREIGN:
         from . import foreign
         entry = foreign.BY_NAME.get(name)
+    if entry is None and name.partition('.')[0] in NAMED:
+        from . import named
+        entry = named.BY_NAME.get(name)
     if entry is None:
         raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
                                  f'registered: call vaults.register(..., name={name!r}) first')
@@ -785,6 +803,10 @@ class Listed:
     serialized = staticmethod(_serialized)
 
 
+class Unbuilt(tuple):  # type: ignore[type-arg]  # of what it is and its name
+    """What stands for an object of a class whose code is not run."""
+
+
 class Unread:
     """Leaves pickles, registered and serialized objects as they are; for a look at the structure that runs no code."""
 
@@ -795,7 +817,7 @@ class Unread:
         return ('pickle', data)
 
     def rebuild(self, name: str, payload: Any) -> Any:
-        return ('registered', name)
+        return Unbuilt(('registered', name))
 
     def serialized(self, payload: Any) -> Any:
         return ('serialized', payload)
