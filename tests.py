@@ -2049,6 +2049,122 @@ class TestMissing:
             v['x']
 
 
+class Labelled(Vault):
+    """A user's class with an `__init__` and attributes of its own, of which one is in a slot."""
+
+    __slots__ = ('__dict__', '__hidden', 'slot')
+
+    def __init__(self, root, label, colour='red'):
+        super().__init__(pathlib.Path(root, f'{label}.db'), **self.options)
+        self.label, self.colour, self.slot, self.__hidden = label, [colour], 'in a slot', 5
+
+    options = {}
+
+    def hidden(self):
+        return self.__hidden
+
+
+class LabelledLive(Labelled):
+    options = {'writeback': True, 'thread_safe': True}
+
+
+class Stated(Vault):
+    def __init__(self, root):
+        super().__init__(pathlib.Path(root, 'stated.db'))
+        self.lock, self.seen = threading.Lock(), 1
+
+    def __getstate__(self):
+        return {'seen': self.seen}
+
+    def __setstate__(self, state):
+        self.lock, self.seen = threading.Lock(), state['seen'] + 1
+
+
+class Plain(Vault):
+    pass
+
+
+class TestCopies:
+    """copy.copy, copy.deepcopy and pickle: another handle of the same vault."""
+
+    copied = [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v)), lambda v: pickle.loads(pickle.dumps(v, 2))]
+
+    @pytest.mark.parametrize('copied', copied)
+    @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'thread_safe': True}, {'validate': print}, {'flag': 'r'}])
+    def test_a_copy_is_another_handle_of_the_same_vault(self, root, copied, options):
+        Vault('v')['a'] = [1]
+        with contextlib.closing(Plain('v', **options)) as v, contextlib.closing(copied(v)) as other:
+            assert other is not v and type(other) is type(v) and (other.name, other.db_path) == (v.name, v.db_path)
+            if 'flag' not in options:
+                v['b'] = 2
+                v.sync()
+                assert other['b'] == 2
+                v.close()
+                other['c'] = 3
+            assert other['a'] == [1]
+        assert Vault('v').get('c', 3) == 3
+
+    @pytest.mark.parametrize('copied', copied)
+    def test_a_copied_section_is_the_same_section(self, root, copied):
+        if copied not in (copy.copy, copy.deepcopy):
+            Vault('v')['a'] = 1
+        s = Vault('v').section('s')
+        other = copied(s)
+        other['a'] = 1
+        assert s['a'] == 1 and other.path == ('s',) and type(other) is type(s)
+
+    @pytest.mark.parametrize('copied', copied)
+    def test_in_memory_there_is_only_one(self, copied):
+        v = Vault(':memory:')
+        for one in (v, Plain(':memory:')):
+            with pytest.raises(TypeError, match=r'copy\(\).*backup'):
+                copied(one)
+        assert v.copy() == {}
+
+    @pytest.mark.parametrize('copied', copied)
+    @pytest.mark.parametrize('cls', [Labelled, LabelledLive])
+    def test_what_a_subclass_has_added_travels(self, root, copied, cls):
+        with contextlib.closing(cls(root, 'mine', 'blue')) as v:
+            v['a'] = 1
+            del v.slot
+            v.more = {1}
+            with contextlib.closing(copied(v)) as other:
+                assert type(other) is type(v) and isinstance(other, cls) and other['a'] == 1 and other.hidden() == 5
+                assert (other.label, other.colour, other.more) == ('mine', ['blue'], {1}) and not hasattr(other, 'slot')
+                assert (other.colour is v.colour) == (copied is copy.copy) and other.db_path == v.db_path
+                other.label = other.slot = 'other'
+                assert v.label == 'mine' and not hasattr(v, 'slot')
+
+    @pytest.mark.parametrize('copied', copied)
+    def test_a_state_of_its_own_is_used(self, root, copied):
+        with contextlib.closing(Stated(root)) as v, contextlib.closing(copied(v)) as other:
+            assert other.seen == 2 and other.lock is not v.lock
+
+
+class TestFromKeys:
+    def test_it_makes_a_vault_in_memory(self, root):
+        before = list(root.rglob('*'))
+        v = Vault.fromkeys(['b', 'a', 'b', 1, ('x', 2)], 5)
+        assert type(v) is Vault and v.db_path == ':memory:' and v == dict.fromkeys(['b', 'a', 1, ('x', 2)], 5)
+        assert v.keys() == ['b', 'a', 1, ('x', 2)] and Vault.fromkeys('ab').items() == [('a', None), ('b', None)]
+        assert len(Vault.fromkeys(())) == 0 and list(root.rglob('*')) == before
+        with pytest.raises(TypeError, match='use a tuple'):
+            Vault.fromkeys([[]])
+
+    def test_it_makes_one_of_the_same_class(self, root):
+        v = Plain('v', writeback=True, validate=print)
+        assert type(Plain.fromkeys('ab', 1)) is Plain
+        made = v.fromkeys('ab', 1)
+        made['c'] = 2
+        assert type(made) is Plain and made.items() == [('a', 1), ('b', 1), ('c', 2)] and len(v) == 0
+        assert type(vaults.Shelf.fromkeys('a')) is vaults.Shelf
+
+    def test_a_section_is_not_made_so(self, v):
+        for maker in (v.section('s'), vaults.Section):
+            with pytest.raises(TypeError, match='dict.fromkeys'):
+                maker.fromkeys('ab')
+
+
 class TestMoving:
     """`move_to_end` and `popitem(last=False)`, as an OrderedDict has them."""
 
@@ -13918,6 +14034,16 @@ class TestTyping:
             reveal_type(v.section('all').section('inner')['x'])
             for item in v.list('log'):
                 reveal_type(v.column('c', 'int8').dtype)
+            class Sub(Vault[str, int]):
+                def own(self) -> bytes:
+                    return b''
+            with Sub('sub') as sub:
+                reveal_type(sub.own())
+            sub |= {'a': 1}
+            reveal_type(sub.own())
+            reveal_type(Sub.fromkeys('ab', 1).own())
+            reveal_type(v.popitem(last=False))
+            v.move_to_end('k', last=False)
             users['ann'] = 5
             v[1] = 2
             v['k'] = 'text'
@@ -13934,7 +14060,8 @@ class TestTyping:
         assert revealed[0] == 'int' and revealed[1] in union[0] and revealed[2] in union[1], out
         assert revealed[3] == 'SortedSlice[str, int]' and revealed[4:6] == ['int', 'int'], out
         assert revealed[6] in ('tuple[str, int]', 'Tuple[str, int]') and revealed[7] == 'Vault[str, int]', out
-        assert revealed[8:] == ['bytes', 'int', 'str'], out
+        assert revealed[8:14] == ['bytes', 'int', 'str', 'bytes', 'bytes', 'bytes'], out
+        assert revealed[14:] in (['tuple[str, int]'], ['Tuple[str, int]']), out
         assert len(re.findall('error:', out)) == 3, out
 
     GOOD = """

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, MutableSequence, ValuesView
     from typing import Any, Generic, overload
 
-    from typing_extensions import TypeVar  # for type checkers alone, which bring it
+    from typing_extensions import Self, TypeVar  # for type checkers alone, which bring it
 
     K = TypeVar('K', default=Any)
     V = TypeVar('V', default=Any)
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     from collections import abc
 
-    K = V = T = K_co = V_co = object
+    K = V = T = K_co = V_co = Self = object
 
     def overload(function):
         """Stand in for typing.overload, which does nothing at run time either."""
@@ -37,4 +37,4 @@ else:
     Generic = _Base(object)
 
 __all__ = ['TYPE_CHECKING', 'Generic', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping',
-           'MutableSequence', 'T', 'V', 'V_co', 'ValuesView', 'overload']
+           'MutableSequence', 'Self', 'T', 'V', 'V_co', 'ValuesView', 'overload']

@@ -124,6 +124,12 @@ class Section(Vault[K, V]):
     def closed(self) -> bool:
         return super().closed or self._parent.closed
 
+    @classmethod
+    def fromkeys(cls, iterable: Any, value: Any = None) -> NoReturn:
+        """Raise VaultTypeError: a section is made of a vault."""
+        raise VaultTypeError('a section is part of a vault, and not made by itself: use '
+                             'v.section(name).update(dict.fromkeys(...))')
+
     def close(self) -> None:
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from ._typing import TYPE_CHECKING, K, V
+from ._typing import TYPE_CHECKING, K, Self, V
 from .errors import VaultFormatError, VaultTypeError
 from .store import MEMORY
 from .vault import Vault, _ExactPath
@@ -54,7 +54,7 @@ class Shelf(Vault[K, V]):
                          writeback=writeback, serializer=_serializer(serializer, deserializer, protocol),
                          **options)
 
-    def __enter__(self) -> Shelf[K, V]:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],

@@ -10,7 +10,7 @@ from itertools import chain
 from msgpack import StackError, unpackb
 
 from . import keys, values
-from ._typing import TYPE_CHECKING, Generic, K, MutableMapping, T, V, overload
+from ._typing import TYPE_CHECKING, Generic, K, MutableMapping, Self, T, V, overload
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -516,7 +516,7 @@ class Vault(MutableMapping[K, V]):
         """Return a dict of both, the values of this vault winning."""
         return dict(chain(other.items(), self.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
-    def __ior__(self, other: Any) -> Vault[K, V]:
+    def __ior__(self, other: Any) -> Self:
         """Do what update(other) does."""
         self.update(other)
         return self
@@ -528,6 +528,20 @@ class Vault(MutableMapping[K, V]):
         and raise KeyError for one that another process or thread has deleted meanwhile.
         """
         return {key: values.detached(value) for key, value in self.items()}
+
+    @classmethod
+    def fromkeys(cls, iterable: Iterable[K], value: Any = None) -> Self:
+        """Return a new vault in memory with these keys, each with a copy of the value, as `dict.fromkeys` makes a dict.
+
+        >>> import vaults
+        >>> vaults.Vault.fromkeys('ab', 0).items()
+        [('a', 0), ('b', 0)]
+
+        To a vault in a file it is v.update(dict.fromkeys(iterable, value)).
+        """
+        made: Self = cls.__dict__.get('_bare', cls)(MEMORY)
+        made.update((key, value) for key in iterable)
+        return made
 
     # --- many at once ---
 
@@ -695,7 +709,7 @@ class Vault(MutableMapping[K, V]):
 
     # --- transactions ---
 
-    def __enter__(self) -> Vault[K, V]:
+    def __enter__(self) -> Self:
         """Begin a transaction; within one, a nested one."""
         frame = sys._getframe(1)
         if frame.f_code.co_name == '__enter__' and frame.f_back:  # of a subclass: the `with` is where it was called
@@ -806,11 +820,24 @@ class Vault(MutableMapping[K, V]):
                 raise VaultError(f'{self._path + suffix} cannot be deleted: {error}') from error
 
     def __reduce__(self) -> Any:
+        """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
         if self._path == MEMORY:
-            raise TypeError('a vault in memory cannot be pickled: it lives in this process alone')
+            raise TypeError('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a '
+                            'dict of it, and v.backup(path) writes it to a file')
         thread_safe, flag, *rest = self._options
         bare = type(self).__dict__.get('_bare', type(self))
-        return _reopen, (bare, self._path, self._name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest)
+        place = bare, self._path, self._name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest
+        return (_reopen, place, self._added()) if bare is not Vault else (_reopen, place)
+
+    def _added(self) -> Any:
+        """Return what a subclass has added, as pickle wants it: the attributes of the object, and those in slots."""
+        own = getattr(type(self), '__getstate__', None)
+        if own is not getattr(object, '__getstate__', None):  # which there is from Python 3.11 on
+            return own(self)  # type: ignore[misc]  # one that is not object's
+        slots = {slot: getattr(self, slot) for cls in type(self).__mro__ if not issubclass(Vault, cls)
+                 for slot in _slots(cls) if hasattr(self, slot)}
+        attributes = getattr(self, '__dict__', None)
+        return (attributes, slots) if slots else attributes or None
 
     def __repr__(self) -> str:
         try:
@@ -1064,18 +1091,30 @@ def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any
     yield from named.items()
 
 
-def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: str, timeout: float,
-            synchronous: str, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
+def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float,
+            synchronous: Any, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
     """Open again, by its path, a vault that was pickled."""
+    vault = cls.__new__(cls)
     try:
-        vault = cls(_ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
-                    synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
-                    serializer=serializer)
+        # Not the __init__ of a subclass, whose arguments are not known here: what it has made of them travels besides.
+        Vault.__init__(vault, _ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
+                       synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
+                       serializer=serializer)
     except VaultNotFoundError as error:
         raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
                                  'back, or open it where it is and pickle that') from error
     vault._name = name
     return vault
+
+
+def _slots(cls: type) -> Iterator[str]:
+    """Yield the names of the attributes for which a class has slots."""
+    slots = cls.__dict__.get('__slots__', ())
+    for slot in (slots,) if isinstance(slots, str) else slots:
+        if not slot.startswith('__'):
+            yield slot
+        elif not slot.endswith('__'):  # private; the others are __dict__ and __weakref__
+            yield f"_{cls.__name__.lstrip('_')}{slot}"
 
 
 class _ExactPath:
