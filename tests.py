@@ -11626,7 +11626,6 @@ class TestMovingRecords:
         fails(tmp_path / name, *words, **options)
 
     def test_they_are_streamed(self, tmp_path):
-        import tracemalloc
         (tmp_path / 'a.json').write_text('[' + ','.join(json.dumps({'id': n, 'text': 'x' * 1000}) for n in range(10_000)) + ']')
         tracemalloc.start()
         try:
@@ -11723,6 +11722,128 @@ class TestMovingRecords:
         fails(tmp_path / 'db.json', "no table 'lost'", table='lost')
         (tmp_path / 'db.json').write_text('{"_default": {"1": {"a": 1}, "2": []}, "people": [1]}')
         fails(tmp_path / 'db.json', 'no JSON object', 'line 1')
+
+
+class TestMovingKohaku:
+    """What kohakuvault writes is read without it, and an int that it gives back as a float is one again."""
+
+    def entry(self, path, data):
+        return sqlite_file(path, ('CREATE TABLE IF NOT EXISTS kv (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL)',),
+                           ('INSERT OR REPLACE INTO kv VALUES (?, ?)', (b'k', data)))
+
+    def packed(self, tmp_path, form, body):
+        return dict(moving.read(self.entry(tmp_path / 'a', b'\x89K\x01' + bytes([form]) + b'\0\0\0\0VK' + body)))['k']
+
+    def test_the_parts_of_a_file_become_what_they_are_in_a_vault(self, peers, v):
+        assert moving.import_file(v, peers / 'kohakuvault-all.db', table='columns') == 2
+        assert type(v['i64']).__name__ == 'Column' and v['i64'].dtype == 'int64' and v['i64'][:] == array.array('q', range(-9, 20))
+        assert type(v['str:utf8']).__name__ == 'List' and v['str:utf8'][-1] == '日本'
+        assert dict(moving.read(peers / 'kohakuvault-all.db', table='kv')) == {
+            key[1]: value for key, value in EXPECTED['kohakuvault-all.db'].items() if key[0] == 'kv'}
+        fails(peers / 'kohakuvault-all.db', "'lost'", "'columns'", "'text_vault'", table='lost')
+
+    @pytest.mark.parametrize('number', [0, 1, -1, 10**12 - 1, 10**12, 1_700_000_000_000, 2**53 + 1, 1_700_000_000_000_000_000, -10**12,
+                                        -1_700_000_000_000_000_000, 1.5, -1.5, 1e-100, -1e-100, 1e100, 1e300, float('inf'), float('-inf')])
+    def test_a_number_is_what_it_was(self, tmp_path, number):
+        found = self.packed(tmp_path, 2, struct.pack('<q' if isinstance(number, int) else '<d', number))
+        assert found == number and type(found) is type(number)
+
+    def test_nan_and_what_has_no_head(self, tmp_path):
+        assert all(repr(self.packed(tmp_path, 2, bytes.fromhex(code))) == 'nan' for code in ('000000000000f87f', '000000000000f8ff'))
+        for data in (b'', b'\x89K', b'\x89K\x01\x01\0\0\0\1VK.', b'\x89K\x02\x01\0\0\0\0VK.'):
+            assert dict(moving.read(self.entry(tmp_path / 'a', data))) == {'k': data}
+        assert self.packed(tmp_path, 2, 'Grüße'.encode()) == 'Grüße'
+
+    def test_arrays_of_numpy_keep_their_type_and_shape(self, tmp_path):
+        np = pytest.importorskip('numpy')
+        for body, wanted in ((b'\x0a\x02' + struct.pack('<2I', 2, 3) + bytes(12), np.zeros((2, 3), 'int16')),
+                             (b'\x02\x01' + bytes(4), np.zeros(0)), (b'\x05\x01\2\0\0\0\x07\x08', np.array([7, 8], 'uint8'))):
+            found = self.packed(tmp_path, 2, body)
+            assert found.dtype == wanted.dtype and found.shape == wanted.shape and (found == wanted).all()
+        assert repr(self.packed(tmp_path, 2, b'\x04\0' + struct.pack('<q', 7))) == repr(np.int64(7))
+
+    def test_cbor(self, tmp_path):
+        for code, wanted in (('00', 0), ('1818', 24), ('190100', 256), ('1bffffffffffffffff', 2**64 - 1), ('20', -1), ('3863', -100),
+                             ('f93e00', 1.5), ('fa47c35000', 100000.0), ('fb3ff199999999999a', 1.1), ('f4', False), ('f6', None),
+                             ('43010203', b'\1\2\3'), ('62c3bc', 'ü'), ('8301820203820405', [1, [2, 3], [4, 5]]), ('a26161016162820203', {'a': 1, 'b': [2, 3]}),
+                             ('9f018202039f0405ffff', [1, [2, 3], [4, 5]]), ('bf6161f5ff', {'a': True}), ('7f657374726561646d696e67ff', 'streaming'),
+                             ('c11a514b67b0', 1363896240), ('80', []), ('a0', {})):
+            found = self.packed(tmp_path, 5, bytes.fromhex(code))
+            assert found == wanted and type(found) is type(wanted)
+        for code in ('', '18', '62c3', '8301', 'ff', 'fc', '0000', '9f01', '1c', '5f', '81' * 5000):
+            fails(self.entry(tmp_path / 'a', b'\x89K\x01\5\0\0\0\0VK' + bytes.fromhex(code)), "key 'k'", 'decode=', error=vaults.SerializationError)
+
+    def test_what_is_wrong_is_named(self, peers, tmp_path):
+        for form, body, error in ((3, b'{', vaults.SerializationError), (4, b'\xc1', vaults.SerializationError),
+                                  (6, b'\xff', vaults.SerializationError), (9, b'', vaults.VaultFormatError), (1, b'x', vaults.VaultFormatError)):
+            fails(self.entry(tmp_path / 'a', b'\x89K\x01' + bytes([form]) + b'\0\0\0\0VK' + body), "key 'k'", error=error)
+        sqlite_file(tmp_path / 'a', ('DELETE FROM kv',), ('INSERT INTO kv VALUES (?, ?)', (b'\xff', b'')))
+        fails(tmp_path / 'a', "key b'\\xff'", 'latin-1')
+        assert dict(moving.read(tmp_path / 'a', encoding=None)) == {b'\xff': b''}
+        assert dict(moving.read(tmp_path / 'a', encoding=None, decode=len)) == {b'\xff': 0}
+        for statement, words in (("UPDATE kvault_col_blocks SET row_count = row_count + 1 WHERE block_id = 1", 'damaged'),
+                                 ("UPDATE kvault_col_data SET offsets = x'00' WHERE offsets IS NOT NULL", 'damaged'),
+                                 ("UPDATE kvault_col_columns SET dtype = 'quux' WHERE dtype = 'cbor'", 'quux'),
+                                 ("UPDATE kvault_col_format SET version = 2", 'version 1')):
+            shutil.copyfile(peers / 'kohakuvault-columns.db', tmp_path / 'c.db')
+            sqlite_file(tmp_path / 'c.db', (statement,))
+            fails(tmp_path / 'c.db', words, error=vaults.VaultCorruptError if words == 'damaged' else vaults.VaultFormatError)
+
+    def test_a_pickle_is_loaded_by_the_rule(self, tmp_path):
+        self.entry(tmp_path / 'a', b'\x89K\x01\1\0\0\0\0VK' + bomb(tmp_path / 'made'))
+        fails(tmp_path / 'a', "key 'k'", allow_pickle=False, error=vaults.UntrustedPickleError)
+        (tmp_path / 'a').chmod(0o666)
+        fails(tmp_path / 'a', "key 'k'", error=vaults.UntrustedPickleError)
+        assert not (tmp_path / 'made').exists()
+
+    def test_a_table_of_vectors_and_an_empty_part_are_no_hindrance(self, peers, tmp_path):
+        shutil.copyfile(peers / 'kohakuvault-entries.db', tmp_path / 'a')
+        sqlite_file(tmp_path / 'a', ('PRAGMA writable_schema = ON',), (
+            "INSERT INTO sqlite_master VALUES ('table', 'vec_kvault', 'vec_kvault', 0, 'CREATE VIRTUAL TABLE vec_kvault USING vec0(x)')",),
+            ('CREATE TABLE other (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL)',))
+        assert dict(moving.read(tmp_path / 'a')) == EXPECTED['kohakuvault-entries.db']
+        assert list(moving.read(tmp_path / 'a', table='other')) == []
+
+
+class TestMovingFolders:
+    def test_a_large_file_of_pyvault_is_a_stream(self, tmp_path, v):
+        (tmp_path / 'units' / 'photos').mkdir(parents=True)
+        data = os.urandom(3 << 20)
+        (tmp_path / 'units' / 'photos' / '5.vault').write_bytes(b'x' + data)
+        (tmp_path / 'units' / 'photos' / '12.vault').write_bytes(b'small')
+        for other in ('01.vault', 'x.vault', '7.txt', '-1.vault'):
+            (tmp_path / 'units' / 'photos' / other).write_bytes(b'not of it')
+        assert moving.recognise(tmp_path / 'units') == 'pyvault'
+        assert moving.import_file(v, tmp_path / 'units') == 2
+        assert v['photos', 5] == b'x' + data and v['photos', 12] == b'small' and list(v) == [('photos', 5), ('photos', 12)]
+        with v.open(('photos', 5)) as file:
+            assert file.read(2) == b'x' + data[:1]
+        assert dict(moving.read(tmp_path / 'units', decode=len)) == {('photos', 5): len(data) + 1, ('photos', 12): 5}
+        assert dict(moving.read(tmp_path / 'units'))['photos', 5] == b'x' + data
+
+    def test_pickles_of_pyvault_are_loaded_by_the_rule(self, tmp_path):
+        (tmp_path / 'units' / 'u').mkdir(parents=True)
+        (tmp_path / 'units' / 'u' / '1.vault').write_bytes(bomb(tmp_path / 'made'))
+        fails(tmp_path / 'units', "('u', 1)", allow_pickle=False, error=vaults.UntrustedPickleError)
+        (tmp_path / 'units' / 'u' / '1.vault').chmod(0o666)
+        fails(tmp_path / 'units', '1.vault', error=vaults.UntrustedPickleError)
+        assert not (tmp_path / 'made').exists()
+
+    @pytest.mark.skipif(os.name == 'nt', reason='links')
+    def test_a_link_out_of_the_folder_is_not_followed(self, tmp_path):
+        (tmp_path / 'units' / 'u').mkdir(parents=True)
+        (tmp_path / 'secret').write_bytes(b'secret')
+        (tmp_path / 'units' / 'u' / '1.vault').symlink_to(tmp_path / 'secret')
+        (tmp_path / 'units' / 'out').symlink_to(tmp_path)
+        fails(tmp_path / 'units', 'UNIT/ID.vault')
+
+    def test_the_command_recognises_them_all(self, command, peers, root):
+        for name in ('kohakuvault-all.db', 'pystoragebackend-notes.sqlite', 'pyvault-units', 'tinydb-people.json'):
+            done = command('import', peers / name, root / f'{name}.vault')
+            assert (done.status, done.err) == (0, '') and done.out.startswith(f'{len(EXPECTED[name])} entries imported')
+            assert os.name == 'nt' or (root / f'{name}.vault').stat().st_mode & 0o777 == 0o600
+        assert command('get', root / 'tinydb-people.json.vault', '1', '--section', 'orders', '--json-key').out == '{"tea": 2}\n'
+        assert command('import', peers / 'kohakuvault-all.db', root / 'one', '--table', 'kv').out.startswith('3 ')
 
 
 class TestMovingFromPrograms:

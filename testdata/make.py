@@ -11,13 +11,16 @@ cannot make stays as it was. No Python has every peer. Those stored here were ma
     Debian's python3 (3.11)    shelve-gnu shelve-ndbm dbm-gnu dbm-ndbm, with python3-gdbm
     Python 3.13                all the rest, with sqlitedict 2.1.0, litedict 0.5, diskcache 5.6.3, msgpack 1.2.4,
                                pickledb[sqlite] 1.6
-    Python 3.11                pickledb-0.9.json, with pickledb 0.9.2
+    Python 3.11                pickledb-0.9.json, with pickledb 0.9.2; the kohakuvault, tinydb and pyvault ones, with
+                               kohakuvault 1.1.0, tinydb 4.9.0, pyvault-client 0.1.1; and the pystoragebackend one, with
+                               the source of pyStorageBackend, which is in no package registry
 Made again, they are the same byte for byte, but for the ndbm ones (Berkeley DB puts a random id in) and for what a
 newer peer or SQLite changes: the diskcache ones are made with a stopped clock and a seeded os.urandom.
 """
 import argparse
 import csv
 import importlib
+import importlib.util
 import io
 import json
 import pickle
@@ -25,7 +28,11 @@ import random
 import shelve
 import shutil
 import sqlite3
+import sys
 import tempfile
+import types
+import uuid
+from array import array
 from contextlib import closing
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -60,6 +67,18 @@ CACHE = {  # every way in which diskcache keeps a key and a value; what has 64 b
     -1.5: 'float key', b'\xff\x00key': 'bytes key', 2**64: 'pickled key: an int past 64 bits',
     ('tuple', 1): 'pickled key', None: 'pickled key None', ('long', 2): 'pickled key, value in a file. ' * 4,
 }
+KOHAKU = {  # what kohakuvault packs by itself; what it would give back as something else is left out
+    'text': 'Grüße, 世界', 'empty': '', 'none': None, 'int': -5, 'large': 999_999_999_999, 'float': 1.5,
+    'infinity': float('-inf'), 'list': [1, 'a', None, [True, 2.5]], 'dict': {'a': {'b': [1.5, 'c']}, 'd': {}},
+    'bytes': b'\x00\xff', 'no bytes': b'', 'tuple': ('a', (1, None)), 'set': {1, 2}, 'date': date(1999, 12, 31),
+    'ключ': 'a key beyond ASCII', 'file': bytes(range(256)) * 3,
+}
+COLUMNS = {  # by the types of ColumnVault; a block has 64 bytes
+    'i64': array('q', range(-9, 20)), 'u8': array('B', range(100)), 'f64': array('d', [0.5, -1.5, 1e300]),
+    'f32': array('f', [0.25]), 'i16': array('h'), 'bytes:2': [b'ab', b'\x00\x00', b'c\x00'],
+    'bytes': [b'', b'raw ' * 9, b'\xff'], 'str:utf8': ['é', '', '日本'] * 20, 'str:utf16le': ['é', ''],
+    'str:8:utf8': ['short', ''], 'msgpack': [{'a': [1, None]}, 'b', 2.5], 'cbor': [{'c': [True]}, 'd', -1],
+}
 EXPECTED: Dict[str, Dict[Any, Any]] = {
     **dict.fromkeys(['shelve-gnu', 'shelve-ndbm', 'shelve-dumb', 'shelve-dumb-protocol0', 'shelve-sqlite3'], PICKLED),
     **dict.fromkeys(['dbm-gnu', 'dbm-ndbm', 'dbm-dumb', 'dbm-sqlite3'], BYTES),
@@ -76,6 +95,29 @@ EXPECTED: Dict[str, Dict[Any, Any]] = {
     },
     'diskcache-index': {'b': 1, 'a': [2, 'two'], ('point', 3, 4): {'x': 3.0}, 7: None},
     **dict.fromkeys(['pickledb-0.9.json', 'pickledb-1.json', 'pickledb-1.sqlite'], PLAIN),
+    'kohakuvault-entries.db': KOHAKU,
+    'kohakuvault-columns.db': COLUMNS,
+    'kohakuvault-all.db': {
+        **{('kv', key): KOHAKU[key] for key in ('text', 'bytes', 'tuple')},
+        **{('columns', key): COLUMNS[key] for key in ('i64', 'str:utf8')},
+        ('text_vault', 1): {'title': 'Grüße', 'body': 'an die Welt', 'value': {'a': 1}},
+        ('text_vault', 2): {'title': 'Grüße', 'body': 'an die Welt', 'value': b'the same texts'},
+    },
+    'pystoragebackend-notes.sqlite': {
+        ('0' * 31 + '1', 'title'): b'A note', ('0' * 31 + '1', 'body'): 'Grüße'.encode(),
+        ('f' * 32, 'title'): b'\x00\xff',
+    },
+    'json-pystoragebackend.json': {
+        '0' * 31 + '1': {'title': 'A note', 'body': 'Grüße'}, 'f' * 32: {'title': 'Another'},
+    },
+    'pyvault-units': {
+        ('people', 2**62 + 5): {'name': 'Ada', 'tags': ('a', 1)}, ('people', 2**62 + 77): ['Grüße'],
+        ('raw', 7): b'\x00\xff raw', ('raw', 12): b'{"json": 1}',
+    },
+    'tinydb-people.json': {
+        1: {'name': 'Ada', 'tags': ['x', 'y'], 'home': {'zip': None}}, 3: {'name': 'Grüße', 'born': 1815},
+        ('orders', 1): {'tea': 2}, ('orders', 2): {'tea': 3.5},
+    },
     'json-object.json': {**PLAIN, 'past 64 bits': 2**70},
     'jsonl-foreign.jsonl': {
         'a': 1, 'b': {'nested': [1, {'c': None}]}, 'café': 'é and 🎈', '': 'the empty key', 7: 'an int key', 'z': -0.5,
@@ -206,6 +248,82 @@ def make_vaults(path, entries):
     with closing(sqlite3.connect(path)) as db, db:
         db.execute('CREATE TABLE dict(key BLOB, value BLOB)')
         db.executemany('INSERT INTO dict VALUES (?, ?)', [(dumps(key), dumps(value)) for key, value in entries.items()])
+
+
+def make_kohakuvault(path, entries):
+    from kohakuvault import ColumnVault, KVault, TextVault
+    parts = {'kv': {}, 'columns': {}, 'text_vault': {}}
+    alone = 'columns' if path.endswith('columns.db') else 'kv'
+    for key, value in entries.items():
+        part, name = key if isinstance(key, tuple) else (alone, key)
+        parts[part][name] = value
+    if parts['kv']:
+        with closing(KVault(path)) as kv:
+            for key, value in parts['kv'].items():
+                kv[key] = value
+    if parts['columns']:
+        with closing(ColumnVault(path)) as vault:
+            for name, items in parts['columns'].items():
+                vault.create_column(name, name, block_bytes=64)
+                for item in items:
+                    vault[name].append(item)
+    if parts['text_vault']:
+        texts = TextVault(path, columns=['title', 'body'])
+        for document in parts['text_vault'].values():
+            texts.insert({'title': document['title'], 'body': document['body']}, document['value'])
+        del texts
+    shrink(path)
+
+
+def shrink(path):
+    """Write a database anew, with small pages."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute('PRAGMA journal_mode = DELETE')
+        db.execute('PRAGMA page_size = 512')
+        db.execute('VACUUM')
+
+
+def make_pystoragebackend(path, entries):
+    found = importlib.util.find_spec('pyStorageBackend')
+    if not found:
+        raise ImportError('its source is not on the path')
+    package = types.ModuleType('pyStorageBackend')  # whose own __init__ imports in a circle
+    package.__path__ = found.submodule_search_locations
+    with mock.patch.dict(sys.modules, pyStorageBackend=package):
+        from pyStorageBackend.sqlite3_bindings import Sqlite3Backend
+        from pyStorageBackend.uid import UID
+    backend = Sqlite3Backend({'path': path})
+    backend.create()
+    for (uid, key), data in entries.items():
+        backend.put(UID(uid), key, data)
+
+
+def make_pyvault(path, entries):
+    """Its numbers are random; here they are those of the entries."""
+    from vault.datatype import Datatype, PickleWrapper
+    from vault.vault import Vault
+
+    class Raw(Datatype):
+        def __init__(self, data):
+            self.data = data
+
+        def _dump(self):
+            return self.data
+
+    vault = Vault(path, {unit: (Datatype, 0) for unit, _ in entries})
+    for (unit, number), value in entries.items():
+        Path(path, unit).mkdir(parents=True, exist_ok=True)
+        with mock.patch('uuid.uuid4', lambda number=number: uuid.UUID(int=number)):
+            vault.upload(unit, Raw(value) if isinstance(value, bytes) else PickleWrapper(value))
+
+
+def make_tinydb(path, entries):
+    from tinydb import TinyDB
+    from tinydb.table import Document
+    with TinyDB(path) as db:
+        for key, document in entries.items():
+            table, number = key if isinstance(key, tuple) else ('_default', key)
+            db.table(table).insert(Document(document, number))
 
 
 MAKERS = {name[5:]: function for name, function in list(globals().items()) if name.startswith('make_')}

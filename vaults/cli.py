@@ -126,6 +126,7 @@ def _sources(args: argparse.Namespace) -> List[str]:
     from . import peers
     place = args.source
     files = [] if place in STDIN else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
+    files += [path for _, _, path in peers.vault_files(place)] if os.path.isdir(place) else []
     return [file for file in files if os.path.exists(file)]
 
 

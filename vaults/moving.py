@@ -9,6 +9,9 @@
     sqlitedict     SQLite, tables (key TEXT, value BLOB): a BLOB is a pickle, TEXT is JSON
     pickledb       SQLite, as pickleDB 1 makes it: values are JSON
     diskcache      the folder of a Cache, an Index or a FanoutCache
+    kohakuvault    SQLite, as KVault, ColumnVault and TextVault make it
+    pystoragebackend  SQLite, table hiddil(uid, dkey, data)
+    pyvault        the folder of a Vault of pyvault-client: files UNIT/ID.vault
     tinydb         JSON, as TinyDB makes it: tables of numbered documents
     json           one JSON object, as pickleDB makes it otherwise; or with key=... an array of objects
     jsonlines      {"key": ..., "value": ...} in each line, as `export` writes it, docs/json.md; or with key=... any
@@ -90,7 +93,8 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
 
     `path`: a file or folder, as its library was given it; or an open text file, of JSON Lines if `kind` says no other.
     `kind`: what it is, from the table on top, instead of a look at it.
-    `table`: of sqlitedict or pickledb, the one to read; without it, several tables have keys (table, key).
+    `table`: of sqlitedict, pickledb, litedict, tinydb or kohakuvault, whose columns are the table 'columns', the one to
+    read; without it, several tables have keys (table, key).
     `key`: of CSV, the column with the keys, by default 'key'; of an array or lines of JSON objects, the field with the
     keys, each of which is there once. A value is a dict of the other columns or fields; when there is only 'value'
     besides, what is in it.
@@ -98,7 +102,7 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
     which looks at all cells first, or both, 'auto,zip:text'. They are text, int, float, bool, decimal, date and
     datetime; docs/moving.md has the rules. An empty cell is None, but in a column of text.
     `encoding`: of a dbm's keys, where None leaves them bytes, and of text files.
-    `decode`: of shelve, dbm, sqlitedict, pickledb and diskcache, a function from each stored value to the object.
+    `decode`: of all whose values are not plain already, a function from each stored value to the object.
     `allow_pickle`: True, False, a list of types, or None: only of a file that nobody else may write.
 
     Of a vault, or of JSON Lines, lists, columns and streams come as copies: a list, an array.array, bytes.
@@ -301,8 +305,8 @@ CURES = {'shelve': "pass kind='dbm' to read the values as bytes, or decode=...",
 OTHER_CURE = 'pass decode=..., a function of the stored value'
 UTF_8 = 'utf-8'
 STREAMED = ('json', 'jsonlines', 'csv', 'tinydb')
-OPTIONS = {'table': (*peers.TABLED, 'tinydb'), 'key': ('csv', 'json', 'jsonlines'), 'types': ('csv',),
-           'decode': ('shelve', 'dbm', *peers.TABLED, 'diskcache')}
+OPTIONS = {'table': (*peers.TABLED, 'kohakuvault', 'tinydb'), 'key': ('csv', 'json', 'jsonlines'), 'types': ('csv',),
+           'decode': ('shelve', 'dbm', *peers.TABLED, 'diskcache', 'kohakuvault', 'pystoragebackend', 'pyvault')}
 UNDECODED = re.compile('[\udc80-\udcff]')  # what the error handler `surrogateescape` makes of a wrong byte
 
 

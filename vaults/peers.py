@@ -145,14 +145,17 @@ FAMILIES: Tuple[Tuple[str, Tuple[str, ...], Callable[[bytes], bool]], ...] = (
 )
 LACKING = {'dbm.gnu': "install it (Debian: python3-gdbm), or import with a Python that has it, as Debian's own",
            'dbm.ndbm': "import with a Python that has it, as Debian's own /usr/bin/python3"}
-TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
+TABLES = """SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%'
+ ORDER BY rowid"""  # a virtual one may need a module that is not here
 COLUMNS = 'SELECT name, upper(type), "notnull", hidden FROM pragma_table_xinfo(?)'
 OF_NAME = 'SELECT type FROM sqlite_master WHERE lower(name) = lower(?)'
 
 
 def recognise(path: str, charset: str, key: Optional[str]) -> str:
     if os.path.isdir(path):
-        return 'diskcache' if _shards(path) else unknown(path, 'a folder without cache.db, so no diskcache')
+        if not _shards(path) and not any(vault_files(path)):
+            unknown(path, 'a folder without cache.db, so no diskcache, and without UNIT/ID.vault, so no pyvault')
+        return 'diskcache' if _shards(path) else 'pyvault'
     module, _, _ = dbm_at(path)
     if not module:
         from . import everyday
@@ -224,17 +227,19 @@ def _is_pickle(data: Any) -> bool:
 
 
 def _kind_of_sqlite(path: str) -> str:
-    with _sqlite(path) as raw:
+    with reading(path) as raw:
         if raw.execute('PRAGMA application_id').fetchone()[0] == sqlite.APPLICATION_ID:
             return 'vault'
-        kinds = list(_kinds_of_tables(raw).values())
-    for kind in ('diskcache', 'earlier vault', 'dbm.sqlite3', *TABLED):
+        found = kinds_of_tables(raw)
+        texts = any(name.endswith('_content') and f'{name[:-8]}_values' in found for name in found)
+        kinds = [*found.values(), *(['kohakuvault'] if texts else [])]
+    for kind in ('diskcache', 'earlier vault', 'dbm.sqlite3', *TABLED, 'kohakuvault', 'pystoragebackend'):
         if kind in kinds:
             return kind
     unknown(path, 'an SQLite database without a table of any of them')
 
 
-def _kinds_of_tables(raw: sqlite3.Connection) -> Dict[str, str]:
+def kinds_of_tables(raw: sqlite3.Connection) -> Dict[str, str]:
     names = [name for name, in raw.execute(TABLES).fetchall()]
     return {name: _kind_of_table(name, raw.execute(COLUMNS, (name,)).fetchall()) for name in names}
 
@@ -244,11 +249,15 @@ def _kind_of_table(table: str, columns: List[Any]) -> str:
     if any(column[3] for column in columns):
         return ''  # some are computed
     if names != ['key', 'value']:
-        return 'diskcache' if table == 'Cache' and 'expire_time' in names else ''
+        return ('diskcache' if table == 'Cache' and 'expire_time' in names else
+                'pystoragebackend' if (table, names) == ('hiddil', ['uid', 'dkey', 'data']) else
+                'kohakuvault' if table == 'kvault_col_columns' else '')
     if types == ['TEXT', 'BLOB']:
         return 'pickledb' if columns[1][2] else 'sqlitedict'
     if types == ['TEXT', '']:
         return 'litedict'
+    if types == ['BLOB', 'BLOB'] and table != 'Dict' and columns[0][2] and columns[1][2]:
+        return 'kohakuvault'
     return {'dict': 'earlier vault', 'Dict': 'dbm.sqlite3'}.get(table, '')
 
 
@@ -299,7 +308,8 @@ def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
 
 
 @contextmanager
-def _sqlite(path: str) -> Iterator[sqlite3.Connection]:
+def reading(path: str) -> Iterator[sqlite3.Connection]:
+    """Give a connection that sees one state of an SQLite file, which stays as it is."""
     with _left_alone(path) as (place, parameters), closing(sqlite3.connect(
             sqlite._uri(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
             uri=True)) as raw:
@@ -309,7 +319,7 @@ def _sqlite(path: str) -> Iterator[sqlite3.Connection]:
         yield raw
 
 
-def _require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
+def require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
     """Raise when there is a view in place of the table, or a column is computed: these are programs."""
     kinds = {kind for kind, in raw.execute(OF_NAME, (table,)).fetchall()}
     if 'view' in kinds or any(column[3] for column in raw.execute(COLUMNS, (table,)).fetchall()):
@@ -359,8 +369,8 @@ def _unpacked(source: Source, place: str, data: bytes) -> Any:
 
 
 def _earlier(source: Source) -> Iterator[Pair]:
-    with _sqlite(source.path) as raw:
-        _require_table(source.path, raw, 'dict')
+    with reading(source.path) as raw:
+        require_table(source.path, raw, 'dict')
         for stored, data in raw.execute(EARLIER_ROWS):
             key = _earlier_object(source, stored, stored, use_list=False)
             yield key, _earlier_object(source, key, data, use_list=True)
@@ -375,15 +385,19 @@ def _earlier_object(source: Source, key: Any, data: Any, use_list: bool) -> Any:
     return source.decoded(key, data[1:], lambda packed: unpackb(packed, use_list=use_list, strict_map_key=False))
 
 
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _tables(source: Source) -> Iterator[Pair]:
-    with _sqlite(source.path) as raw:
-        names = [name for name, kind in _kinds_of_tables(raw).items() if kind in TABLED]
+    with reading(source.path) as raw:
+        names = [name for name, kind in kinds_of_tables(raw).items() if kind in TABLED]
         wanted = [name for name in names if source.table in (None, name)]
         if not wanted:
             raise VaultFormatError(f'{source.path} has no table {source.table or "(key TEXT, value BLOB)"!r}; of that '
                                    f'kind are {names}')
         for name in wanted:
-            for stored, data in raw.execute(TABLE_ROWS.format('"' + name.replace('"', '""') + '"')):
+            for stored, data in raw.execute(TABLE_ROWS.format(quoted(name))):
                 key = stored if len(wanted) == 1 else (name, stored)
                 yield key, _table_value(source, key, data)
 
@@ -415,8 +429,8 @@ def _diskcache(source: Source) -> Iterator[Pair]:
     source.files = _shards(source.path) if os.path.isdir(source.path) else [source.path]
     now = time()
     for file in source.files:
-        with _sqlite(file) as raw:
-            _require_table(file, raw, 'Cache')
+        with reading(file) as raw:
+            require_table(file, raw, 'Cache')
             for stored, plain, mode, name, data in raw.execute(CACHE_ROWS, (now,)):
                 key = stored if plain else source.unpickled(stored, stored)
                 place = '' if name is None else _inside(source, key, os.path.dirname(file), name)
@@ -451,6 +465,63 @@ def _cached(source: Source, key: Any, mode: Any, place: str, data: Any) -> Any:
     return data
 
 
+# --- pyStorageBackend and pyvault ---------------------------------------------------------------------------------
+
+DOCUMENTS = 'SELECT uid, dkey, data FROM hiddil ORDER BY rowid'
+LARGE = 1 << 20  # bytes from which a file comes over as a stream
+PICKLED = b'\x80'  # what a pickle of protocol 2 and later begins with
+
+
+def _pystoragebackend(source: Source) -> Iterator[Pair]:
+    """Yield the data of documents with keys (uid, key)."""
+    with reading(source.path) as raw:
+        require_table(source.path, raw, 'hiddil')
+        for uid, name, data in raw.execute(DOCUMENTS):
+            yield (uid, name), source.decoded((uid, name), data, source.decode) if source.decode else data
+
+
+def vault_files(folder: str) -> Iterator[Tuple[str, int, str]]:
+    """Yield the unit, the number and the path of each file UNIT/ID.vault, sorted."""
+    for unit in sorted(os.listdir(folder)):
+        place = os.path.join(folder, unit)
+        names = os.listdir(place) if os.path.isdir(place) and not os.path.islink(place) else []
+        numbers = [int(name[:-6]) for name in names if re.fullmatch(r'(?:0|[1-9][0-9]{0,18})\.vault', name)]
+        for number in sorted(numbers):
+            path = os.path.join(place, f'{number}.vault')
+            if os.path.isfile(path) and not os.path.islink(path):
+                yield unit, number, path
+
+
+def _pyvault(source: Source) -> Iterator[Pair]:
+    """Yield what is in the files with keys (unit, number): of a pickle the object, else bytes, or a stream of them."""
+    number = None
+    for unit, number, path in vault_files(source.path):
+        key = unit, number
+        with open(path, 'rb') as file:
+            data = file.read(LARGE)
+            whole = len(data) < LARGE
+            if not whole and not source.decode and data[:1] != PICKLED:
+                yield key, Parts(values.STREAM, None, _pieces(named(key), data, file))
+                continue
+            data += file.read()
+        if source.decode:
+            yield key, source.decoded(key, data, source.decode)
+        elif data[:1] == PICKLED and _is_pickle(data):
+            source.trusted(path, os.path.dirname(path))
+            yield key, source.unpickled(key, data)
+        else:
+            yield key, data
+    if number is None:
+        unknown(source.path, 'a folder without UNIT/ID.vault, so no pyvault')
+
+
+def _pieces(place: str, first: bytes, file: Any) -> Iterator[Packed]:
+    data = first
+    while data:
+        yield Packed(place, data, len(data))
+        data = file.read(LARGE)
+
+
 # --- dbm ----------------------------------------------------------------------------------------------------------
 
 DUMB_LINE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"), \((\d{1,18}), (\d{1,18})\)\s*""")
@@ -459,7 +530,7 @@ DUMB_LINE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"), \((\d{1,18}), 
 def _dbm(source: Source) -> Iterator[Pair]:
     _, _, source.files = dbm_at(source.path)
     for stored, data in _dbm_rows(source.path):
-        key = _key_text(source, stored)
+        key = key_text(source, stored)
         if not isinstance(data, bytes):
             raise source.wrong('the value is missing', named(key), RESTORE, VaultCorruptError)
         if source.decode:
@@ -468,7 +539,7 @@ def _dbm(source: Source) -> Iterator[Pair]:
             yield key, source.unpickled(key, data) if source.kind == 'shelve' else data
 
 
-def _key_text(source: Source, stored: Any) -> Any:
+def key_text(source: Source, stored: Any) -> Any:
     if source.encoding is None or not isinstance(stored, bytes):
         return stored
     try:
@@ -481,8 +552,8 @@ def _key_text(source: Source, stored: Any) -> Any:
 def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:
     module, base, _ = dbm_at(path)
     if module == 'dbm.sqlite3':  # with any Python, and without writing
-        with _sqlite(base) as raw:
-            _require_table(base, raw, 'Dict')
+        with reading(base) as raw:
+            require_table(base, raw, 'Dict')
             yield from raw.execute(DBM_ROWS)
     elif module == 'dbm.dumb':
         yield from _dumb_rows(base)
@@ -536,7 +607,8 @@ def _of(module: str, name: str) -> Callable[[Source], Iterator[Pair]]:
 
 READERS: Dict[str, Callable[[Source], Iterator[Pair]]] = {
     'vault': _vault, 'earlier vault': _earlier, 'shelve': _dbm, 'dbm': _dbm, 'sqlitedict': _tables, 'pickledb': _tables,
-    'litedict': _tables, 'diskcache': _diskcache,
+    'litedict': _tables, 'diskcache': _diskcache, 'kohakuvault': _of('kohaku', 'kohakuvault'),
+    'pystoragebackend': _pystoragebackend, 'pyvault': _pyvault,
     **{kind: _of('everyday', name) for kind, name in (('tinydb', 'tinydb'), ('json', 'json_text'),
                                                       ('jsonlines', 'json_lines'), ('csv', 'csv_text'))},
 }
