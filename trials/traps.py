@@ -1041,10 +1041,10 @@ def threads(round):
 
 # --- names and paths ----------------------------------------------------------------------------------------------
 
-NAMES = ['%', '%20', 'a?mode=ro', 'a#b', 'a b', ' ', 'a\nb', "a'b", 'a"b', 'a;b', 'file:x?mode=ro', 'file:', 'con', 'nul.db',
-         'a.db', 'a-wal', 'a-journal', '-a', '~', '$HOME', 'a*', '\u00e9', unicodedata.normalize('NFD', '\u00e9'), '\U0001f40d',
+NAMES = ['%', '%20', 'a?mode=ro', 'a#b', 'a b', ' ', 'a\nb', "a'b", 'a"b', 'a;b', 'file:x?mode=ro', 'file:', 'con', 'nul.db3',
+         'a.db.old', 'a-wal', 'a-journal', '-a', '~', '$HOME', 'a*', '\u00e9', unicodedata.normalize('NFD', '\u00e9'), '\U0001f40d',
          '\u202ea', '\udcff', '\udce9t', 'x' * 240, 'x' * 244, 'x' * 245, 'x' * 255, '\u00e9' * 122, ':memory: ', 'a:b', 'a|b', '\x7f\x01']
-REFUSED = ['', '.', '..', 'a/b', '/a', 'a\0b', '../a', 'a\\b', '\ud800']
+REFUSED = ['', '.', '..', 'a/b', '/a', 'a\0b', '../a', 'a\\b', '\ud800', 'a.db', 'nul.DB']
 
 
 def paths(round):
