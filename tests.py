@@ -3956,6 +3956,25 @@ class TestErrors:
             assert str(kind('plain words')) == 'plain words'
             assert str(pickle.loads(pickle.dumps(kind('plain words')))) == 'plain words'
 
+    def test_each_has_its_row_in_the_docs_and_its_line_in_the_tree(self):
+        rows = (HERE / 'docs' / 'errors.md').read_text(encoding='utf-8')
+        for name, cls in vars(errors).items():
+            if isinstance(cls, type) and issubclass(cls, vaults.VaultError) and cls is not vaults.VaultError:
+                also = [base.__name__ for base in cls.__bases__ if not issubclass(base, vaults.VaultError)]
+                assert f'| `{name}` | {f"`{also[0]}`" if also else ""}'.rstrip() in rows and name in errors.__doc__, name
+                assert hasattr(vaults, name), name
+
+    @needs_posix
+    def test_a_copy_that_cannot_be_written_says_what_to_do(self, v, root):
+        v['k'] = 1
+        (root / 'file').write_text('')
+        with contextlib.closing(Vault('other')):
+            pass
+        for path, words in ((root / 'no' / 'copy', 'make the folder, and repeat'), (root / 'file' / 'copy', 'give a path in a folder')):
+            for make in (v.backup, lambda path: moving.export(v, path), lambda path: recovery.recover('other', path)):
+                with pytest.raises(vaults.VaultFullError, match=f'copy failed, nothing was written: .*; {words}'):
+                    make(path)
+
     def test_a_closed_vault(self, v):
         v['k'] = 1
         v.close()

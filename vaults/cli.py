@@ -410,7 +410,8 @@ class _Progress:
 def _list(_: Any, args: argparse.Namespace) -> None:
     folder = os.path.dirname(_locate('any', False)[1])
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
-        raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root')
+        raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root; say another with --root '
+                         'or VAULTS_ROOT')
     files = os.listdir(folder) if os.path.isdir(folder) else []
     files = [name for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name))]
     # NAME.db.db has a path alone: `NAME.db` is one
@@ -531,7 +532,7 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
         fits = isinstance(form, str) or _is_bytes(form)
     if not fits:
         raise VaultError(f'only a stream, bytes or text are written to a file: key {args.key!r} of the vault '
-                         f'{v.db_path} is something else')
+                         f'{v.db_path} is something else; without --output it is printed')
     with _Progress(v, 'writing', 'bytes') as progress:
         size = v.get_file(args.key, args.output, progress)
     _say(args, f'{size} bytes written to {_text(_decoded(args.output))}', bytes=size)
@@ -893,7 +894,7 @@ def _completion(_: Any, args: argparse.Namespace) -> None:
 
 def _limit(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f'{text!r} is no number of entries')
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of entries, which 20 is')
     return int(text)
 
 

@@ -9,7 +9,7 @@
       VaultReadOnlyError    (also PermissionError)    a write with flag='r', or to a file you may not write
       VaultCorruptError                               damaged bytes were met; no wrong value was returned
       VaultFormatError                                not a vault, or one of a newer format
-      VaultFullError        (also OSError)            the disk is full or failing
+      VaultFullError        (also OSError)            the disk is full or failing, or a copy cannot be written there
       UntrustedPickleError                            a pickle, in a file that others may have written
       EmptyVaultError       (also KeyError)           popitem() of an empty vault
       SerializationError    (also TypeError)          a value that cannot be stored, or not be rebuilt here
@@ -68,7 +68,7 @@ class VaultFormatError(VaultError):
 
 
 class VaultFullError(VaultError, OSError):
-    """The disk is full or failing; nothing of the call was kept."""
+    """The disk is full or failing, or a copy cannot be written where it is to be; nothing of the call was kept."""
 
 
 class UntrustedPickleError(VaultError):
@@ -89,3 +89,17 @@ class VaultValueError(VaultError, ValueError):
 
 class VaultTypeError(VaultError, TypeError):
     """An argument is of another type than is wanted."""
+
+
+UNWRITTEN = (  # what helps when a file cannot be written
+    (PermissionError, 'see that you may write there'),
+    (FileNotFoundError, 'make the folder'),
+    (NotADirectoryError, 'give a path in a folder'),
+    (OSError, 'make room'),
+)
+
+
+def unwritten(what: str, error: OSError) -> VaultFullError:
+    """Return the error about a file that could not be written, and of which nothing is left."""
+    cure = next(cure for kind, cure in UNWRITTEN if isinstance(error, kind))
+    return VaultFullError(f'{what} failed, nothing was written: {error}; {cure}, and repeat')

@@ -103,7 +103,7 @@ class Content:
             value = value.encode('utf-8', 'surrogatepass')
         if not isinstance(value, (bytes, bytearray)):
             raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: key {self.key!r} '
-                            f'of the vault {self.vault._path}')
+                            f'of the vault {self.vault._path}; read it with v[key]')
         self._base = bytes(value)
         return Head(values.STREAM)
 

@@ -37,7 +37,7 @@ from .errors import (
     VaultBusyError,
     VaultError,
     VaultFormatError,
-    VaultFullError,
+    unwritten,
 )
 from .parts import Head, is_head
 from .serializers import recorded
@@ -150,7 +150,7 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
     except VaultError:
         raise
     except OSError as error:
-        raise VaultFullError(f'the export to {path} failed, nothing was written: {error}') from error
+        raise unwritten(f'the export to {path}', error) from error
 
 
 @contextmanager

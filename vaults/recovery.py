@@ -18,7 +18,15 @@ from zlib import crc32
 
 from . import keys, trust, values
 from .as_json import is_serialized
-from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultFullError, VaultNotFoundError
+from .errors import (
+    VaultBusyError,
+    VaultCorruptError,
+    VaultError,
+    VaultFormatError,
+    VaultFullError,
+    VaultNotFoundError,
+    unwritten,
+)
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .parts import Gone, Head, Tree, examined, is_head
 from .sqlite import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum, is_open_here, open_store
@@ -96,7 +104,7 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     except OSError as error:
         if isinstance(error, VaultError):
             raise
-        raise VaultFullError(f'the recovery of {source} failed, nothing was written: {error}') from error
+        raise unwritten(f'the recovery of {source} to {target}', error) from error
     finally:
         for suffix in (*BESIDE, '-shm'):
             if os.path.exists(part + suffix):

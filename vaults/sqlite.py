@@ -31,6 +31,7 @@ from .errors import (
     VaultNotFoundError,
     VaultReadOnlyError,
     VaultTaskError,
+    unwritten,
 )
 from .keys import HIGHEST, LOWEST, SIGN, named
 from .store import MEMORY, Store
@@ -274,9 +275,11 @@ class File:
         for words, cls, message in MEANINGS:
             if words in text:
                 return cls(message.format(where=where, text=text, timeout=self.timeout))
-        return VaultError(f'SQLite failed ({text}): {where}')
+        return VaultError(f'SQLite failed ({text}): {where}; nothing of this call was kept, run check()')
 
 
+TOO_BIG = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with open() or '
+           'put_file(), numbers to a column(), other items to a list()')
 MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('locked', VaultBusyError, 'another thread or process was writing for the whole timeout of {timeout} s: {where}; '
                                'wait, make its transactions shorter, or open with a larger timeout'),
@@ -284,7 +287,7 @@ MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
                                      'the file and its folder'),
     ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat'),
     ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
-                                       '({text}): {where}; nothing of this call was kept'),
+                                       '({text}): {where}; nothing of this call was kept, make room and repeat'),
     ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
                                        'backup, or `vaults recover` what can be read'),
     ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
@@ -293,9 +296,9 @@ MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
     ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
     ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
                                    'folder exists and that you may read and write it'),
-    ('closed database', VaultClosedError, 'it was closed meanwhile: {where}'),
-    ('too big', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
-    ('INT_MAX', SerializationError, 'the value is larger than SQLite stores in one entry, 1 GB: {where}'),
+    ('closed database', VaultClosedError, 'it was closed meanwhile: {where}; open it again'),
+    ('too big', SerializationError, TOO_BIG),
+    ('INT_MAX', SerializationError, TOO_BIG),
 )
 
 
@@ -609,7 +612,8 @@ class SQLiteStore(Store):
     def _newest(self, c: _Connection) -> int:
         newest = self._page(c, NEWEST, ())[0][0]
         if newest is None or newest >= SIGN - 1:
-            raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup')
+            raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup, '
+                                    'or `vaults recover` what can be read')
         return int(newest)
 
     def _not_undone(self, c: _Connection, began: Optional[int]) -> None:
@@ -815,7 +819,8 @@ class SQLiteStore(Store):
         if c.lost:
             c.execute(SAVE[0])  # raises
         if c.depth > MAX_DEPTH:
-            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}')
+            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}; leave some '
+                             'first, or begin none in each call of a function that calls itself')
         c.depth += 1
         c.execute(SAVE[c.depth - 1])
 
@@ -960,7 +965,8 @@ class SQLiteStore(Store):
             return
         holder = self._holder(who)
         if holder is None:
-            raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}')
+            raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}; leave a block in '
+                             'the thread that entered it')
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")!r} was left in another '
                 f'thread, {names.get(get_ident())!r}: vault {self.file.path}; it was rolled back. A block belongs to '
@@ -1251,9 +1257,12 @@ class SQLiteStore(Store):
             trust.end_copy(part, *sources)
             os.rename(part, path)
             _sync_folder(path)
-        except (sqlite3.Error, OSError) as error:
-            kind = type(self.file.explain(error)) if isinstance(error, sqlite3.Error) else VaultFullError
-            raise kind(f'the backup to {path} failed, nothing was written: {error}') from error
+        except OSError as error:
+            raise unwritten(f'the backup to {path}', error) from error
+        except sqlite3.Error as error:
+            kind = type(self.file.explain(error))
+            raise kind(f'the backup to {path} failed, nothing was written: {error}; make room, see that you may write '
+                       'there, and repeat') from error
         finally:
             _remove(part)
             _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
@@ -1642,7 +1651,8 @@ def _require_schema(c: Any, file: File) -> None:
                                f'({next(sql for sql in found if sql not in KNOWN):.200}): {file.path}; drop it with '
                                'the program that made it, or use another file')
     if _plain(CREATE) not in found:
-        raise VaultCorruptError(f'the table of entries is missing: vault {file.path}; restore a backup')
+        raise VaultCorruptError(f'the table of entries is missing: vault {file.path}; restore a backup, or `vaults '
+                                'recover` what can be read')
 
 
 def _plain(sql: str) -> str:

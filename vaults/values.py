@@ -616,7 +616,7 @@ def load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
         return loaded(data, _hooks(pickles)[0], dict, lambda code, part: load_ext(pickles, lambda _: part, code, b''))
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
-                                 'it was written by a newer one')
+                                 'it was written by a newer one, install that')
     name, payload = inner(data)
     return pickles.rebuild(name, payload)
 

@@ -116,7 +116,7 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
         raise VaultValueError(f'the name {name!r} cannot be a file name here ({error}): choose another, or have Python '
                               'use UTF-8 for file names: PYTHONUTF8=1') from error
     if size > MAX_NAME:
-        raise VaultValueError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...')
+        raise VaultValueError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...: give a shorter one')
     root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
     if name[-3:].lower() == '.db':
         raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
@@ -817,7 +817,8 @@ class Vault(MutableMapping[K, V]):
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise VaultError(f'{self._path + suffix} cannot be deleted: {error}') from error
+                raise VaultError(f'{self._path + suffix} cannot be deleted: {error}; close it everywhere, and see that '
+                                 'you may') from error
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
