@@ -7638,6 +7638,124 @@ def a_node(*children):
     return b''.join(struct.pack('<QQ', *child) for child in children)
 
 
+class Unshowable:
+    def __repr__(self):
+        raise ZeroDivisionError
+
+
+class TestInIPython:
+    """What IPython and Jupyter show, and the keys that Tab completes."""
+
+    def completed(self, shell, text):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return shell.complete(text)[1]
+
+    @pytest.fixture
+    def shell(self):
+        pytest.importorskip('IPython.core')
+        from IPython.core.interactiveshell import InteractiveShell
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            shell = InteractiveShell.instance()
+            yield shell
+            shell.history_manager.end_session()
+            InteractiveShell.clear_instance()
+
+    def test_tab_completes_keys_at_any_size(self, v, shell):
+        v.update({f'user:{number:05}': number for number in range(20_000)})
+        v.update({'admin': 1, ('log', 2026): 2, b'bytes': 3, 7: 4})
+        section = v.section('people')
+        section.update({'ann': 1, 'bob': 2})
+        shell.user_ns.update(v=v, section=section, part=v['user:1':'user:2'])
+        found = self.completed(shell, "v['user:1234")
+        assert len(found) == 10 and all('user:1234' in one for one in found)
+        assert [one for one in self.completed(shell, 'v["adm') if 'admin' in one]
+        assert [one for one in self.completed(shell, "section['an") if 'ann' in one]
+        assert len(self.completed(shell, "part['user:1")) == 300
+
+    def test_the_keys_given_are_few_and_the_vault_is_not_walked(self, v, monkeypatch):
+        for at in range(2000):
+            v[at] = at
+        scanned = []
+        real = type(v._store).scan
+        monkeypatch.setattr(type(v._store), 'scan', lambda *args, **options: (scanned.extend(page[0]) or page for page in real(*args, **options)))
+        for thing, wanted in ((v, range(300)), (v[:], range(300)), (v[5:], range(5, 305)), (v.section('s'), [])):
+            assert thing._ipython_key_completions_() == list(wanted)
+        assert len(scanned) < 4000
+
+    @pytest.mark.parametrize('make, title, first', [
+        (lambda v: v, "Vault('test', 45 items)", "'<a>'"), (lambda v: v[:], "45 of Vault('test', 45 items)", '0'),
+        (lambda v: v.section('s'), "Section('test', ('s',), 1 item)", "'<b>'"),
+        (lambda v: v.list('list'), "List at 'list', 40 items", '0'), (lambda v: v.column('column', 'int16'), "Column of int16 at 'column', 40 items", '0')])
+    def test_a_short_table_is_shown(self, v, make, title, first):
+        pretty = pytest.importorskip('IPython.lib.pretty')
+        v['<a>'] = '<script>&'
+        v.section('s')['<b>'] = 1
+        v.list('list').extend(['<i>', *range(39)])
+        v.column('column', 'int16').extend(range(40))
+        v['long'] = 'x' * 1000
+        v.update({number: {'n': number} for number in range(40)})
+        thing = make(v)
+        text = pretty.pretty(thing)
+        lines = text.split('\n')
+        assert lines[0] == title and lines[1].split()[0] == first and len(lines) <= 22 and max(map(len, lines)) < 140, text
+        page = thing._repr_html_()
+        assert f"<caption>{title.replace(chr(39), '&#x27;')}</caption>" in page and page.count('<tr>') <= 21
+        assert '<script>' not in page and '<a>' not in page and '<b>' not in page and '<i>' not in page
+        assert ('more' in text) == (len(thing) > 20) and (not len(thing) > 20 or f'and {len(thing) - 20} more' in page)
+        assert repr(thing) in pretty.pretty([thing]).replace('\n', '')
+
+    def test_what_is_large_or_in_parts_is_not_loaded(self, v, monkeypatch):
+        v['large'] = 'x' * 10_000_000
+        v['packed'] = list(range(100_000))
+        with v.open('stream', 'wb') as file:
+            file.truncate(1 << 35)
+        v.list('list').extend(range(100_000))
+        v.column('column', 'int8').extend(range(100))
+        loaded = []
+        real = type(v._store).get
+        monkeypatch.setattr(type(v._store), 'get', lambda self, key: loaded.append(real(self, key)) or loaded[-1])
+        shown = v._repr_html_()
+        for text in ('10,000,005 bytes', 'stream of 34,359,738,368 bytes', 'list of 100,000 items', 'column of 100 int8'):
+            assert text in shown
+        assert sum(map(len, loaded)) < 20_000
+
+    def test_it_raises_for_nothing(self, v, root):
+        pretty = pytest.importorskip('IPython.lib.pretty')
+        live = Vault('live', writeback=True)
+        live['a'] = Unshowable()
+        live['b'] = [1]
+        live['b'].append(2)
+        assert 'Unshowable that cannot be shown' in pretty.pretty(live) and '[1, 2]' in pretty.pretty(live)
+        del live['a']
+        live.close()
+        things = v, v[:], v.section('s'), v.list('list'), v.column('column', 'int8')
+        v['a'] = 1
+        v['b'] = 2
+        with contextlib.closing(sqlite3.connect(v.db_path)) as raw:
+            raw.execute("UPDATE entries SET value = x'07' WHERE key = 'a'")
+            raw.commit()
+        assert 'VaultCorruptError' in pretty.pretty(v) and "'b'" in pretty.pretty(v) and 'VaultCorruptError' in v._repr_html_()
+        v['a'] = 1
+        v.close()
+        for thing in (*things, v):
+            assert 'closed' in pretty.pretty(thing) and 'closed' in thing._repr_html_()
+        assert v._ipython_key_completions_() == []
+
+    def test_showing_a_write_back_vault_takes_nothing_into_memory(self, root):
+        live = Vault('live', writeback=True, cache_size=2)
+        live.update({number: [number] for number in range(10)})
+        live.sync()
+        live[3].append(5)
+        before = list(live._store._live)
+        assert '[3, 5]' in live._repr_html_() and '[9]' in live._repr_html_() and list(live._store._live) == before
+        live.close()
+
+    def test_it_costs_an_import_nothing(self):
+        assert output('import sys, vaults; vaults.Vault(":memory:"); print("vaults.display" in sys.modules)') == 'False'
+
+
 class TestListOperators:
     """`+`, `*` and `<` on live lists are those of lists."""
 

@@ -20,7 +20,7 @@ from . import values
 from ._typing import TYPE_CHECKING, MutableSequence, T, overload
 from .errors import VaultCorruptError, VaultError
 from .parts import Gone, Head, Tree, is_head, once, steadily
-from .views import REPR_LENGTH
+from .views import REPR_LENGTH, Displayed
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, SupportsIndex, Tuple, Union
@@ -39,7 +39,7 @@ AHEAD = 16        # leaves that a walk reads at a time
 ITEMS = 128       # of a list in one leaf: what is before an item is skipped to find it
 
 
-class _Sequence(MutableSequence[T]):
+class _Sequence(Displayed, MutableSequence[T]):
     """What lists and columns share: where the items are. How many bytes they take, the subclasses know.
 
     A run is the bytes of items, with their number beside it.
@@ -48,6 +48,7 @@ class _Sequence(MutableSequence[T]):
     __slots__ = ('__weakref__', '_key', '_last', '_stored', '_vault', '_view')
     _CODE: int
     _KIND: str
+    _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
             """Return the class: List[...] is for type checkers."""

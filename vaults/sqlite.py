@@ -113,6 +113,7 @@ OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 # between the two calls that it takes to get the row.
 GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
 CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
+SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLite knows without reading the value
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
@@ -449,6 +450,10 @@ class SQLiteStore(Store):
             pass  # another kind of key, or a damaged row: as below
         self._intact(key, data, crc)
         return data  # type: ignore[no-any-return]
+
+    def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
+        size = self._page(self._local.c, SIZE, (key,))[0][0] or 0
+        return (size, None) if not 0 < size <= most else super().glance(key, most)
 
     def contains(self, key: Stored) -> bool:
         c = self._local.c

@@ -49,6 +49,15 @@ class Store(ABC):
     def get(self, key: Stored) -> Optional[bytes]:
         """Return the value, or None. Raises VaultCorruptError rather than return a value that was not put."""
 
+    def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
+        """Return how many bytes the value has, and it unless they are more than `most`; 0 and None without one."""
+        data = self.get(key)
+        return (0, None) if data is None else (len(data), data if len(data) <= most else None)
+
+    def held(self, key: Stored) -> Optional[Tuple[Any]]:
+        """Return the object that is kept for the entry, alone in a tuple; None when there is none."""
+        return None
+
     @abstractmethod
     def contains(self, key: Stored) -> bool:
         """Tell whether the key is there, without reading its value."""

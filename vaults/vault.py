@@ -24,7 +24,7 @@ from .errors import (
     shown,
 )
 from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
-from .views import Items, Keys, SortedSlice, Values
+from .views import Displayed, Items, Keys, SortedSlice, Values
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -189,7 +189,7 @@ def _trusted(path: str) -> None:
         trust.require(path)
 
 
-class Vault(MutableMapping[K, V]):
+class Vault(Displayed, MutableMapping[K, V]):
     """A dict that stays: the whole MutableMapping protocol over one SQLite file.
 
     >>> import vaults
@@ -213,6 +213,7 @@ class Vault(MutableMapping[K, V]):
     _store: Any
     _keys: Any
     _validate: Any
+    _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):

@@ -20,6 +20,24 @@ _MISSING: Any = object()
 REPR_LENGTH = 20  # entries shown
 
 
+class Displayed:
+    """What IPython and Jupyter ask for, of a vault, slice, list or column."""
+
+    __slots__ = ()
+
+    def _ipython_key_completions_(self) -> List[Any]:
+        from .display import completions
+        return completions(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from .display import pretty
+        pretty(self, printer, cycle)
+
+    def _repr_html_(self) -> str:
+        from .display import html
+        return html(self)
+
+
 class _ListLike(Generic[V_co]):
     """What a list can do, for a view. A thread may use a view that another one made."""
 
@@ -146,13 +164,14 @@ class Items(_ListLike['Tuple[K_co, V_co]'], ItemsView[K_co, V_co]):
         return set(it)
 
 
-class SortedSlice(Mapping[K, V]):
+class SortedSlice(Displayed, Mapping[K, V]):
     """The entries with low <= key < high, sorted by key: what v[a:b] and v.prefix() return.
 
     Lazy and live: it holds two keys and a vault, and shows what is in the vault when it is asked. Safe in any thread.
     """
 
     __slots__ = ('__weakref__', '_bounds', '_vault')
+    _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
 
     def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
         self._vault = vault

@@ -342,6 +342,13 @@ class LiveStore(Store):
             self._raise(self._write([*self._assigned, key]))
             return self._store.get(key)
 
+    def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
+        return self._store.glance(key, most)
+
+    def held(self, key: Stored) -> Optional[Tuple[Any]]:
+        known = self._live.get(key)
+        return known and (known[0],)
+
     def contains(self, key: Stored) -> bool:
         with self.lock:
             return key in self._live or self._store.contains(key)
