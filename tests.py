@@ -14540,6 +14540,15 @@ class TestDocuments:
         assert dict(vaults.moving.read(root / 'books.jsonl')) == {
             'dune': 'Frank Herbert', ('log', 2026): {'a': [1, 2]}, 'emma': {'by': 'Jane Austen'}}
 
+    def test_the_readme_fits_one_look(self):
+        assert len((HERE / 'README.md').read_bytes()) <= 9 * 1024
+
+    def test_the_reference_has_every_public_name(self):
+        page = (HERE / 'docs' / 'api.md').read_text('utf-8')
+        for name in vaults.__all__:
+            if not isinstance(getattr(vaults, name), type) or not issubclass(getattr(vaults, name), vaults.VaultError):
+                assert re.search(rf'auto\w+:: (vaults\.)?{name}$', page, re.M), name
+
     def test_what_the_page_about_the_implementation_names_is_there(self):
         page = re.sub('^```.*?^```$', '', (HERE / 'docs' / 'implementation.md').read_text('utf-8'), flags=re.M | re.S)
         source = '\n'.join(file.read_text('utf-8') for file in (HERE / 'tests.py', *(HERE / 'vaults').glob('*.py')))
