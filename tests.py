@@ -14540,6 +14540,17 @@ class TestDocuments:
         assert dict(vaults.moving.read(root / 'books.jsonl')) == {
             'dune': 'Frank Herbert', ('log', 2026): {'a': [1, 2]}, 'emma': {'by': 'Jane Austen'}}
 
+    @pytest.mark.parametrize('page', [HERE / 'README.md', HERE / 'docs' / 'tutorial.md'], ids=lambda page: page.stem)
+    def test_the_first_programs_can_be_pasted_into_a_prompt(self, page):
+        import codeop
+        for language, block in blocks(page.read_text('utf-8')):
+            lines = []
+            for line in [*block.splitlines(), ''] if language == 'python' else ():
+                lines.append(line)
+                if codeop.compile_command('\n'.join(lines)):
+                    lines = []
+            assert not lines, block
+
     def test_the_readme_fits_one_look(self):
         assert len((HERE / 'README.md').read_bytes()) <= 9 * 1024
 
