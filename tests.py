@@ -5767,6 +5767,27 @@ class TestHostileFiles:
                     use()
 
 
+    @pytest.mark.parametrize('lie', ["'-5'", "'9999999999999999999999'", "'-9223372036854775808'", "x'ff00'", "'text'", "'5'", '7', '-1.5'])
+    def test_a_lowest_id_that_lies_does_no_harm(self, root, lie):
+        with contextlib.closing(Vault('v')) as v:
+            v.update(a=1, b=2, c=3)
+            v.move_to_end('b', last=False)
+        with contextlib.closing(sqlite3.connect(str(root / 'vaults' / 'v.db'))) as raw:
+            raw.execute(f"UPDATE entries SET value = {lie} WHERE key = x''")
+            raw.commit()
+        with contextlib.closing(Vault('v')) as v:
+            assert v.keys() == ['b', 'a', 'c']
+            try:
+                v.move_to_end('c', last=False)
+                assert v.keys() == ['c', 'b', 'a']
+            except vaults.VaultError:
+                assert v.keys() == ['b', 'a', 'c']
+            v['d'] = 4
+            assert len(v) == 4 and v.check() == []
+            v.clear()
+            assert v == {} and v.check() == []
+
+
 class TestStoreConformance:
     """Every store meets the contract, with a dict as the oracle."""
 

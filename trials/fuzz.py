@@ -245,7 +245,8 @@ def change(vault):
     if vault_list is not None:
         attempt(lambda: vault_list.append(1))
     for use in (lambda: vault.put('new', 1), lambda: vault.update({'text': 2, 'more': 3}), lambda: vault.pop('text'),
-                vault.popitem, vault.sync, vault.compact, lambda: vault.put_file('stream', io.BytesIO(b'x' * 5000)),
+                lambda: vault.move_to_end('new', last=False), lambda: vault.move_to_end('more'),
+                lambda: vault.popitem(last=False), vault.popitem, vault.sync, vault.compact, lambda: vault.put_file('stream', io.BytesIO(b'x' * 5000)),
                 lambda: vault[:'t'].clear(), vault.clear):
         attempt(use, KeyError)
 
@@ -516,6 +517,7 @@ SCHEMAS = (  # what is done, as SQL, to the file of a sound vault
     " INSERT INTO entries VALUES (0, x'', x'', 0)",
     "DROP TABLE entries", "DROP TABLE parts", "DELETE FROM entries", "DELETE FROM entries WHERE key = x''",
     "UPDATE entries SET crc = -9223372036854775807 WHERE key = x''", "UPDATE entries SET crc = -1e300 WHERE key = x''",
+    "UPDATE entries SET value = '9223372036854775807' WHERE key = x''", "UPDATE entries SET value = '-1' WHERE key = x''",
     "UPDATE entries SET crc = 'text' WHERE key = x''", "UPDATE entries SET crc = x'00' WHERE key = x''",
     "UPDATE entries SET value = 'text', crc = 'x'", "UPDATE entries SET value = 5", "UPDATE entries SET crc = 1e300",
     "UPDATE entries SET id = 9223372036854775807 WHERE id = (SELECT max(id) FROM entries)",

@@ -270,10 +270,19 @@ class Model(abc.MutableMapping):
         value = super().pop(key, *default)
         return value.detached() if isinstance(value, Live) else value
 
-    def popitem(self):
-        for key in reversed(self):
+    def popitem(self, last=True):
+        for key in reversed(self) if last else self:
             return key, self.pop(key)
         raise KeyError
+
+    def move_to_end(self, key, last=True):
+        program, full = self.program, self.full(key)
+        if full not in program.entries:
+            raise KeyError(key)
+        number, value = program.entries.pop(full)
+        program.moved.add(number)
+        moved = {full: (next(program.numbers), value)}
+        program.entries = {**program.entries, **moved} if last else {**moved, **program.entries}
 
     def update(self, pairs):
         before = dict(self.program.entries)
@@ -326,7 +335,7 @@ class Walk:
         for _, full, number in self.left:
             now = program.entries.get(full)
             if now is None or now[0] != number:
-                self.gone[number] = program.actor
+                self.gone[number] = None if number in program.moved else program.actor  # which may be left out or not
             elif self.with_values:
                 value = shown(now[1])
                 if value not in self.values[number]:
@@ -509,6 +518,7 @@ class Surface(tests.DictMachine):
         self.folder = tempfile.mkdtemp()
         self.file = pathlib.Path(self.folder, 'v.db')
         self.entries, self.saved, self.path, self.numbers, self.undone = {}, [], (), itertools.count(), 0
+        self.moved = set()
         self.handles, self.files, self.walks, self.held = [], [], [], []
         self.vault = self.actor = self.opened()
         self.vaults = [self.vault]

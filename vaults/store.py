@@ -82,7 +82,7 @@ class Store(ABC):
     def move(self, key: Stored, last: bool = True) -> bool:
         """Put the entry at the end of the insertion order, or at its beginning; tell whether there is one.
 
-        For a walk under way that is as if it had been deleted: one that has not come to it does not visit it.
+        A walk under way does not visit it twice; one that has not come to it may leave it out, as if it were deleted.
         """
 
     @abstractmethod

@@ -443,7 +443,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def move_to_end(self, key: K, last: bool = True) -> None:
         """Move the entry to the end of the insertion order, or with `last=False` to its beginning; atomic.
 
-        A walk under way visits no key twice: one that has not come to the entry yet leaves it out.
+        A walk under way visits no key twice: one that has not come to the entry yet may leave it out.
 
         Raises: KeyError when there is no such key.
         """
