@@ -482,6 +482,39 @@ class Custom:
     __hash__ = None
 
 
+class TwoWords(Exception):
+    """Its pickle calls it with the one argument that Exception knows of."""
+
+    def __init__(self, what, where):
+        super().__init__(f'{what} at {where}')
+
+
+class Forgetful(TwoWords):
+    """Its pickle can be loaded when it was made with one argument."""
+
+    def __init__(self, what, *where):
+        Exception.__init__(self, *([what] if not where else []))
+        if len(where) > 1:
+            self.args = ()
+
+
+class Delegating:
+    """It asks for an attribute that is not there yet while its pickle is loaded."""
+
+    def __init__(self):
+        self.inner = {}
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+class CountedLoads:
+    loads = 0
+
+    def __setstate__(self, state):
+        CountedLoads.loads += 1
+
+
 class Unpicklable:
     def __reduce__(self):
         raise RuntimeError('no')
@@ -851,6 +884,82 @@ class TestDeepValues:
             values.loads(data)
         with pytest.raises(vaults.SerializationError):
             as_json.to_value(as_json.from_value(data))
+
+
+class TestPicklesThatCannotBeLoaded:
+    """What can be pickled and not be loaded is refused when it is put; past what has become so there is a way on."""
+
+    @pytest.mark.parametrize('make', [lambda root: Vault('p'), lambda root: Vault('p').section('s'),
+                                      lambda root: Vault('p', thread_safe=True)])
+    def test_it_is_refused_when_it_is_put(self, root, make):
+        v = make(root)
+        v['k'] = 'old'
+        for value in (TwoWords('gone', 'home'), {'a': [1, TwoWords('gone', 'home')]}, (TwoWords('a', 'b'),), Delegating()):
+            for put in (lambda value=value: v.put('k', value), lambda value=value: v.update(k=1, other=value)):
+                with pytest.raises(vaults.SerializationError, match="pickle cannot be loaded.*__reduce__.*register.*'(k|other)'"):
+                    put()
+        with pytest.raises(vaults.SerializationError, match='TwoWords'):
+            v.list('list').append(TwoWords('a', 'b'))
+        assert v.items()[:1] == [('k', 'old')] and v['list'].tolist() == []
+
+    def test_it_is_named_when_it_is_written_back(self, root):
+        v = Vault('p', writeback=True)
+        v['k'], v['other'] = [], 1
+        v.sync()
+        v['k'].append(TwoWords('gone', 'home'))
+        with pytest.raises(vaults.SerializationError, match="TwoWords.*'k'"):
+            v.sync()
+        v['k'] = []
+        v.close()
+        assert Vault('p').items() == [('k', []), ('other', 1)]
+
+    def test_each_exception_is_tried_since_its_arguments_decide(self, v):
+        v['k'] = Forgetful('a')
+        with pytest.raises(vaults.SerializationError, match='Forgetful'):
+            v['k'] = Forgetful('a', 'b', 'c')
+        assert v['k'].args == ('a',)
+
+    def test_of_other_classes_the_first_object_is_tried_and_no_other(self, v):
+        values._proven.discard(CountedLoads)
+        CountedLoads.loads, value = 0, CountedLoads()
+        value.x = 1
+        v.update({n: [value] for n in range(10)})
+        assert CountedLoads.loads == 1
+        value.x = b'x' * (values.PROVEN_SIZE + 1)
+        values._proven.discard(CountedLoads)
+        v['large'] = value
+        assert CountedLoads.loads == 1
+
+    @staticmethod
+    def unreadable(v):
+        """Put three entries, of which the class of the last is gone."""
+        v.update({'a': 1, 'b': 2, 'bad': 3})
+        v._store.put(v._keys.encode('bad'), msgpack.packb(
+            msgpack.ExtType(values.PICKLE, b'cnowhere\nGone\n.')))
+
+    @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'thread_safe': True}])
+    @pytest.mark.parametrize('nested', [False, True])
+    def test_there_is_a_way_past_an_entry_whose_class_is_gone(self, root, options, nested):
+        whole = Vault('p', **options)
+        v = whole.section('s') if nested else whole
+        self.unreadable(v)
+        v['z'] = 4
+        for read in (v.copy, lambda: list(v.values()), lambda: v.items()[:], lambda: v['bad'], lambda: v.pop('bad')):
+            with pytest.raises(vaults.SerializationError, match='need not be read.*bad'):
+                read()
+        found, lost = {}, []
+        for key in v:
+            try:
+                found[key] = v[key]
+            except vaults.SerializationError:
+                lost.append(key)
+        assert found == {'a': 1, 'b': 2, 'z': 4} and lost == ['bad']
+        assert v.popitem() == ('z', 4)
+        with pytest.raises(vaults.SerializationError, match='need not be read.*bad'):
+            v.popitem()
+        assert 'bad' in v and len(v) == 3
+        del v['bad']
+        assert v.popitem() == ('b', 2) and whole.check() == []
 
 
 class TestNamed:
