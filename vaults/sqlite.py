@@ -181,6 +181,7 @@ SMALL = 256             # entries a transaction may have written for a fork to b
 WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
 
+FOREVER = float('inf')
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
 _open_stores: WeakSet[SQLiteStore] = WeakSet()
@@ -425,7 +426,7 @@ class SQLiteStore(Store):
         self._checkpointer: Optional[_Connection] = None
         self._checkpointing = threading.Lock()
         self._patient_from = 0.0  # seconds, on the monotonic clock
-        self._noticed = False     # that the file is not the one that was opened
+        self._notice_from = 0.0   # seconds, as above
         self.inherited = 0  # depth of the transaction that was open when this process was forked
 
     # --- reading and writing ---
@@ -1092,9 +1093,15 @@ class SQLiteStore(Store):
         self.file.require_same()
 
     def _notice(self) -> None:
-        """Say in the log, once, that what is read is not in the file any more. Who reads may want to save it."""
-        if not self._noticed and self.file.is_gone():
-            self._noticed = True
+        """Say in the log that what is read is not in the file any more. Who reads may want to save it.
+
+        Says it once, and looks once a second: on some systems a look takes a third of the time of a read.
+        """
+        if monotonic() > self._notice_from:
+            self._notice_from = monotonic() + 1
+            if not self.file.is_gone():
+                return
+            self._notice_from = FOREVER
             log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
 
     def _checkpoint(self, c: _Connection) -> None:
