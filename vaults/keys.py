@@ -161,7 +161,7 @@ def _plain(key: Any) -> Any:
         raise ValueError(NAN.format(shown(key)))
     plain = convert(key)
     if not _is_same(key, plain):
-        in_utc = 'key.astimezone(datetime.timezone.utc) or ' if isinstance(key, datetime) else ''
+        in_utc = 'key.astimezone(datetime.timezone.utc) or ' if isinstance(key, datetime) and key.fold else ''
         raise TypeError(f'{shown(key)} of type {type(key).__name__} does not equal {shown(plain)}, as which it would '
                         f'be stored: use {in_utc}str(key)')
     return plain

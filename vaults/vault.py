@@ -56,6 +56,7 @@ class _Missing:
 
 
 _MISSING: Any = _Missing()
+NOWHERE = keys.encode(None)     # a key to look for where what is looked for has no stored form
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
 
@@ -318,6 +319,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
+            self._cannot_be_there(key)
             return self._missing(key)
         data = self._store.get(stored)
         if data is None:
@@ -367,7 +369,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            hash(key)  # see _sought
+            self._cannot_be_there(key)
             return False
         return self._store.contains(stored)  # type: ignore[no-any-return]
 
@@ -389,7 +391,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            hash(key)  # see _sought
+            self._cannot_be_there(key)
             return default
         data = self._store.get(stored)
         if data is None:
@@ -921,17 +923,21 @@ class Vault(Displayed, MutableMapping[K, V]):
     def _sought(self, key: Any) -> Any:
         """Return the stored form of a key to look for, or None for one that cannot be stored, and so is not there.
 
-        Raises: TypeError for what is not hashable, as a dict does. Where each call counts, these lines stand instead.
+        Raises: TypeError for what is not hashable. Where each call counts, these lines stand instead.
         """
         try:
             return self._keys.encode(key)
         except (TypeError, ValueError):
-            hash(key)
+            self._cannot_be_there(key)
             return None
+
+    def _cannot_be_there(self, key: Any) -> None:
+        """Raise what looking for a key raises that cannot be stored: for what is not hashable what a dict does."""
+        hash(key)
+        self._store.contains(NOWHERE)  # as for any key: VaultClosedError, say
 
     def _missing(self, key: Any) -> Any:
         """Return what a subclass has for a key that is not there, as v[key] of a dict does. Raises: KeyError."""
-        hash(key)
         missing = getattr(type(self), '__missing__', None)
         if missing is None:
             raise KeyError(key) from None

@@ -756,7 +756,7 @@ class WriteBackVault(Vault[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            hash(key)  # see Vault._sought
+            self._cannot_be_there(key)
             return default
         hot = self._store.hot
         try:
