@@ -5,6 +5,8 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # this tree, not what is installed
 
+from sphinx.pycode.parser import VariableCommentPicker
+
 import vaults
 
 project = 'vaults'
@@ -25,6 +27,9 @@ autoclass_content = 'both'  # what __init__ says as well
 # At run time these stand for object, for `import vaults` does without typing; a signature is to show their names.
 autodoc_type_aliases = {name: name for name in ('K', 'V', 'T', 'K_co', 'V_co')}
 python_maximum_signature_line_length = 100
+
+# Our `overload` comes from a module of ours, for the same reason; Sphinx knows that of typing alone.
+VariableCommentPicker.is_overload = lambda _, found: any(getattr(one, 'id', '') == 'overload' for one in found)
 
 
 def readable(app, kind, name, thing, options, signature, returns):
