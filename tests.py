@@ -9448,6 +9448,44 @@ class TestArraysInPlace:
             pass
         assert not v['a']['x'].flags.writeable
 
+    KINDS = ['category', 'ordered', 'int64', 'uint8', 'float64', 'bool', 'datetime64[ns]', 'datetime64[ns, Europe/Paris]', 'timedelta64[ns]', 'Int64',
+             'boolean', 'Float64', 'string', 'object', 'period[M]', 'interval', 'int64[pyarrow]']
+
+    @pytest.mark.parametrize('kind', KINDS)
+    def test_every_type_of_a_frame_can_be_changed_in_place(self, root, kind):
+        pd = pytest.importorskip('pandas')
+        pytest.importorskip('pyarrow')
+        made = {'category': lambda: pd.Categorical(['a', 'b', 'a']), 'ordered': lambda: pd.Categorical([1, 2, 1], [2, 1], ordered=True),
+                'interval': lambda: pd.interval_range(0, 3), 'string': lambda: pd.array(['x', 'y', 'z'], 'string'),
+                'object': lambda: pd.Series(['x', 'y', None], dtype=object), 'boolean': lambda: pd.array([True, False, None], 'boolean'),
+                'bool': lambda: pd.Series([True, False, True])}.get(kind, lambda: pd.Series([1, 2, 3]).astype(
+                    'datetime64[ns]' if kind == 'period[M]' else kind))()
+        column = pd.Series(made.dt.to_period('M') if kind == 'period[M]' else made, name='column')
+        frame = pd.DataFrame({'other': [1, 2, 3], 'column': column, 5: column})
+        indexed = frame.set_index('column')
+        plain = Vault('plain')
+        # What is put, and how the column in it is changed at a place and read.
+        cases = {'series': (column, lambda value: (value.iloc, lambda at: at)),
+                 'frame': (frame, lambda value: (value.iloc, lambda at: (at, 1))),
+                 'deep': ({'x': [(frame, 1)]}, lambda value: (value['x'][0][0].iloc, lambda at: (at, 2)))}
+        for name, (value, cell) in cases.items():
+            plain[name] = value
+            with plain.edit(name) as found:
+                places, place = cell(found)
+                places[place(0)] = column.iloc[1]
+            with contextlib.closing(Vault('plain', writeback=True)) as live:
+                places, place = cell(live[name])
+                places[place(2)] = column.iloc[1]
+            own = plain[name]
+            places, place = cell(own)
+            assert [places[place(at)] for at in range(3)] == [column.iloc[1]] * 3, name
+            places[place(0)] = column.iloc[0]  # and where nothing is to be written back: it is the caller's own
+        plain['indexed'] = indexed
+        if 'pyarrow' not in kind:
+            moved = plain['indexed'].reset_index()
+            moved.iloc[0, 0] = column.iloc[1]
+            assert moved['column'].iloc[0] == column.iloc[1]
+
 
 def frames(pd, np):
     """Return frames by name, of every kind of column, index and name."""

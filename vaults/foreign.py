@@ -179,9 +179,19 @@ def _is_kept(values: Any) -> bool:
     return values.dtype != object or set(map(type, values)) <= {str, type(None)}
 
 
+def _changeable(frame: Any) -> Any:
+    """Copy the codes of categoricals, which are Arrow's own and cannot be written; all else pandas has copied."""
+    import pandas
+    for name in frame.columns[[isinstance(dtype, pandas.CategoricalDtype) for dtype in frame.dtypes]]:
+        frame[name] = frame[name].copy()
+    if any(isinstance(level.dtype, pandas.CategoricalDtype) for level in _levels(frame.index)):
+        frame.index = frame.index.copy(deep=True)
+    return frame
+
+
 def _load_frame(payload: Dict[str, Any]) -> Any:
     import pandas
-    frame = _table(payload['arrow']).to_pandas()
+    frame = _changeable(_table(payload['arrow']).to_pandas())
     if 'columns' in payload:
         frame.columns = payload['columns']
     if 'range' in payload:
