@@ -30,6 +30,7 @@ import operator as op
 import os
 import pathlib
 import pickle
+import random
 import re
 import select
 import shelve
@@ -2445,6 +2446,51 @@ class TestViews:
             view.index('x')
         assert v.values() == list(range(3000)) and v.values() == v.values()
 
+    @settings(max_examples=50)
+    @given(st.integers(0, 90), st.none() | st.integers(-95, 95), st.none() | st.integers(-95, 95),
+           st.none() | st.integers(-4, 4).filter(bool))
+    def test_a_slice_of_them_is_that_of_the_list(self, count, start, stop, step):
+        v = Vault(':memory:')
+        v.update((f'{n:02}', n) for n in range(count))
+        v.section('s').update((n, n) for n in range(count))
+        cut = slice(start, stop, step)
+        for place in (v['0':'a'], v[:], v.section('s'), v):
+            for view in (place.keys(), place.values(), place.items()):
+                assert view[cut] == list(view)[cut]
+                for at in {start, stop} - {None}:
+                    if -len(view) <= at < len(view):
+                        assert view[at] == list(view)[at]
+                    else:
+                        with pytest.raises(IndexError):
+                            view[at]
+
+    @pytest.mark.parametrize('cut', [slice(-3, None), slice(-1, -4, -1), slice(None, -4, -1), slice(997, None), -1, 997,
+                                     slice(996, 999), slice(-3, -1), slice(None, 3), slice(2, None, -1), slice(1, 3), 2,
+                                     slice(999, 996, -1), slice(-3, 10 ** 30)])
+    def test_what_lies_near_an_end_is_walked_to_from_there(self, v, cut, monkeypatch):
+        v.clear()
+        v.update((f'{n:03}', n) for n in range(1000))
+        v.section('s').update((n, n) for n in range(1000))
+        places = v['0':'a'], v.section('s'), v.section('s')[:]
+        expected = [list(place.values())[cut] for place in places]
+        read, verified = [], sqlite.SQLiteStore._verified
+        monkeypatch.setattr(sqlite.SQLiteStore, '_verified', lambda self, rows, *arguments: read.append(len(rows)) or
+                            verified(self, rows, *arguments))
+        assert [place.values()[cut] for place in places] == expected
+        assert sum(read) < 120
+
+    def test_comparing_looks_at_the_lengths_first_and_holds_a_page(self, v):
+        part = v['k1':'k2']
+        there = dict(part)
+        assert part == there and part == v['k1':'k2'] and there == part and part != {**there, 'x': 1} and part != []
+        assert part != {**there, 'k1': 'other'} and v == dict(v.items()) and v != there and part != v and v['x':] == {}
+        for wrong in ({}, {'k1': 1}, dict.fromkeys(range(4000))):
+            seen = []
+            v._store._local.c.raw.set_trace_callback(seen.append)
+            assert part != wrong and v != wrong and v.keys() != list(wrong) and part.items() != wrong.items()
+            v._store._local.c.raw.set_trace_callback(None)
+            assert len(seen) == 4 and not any('value' in statement for statement in seen)
+
     def test_they_are_cut_short_in_repr(self, v):
         assert repr(v.keys()).startswith("['k0', 'k1',") and repr(v.keys()).endswith("'k19', ...]")
         assert repr(Vault(':memory:').keys()) == '[]' and len(repr(v['k':])) < 500
@@ -2634,7 +2680,213 @@ class TestWalks:
         v.update((n, b'x' * 3_000_000) for n in range(20))
         sizes = [len(page[0]) for page in v._store.scan()]
         assert sum(sizes) == 20
-        assert sqlite._next_size([(1, 'k', b'x' * 3_000_000)], 32) == 2
+
+
+class Met:
+    """Counts how many of its kind there are at once, of those that were loaded."""
+
+    alive, most = 0, 0
+
+    def __init__(self, n):
+        self.n = n
+
+    def __reduce__(self):
+        return Met.loaded, (self.n,)
+
+    @classmethod
+    def loaded(cls, n):
+        cls.alive += 1
+        cls.most = max(cls.most, cls.alive)
+        self = cls(n)
+        weakref.finalize(self, cls.gone)
+        return self
+
+    @classmethod
+    def gone(cls):
+        cls.alive -= 1
+
+
+def peak(work):
+    """Return the most bytes that Python had allocated during the work, besides those before."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+MB = 1 << 20
+KINDS = {'a vault': {}, 'write-back': {'writeback': True}, 'a queue': {'thread_safe': True},
+         'validating': {'validate': lambda key, value: None}}
+PLACES_OF_WALKS = {'vault': lambda v: v, 'slice': lambda v: v[:], 'section': lambda v: v.section('s')}
+
+
+class TestOneItem:
+    """One item is one item: what reads one reads no more, and a walk holds a page of 1 MB, or one entry."""
+
+    @pytest.fixture
+    def fetched(self, monkeypatch):
+        """The bytes of each group of rows that came from SQLite."""
+        seen, page = [], sqlite.SQLiteStore._page
+
+        def noted(store, c, sql, arguments):
+            rows = page(store, c, sql, arguments)
+            seen.append(sum(len(column) for row in rows for column in row if isinstance(column, (bytes, str))))
+            return rows
+        monkeypatch.setattr(sqlite.SQLiteStore, '_page', noted)
+        return seen
+
+    def filled(self, root, kind, place, pairs):
+        v = Vault('one', **KINDS[kind])
+        at = v.section('s') if place == 'section' else v
+        at.update(pairs)
+        if kind == 'write-back':
+            v.close()
+            v = Vault('one', **KINDS[kind])
+        return PLACES_OF_WALKS[place](v)
+
+    ENDS = {
+        'next': lambda at: next(iter(at.items())), 'last of items': lambda at: at.items()[-1],
+        'value': lambda at: at.values()[0], 'last value': lambda at: at.values()[-1],
+        'next of values': lambda at: next(iter(at.values())), 'back': lambda at: next(reversed(at.items())),
+        'slice': lambda at: at.items()[:1], 'slice back': lambda at: at.values()[-1:],
+        'first': lambda at: at.first() if hasattr(at, 'first') else at[:].first(),
+        'last': lambda at: at.last() if hasattr(at, 'last') else at[:].last(),
+        'popitem': lambda at: at.popitem() if hasattr(at, 'popitem') else at.last(),
+        'popitem of the oldest': lambda at: at.popitem(last=False) if hasattr(at, 'popitem') else at.first(),
+    }
+
+    @pytest.mark.parametrize('kind', KINDS)
+    @pytest.mark.parametrize('place', PLACES_OF_WALKS)
+    @pytest.mark.parametrize('end', ENDS)
+    def test_what_takes_one_entry_reads_one(self, root, fetched, kind, place, end):
+        at = self.filled(root, kind, place, ((f'{n:03}', bytes(50_000)) for n in range(40)))
+        del fetched[:]
+        self.ENDS[end](at)
+        assert 50_000 <= sum(fetched) < 60_000
+
+    SIZES = {
+        'one size': [30_000] * 90, 'alternating': [60, 3 * MB] * 5, 'ever larger': [2 ** n for n in range(23)],
+        'large behind many small': [60] * 3000 + [2 * MB] * 3 + [60] * 100, 'of a page': [MB, 60, MB, MB - 1, MB + 1],
+        'some in between': ([100] * 150 + [40_000]) * 6, 'smaller': [2 ** n for n in range(22, 0, -1)],
+    }
+
+    @pytest.mark.parametrize('sizes', SIZES)
+    @pytest.mark.parametrize('by_key', [False, True])
+    @pytest.mark.parametrize('reverse', [False, True])
+    @pytest.mark.parametrize('keyed', [str, bytes])
+    def test_a_page_is_of_one_megabyte_at_most_or_of_one_entry(self, fetched, keyed, sizes, by_key, reverse):
+        v, sizes = Vault(':memory:'), self.SIZES[sizes]
+        v.update((f'{n:05}' if keyed is str else b'%05d' % n, bytes(size)) for n, size in enumerate(sizes))
+        del fetched[:]
+        found = []
+        for _, datas, _ in v._store.scan(by_key=by_key, reverse=reverse):
+            assert len(datas) == 1 or sum(map(len, datas)) <= MB
+            found += [len(v._codec.loads(data)) for data in datas]
+        assert found == (sizes[::-1] if reverse else sizes)
+        assert all(size <= MB or size >= 2 * MB - 1 or size - MB < 100 for size in fetched)
+        assert sum(size for size in fetched if size > MB + 100) <= sum(size + 10 for size in sizes if size >= MB)
+        assert len(fetched) < 3 * len(sizes) + 20
+
+    @pytest.mark.parametrize('sizes', SIZES)
+    @pytest.mark.parametrize('reverse', [False, True])
+    def test_so_is_one_of_a_section(self, fetched, sizes, reverse):
+        v, sizes = Vault(':memory:'), self.SIZES[sizes]
+        for n, size in enumerate(sizes):
+            v.section('s')[n] = bytes(size)
+            v[n] = n
+        del fetched[:]
+        low, high = v.section('s')._keys.bounds()
+        found = []
+        for _, datas, _ in v._store.scan(low, high, reverse=reverse):
+            assert len(datas) == 1 or sum(map(len, datas)) <= MB
+            found += [len(v._codec.loads(data)) for data in datas]
+        assert found == (sizes[::-1] if reverse else sizes)
+        assert sum(fetched) < sum(sizes) + 100 * len(sizes)
+
+    @pytest.mark.parametrize('by_key', [False, True])
+    @pytest.mark.parametrize('values', [False, True])
+    def test_large_keys_count_as_values_do(self, fetched, by_key, values):
+        v = Vault(':memory:')
+        lengths = [10, 3 * MB, 5] * 3 + [10] * 2000 + [2 * MB, 2 * MB]
+        v.update((f'{n:05}'.ljust(length, '-'), n) for n, length in enumerate(lengths))
+        del fetched[:]
+        found = [key for page, _, _ in v._store.scan(by_key=by_key, values=values) for key in page]
+        assert [len(key) for key in found] == [max(length, 5) for length in lengths]
+        assert all(size <= MB or size >= 2 * MB for size in fetched)
+        assert list(v) == list(v[:]) == found
+
+    @pytest.mark.parametrize('kind', KINDS)
+    @pytest.mark.parametrize('place', PLACES_OF_WALKS)
+    def test_a_walk_takes_as_much_memory_as_a_loop_over_the_keys(self, root, kind, place):
+        at = self.filled(root, kind, place, ((f'{n:03}', bytes(3 * MB)) for n in range(8)))
+        names = list(at)
+
+        def by_name():
+            for name in names:
+                value = at[name]
+            return value
+
+        def walked():
+            for _ in at.items():
+                pass
+
+        def of_values():
+            for _ in reversed(at.values()):
+                pass
+        most = peak(by_name)
+        assert peak(walked) < most + MB and peak(of_values) < most + MB
+        assert kind == 'write-back' or most < 10 * MB
+
+    def test_a_copy_holds_everything_once(self, v):
+        v.update((n, bytes(2 * MB)) for n in range(10))
+        assert peak(v.copy) < 25 * MB and peak(lambda: v == v.copy()) < 50 * MB
+        assert peak(lambda: v[:] == v) < 15 * MB
+        assert peak(lambda: 5 in v.values()) < 10 * MB
+
+    def test_so_do_check_export_and_reading_a_vault_as_a_source(self, root, v, tmp_path):
+        v.update((n, bytes(2 * MB)) for n in range(10))
+        assert peak(lambda: v.check()) < 10 * MB
+
+        class Nowhere(io.StringIO):
+            def write(self, text):
+                return len(text)
+        one = peak(lambda: vaults.moving.export(v, Nowhere()))
+        v.update((n, bytes(2 * MB)) for n in range(10, 30))
+        assert peak(lambda: vaults.moving.export(v, Nowhere())) < one + MB
+        assert peak(lambda: v.check()) < 10 * MB
+        v.close()
+        source = vaults.moving.read(v.db_path)
+        assert peak(lambda: collections.deque(source, 0)) < 12 * MB
+
+    def test_pickles_are_loaded_one_at_a_time(self, root):
+        v = Vault('p', allow_pickle=True)
+        s = v.section('s')
+        v.update({f'{n}': Met(n) for n in range(200)})
+        v.update({f't{n}': (1, [Met(n)]) for n in range(20)})
+        s.update({f'{n}': Met(n) for n in range(200)})
+        for walk in (v.items, v.values, v[:].items, s.values, lambda: reversed(v.items())):
+            Met.alive = Met.most = 0
+            assert len([None for _ in walk()]) in (420, 200)
+            assert Met.most <= 2
+        assert [met.n for met in s.values()[:3]] == [0, 1, 2]
+        assert Met.most <= 4
+
+    def test_what_a_serializer_or_a_registered_type_makes_is_loaded_one_at_a_time(self, root):
+        v = Vault('s', serializer=pickle)
+        v.update({f'{n}': Met(n) for n in range(100)})
+        Met.alive = Met.most = 0
+        assert sum(met.n for met in v.values()) == sum(range(100))
+        assert Met.most <= 2
+
+    def test_the_command_shows_a_few_of_many_large_values(self, root, fetched, capsys):
+        v = Vault('large')
+        v.update((f'{n:03}', bytes(500_000)) for n in range(30))
+        del fetched[:]
+        cli.main(['--root', str(root), 'show', 'large', '--limit', '2'])
+        assert sum(fetched) < 1_100_000 and '... and 28 more' in capsys.readouterr().out
 
 
 class TestSlices:
@@ -8980,6 +9232,186 @@ class TestSections:
         found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
         assert found.stdout.strip() == '[]'
         assert vaults.Section.__name__ in vaults.__all__
+
+
+def steps(v, work):
+    """Return how many steps SQLite's machine takes for the work, in tens: what grows with the rows it looks at."""
+    seen = []
+    raw = v._store._local.c.raw
+    raw.set_progress_handler(lambda: seen.append(1) and None, 10)
+    try:
+        work()
+    finally:
+        raw.set_progress_handler(None, 10)
+    return len(seen)
+
+
+def interleaved(count):
+    v = Vault(':memory:')
+    v.update((key, n) for n in range(count) for key in (f'plain{n}', ('a', n), ('b', n), ('c', n)))
+    return v
+
+
+def one_after_the_other(count):
+    v = Vault(':memory:')
+    for name in 'abc':
+        v.section(name).update((n, n) for n in range(count))
+        v.update((f'{name}{n}', n) for n in range(count))
+        v.section(f'{name}2').update((n, n) for n in range(count))
+    return v
+
+
+def undone(operation):
+    def done(s):
+        with contextlib.suppress(ZeroDivisionError), s:
+            operation(s)
+            1 / 0
+    return done
+
+
+AT_AN_END = {
+    'next': lambda s: next(iter(s)), 'next of items': lambda s: next(iter(s.items())), 'first key': lambda s: s.keys()[0],
+    'first items': lambda s: s.items()[:3], 'repr of keys': lambda s: repr(s.keys()),
+    'the oldest': undone(lambda s: s.popitem(last=False)),
+}
+AT_THE_OTHER = {
+    'back': lambda s: next(reversed(s)), 'last key': lambda s: s.keys()[-1], 'last items': lambda s: s.items()[-3:],
+    'the last ones, turned': lambda s: s.values()[:-4:-1], 'the newest': undone(lambda s: s.popitem()),
+}
+ANYWHERE = {
+    'repr': repr, 'is it empty': lambda s: s == {}, 'bool': bool, 'is it that': lambda s: s == {1: 2, 3: 4},
+    'has it keys': lambda s: s.keys() == [] or s.keys() == set(), 'has it items': lambda s: s.items() == [(1, 1)],
+    'by key': lambda s: (s[:].first(), s[:].last(), s[5:].keys()[:3], bool(s[5:]), repr(s[5:]), s[5:] == {}),
+}
+
+
+@pytest.fixture(scope='module')
+def laid_out():
+    return {layout: {count: layout(count) for count in (1000, 30_000)} for layout in (interleaved, one_after_the_other)}
+
+
+class TestSectionsOfAnySize:
+    """What looks at one end of a section takes a time that does not grow with it, where the layout allows that."""
+
+    def ratio(self, vaults_, name, look):
+        small, large = (steps(v, lambda v=v: look(v.section(name))) for v in vaults_.values())
+        return large / (small + 10)
+
+    @pytest.mark.parametrize('look', {**AT_AN_END, **AT_THE_OTHER, **ANYWHERE})
+    def test_of_entries_that_lie_between_those_of_others(self, laid_out, look):
+        for name in 'abc':
+            assert self.ratio(laid_out[interleaved], name, {**AT_AN_END, **AT_THE_OTHER, **ANYWHERE}[look]) < 3
+
+    @pytest.mark.parametrize('look', ANYWHERE)
+    def test_wherever_they_lie(self, laid_out, look):
+        for name in ('a', 'a2', 'b', 'b2', 'c', 'c2'):
+            assert self.ratio(laid_out[one_after_the_other], name, ANYWHERE[look]) < 3
+
+    @pytest.mark.parametrize('look', AT_AN_END)
+    def test_of_entries_that_were_put_first(self, laid_out, look):
+        assert self.ratio(laid_out[one_after_the_other], 'a', AT_AN_END[look]) < 3
+
+    @pytest.mark.parametrize('look', AT_THE_OTHER)
+    def test_of_entries_that_were_put_last(self, laid_out, look):
+        assert self.ratio(laid_out[one_after_the_other], 'c2', AT_THE_OTHER[look]) < 3
+
+    @pytest.mark.parametrize('look', {**AT_AN_END, **AT_THE_OTHER})
+    def test_elsewhere_it_is_bounded_by_the_section(self, laid_out, look):
+        look, v = {**AT_AN_END, **AT_THE_OTHER}[look], laid_out[one_after_the_other][30_000]
+        assert steps(v, lambda: look(v.section('b'))) < 30_000 * 8
+        with contextlib.suppress(ZeroDivisionError), v:
+            v.update((('small', n), n) for n in range(100))
+            v.update((f'behind{n}', n) for n in range(5000))
+            assert steps(v, lambda: look(v.section('small'))) < 100 * 40
+            1 / 0
+
+    def test_what_was_deleted_beyond_it_is_no_hindrance(self):
+        v = interleaved(10_000)
+        before = steps(v, lambda: v.section('b').popitem())
+        for _ in range(3):
+            v.update((n, n) for n in range(20_000))
+            del v[0:20_000]
+        assert steps(v, lambda: v.section('b').popitem()) < 3 * before
+        for _ in range(200):
+            v.popitem(last=False)
+            v.section('b').popitem()
+        assert steps(v, lambda: v.section('b').popitem(last=False)) < 3 * before
+
+    @pytest.mark.parametrize('reverse', [False, True])
+    @pytest.mark.parametrize('layout', [interleaved, one_after_the_other])
+    def test_a_walk_is_whole_and_in_order(self, laid_out, layout, reverse):
+        for count, v in laid_out[layout].items():
+            for s in map(v.section, v.sections()):
+                found = list(reversed(s.items()) if reverse else s.items())
+                assert found == [(n, n) for n in range(count)][::-1 if reverse else 1]
+                assert len(list(s)) == len(s) == count
+
+    @pytest.mark.parametrize('reverse', [False, True])
+    @settings(max_examples=30)
+    @given(st.integers(0, 999), st.lists(st.tuples(st.integers(0, 60), st.integers(0, 400)), max_size=8))
+    def test_a_walk_sees_what_was_there_and_is_there(self, reverse, seed, changes):
+        v = Vault(':memory:')
+        kinds = random.Random(seed).choices('psss', k=350)
+        v.update((('s', n) if kind == 's' else n, n) for n, kind in enumerate(kinds))
+        s, seen, gone, put = v.section('s'), [], set(), 1000
+        there = [n for n, kind in enumerate(kinds) if kind == 's'][::-1 if reverse else 1]
+        walk = reversed(s) if reverse else iter(s)
+        seen += itertools.islice(walk, 1)
+        for step, key in changes:
+            seen += itertools.islice(walk, step)
+            put += 1
+            s[put] = put
+            if key in s:
+                del s[key]
+                gone.add(key)
+        seen += walk
+        assert [n for n in there if n in seen] == seen and set(there) - set(seen) <= gone
+        with contextlib.suppress(ZeroDivisionError), v:
+            walk = iter(s)
+            next(walk)
+            1 / 0
+        with pytest.raises(vaults.VaultError, match='rolled back'):
+            list(walk)
+
+    @given(st.lists(section_keys | st.lists(section_keys, min_size=2, max_size=3).map(tuple), max_size=30),
+           st.lists(section_keys, max_size=2).map(tuple))
+    def test_sections_are_those_that_have_entries(self, wanted, path):
+        v = Vault(':memory:')
+        for name in path:
+            v = v.section(name)
+        v.update(dict.fromkeys(wanted))
+        names = {keys.encode((key[0],)): key[0] for key in v if type(key) is tuple and len(key) > 1}
+        assert v.sections() == [names[stored] for stored in sorted(names)]
+
+    def test_sections_go_from_name_to_name(self, laid_out):
+        small, large = laid_out[one_after_the_other].values()
+        assert large.sections() == ['a', 'a2', 'b', 'b2', 'c', 'c2']
+        assert steps(large, large.sections) < 2 * steps(small, small.sections)
+        nested = [Vault(':memory:').section('users') for _ in range(2)]
+        for users, count in zip(nested, (100, 10_000)):
+            users.update((('ann', n), n) for n in range(count))
+            users.update({'ann': 1, 'bob': 2, ('bob', 'age'): 3, ('ben', 1): 4, 7: 5, (7, 7): 6})
+            assert users.sections() == [7, 'ann', 'ben', 'bob']
+        assert steps(nested[1], nested[1].sections) < 2 * steps(nested[0], nested[0].sections)
+
+    @pytest.mark.parametrize('keyed', ['{}'.format, int, '{}'.format('é{}').format, lambda n: -n, lambda n: str(n).encode(),
+                                       lambda n: dt.date.fromordinal(n + 1), lambda n: uuid.UUID(int=n)])
+    def test_what_lies_beside_nested_sections_is_passed_without_being_decoded(self, monkeypatch, keyed):
+        users = Vault(':memory:').section('users')
+        users.update((keyed(n), n) for n in range(5000))
+        users.update({('x', 'y'): 1, (keyed(1234), 1): 1, (keyed(1234), 2, 3): 1})
+        decoded, decode = [], Prefixed.decode
+        monkeypatch.setattr(Prefixed, 'decode', lambda coder, stored: decoded.append(1) or decode(coder, stored))
+        assert set(users.sections()) == {'x', keyed(1234)} and len(decoded) < 10
+        assert steps(users, users.sections) < 5100 * 4
+
+    def test_repr_does_not_count_a_large_one(self):
+        v = Vault(':memory:')
+        s = v.section('s')
+        s.update((n, n) for n in range(1000))
+        assert repr(s) == "Section(':memory:', ('s',), 1000 items)"
+        s['more'] = 1
+        assert repr(s) == "Section(':memory:', ('s',), more than 1000 items)" and repr(v) == "Vault(':memory:', 1001 items)"
 
 
 class TestWriteBackSections:

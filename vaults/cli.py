@@ -12,6 +12,7 @@ import sys
 
 from . import __version__, keys
 from .errors import VaultCorruptError, VaultError
+from .store import entries_of
 from .vault import Vault, _ExactPath, _locate
 
 TYPE_CHECKING = False
@@ -638,8 +639,8 @@ def _count(v: Any, args: argparse.Namespace) -> None:
 
 
 def _entries(v: Any, args: argparse.Namespace) -> Iterator[Tuple[Any, bytes]]:
-    for stored, datas, _ in v._scan(args.reverse, args.bounds, values=True):
-        yield from zip(map(v._keys.decode, stored), datas)
+    for stored, data in entries_of(v._scan(args.reverse, args.bounds, values=True)):
+        yield v._keys.decode(stored), data
 
 
 def _show(v: Any, args: argparse.Namespace) -> None:
@@ -692,8 +693,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     from . import as_json, sqlite
     parts: Dict[str, int] = Counter()
     with v:  # one state of what is kept in parts
-        sizes = ((_bytes(v, data, parts), key) for page in v._scan(False, None, values=True)
-                 for key, data in zip(*page[:2]))
+        sizes = ((_bytes(v, data, parts), key) for key, data in entries_of(v._scan(False, None, values=True)))
         largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
         sections, serializer = _sections(v), _serializer(v)
@@ -734,24 +734,16 @@ def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
 
 def _sections(v: Any) -> List[Tuple[Any, ...]]:
     """Return the paths of the first sections, those inside others behind them, going from each to the next."""
+    from itertools import islice
+
+    from .sections import names
     found: List[Tuple[Any, ...]] = []
     above: List[Tuple[Any, ...]] = [()]
     for path in above:
-        for name in _names(_section(v, path), SECTIONS - len(found)):
+        for name in islice(names(_section(v, path)), SECTIONS - len(found)):
             found.append((*path, name))
             above.append((*path, name))
     return found
-
-
-def _names(v: Any, limit: int) -> Iterator[Any]:
-    """Yield the names of the first sections, going from each to the next."""
-    low, high = v._keys.prefix_bounds(())
-    for _ in range(limit):
-        first = next((key[:1] for key in v._walk_keys(False, (low, high)) if type(key) is tuple and len(key) > 1), None)
-        if first is None:
-            return
-        yield first[0]
-        low = v._keys.prefix_bounds(first)[1]
 
 
 def _check(v: Any, args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from .errors import VaultCorruptError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Optional, Tuple, Union
+    from typing import Any, Callable, Dict, Iterable, Optional, Sequence, Tuple, Union
 
     Stored = Union[bool, int, float, str, bytes]
 
@@ -78,6 +78,20 @@ def decode(stored: Stored) -> Any:
     except (IndexError, ValueError, OverflowError, KeyError, RecursionError, struct.error):
         pass  # every way to be malformed ends in the one error below
     raise VaultCorruptError(f'a stored key is damaged: {stored[:40]!r}')
+
+
+def decode_many(stored: Sequence[Stored]) -> Iterable[Any]:
+    """Return the keys that they stand for, faster than one by one where all are text. Raises: as decode, in walking."""
+    return stored if all_text(stored) else map(decode, stored)
+
+
+def all_text(stored: Iterable[Stored]) -> bool:
+    """Tell whether all of them are text, and so the keys themselves. To join them is the quickest way to ask."""
+    try:
+        ''.join(stored)  # type: ignore[arg-type]  # that is the question
+    except TypeError:
+        return False
+    return True
 
 
 def named(stored: Stored) -> str:

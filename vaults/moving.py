@@ -41,7 +41,7 @@ from .errors import (
 )
 from .parts import Head, is_head
 from .serializers import recorded
-from .store import MEMORY
+from .store import MEMORY, entries_of
 from .vault import about
 
 TYPE_CHECKING = False
@@ -189,8 +189,7 @@ def _write(vault: Vault[Any, Any], out: TextIO, progress: Progress) -> int:
 
 
 def _stored(vault: Vault[Any, Any]) -> Iterator[Entry]:
-    for page, datas, _ in vault._scan(False, None, True):
-        yield from zip(page, datas)
+    return entries_of(vault._scan(False, None, True))
 
 
 def _lines(vault: Vault[Any, Any], serializer: Optional[str], stored: Any, data: bytes) -> Iterator[str]:

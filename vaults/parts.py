@@ -19,7 +19,7 @@ from msgpack import ExtType, Packer, unpackb
 from . import values
 from .errors import VaultCorruptError
 from .keys import named
-from .store import OWNER, new_owner
+from .store import OWNER, entries_of, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -420,8 +420,7 @@ def sweep(store: Store) -> None:
 
     def remove() -> None:
         owners: Set[bytes] = set()
-        for data in (data for page in store.scan() for data in page[1] if is_head(data)):
-            head = Head.of(data)
+        for head in (Head.of(data) for _, data in entries_of(store.scan()) if is_head(data)):
             owners.add(head.owner)
             if head.code == values.STREAM:
                 _sweep_stream(store, head, old)

@@ -25,6 +25,7 @@ from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
 from .serializers import recorded
+from .store import entries_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,9 +339,9 @@ def _vault(source: Source) -> Iterator[Pair]:
         store.begin()
         try:
             serializer = recorded(store)
-            for page, datas, _ in store.scan():
-                for key, data in zip(map(keys.decode, page), datas):
-                    yield key, _as_stored(source, store, serializer, named(key), data)
+            for stored, data in entries_of(store.scan()):
+                key = keys.decode(stored)
+                yield key, _as_stored(source, store, serializer, named(key), data)
         finally:
             store.rollback()
             store.close()

@@ -30,7 +30,7 @@ from .errors import (
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .parts import Gone, Head, Tree, examined, is_head
 from .sqlite import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum, is_open_here, open_store
-from .store import MEMORY, OWNER, SETTINGS_OWNER
+from .store import MEMORY, OWNER, SETTINGS_OWNER, entries_of
 from .vault import _locate
 
 TYPE_CHECKING = False
@@ -477,15 +477,14 @@ class _Recovering:
     def _examine(self) -> None:
         """Take back the entries whose parts are not all there, and the parts that no entry needs."""
         codec = values.Codec(values.Unread())
-        for stored, datas, _ in self.store.scan():
-            for key, data in zip(stored, datas):
-                if is_head(data):
-                    problem = examined(self.store, codec, key, data)
-                    if problem:
-                        self.store.delete(key)
-                        self._give_up(keys.decode(key))
-                    else:
-                        self._trim(Head.of(data))
+        for key, data in entries_of(self.store.scan()):
+            if is_head(data):
+                problem = examined(self.store, codec, key, data)
+                if problem:
+                    self.store.delete(key)
+                    self._give_up(keys.decode(key))
+                else:
+                    self._trim(Head.of(data))
 
     def _give_up(self, key: Any) -> None:
         if key in self.doubtful:

@@ -33,7 +33,7 @@ from .errors import (
     VaultTaskError,
     unwritten,
 )
-from .keys import HIGHEST, LOWEST, SIGN, named
+from .keys import HIGHEST, LOWEST, SIGN, all_text, named
 from .store import MEMORY, Store
 from .tasks import Owner, may_run
 
@@ -125,23 +125,37 @@ NEWEST = 'SELECT max(id) FROM entries'
 OLDEST = 'SELECT min(id) FROM entries'
 COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
 COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
+COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? AND key <> x'' LIMIT ?)"
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
 COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
 
-# By [by_key][reverse][values]. CASE looks into the table for 0 and 1 alone, as AND does not: seven times faster by key
-# where that is not the order of insertion. `+id` keeps SQLite from walking the table by id and sorting what it finds.
-_KEYS = f'SELECT id, key, CASE WHEN key IN (0, 1) THEN crc & {BOOL} END FROM entries '
-_ENTRIES = 'SELECT id, key, value, crc FROM entries '
+# By [by_key][reverse][values]; [2] goes on by key behind the last one. The second CASE of _KEYS looks into the table
+# for 0 and 1 alone, as AND does not: seven times faster by key where that is not the order of insertion. `+id` keeps
+# SQLite from walking the table by id and sorting what it finds. What is too large for its page is NULL: see _Pace.
+_KEYS = f"""SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN key <= 1 AND key >= 0 THEN crc & {BOOL} END
+ FROM entries """
+_ENTRIES = """SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN length(value) <= ? THEN value END, crc
+ FROM entries """
 _BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
 _BY_ID_BACK = "WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
 _BY_KEY = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
+_BY_KEY_ON = "WHERE key > ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
 _BY_KEY_BACK = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?"
-IDS = "SELECT id FROM entries WHERE key >= ? AND key < ? AND id <= ? AND key <> x'' ORDER BY +id"
-_BETWEEN = "WHERE id BETWEEN ? AND ? AND key >= ? AND key < ? AND key <> x''"
-BETWEEN = (_KEYS + _BETWEEN, _ENTRIES + _BETWEEN)
+# Of a range by insertion: `+` says by which index not to look. See SQLiteStore._ids_within.
+_BETWEEN = "WHERE id BETWEEN ? AND ? AND +key >= ? AND +key < ? AND key <> x''"
+BETWEEN = (f'{_KEYS}{_BETWEEN} ORDER BY id', f'{_ENTRIES}{_BETWEEN} ORDER BY id')
+IDS_BETWEEN = f'SELECT id FROM entries {_BETWEEN} ORDER BY id'
+_OF_RANGE = "SELECT id FROM entries WHERE key >= ? AND key < ? AND +id BETWEEN ? AND ? AND key <> x''"
+IDS = f'{_OF_RANGE} ORDER BY +id'
+SOME_IDS = f'{_OF_RANGE} LIMIT ?'
+ENDS_WITHIN = f'SELECT min(id), max(id) FROM ({_OF_RANGE})'
+ABOUT_SOME = 'SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT ?)'  # and the marker
+ENDS = """SELECT (SELECT id FROM entries WHERE key <> x'' ORDER BY id LIMIT 1),
+ (SELECT id FROM entries WHERE key <> x'' ORDER BY id DESC LIMIT 1)"""
 SCAN = (
     ((_KEYS + _BY_ID, _ENTRIES + _BY_ID), (_KEYS + _BY_ID_BACK, _ENTRIES + _BY_ID_BACK)),
     ((_KEYS + _BY_KEY, _ENTRIES + _BY_KEY), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
+    ((_KEYS + _BY_KEY_ON, _ENTRIES + _BY_KEY_ON), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
 )
 
 BEGIN = 'BEGIN IMMEDIATE'  # a deferred one that reads and then writes fails at once when another wrote, timeout or not
@@ -179,7 +193,9 @@ FEW = 1 << 24           # entries that there may well be; of more than that, the
 SMALLEST = 8            # bytes of an entry
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
-FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most; bytes, roughly
+FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's page after its first entry; at most
+NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
+                        # how many entries of the range are counted in the same time
 
 FOREVER = float('inf')
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
@@ -531,10 +547,17 @@ class SQLiteStore(Store):
         return bool(moved)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))
+
+    def count_up_to(self, most: int, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        if (low, high) == (LOWEST, HIGHEST):
+            return min(self.count(), most)
+        return self._asked_count(COUNT_SOME, (low, high, most))
+
+    def _asked_count(self, sql: str, arguments: Tuple[Any, ...]) -> int:
         c = self._local.c
-        statement = (COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))
         try:
-            row, = self._page(c, *statement)
+            row, = self._page(c, sql, arguments)
         except sqlite3.Error as error:
             raise self._failed(error) from error
         count = row[0]
@@ -552,7 +575,7 @@ class SQLiteStore(Store):
         if not by_key and (low, high) != (LOWEST, HIGHEST):
             yield from self._scan_within(low, high, reverse, values)
             return
-        sql = SCAN[by_key][reverse][values]
+        sql, pace, walked, more = SCAN[by_key][reverse][values], _Pace(values), 0, True
         try:
             c = self._local.c
             state = self._state(c)
@@ -560,60 +583,109 @@ class SQLiteStore(Store):
             began = c.epoch if c.depth else None
             first: Any = low if by_key else newest + 1 if reverse else -SIGN
             last: Any = high if by_key else self._page(c, OLDEST, ())[0][0] if reverse else newest
-            size, skip, walked = FIRST_PAGE, False, 0
-            while True:
+            while more:
                 c = self._local.c
                 self._not_undone(c, began)
-                rows = self._page(c, sql, (first, last, newest, size) if by_key else (first, last, size))
-                full = len(rows) == size
-                if skip and rows and rows[0][1] == first:
-                    del rows[0]  # the last of the page before: a page by key begins where that one ended
+                rows = self._page(c, sql, (*pace.limits, first, last, *((newest,) if by_key else ()), pace.size))
+                more = len(rows) == pace.size
+                pages, left = self._pages(rows, pace, more)
+                more = more or left is not None
                 if rows:
                     self._advanced(rows, by_key, reverse, first)
-                    yield self._keys_alone(rows) if not values else self._verified(rows)
-                walked += len(rows)
-                if not full:
-                    return self._complete(walked, low, high, by_key, state)
-                if not by_key:
-                    first = rows[-1][0]
-                elif reverse:
-                    last = rows[-1][1]
-                else:
-                    first, skip = rows[-1][1], True
-                size = _next_size(rows, size) if values else LAST_PAGE
+                    first, last = _behind(rows[-1], first, last, by_key, reverse)
+                    sql = SCAN[2 * by_key][reverse][values]
+                    walked += len(rows)
+                    del rows
+                    yield pages.pop()
+            self._complete(walked, low, high, by_key, state)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
     def _scan_within(self, low: Stored, high: Stored, reverse: bool, values: bool) -> Iterator[Any]:
-        """Scan a range by insertion: there is no index for it, so that the ids are at hand first, 8 bytes each."""
+        """Scan a range by insertion."""
+        pace = _Pace(values)
         try:
             c = self._local.c
             began = c.epoch if c.depth else None
-            ids = self._ids(c, (low, high, self._newest(c)))
-            if reverse:
-                ids.reverse()
-            at, size = 0, FIRST_PAGE
-            while at < len(ids):
-                c = self._local.c
-                self._not_undone(c, began)
-                rows = self._between(c, BETWEEN[values], ids[at:at + size], (low, high), reverse)
-                at += size
-                if rows:
-                    yield self._keys_alone(rows) if not values else self._verified(rows)
-                    size = _next_size(rows, size) if values else LAST_PAGE
+            for ids in self._ids_within((low, high), reverse, began):
+                at = 0
+                while at < len(ids):
+                    c = self._local.c
+                    self._not_undone(c, began)
+                    wanted = ids[at:at + pace.size]
+                    rows = self._between(c, BETWEEN[values], pace.limits, wanted, (low, high), reverse)
+                    pages, left = self._pages(rows, pace, True)
+                    at += len(wanted) if left is None else wanted.index(left)
+                    if rows:
+                        del rows
+                        yield pages.pop()
             self._not_undone(self._local.c, began)
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
-    def _between(self, c: _Connection, sql: str, ids: array[int], bounds: Tuple[Any, ...], reverse: bool) -> List[Any]:
-        """Return the rows of these ids: at once where they lie close together, else one by one."""
-        first, last = min(ids), max(ids)
-        if last - first > 2 * len(ids):
-            return [row for one in ids for row in self._page(c, sql, (one, one, *bounds))]
-        return sorted(self._page(c, sql, (first, last, *bounds)), key=itemgetter(0), reverse=reverse)
+    def _pages(self, rows: List[Any], pace: _Pace, more: bool) -> Tuple[List[Any], Optional[int]]:
+        """Return the page of rows, in a list to take it out of, and the id of the one that ends it by its size.
 
-    def _ids(self, c: _Connection, bounds: Tuple[Any, ...]) -> array[int]:
-        return array('q', chain.from_iterable(c.raw.execute(IDS, bounds)))
+        Leaves in `rows` those of the page. A walk that waits holds nothing of what it has handed out.
+        """
+        if not rows:
+            return [], None
+        page = (self._verified if pace.values else self._keys_alone)(rows, pace.size > 1)
+        taken = len(page[0])
+        left = rows[taken][0] if taken < len(rows) else None
+        del rows[taken:]
+        if more or left is not None:
+            pace.go_on(page[0], page[1], left is not None)
+        return [page], left
+
+    def _between(self, c: _Connection, sql: str, limits: Tuple[int, ...], ids: array[int], bounds: Tuple[Any, ...],
+                 reverse: bool) -> List[Any]:
+        """Return the rows of these ids: at once where they lie close together, else one by one."""
+        first, last = sorted((ids[0], ids[-1]))
+        if last - first > 2 * len(ids):
+            return [row for one in ids for row in self._page(c, sql, (*limits, one, one, *bounds))]
+        rows = self._page(c, sql, (*limits, first, last, *bounds))
+        return rows[::-1] if reverse else rows
+
+    def _ids_within(self, bounds: Tuple[Stored, Stored], reverse: bool, began: Optional[int]) -> Iterator[array[int]]:
+        """Yield, in runs, the ids of a range in the order of insertion, for which it has no index.
+
+        Those of few entries are listed. The first ones of many may lie near that end of the whole order where the walk
+        begins. So ever more of the order is looked at from there, as long as the range has yet more entries: else
+        these are listed, 8 bytes each, as soon as that is quicker.
+        """
+        c = self._local.c
+        span = self._page(c, OLDEST, ())[0][0], self._newest(c)  # of ids that were not looked at yet
+        ids = self._ids(began, SOME_IDS, (*bounds, *span, NEAR))
+        if len(ids) < NEAR:
+            yield array('q', sorted(ids, reverse=reverse))
+            return
+        ends = self._page(c, ENDS, ())[0]  # beyond them much may have been deleted
+        span = (max(span[0], ends[0]), min(span[1], ends[1])) if ends[0] is not None else (1, 0)
+        near, found = NEAR, False
+        while span[0] <= span[1]:
+            part, span = _divided(span, near, reverse)
+            ids = self._ids(began, IDS_BETWEEN, (*part, *bounds))
+            found = found or bool(ids)
+            yield ids[::-1] if reverse else ids
+            near *= FURTHER
+            if self._page(self._local.c, ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
+                break
+        if not found:  # who wants one entry needs no list
+            self._not_undone(self._local.c, began)
+            first = self._page(self._local.c, ENDS_WITHIN, (*bounds, *span))[0][reverse]
+            if first is None:
+                return
+            yield array('q', [first])
+            span = (span[0], first - 1) if reverse else (first + 1, span[1])
+        if span[0] <= span[1]:
+            ids = self._ids(began, IDS, (*bounds, *span))
+            yield ids[::-1] if reverse else ids
+
+    def _ids(self, began: Optional[int], sql: str, arguments: Tuple[Any, ...]) -> array[int]:
+        c = self._local.c
+        self._not_undone(c, began)
+        return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
 
     def _newest(self, c: _Connection) -> int:
         newest = self._page(c, NEWEST, ())[0][0]
@@ -654,18 +726,23 @@ class SQLiteStore(Store):
             raise VaultCorruptError(f'{walked} of {self.count()} entries were found: vault {self.file.path} is '
                                     'damaged, run check()')
 
-    def _alive(self, rows: List[Any]) -> Callable[[Stored], bool]:
-        """Return a test whether an entry of the page is still there: the same one, not a new one with its key."""
+    def _alive(self, pairs: Iterator[Tuple[Stored, int]]) -> Callable[[Stored], bool]:
+        """Return a test whether an entry of the page is still there: the same one, not a new one with its key.
+
+        Of the page's keys and ids a dict is made when it is first asked.
+        """
         ids: Dict[Stored, int] = {}
 
         def alive(key: Stored) -> bool:
-            if not ids:
-                ids.update((row[1], row[0]) for row in rows)
+            ids.update(pairs)
             return bool(self._page(self._local.c, ALIVE, (ids[key], key)))
         return alive
 
-    def _keys_alone(self, rows: List[Any]) -> Tuple[List[Stored], None, Callable[[Stored], bool]]:
-        return [bool(key) if flag else key for _, key, flag in rows], None, self._alive(rows)
+    def _keys_alone(self, rows: List[Any], may_end: bool) -> Tuple[Sequence[Stored], None, Callable[[Stored], bool]]:
+        if type(rows[0][1]) is not str or not all_text(keys := list(map(itemgetter(1), rows))):
+            keys = [bool(key) if flag else key for _, key, flag in rows]
+            keys = keys[:_end(keys)] if may_end else keys
+        return keys, None, self._alive(map(itemgetter(1, 0), rows))
 
     def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
@@ -679,15 +756,19 @@ class SQLiteStore(Store):
             rows = self._once_more(error, sql, arguments, rows=True)
         return rows
 
-    def _verified(self, rows: List[Any]) -> Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]:
+    def _verified(self, rows: List[Any],
+                  may_end: bool) -> Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]:
         """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
-        _, keys, datas, crcs = zip(*rows)
+        ids, keys, datas, crcs = zip(*rows)
         try:
             if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
-                return keys, datas, self._alive(rows)
+                return keys, datas, self._alive(zip(keys, ids))
         except TypeError:
-            pass  # other keys than text, or a damaged row
-        return list(map(self._intact, keys, datas, crcs)), datas, self._alive(rows)
+            pass  # other keys than text, a damaged row, or one that ends the page
+        if may_end:
+            end = min(_end(keys), _end(datas))
+            keys, datas = keys[:end], datas[:end]
+        return list(map(self._intact, keys, datas, crcs)), datas, self._alive(zip(keys, ids))
 
     def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
@@ -1218,8 +1299,11 @@ class SQLiteStore(Store):
             counted, total = self._page(c, COUNT_BOTH, ())[0]
             if counted != total:
                 problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
-            for done, row in enumerate(self._raw_rows(), 1):
+            done = 0
+            for row in self._raw_rows():
+                done += 1  # noqa: SIM113  # enumerate would hold the row
                 problems += self._examined(row, examine)
+                del row  # before the next one is read
                 if progress and (done % LAST_PAGE == 0 or done == total):
                     progress(done, total)
         except (sqlite3.Error, VaultCorruptError, UnicodeError) as error:
@@ -1235,15 +1319,21 @@ class SQLiteStore(Store):
 
     def _raw_rows(self) -> Iterator[Tuple[Any, ...]]:
         """Yield every row unverified, a few at a time."""
-        position = -SIGN
-        while True:
-            rows = self._page(self._local.c, SCAN[0][0][1], (position, SIGN - 1, FIRST_PAGE))
+        position, pace, more = -SIGN, _Pace(True), True
+        while more:
+            asked = pace.size
+            rows = self._page(self._local.c, SCAN[0][0][1], (*pace.limits, position, SIGN - 1, asked))
+            more = len(rows) == asked
             if rows:
                 self._advanced(rows, False, False, position)
-            yield from rows
-            if len(rows) < FIRST_PAGE:
-                return
-            position = rows[-1][0]
+                found = len(rows)
+                del rows[_end([None if None in row[1:3] else row for row in rows]) if asked > 1 else 1:]
+                pace.go_on([row[1] for row in rows], [row[2] if type(row[2]) is bytes else b'' for row in rows],
+                           len(rows) < found)
+                more = more or len(rows) < found
+                position = rows[-1][0] if rows else position
+            while rows:
+                yield rows.pop(0)
 
     def _examined(self, row: Tuple[Any, ...], examine: Callable[[Stored, bytes], Optional[str]]) -> Iterator[str]:
         _, key, data, crc = row
@@ -1391,10 +1481,66 @@ def _lacks_parts(error: sqlite3.Error) -> bool:
     return 'no such table: parts' in str(error)
 
 
-def _next_size(rows: List[Any], size: int) -> int:
-    """Return how many entries the next page may hold: more and more, up to about PAGE_BYTES."""
-    average = sum(len(row[2]) for row in rows) // len(rows) + 64
-    return max(2, min(size * 8, LAST_PAGE, PAGE_BYTES // average))
+class _Pace:
+    """How many entries the next page of a walk may hold: one at first, then as many as the sizes met allow.
+
+    A page is at most PAGE_BYTES, or one entry, whatever comes: what is longer than its share is NULL in its row, which
+    SQLite knows without reading it. Such a row ends the page, and is the next one, alone. From then on pages grow
+    slowly, because the rows behind it are looked at again. `limits` is the most characters of a key, of which each may
+    take four bytes, and bytes of a value.
+    """
+
+    __slots__ = ('_after', '_growth', 'limits', 'size', 'values')
+
+    def __init__(self, values: bool) -> None:
+        self.values = values
+        self._growth = 8 if values else LAST_PAGE
+        self._after = 0     # the size behind an entry that is alone
+        self._set(1 if values else FIRST_PAGE)
+
+    def _set(self, size: int) -> None:
+        self.size = size
+        limits = (PAGE_BYTES // (8 * size), PAGE_BYTES // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
+        self.limits: Tuple[int, ...] = limits if self.values else limits[:1]
+
+    def go_on(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]], ended: bool) -> None:
+        """Say which page was made, and whether a row ended it by its size."""
+        if ended:
+            self._after, self._growth = max(len(keys), 1), 2
+            self._set(1)
+        elif self._after:
+            self._set(self._after)
+            self._after = 0
+        else:
+            self._set(self._grown(keys, datas))
+
+    def _grown(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]]) -> int:
+        """Return a size that leaves twice the largest that was met its share; of keys, few are looked at."""
+        largest = 16 * max(map(sys.getsizeof, keys[::len(keys) // 8 + 1]))
+        if datas:
+            largest = max(largest, 4 * max(map(len, datas)))
+        size = FIRST_PAGE if self.size == 1 and self._growth > 2 else self.size * self._growth
+        return max(1, min(size, LAST_PAGE, PAGE_BYTES // largest))
+
+
+def _end(columns: Sequence[Any]) -> int:
+    """Return where the first None is, or the end."""
+    return columns.index(None) if type(None) in set(map(type, columns)) else len(columns)
+
+
+def _divided(span: Tuple[int, int], size: int, from_end: bool) -> Tuple[Tuple[int, int], Tuple[int, int]]:
+    """Return so much of a span of ids from one of its ends, and the rest of it."""
+    first, last = span
+    if from_end:
+        return (max(first, last - size + 1), last), (first, last - size)
+    return (first, min(last, first + size - 1)), (first + size, last)
+
+
+def _behind(row: Any, first: Any, last: Any, by_key: bool, reverse: bool) -> Tuple[Any, Any]:
+    """Return the bounds of what is left of a scan behind a row."""
+    if by_key:
+        return (first, row[1]) if reverse else (row[1], last)
+    return row[0], last
 
 
 def _remove(path: str) -> None:

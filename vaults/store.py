@@ -89,6 +89,10 @@ class Store(ABC):
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         """Return the number of keys in [low, high); of all keys in time that does not grow with their number."""
 
+    def count_up_to(self, most: int, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        """Return the number of keys in [low, high), or `most` when there are more. A store need not count them then."""
+        return min(self.count(low, high), most)
+
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
@@ -188,11 +192,18 @@ class Store(ABC):
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         """Return the problems found: the engine's, and what `examine` says of each entry."""
-        return [problem for page in self.scan() for entry in zip(*page[:2]) for problem in [examine(*entry)] if problem]
+        return [problem for entry in entries_of(self.scan()) for problem in [examine(*entry)] if problem]
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""
         raise VaultError(f'{type(self).__name__} cannot be backed up to a file')
+
+
+def entries_of(pages: Iterator[Any]) -> Iterator[Any]:
+    """Yield the keys and values of a scan's pages; a page is let go of before the next one is read."""
+    for page, datas, alive in pages:
+        yield from zip(page, datas)
+        del page, datas, alive
 
 
 def new_owner() -> bytes:

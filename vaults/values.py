@@ -157,10 +157,13 @@ class Codec:
     def loads_many(self, datas: Sequence[bytes]) -> List[Any]:
         """Return the objects of many `data`, faster than one by one: msgpack's stream has no call for each.
 
-        Raises: as it comes, whatever is wrong; loads() of each tells which it is.
+        Raises: as it comes, whatever is wrong; loads() of each tells which it is. InParts also where there is a pickle
+        or the like, which may make a large object of a few bytes: they are not all to be held at once.
         """
+        if len(datas) == 1:  # of any size: without a copy of it
+            return [unpackb(datas[0], ext_hook=self.ext_hook, strict_map_key=False)]
         joined = b''.join(datas)
-        unpacker = Unpacker(ext_hook=self.ext_hook, strict_map_key=False, max_buffer_size=len(joined))
+        unpacker = Unpacker(ext_hook=_hook_for_many, strict_map_key=False, max_buffer_size=len(joined))
         unpacker.feed(joined)
         objects = list(unpacker)
         if len(objects) != len(datas):
@@ -823,6 +826,22 @@ class Unread:
 
     def serialized(self, payload: Any) -> Any:
         return ('serialized', payload)
+
+
+class _Singly(Unread):
+    """Leaves what somebody's code makes objects of to who loads one value at a time."""
+
+    def loads(self, data: bytes) -> NoReturn:
+        raise InParts
+
+    def rebuild(self, name: str, payload: Any) -> NoReturn:
+        raise InParts
+
+    def serialized(self, payload: Any) -> NoReturn:
+        raise InParts
+
+
+_hook_for_many = _hooks(_Singly())[0]
 
 
 def rule(allow_pickle: Optional[AllowPickle], check: Callable[[], None]) -> Pickles:

@@ -24,7 +24,7 @@ from .errors import (
     shown,
 )
 from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
-from .views import Displayed, Items, Keys, SortedSlice, Values
+from .views import Displayed, Items, Keys, SortedSlice, Values, equal
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -500,14 +500,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __eq__(self, other: object) -> Any:
         """Compare as dicts compare: the same keys with equal values, in any order."""
-        if other is self:
-            return True
-        if not isinstance(other, abc.Mapping):
-            return NotImplemented
-        if len(self) != len(other):
-            return False
-        return all(value is mine or value == mine for key, mine in self.items()
-                   for value in [other.get(key, _MISSING)])
+        return True if other is self else equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -708,7 +701,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def sections(self) -> List[Any]:
         """Return the names of the sections that have entries, sorted. A small lookup for each."""
         from .sections import names
-        return names(self)
+        return list(names(self))
 
     # --- transactions ---
 
@@ -845,12 +838,17 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __repr__(self) -> str:
         try:
-            count = self._count()
+            count = self._size()
         except VaultClosedError:
             return f'{type(self).__name__}({self._title()}, closed)'
         except VaultError:
             return f'{type(self).__name__}({self._title()})'
-        return f"{type(self).__name__}({self._title()}, {count} item{'' if count == 1 else 's'})"
+        return f'{type(self).__name__}({self._title()}, {count})'
+
+    def _size(self) -> str:
+        """Return how many entries there are, in words."""
+        count = self._count()
+        return '1 item' if count == 1 else f'{count} items'
 
     def _title(self) -> str:
         return repr(self._name)
@@ -858,9 +856,9 @@ class Vault(Displayed, MutableMapping[K, V]):
     # --- for the views, which see a vault as walks over entries ---
 
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode, store = self._keys.decode, self._store
+        decode_many, store = self._keys.decode_many, self._store
         for stored, _, alive in self._scan(reverse, bounds, values=False):
-            seen, rest = store.deletions, iter(stored if set(map(type, stored)) == {str} else map(decode, stored))
+            seen, rest = store.deletions, iter(decode_many(stored))
             for key in rest:
                 yield key
                 if self._store.deletions != seen:  # which raises when it was closed meanwhile
@@ -869,16 +867,18 @@ class Vault(Displayed, MutableMapping[K, V]):
                 if alive(self._keys.encode(key)):
                     yield key
                     seen = self._store.deletions
+            stored = alive = rest = key = None  # before the next page is read, and below
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode, store = self._keys.decode, self._store
+        decode_many, store = self._keys.decode_many, self._store
         for stored, datas, alive in self._scan(reverse, bounds, values=True):
             seen = store.deletions
             try:
-                loaded = self._codec.loads_many(datas)
-                rest: Any = zip(stored if set(map(type, stored)) == {str} else map(decode, stored), loaded)
+                loaded: Any = self._codec.loads_many(datas)
+                rest: Any = zip(decode_many(stored), loaded)
             except (values.InParts, *values.MALFORMED):  # one of the page: they are loaded singly, each at its turn
                 rest = self._load_each(stored, datas)
+            loaded = datas = None
             for pair in rest:
                 yield pair
                 if self._store.deletions != seen:
@@ -887,6 +887,7 @@ class Vault(Displayed, MutableMapping[K, V]):
                 if alive(self._keys.encode(pair[0])):
                     yield pair
                     seen = self._store.deletions
+            stored = alive = rest = pair = None
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
         for key, data in zip(stored, datas):
@@ -902,6 +903,9 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def _count(self, *bounds: Any) -> int:
         return self._store.count(*(bounds or self._keys.bounds()))  # type: ignore[no-any-return]
+
+    def _count_up_to(self, most: int, *bounds: Any) -> int:
+        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))  # type: ignore[no-any-return]
 
     def _delete_range(self, low: Any, high: Any) -> int:
         return self._store.delete_range(low, high)  # type: ignore[no-any-return]

@@ -5,8 +5,11 @@ repr) and, for keys and items, what a set does.
 """
 from __future__ import annotations
 
+import sys
 from collections import abc
 from itertools import islice
+from operator import index as as_index
+from operator import itemgetter
 
 from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
@@ -58,18 +61,38 @@ class _ListLike(Generic[V_co]):
         """Return the element at `index`, or a list of those in a slice. Walks there: cheap near either end."""
         if isinstance(index, slice):
             return self._slice(index)
-        at = index.__index__()
+        at = as_index(index)
+        if at > REPR_LENGTH:
+            at = self._nearer(at)
         for element in islice(self._walk(at < 0), ~at if at < 0 else at, None):
             return element
         raise IndexError(f'index {at} is out of range: the vault has {len(self)} entries here')  # type: ignore[arg-type]
 
+    def _nearer(self, at: int) -> int:
+        """Return the place counted from the end when that is nearer."""
+        size = self._mapping._count_up_to(min(2 * at + 1, sys.maxsize))
+        return at - size if size // 2 < at < size else at
+
     def _slice(self, index: slice) -> List[Any]:
-        places = range(*index.indices(len(self)))  # type: ignore[arg-type]  # a view has a length
+        """Return the elements in a slice, walking to them from the nearer end, and counting no further than needed.
+
+        Places that are all given from one end are the same whatever lies beyond twice the farthest of them.
+        """
+        ends = [as_index(end) for end in (index.start, index.stop) if end is not None]
+        forward = index.step is None or as_index(index.step) > 0
+        lower, upper = (index.start, index.stop) if forward else (index.stop, index.start)
+        from_start, from_end = upper is not None and min(ends) >= 0, lower is not None and max(ends) < 0
+        reach = min(2 * max(map(abs, ends)) + 2, sys.maxsize) if from_start or from_end else sys.maxsize
+        size = self._mapping._count_up_to(reach)
+        places = range(*index.indices(size))
         if not places:
             return []
-        ordered = sorted((places[0], places[-1]))
-        found = list(islice(self._walk(), ordered[0], ordered[1] + 1, abs(places.step)))
-        return found if places.step > 0 else found[::-1]
+        low, high = sorted((places[0], places[-1]))
+        back = from_end if size == reach else size - low < high + 1
+        if back:
+            low, high = size - 1 - high, size - 1 - low
+        found = list(islice(self._walk(back), low, high + 1, abs(places.step)))
+        return found if forward is not back else found[::-1]
 
     def index(self, value: Any) -> int:
         """Return the place of the first element equal to `value`. Raises: ValueError when there is none."""
@@ -84,9 +107,11 @@ class _ListLike(Generic[V_co]):
 
     def __eq__(self, other: object) -> Any:
         if isinstance(other, (list, tuple, abc.ValuesView)):
-            return len(self) == len(other) and all(  # type: ignore[arg-type]
+            return has_length(self._mapping, len(other)) and all(
                 mine is theirs or mine == theirs for mine, theirs in zip(self._walk(), other))
-        return super().__eq__(other)
+        if isinstance(other, abc.Set) and isinstance(self, abc.Set):
+            return has_length(self._mapping, len(other)) and all(element in other for element in self._walk())
+        return NotImplemented
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -127,7 +152,7 @@ class Values(_ListLike[V_co], ValuesView[V_co]):
     __slots__ = ('__weakref__',)
 
     def _walk(self, reverse: bool = False) -> Iterator[Any]:
-        return (value for _, value in self._mapping._walk_items(reverse))
+        return map(itemgetter(1), self._mapping._walk_items(reverse))
 
     def __iter__(self) -> Iterator[V_co]:
         return self._walk()
@@ -162,6 +187,19 @@ class Items(_ListLike['Tuple[K_co, V_co]'], ItemsView[K_co, V_co]):
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:
         return set(it)
+
+
+def has_length(mapping: Any, length: int) -> bool:
+    """Tell whether a vault or a part of it has so many entries; more are not counted."""
+    return bool(mapping._count_up_to(min(length + 1, sys.maxsize)) == length)
+
+
+def equal(mapping: Any, other: Any) -> Any:
+    """Compare a vault, or a part of it, as dicts compare: the same keys with equal values, in any order."""
+    if not isinstance(other, abc.Mapping):
+        return NotImplemented
+    return has_length(mapping, len(other)) and all(
+        value is mine or value == mine for key, mine in mapping.items() for value in [other.get(key, _MISSING)])
 
 
 class SortedSlice(Displayed, Mapping[K, V]):
@@ -272,6 +310,9 @@ class SortedSlice(Displayed, Mapping[K, V]):
             raise KeyError(f'there are no keys in this range of {self._vault!r}')
         return default
 
+    def _count_up_to(self, most: int) -> int:
+        return self._vault._count_up_to(most, *self._bounds)
+
     def _walk_keys(self, reverse: bool = False) -> Iterator[Any]:
         return self._vault._walk_keys(reverse, self._bounds)
 
@@ -279,7 +320,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
         return self._vault._walk_items(reverse, self._bounds)
 
     def __eq__(self, other: object) -> Any:
-        return dict(self.items()) == dict(other) if isinstance(other, abc.Mapping) else NotImplemented
+        return equal(self, other)
 
     __hash__ = None  # type: ignore[assignment]
 

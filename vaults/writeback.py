@@ -125,6 +125,7 @@ class LiveStore(Store):
                 value = self._object_of(key, data, written)
                 if value is not _MISSING and (self.deletions == deleted or alive(key)):
                     yield key, value
+            del page, datas, alive, data, value
             written, deleted = self._written, self.deletions
 
     def _object_of(self, key: Stored, data: bytes, written: int) -> Any:
@@ -439,6 +440,11 @@ class LiveStore(Store):
         with self.lock:
             self._write_assigned()
             return self._store.count(low, high)
+
+    def count_up_to(self, most: int, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        with self.lock:
+            self._write_assigned()
+            return self._store.count_up_to(most, low, high)
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
