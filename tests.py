@@ -3786,6 +3786,26 @@ class TestTasks:
             await self.held(t, refused)
         asyncio.run(main())
 
+    def test_a_process_that_ends_while_a_task_is_in_its_block_keeps_what_was_before(self, root):
+        output('''
+            import asyncio, sys, vaults
+            vaults.set_root_path(sys.argv[1])
+            w, v = vaults.Vault('w', writeback=True), vaults.Vault('v')
+            w['log'] = []
+            w['log'].append('before')
+
+            async def hold(vault):
+                with vault:
+                    vault['log'] = ['inside']
+                    await asyncio.sleep(60)
+            v['log'] = ['before']
+            loop = asyncio.new_event_loop()
+            tasks = [loop.create_task(hold(vault)) for vault in (v, w)]
+            loop.run_until_complete(asyncio.sleep(0))
+            for task in tasks:
+                task._log_destroy_pending = False''', root)
+        assert Vault('v').items() == Vault('w').items() == [('log', ['before'])]
+
     def test_trio_tasks_own_their_blocks(self, t):
         trio = pytest.importorskip('trio')
         told = []
@@ -4014,6 +4034,69 @@ class TestOrderOfBlocks:
         thread.join()
         assert "left in another thread" in found[0] and found[1] == 'put'
         assert t.items() == [('k', 1)]
+
+
+    def test_a_stack_that_is_closed_in_another_thread_is_told_who_has_a_block(self, v):
+        stack, ready, go = contextlib.ExitStack(), threading.Event(), threading.Event()
+
+        def begin():
+            stack.enter_context(v)
+            v['k'] = 1
+            ready.set()
+            go.wait(10)
+            stack.close()
+        thread = threading.Thread(target=begin, name='the beginner')
+        thread.start()
+        ready.wait(10)
+        with pytest.raises(vaults.VaultError, match="no transaction.*'the beginner'"):
+            v.__exit__(None, None, None)
+        go.set()
+        thread.join()
+        assert v.items() == [('k', 1)]
+
+    def test_a_dependency_of_fastapi_that_holds_a_block_is_told_which_thread_has_it(self, root):
+        fastapi = pytest.importorskip('fastapi')
+        to_thread = pytest.importorskip('anyio.to_thread')
+        v, leave = Vault('t', thread_safe=True), threading.Event()
+        app = fastapi.FastAPI()
+
+        def transaction():
+            with v:
+                v['held'] = 1
+                yield v
+
+        @app.get('/wrong')
+        async def wrong(db: Vault = fastapi.Depends(transaction)):  # noqa: B008  # as FastAPI has it
+            app.busy = asyncio.ensure_future(to_thread.run_sync(leave.wait))  # the thread that began
+            await asyncio.sleep(0.1)
+
+        @app.get('/right')
+        def right():
+            with v:
+                v['n'] = v.get('n', 0) + 1
+                return v['n']
+
+        async def call(path):
+            async def receive():
+                await asyncio.sleep(0)
+                return {'type': 'http.request', 'body': b''}
+
+            async def send(message):
+                sent.append(message)
+            sent = []
+            await app({'type': 'http', 'method': 'GET', 'path': path, 'query_string': b'', 'headers': []}, receive, send)
+            return sent
+
+        async def main():
+            with pytest.raises(vaults.VaultTaskError, match="began in the thread '.*worker.*in one function"):
+                await call('/wrong')
+            leave.set()
+            await app.busy
+            with contextlib.suppress(vaults.VaultError):  # of the thread that has it, which ends it so
+                await call('/right')
+            await asyncio.gather(*(call('/right') for _ in range(5)))
+        asyncio.run(main())
+        assert 'held' not in v and v['n'] >= 5
 
 
 def is_in_transaction(v):
@@ -6072,13 +6155,13 @@ class DictStore(Store):
         if found:
             yield found, [self.entries[key][1] for key in found] if values else None, self.contains
 
-    def begin(self):
+    def begin(self, who=None):
         self.saved.append((dict(self.entries), dict(self.parts), dict(self.owners)))
 
-    def commit(self):
+    def commit(self, who=None):
         self.saved.pop()
 
-    def rollback(self):
+    def rollback(self, who=None):
         self.deletions += 1
         self.entries, self.parts, self.owners = self.saved.pop()
 

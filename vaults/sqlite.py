@@ -380,8 +380,9 @@ class _Asked:
 
     def __get__(self, local: Any, cls: Any = None) -> _Connection:
         held: _Connection = vars(local)['held']
-        if held.owner is not None:
-            held.owner.require()
+        owner = held.owner
+        if owner is not None:  # or its thread, where one connection serves all, has just ended the block
+            owner.require()
         return held
 
 
@@ -1050,23 +1051,27 @@ class SQLiteStore(Store):
         if self.inherited:
             self.inherited -= 1
             return
+        names = {thread.ident: repr(thread.name) for thread in threading.enumerate()}
         holder = self._holder(who)
         if holder is None:
+            others = ', '.join(names[c.thread] for c in self._of_others() if c.depth and c.thread in names)
             raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}; leave a block in '
-                             'the thread that entered it')
-        names = {thread.ident: thread.name for thread in threading.enumerate()}
-        said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")!r} was left in another '
-                f'thread, {names.get(get_ident())!r}: vault {self.file.path}; it was rolled back. A block belongs to '
+                             f'the thread that entered it{others and f": {others}"}')
+        said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")} was left in another '
+                f'thread, {names.get(get_ident())}: vault {self.file.path}; it was rolled back. A block belongs to '
                 'one thread: begin and end it in one function, and hold none over the `yield` of what a framework '
                 'runs in threads')
         self._abandon(holder, said)
         raise VaultTaskError(said)
 
+    def _of_others(self) -> List[_Connection]:
+        """Return the connections in which other threads begin blocks."""
+        connections = [reference() for reference in self.file.connections.valuerefs()]
+        return [c for c in connections if c is not None and c.thread != get_ident()]
+
     def _holder(self, who: Any) -> Optional[_Connection]:
         """Return the connection of another thread in which `who` has a block open."""
-        connections = [reference() for reference in self.file.connections.valuerefs()]
-        return next((c for c in connections if c is not None and c.thread != get_ident()
-                     and who is not None and any(one is who for one in c.blocks)), None)
+        return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks)), None)
 
     def _abandon(self, c: _Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.

@@ -70,12 +70,12 @@ class Owner:
 
     def refusal(self, what: str = '') -> VaultTaskError:
         """Return the error for another task, about what was done about it."""
-        task = self._task()
+        task, here = self._task(), running()
         if _has_ended(task):
             return VaultTaskError(f'{_named(task)} has ended inside a block of the vault {self._path}, which is still '
                                   f'open{what}: close the generator that holds it, or the vault; {CURE}')
         return VaultTaskError(f'{_named(task)} has a block open in the vault {self._path}, and this is '
-                              f'{_named(running())}{what}: {CURE}')
+                              f'{"no task" if here is None else _named(here)}{what}: {CURE}')
 
     def name(self) -> str:
         return _named(self._task())
@@ -101,7 +101,7 @@ def _has_ended(task: Any) -> bool:
 
 def _named(task: Any) -> str:
     if task is None:
-        return 'a task, or what runs outside of any,'
+        return 'a task that is gone'
     if hasattr(task, 'get_name'):
         return f'the task {task.get_name()!r}'
     return f'the task {task.name!r}' if hasattr(task, 'coro') else 'a callback of the event loop'

@@ -707,8 +707,8 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __enter__(self) -> Self:
         """Begin a transaction; within one, a nested one."""
-        frame = sys._getframe(1)
-        if frame.f_code.co_name == '__enter__' and frame.f_back:  # of a subclass: the `with` is where it was called
+        frame = sys._getframe().f_back
+        if frame and frame.f_code.co_name == '__enter__':  # of a subclass: the `with` is where it was called
             frame = frame.f_back
         self._store.begin(frame)
         return self
@@ -716,7 +716,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
         """Commit, or after any exception roll back. The vault stays open."""
-        frame = sys._getframe(1)
+        frame = sys._getframe().f_back
         self._store.commit(frame) if kind is None else self._store.rollback(frame)
 
     def transaction(self) -> Transaction:
