@@ -3993,6 +3993,36 @@ class TestOrderOfBlocks:
             t['c'] = 1
         assert t.keys() == ['a', 'c']
 
+    def test_one_block_object_held_by_two_generators_crosses_as_well(self, t):
+        block = t.transaction()
+        first, second = block_over(t, 'a', block), block_over(t, 'b', block)
+        next(first)
+        next(second)
+        with pytest.raises(vaults.VaultError, match='order'):
+            next(first, None)
+        with pytest.raises(vaults.VaultError, match='ended before'):
+            next(second)
+        assert t.items() == []
+
+    @pytest.mark.parametrize('waits', [False, True])
+    def test_a_function_that_was_left_inside_its_block_holds_nobody_up(self, v, waits):
+        def entered():  # as one whose end an interrupt has met
+            v.__enter__()
+            v['inside'] = 1
+            if waits:
+                yield
+        with pytest.raises(ZeroDivisionError), v:
+            v['around'] = 1
+            inner = entered()
+            next(inner, None)
+            1 / 0
+        if waits:
+            with pytest.raises(vaults.VaultError, match='ended before'):
+                v['k'] = 1
+            inner.close()
+        v['k'] = 1
+        assert v.items() == [('k', 1)] and Vault('test').items() == [('k', 1)]
+
     def test_an_update_whose_source_holds_a_block_that_does_not_end_is_undone(self, t):
         def pairs():
             with t.transaction():

@@ -9,6 +9,7 @@ some 60 rounds see them all. Prints a line of figures for each trap; exits with 
 """
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import copy
@@ -1039,6 +1040,106 @@ def threads(round):
         round.seen['threads'] += 1000
 
 
+# --- tasks --------------------------------------------------------------------------------------------------------
+
+KINDS_FOR_TASKS = {'plain': {}, 'queued': {'thread_safe': True}, 'live': {'writeback': True}}
+
+
+class Crowd:
+    """Tasks of one event loop that use a vault at random, and a dict of what they were told is done."""
+
+    def __init__(self, vault, seed):
+        self.vault, self.rng = vault, random.Random(seed)
+        self.kept, self.count, self.refused, self.wrong = {}, 0, 0, []
+
+    def act(self, act, *keys):
+        """Do something that puts these keys; when it is refused, nothing of it may be there."""
+        try:
+            act()
+        except vaults.VaultTaskError:
+            self.refused += 1
+        except ZeroDivisionError:
+            pass
+        else:
+            self.kept.update(dict.fromkeys(keys, 1))
+
+    async def block(self, key, pause, fails):
+        try:
+            with self.vault.transaction():
+                self.vault[key] = 1
+                seen = self.vault.get('n', 0)
+                for _ in range(pause):
+                    await asyncio.sleep(0)
+                self.vault['n'] = seen + 1
+                self.vault[key, 'too'] = 1 // (not fails)
+        except vaults.VaultTaskError:
+            self.refused += 1
+        except ZeroDivisionError:
+            pass
+        else:
+            self.count += 1
+            self.kept.update({key: 1, (key, 'too'): 1})
+
+    def crossing(self, key):
+        """Hold two blocks over yields, and end them in the order in which they began: neither is kept."""
+        def hold(name):
+            with self.vault.transaction():
+                self.vault[key, name] = 1
+                yield
+        held = [hold(name) for name in 'ab']
+        for one in held:
+            next(one)
+        for one in held:
+            try:
+                next(one, None)
+                self.wrong.append(f'crossing blocks: {key} was committed')
+            except vaults.VaultTaskError:
+                raise
+            except VaultError:
+                continue
+
+    async def task(self, me):
+        for turn in range(15):
+            key, way = f'{me} {turn}', self.rng.randrange(7)
+            if way < 3:
+                await self.block(key, self.rng.randrange(3), self.rng.random() < .2)
+            elif way == 3:
+                self.act(lambda key=key: self.vault.put(key, 1), key)
+            elif way == 4:
+                self.act(lambda key=key: self.vault.update({key: 1, (key, 'too'): 1}), key, (key, 'too'))
+            elif way == 5:
+                self.act(lambda key=key: self.crossing(key))
+            else:
+                self.act(lambda: (len(self.vault), list(self.vault)))
+            await asyncio.sleep(0)
+
+    async def run(self):
+        tasks = [asyncio.ensure_future(self.task(me)) for me in range(12)]
+        for _ in range(self.rng.randrange(40)):
+            await asyncio.sleep(0)
+        for task in self.rng.sample(tasks, 3):
+            task.cancel()
+        for done in await asyncio.gather(*tasks, return_exceptions=True):
+            if done is not None and not isinstance(done, asyncio.CancelledError):
+                self.wrong.append(repr(done))
+
+
+def tasks(round):
+    """Tasks of one event loop: what one was told is done stays, whoever else holds, fails in or is cancelled in a block."""
+    for kind in KINDS_FOR_TASKS:
+        path = round.fresh()
+        vault = Vault(path, **KINDS_FOR_TASKS[kind])
+        crowd = Crowd(vault, f'{kind} {round.rng.random()}')
+        asyncio.run(crowd.run())
+        vault.close()
+        found = round.keeps(path, crowd.kept, kind)
+        round.must(found.pop('n', 0) == crowd.count, f'{kind}: {crowd.count} counted')
+        round.must(found == crowd.kept, f'{kind}: {sorted(set(map(str, found)) - set(map(str, crowd.kept)))} were not told')
+        round.must(not crowd.wrong, f'{kind}: {crowd.wrong}')
+        round.must(crowd.refused, f'{kind}: nobody was refused')
+        round.seen['refused'] += crowd.refused
+
+
 # --- names and paths ----------------------------------------------------------------------------------------------
 
 NAMES = ['%', '%20', 'a?mode=ro', 'a#b', 'a b', ' ', 'a\nb', "a'b", 'a"b', 'a;b', 'file:x?mode=ro', 'file:', 'con', 'nul.db3',
@@ -1441,7 +1542,7 @@ def shutdown(round):
 # --- all of them --------------------------------------------------------------------------------------------------
 
 TRAPS = {trap.__name__: trap for trap in (
-    opener, gone, truncated, forks, pools, interrupts, signals, handlers, shared, threads, paths, clock, recursion, shutdown)}
+    opener, gone, truncated, forks, pools, interrupts, signals, handlers, shared, threads, tasks, paths, clock, recursion, shutdown)}
 
 
 def sprung(trial, name, options, folder):

@@ -5,6 +5,7 @@ store does. Nothing here reads the file but SQLite (guard.py says why).
 """
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import struct
@@ -167,6 +168,7 @@ MAX_DEPTH = 100
 WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see SQLiteStore._renew
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 FRAME = type(sys._getframe())
+SUSPENDED = 'generator', 'coroutine', 'async_generator'  # what holds the frame of a function that will go on
 SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 
@@ -334,7 +336,7 @@ class _Connection:
         self.version: Optional[int] = None         # of the data, as last asked for
         self.changes = 0                           # of the connection when its transaction began
         self.thread = 0                            # the one whose transaction it is
-        self.blocks: List[Any] = []                # who began each of the nested transactions, see `begin`
+        self.blocks: List[Any] = [None] * (MAX_DEPTH + 2)   # who began each transaction, by its depth: see `begin`
         self.undone: List[Any] = []                # who began those that an older one took along, and that go on
         self.owner: Optional[Owner] = None         # the task whose they are
         if file.journal == 'immutable':
@@ -868,15 +870,16 @@ class SQLiteStore(Store):
         c = self._local.c
         depth = c.depth
         try:
-            c.blocks[depth:] = [who]
-            if may_run() and c.owner is None:
-                self._take(c, Owner.now(depth, self.file.path))
             if depth:
                 self._nest(c)
             else:
                 self._same_file()
                 c.depth, c.row, c.begun, c.changes, c.thread = 1, TOGETHER, c.written, c.raw.total_changes, get_ident()
                 self._run(c, READ if self.file.flag == 'r' else BEGIN)
+            # Last, because a signal handler's block, nested in this one, takes its own away again.
+            c.blocks[depth] = who
+            if may_run() and c.owner is None:
+                self._take(c, Owner.now(depth, self.file.path))
         except sqlite3.Error as error:
             raise self._undone(c, depth, error) from error
         except BaseException:
@@ -921,7 +924,7 @@ class SQLiteStore(Store):
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
                 c.depth = depth
-                del c.blocks[depth:]
+                c.blocks[depth] = None
                 if c.owner is not None:
                     self._give_back(c)
             if not depth:
@@ -972,7 +975,7 @@ class SQLiteStore(Store):
         except VaultTaskError:
             c = self._here()
             problem = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
-        if c.thread == get_ident() and c.blocks and c.blocks[-1] is who:
+        if c.depth and c.blocks[c.depth - 1] is who and c.thread == get_ident():
             return c, c.depth - 1, problem
         depth, other = self._out_of_order(c, who)
         return c, depth, None if depth < 0 else problem or other
@@ -984,11 +987,11 @@ class SQLiteStore(Store):
         """
         place, here = _place(c, who), c.thread == get_ident()
         if here and 0 <= place < c.depth - 1 and c.blocks[place] is who:
-            c.undone += c.blocks[place + 1:]
+            c.undone += [one for one in c.blocks[place + 1:c.depth] if type(one) is FRAME]
             return place, lambda: VaultError(f'a block ended out of its order, before one that began later: vault '
                                              f'{self.file.path}; both were rolled back. {NEST}')
         if here and any(one is who for one in c.undone):
-            c.undone = [one for one in c.undone if one is not who]
+            c.undone[:] = [one for one in c.undone if one is not who]
             return c.depth, self._was_undone
         if here and self._holder(who) is None and (who is None or type(who) is FRAME):
             if c.depth or not c.undone:
@@ -1021,8 +1024,9 @@ class SQLiteStore(Store):
             if 'no such savepoint' not in str(error):  # not yet begun, or just released
                 raise self._failed(error) from error
         finally:
+            for place in range(depth, c.depth):
+                c.blocks[place] = None
             c.depth = min(c.depth, depth)
-            del c.blocks[depth:]
             if not depth:
                 if c.raw.in_transaction:
                     c.raw.execute(ROLLBACK)
@@ -1038,11 +1042,13 @@ class SQLiteStore(Store):
         """
         execute = c.execute = c.raw.cursor().execute
         if c.undone:
-            thread, problem = c.thread, self._was_undone
+            thread, undone, problem = c.thread, c.undone, self._was_undone
 
             def reading(sql: str, *arguments: Any) -> Any:
                 if sql.startswith(WRITING) and get_ident() == thread:
-                    raise problem()
+                    undone[:] = filter(_goes_on, undone)
+                    if undone:
+                        raise problem()
                 return execute(sql, *arguments)
             c.execute = reading
 
@@ -1071,7 +1077,8 @@ class SQLiteStore(Store):
 
     def _holder(self, who: Any) -> Optional[_Connection]:
         """Return the connection of another thread in which `who` has a block open."""
-        return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks)), None)
+        return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks[:c.depth])),
+                    None)
 
     def _abandon(self, c: _Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
@@ -1204,7 +1211,7 @@ class SQLiteStore(Store):
             checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
             self._run(c, BEGIN)
             # The block of a signal handler is nested in it: its BEGIN would fail, and undo what is here.
-            c.blocks, c.thread, c.depth = [None], get_ident(), 1
+            c.thread, c.depth = get_ident(), 1
             self._move_log(checkpointer)
             c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
         except (sqlite3.Error, VaultError) as error:
@@ -1212,7 +1219,7 @@ class SQLiteStore(Store):
         finally:
             if c.raw.in_transaction:
                 c.raw.execute(ROLLBACK)
-            c.depth, c.blocks = 0, []
+            c.depth = 0
             self._checkpointing.release()
 
     def _move_log(self, checkpointer: _Connection) -> None:
@@ -1438,8 +1445,21 @@ def _make_room(calls: int = 12) -> None:
 
 def _place(c: _Connection, who: Any) -> int:
     """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
-    blocks = c.blocks[:c.depth]
-    return next((place for place in reversed(range(len(blocks))) if blocks[place] is who), c.depth - 1)
+    known = range(c.depth - 1, -1, -1) if who is not None else ()
+    return next((place for place in known if c.blocks[place] is who), c.depth - 1)
+
+
+def _goes_on(frame: Any) -> bool:
+    """Tell whether a function has not ended: it is running in this thread, or waits in a generator or coroutine.
+
+    One that an interrupt has left on its way out of a block never ends that.
+    """
+    running = sys._getframe()
+    while running.f_back is not None:
+        running = running.f_back
+        if running is frame:
+            return True
+    return any(type(one).__name__ in SUSPENDED for one in gc.get_referrers(frame))
 
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
@@ -1980,8 +2000,7 @@ def _orphan(store: SQLiteStore) -> None:
         if c and c.raw.in_transaction:
             c.raw.execute(ROLLBACK)
         if c:
-            c.depth = 0
-            c.blocks, c.undone = [], []
+            c.depth, c.undone = 0, []
             store._give_back(c)
         return
     for connection in (c, store._checkpointer):

@@ -707,16 +707,13 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __enter__(self) -> Self:
         """Begin a transaction; within one, a nested one."""
-        frame = sys._getframe().f_back
-        if frame and frame.f_code.co_name == '__enter__':  # of a subclass: the `with` is where it was called
-            frame = frame.f_back
-        self._store.begin(frame)
+        self._store.begin(_with_frame())
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
         """Commit, or after any exception roll back. The vault stays open."""
-        frame = sys._getframe().f_back
+        frame = sys._getframe().f_back  # no call of ours, which an interrupt could come into
         self._store.commit(frame) if kind is None else self._store.rollback(frame)
 
     def transaction(self) -> Transaction:
@@ -1032,11 +1029,12 @@ class Transaction:
         self._store = store
 
     def __enter__(self) -> None:
-        self._store.begin(self)
+        self._store.begin(_with_frame())
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        self._store.commit(self) if kind is None else self._store.rollback(self)
+        frame = sys._getframe().f_back
+        self._store.commit(frame) if kind is None else self._store.rollback(frame)
 
 
 class Edit(Transaction, Generic[V]):
@@ -1051,27 +1049,35 @@ class Edit(Transaction, Generic[V]):
     def __enter__(self) -> V:  # type: ignore[override]  # a block that gives something
         if self._default is not _MISSING:
             self._vault._keys.encode(self._key)  # raises for what cannot be put
-        self._store.begin(self)
+        frame = _with_frame()
+        self._store.begin(frame)
         try:
             self._value = values.writable(self._vault.get, self._key, self._default)
             if self._value is _MISSING:
                 raise KeyError(self._key)
         except BaseException:
-            self._store.rollback(self)
+            self._store.rollback(frame)
             raise
         self._thread = get_ident()
         return self._value  # type: ignore[no-any-return]
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
+        frame = sys._getframe().f_back
         if kind is None and self._thread == get_ident():  # in another thread it would be no part of the block
             try:
                 self._vault[self._key] = self._value
             except BaseException:
-                self._store.rollback(self)
+                self._store.rollback(frame)
                 raise
         # Not super(): an interrupt could come between.
-        self._store.commit(self) if kind is None else self._store.rollback(self)
+        self._store.commit(frame) if kind is None else self._store.rollback(frame)
+
+
+def _with_frame() -> Any:
+    """Return the frame of the `with` whose block an __enter__ begins; that of a subclass comes between."""
+    frame = sys._getframe(1).f_back
+    return frame.f_back if frame and frame.f_code.co_name == '__enter__' else frame
 
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:
