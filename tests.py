@@ -13878,6 +13878,9 @@ class TestCommandSections:
         assert ('users', 'ann') not in v and len(v.section('users')) == 5
         done = command('get', 'life', 'nobody', '--section', 'users')
         assert done.status == 1 and 'the section users of the vault' in done.err
+        for arguments, named in ((['users2'], 'users2'), (['bob', '--section', 'users'], 'bob'), (['2026', '--json-key'], '[2026]')):
+            done = command('get', 'life', *arguments)
+            assert done.status == 1 and done.err.endswith(f'but there is a section of that name: --section {named}\n')
         v.close()
 
     def test_a_section_is_deleted_and_nothing_beside_it(self, command, place):
@@ -13921,6 +13924,7 @@ class TestCommandReading:
         v = Vault(pathlib.Path(root, 'vaults', 'p.db'))
         v['k'] = [1, Planted(tmp_path / 'made')]
         v.close()
+        (tmp_path / 'made').rmdir()  # the put has tried whether it can be loaded
         form = json.loads(command('get', 'p', 'k').out)
         assert form[1]['!pickle'][0] in ('posix.mkdir', 'nt.mkdir')
         for arguments in (['show', 'p'], ['show', 'p', '--json'], ['keys', 'p'], ['info', 'p'], ['check', 'p'], ['export', 'p'],

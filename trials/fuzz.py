@@ -592,6 +592,7 @@ VIEWS = {  # of a table that its library made, one without an end, and one of co
     'litedict': ('Dict', 'key TEXT, value'), 'earlier vault': ('dict', 'key BLOB, value BLOB'),
     'dbm': ('Dict', 'key BLOB, value BLOB'), 'shelve': ('Dict', 'key BLOB, value BLOB'),
     'diskcache': ('Cache', 'key, raw, mode, filename, value, expire_time'),
+    'kohakuvault': ('kv', 'key BLOB NOT NULL, value BLOB NOT NULL'), 'pystoragebackend': ('hiddil', 'uid, dkey, data'),
 }
 
 
@@ -609,7 +610,8 @@ def attacks_on(kind, real, folder):
             f'CREATE TABLE {table} ({columns} AS (printf(\'%.*c\', 900000000, \'x\')))',
             f"CREATE TABLE {table} ({columns}); INSERT INTO {table} ({', '.join(names[:1])}) VALUES (1)"))]
     deep = b'[' * 50_000
-    return {'json': [b'{"a": ' + deep, b'{' * 9, b'{"a": 1' + b'0' * 60_000 + b'}', b'{"\\ud800": 1}', b'{"a": NaN}'],
+    return {'tinydb': [b'{"_default": ' + deep, b'{"_default": {"1": ' + deep, b'{"_default": [1]}', b'{"a": {"1' + b'0' * 60_000],
+            'json': [b'{"a": ' + deep, b'{' * 9, b'{"a": 1' + b'0' * 60_000 + b'}', b'{"\\ud800": 1}', b'{"a": NaN}'],
             'jsonlines': [b'{"key": 1, "value": ' + text + b'}\n' for text in (
                 deep, b'{"!tuple": {"!range": [0, 1000000000000, 1]}}', b'{"!fraction": ["1e999999999", null]}',
                 b'{"!list": 1152921504606846976}', b'{"!column": ["S9999999999", 5]}', b'{"!stream": 5}\n{"bytes": "AAAA"}',
@@ -650,6 +652,9 @@ TARGETS = {
     'pickledb': source('pickledb', 'pickledb-1.sqlite'),
     'litedict': source('litedict', 'litedict-words.sqlite'),
     'diskcache': source('diskcache', 'diskcache-cache', 'diskcache-index'),
+    'kohakuvault': source('kohakuvault', 'kohakuvault-all.db', 'kohakuvault-columns.db', 'kohakuvault-entries.db'),
+    'pystoragebackend': source('pystoragebackend', 'pystoragebackend-notes.sqlite'),
+    'tinydb': source('tinydb', 'tinydb-people.json'),
     'earlier': source('earlier vault', 'vaults-earlier.sqlite'),
     'vault': ((lambda data, folder: source_target('vault', data, folder)), seeds_of_files, 1, None),
     'dbm': source('dbm', 'dbm-dumb', 'dbm-sqlite3'),

@@ -555,6 +555,8 @@ def _put(v: Any, args: argparse.Namespace) -> None:
 
 def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
     hint = _other_key(v, args)
+    if not hint and v.section(args.key):
+        hint = f'there is a section of that name: --section {_path_text((args.key,))}'
     return VaultError(f'there is no key {args.key!r} in {_whereabouts(v, args)}{hint and ", but "}{hint}')
 
 
@@ -901,7 +903,7 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'BAD': ('bad', {'help': 'the damaged vault, a name or a path; it is only read'}),
     'GOOD': ('good', {'help': 'the new vault, which must not exist'}),
     'SOURCE': ('source', {'help': 'the file or folder to read; - reads standard input: JSON Lines, or what --kind says '
-                                  'of json, jsonlines and csv'}),
+                                  'of json, jsonlines, csv and tinydb'}),
     'bash|zsh|fish': ('shell', {'choices': ['bash', 'zsh', 'fish'], 'help': 'which shell the script is for'}),
     '--json-key': ('json_key', {'action': 'store_true', 'help': 'keys are JSON, as `vaults --json keys` prints them; '
                                 'values are not'}),
@@ -915,7 +917,8 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--limit': ('limit', {'metavar': 'N', 'type': _limit, 'help': 'at most N entries'}),
     '--output': ('output', {'metavar': 'FILE', 'help': 'write the bytes to FILE, replaced when all are there'}),
     '--allow-pickle': ('allow_pickle', {'action': 'store_true', 'help': 'pickles too: they can run any code'}),
-    '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content'}),
+    '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content; a wrong '
+                        'word is answered with all of them'}),
     '--table': ('table', {'help': 'the table of a database that is meant'}),
     '--key': ('column', {'metavar': 'FIELD', 'help': 'the column of a CSV file, or the field of JSON objects, '
                          'that holds the keys'}),
@@ -935,15 +938,15 @@ COMMANDS: Dict[str, Tuple[Run, str, str, List[str]]] = {  # what runs, the vault
     'delete': (_delete, 'w', 'delete an entry, or a section', ['VAULT', '[KEY]', *KEYED]),
     'count': (_count, 'r', 'print how many entries there are', ['VAULT', *RANGE]),
     'show': (_show, 'r', 'print a table of keys and shortened values', ['VAULT', *RANGE, '--reverse', '--limit']),
-    'info': (_info, 'r', 'print the size, the format, the sections and the largest values', ['VAULT', *KEYED]),
+    'info': (_info, 'r', 'print the size, the format, the sections and the largest values', ['VAULT', '--section']),
     'check': (_check, 'r', 'look for damage; exit status 1 when there is some', ['VAULT']),
     'compact': (_compact, 'w', 'give the space of deleted entries back', ['VAULT']),
     'backup': (_backup, 'r', 'write a whole copy, while others may write', ['VAULT', 'FILE']),
     'recover': (_recover, '', 'copy what can be read of a damaged vault; exit status 1 when something is lost', [
         'BAD', 'GOOD']),
     'import': (_import, 'c', 'bring the entries of another file in', [
-        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--types', '--encoding', *KEYED, '--allow-pickle']),
-    'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', *KEYED]),
+        'SOURCE', 'VAULT', '--kind', '--table', '--key', '--types', '--encoding', '--section', '--allow-pickle']),
+    'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', '--section']),
     'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
     'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh|fish']),
 }

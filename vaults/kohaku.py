@@ -215,6 +215,8 @@ def _columns(source: Source, raw: sqlite3.Connection) -> Iterator[Pair]:
     if raw.execute(VERSION).fetchall() != [(1,)]:
         raise source.wrong('the columns are not of version 1', 'kvault_col_format', 'export them with kohakuvault')
     for number, name, dtype, width in raw.execute(NAMED).fetchall():
+        if not isinstance(name, str) or not isinstance(dtype, str):
+            raise source.wrong('a column has no name or type', named(name), RESTORE, VaultCorruptError)
         blocks = _blocks(source, raw, number, name, width)
         if dtype in NUMBERS:
             yield name, Parts(values.COLUMN, NUMBERS[dtype], _numbers(named(name), dtype, blocks))
