@@ -837,6 +837,19 @@ class TestDeepValues:
         back = values.loads(values.dumps(wrapped(inner, 'tuple', 17)), allow_pickle=True)
         assert shape(back) == shape(wrapped(inner, 'tuple', 17))
 
+    def test_they_are_json_as_others_are_until_that_is_too_deep(self):
+        inner = [dt.datetime(2026, 1, 1, tzinfo=UTC), {1, (2,)}, 2**70, {2**70: [2**70, '\ud800']}, b'x', 1.5, float('inf'), len,
+                 msgpack.Timestamp(1, 2), msgpack.ExtType(5, b'a'), {'!a': 1}, {}, [], {b'x': 1, 'b': [b'y', 2]}, ..., '\ud800']
+        for value, tag in ((wrapped(inner, 'tuple', 17), '!tuple'), (wrapped(inner, 'tuple', 28), '!tuple'),
+                           (wrapped([inner, 1], 'tuple', 70), '!msgpack'), (wrapped(inner, 'frozenset', 0), None)):
+            data = values.dumps(value)
+            form = as_json.from_value(data)
+            assert as_json.to_value(json.loads(as_json.dumps(form))) == data and (tag is None or list(form) == [tag])
+
+    def test_nothing_but_a_pickle_needs_one_there(self):
+        value = wrapped([msgpack.Timestamp(1, 2), msgpack.ExtType(5, b''), ...], 'tuple', 17)
+        assert shape(values.loads(values.dumps(value, allow_pickle=False))) == shape(value)
+
     def test_numpy_is_as_exact_there(self):
         numpy = pytest.importorskip('numpy')
         array = numpy.arange(6, dtype='<i2').reshape(2, 3)
@@ -883,7 +896,7 @@ class TestDeepValues:
         data = msgpack.packb(msgpack.ExtType(values.DEEP, payload))
         with pytest.raises(vaults.VaultCorruptError):
             values.loads(data)
-        with pytest.raises(vaults.SerializationError):
+        with pytest.raises((vaults.VaultCorruptError, vaults.SerializationError)):
             as_json.to_value(as_json.from_value(data))
 
 
@@ -8399,6 +8412,15 @@ class TestHostileParts:
                 with pytest.raises(vaults.VaultError):
                     read()
             assert v.check()
+
+    def test_parts_of_what_is_no_owner_are_left_alone(self, root):
+        v = Vault('parts')
+        v.list('k').extend(range(3000))
+        with contextlib.closing(sqlite3.connect(v.db_path)) as raw:
+            raw.executemany('INSERT INTO parts VALUES (?, 1, ?, 0)', [('text', b'x'), (5, b'x')])
+            raw.commit()
+        v.compact()
+        assert len(v['k']) == 3000
 
     @pytest.mark.parametrize('code, meta', [(20, None), (21, None), (22, 'int16'), (22, 'S9999999999'), (22, 5), (22, None)])
     def test_a_tree_that_lies_is_damaged(self, code, meta):

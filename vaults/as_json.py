@@ -17,13 +17,15 @@ from uuid import UUID
 from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
 from . import keys, values
-from .deep import levels_of, loaded, unpacked
+from .deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
 from .errors import SerializationError, UntrustedPickleError
 from .parts import Head, is_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
+
+    from .deep import Opened
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
@@ -41,6 +43,14 @@ WHOLE = {values.LIST: '!list', values.COLUMN: '!column', values.STREAM: '!stream
 
 class _TooDeep(Exception):
     """The value is nested deeper than MAX_DEPTH."""
+
+
+class _Deep(Exception):
+    """The value is a deep one: its payload is read in another way."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__(payload)
+        self.payload = payload
 
 
 class _Tagged:
@@ -84,16 +94,32 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return _plain(obj, MAX_DEPTH)
     except (_TooDeep, RecursionError):
         return {'!msgpack': _base64(data)}
+    except _Deep as met:
+        return _from_deep(data, met.payload)
     except StackError:
-        return _from_deep(data)
+        return _looked_at(data)
     except values.MALFORMED as error:
         values.undecodable(error)
 
 
-def _from_deep(data: bytes) -> Any:
+def _from_deep(data: bytes, payload: bytes) -> Any:
+    """Return the form of a deep value: as of any other, if that brings it back."""
+    try:
+        obj = loaded(payload, _tagged, _Pairs, lambda code, part: _Tagged(PACKED[code], part))
+        form = _plain(obj, MAX_DEPTH)
+        if to_value(form) == data:
+            return form
+    except (_TooDeep, _Deep, RecursionError):
+        pass  # deeper than JSON is written
+    except (SerializationError, *values.MALFORMED) as error:
+        values.undecodable(error)
+    return {'!msgpack': _base64(data)}
+
+
+def _looked_at(data: bytes) -> Any:
     try:
         _Look(lambda: None).through(data)
-    except values.MALFORMED as error:
+    except (*values.MALFORMED, values.TooDeep) as error:
         values.undecodable(error)
     return {'!msgpack': _base64(data)}
 
@@ -203,11 +229,15 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
             met_serializer(name)
             return data
         data = _bytes(form[tag]) if tag == '!msgpack' else Packer().pack(_object(form))
-        _Look(met_pickle).through(data)
+        try:
+            _Look(met_pickle).through(data)
+        except values.TooDeep:
+            data = packed(form, _Forms())
+            _Look(met_pickle).through(data)
         return data
     except UntrustedPickleError:
         raise
-    except values.MALFORMED as error:
+    except (*values.MALFORMED, values.TooDeep) as error:
         raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
                                  'values are written') from error
 
@@ -231,7 +261,7 @@ class _Look:
 
     def through(self, data: bytes) -> Any:
         if self._depth > values.MAX_DEPTH:
-            raise ValueError(f'types are nested more than {values.MAX_DEPTH} deep')
+            raise values.TooDeep
         self._depth += 1
         try:
             return unpackb(data, ext_hook=self._part, strict_map_key=False)
@@ -299,7 +329,7 @@ def _tagged(code: int, payload: bytes) -> Any:
     if code == values.TEXT:
         return _Tagged('!text', _base64(payload))
     if code == values.DEEP:
-        raise _TooDeep
+        raise _Deep(payload)
     if code == values.UUID:
         return _Tagged('!uuid', str(UUID(bytes=payload)))
     return _Tagged('!ext', [code, _base64(payload)])
@@ -384,6 +414,36 @@ READERS: Dict[str, Callable[[Any], Any]] = {
     '!timestamp': lambda body: Timestamp(*body),
     '!uuid': lambda body: ExtType(values.UUID, UUID(body).bytes),
 }
+
+
+CODES = {tag: code for code, tag in PACKED.items()}
+
+
+class _Forms(Opener):
+    """Takes the forms of deep values apart, as the values themselves would be."""
+
+    def __init__(self) -> None:
+        super().__init__(values.Refusing())
+
+    def opened(self, form: Any) -> Opened:
+        tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
+        parts: Any = None
+        if isinstance(form, list):
+            parts, header = form, self.array(len(form))
+        elif tag == '!dict' or (isinstance(form, dict) and tag not in READERS):
+            pairs = form[tag] if tag == '!dict' else form.items()
+            parts = [part for pair in pairs for part in pair]
+            header = self.map(len(parts) // 2)
+        elif tag in CODES and CODES[tag] in NESTABLE:
+            return [form[tag]], self.code(CODES[tag])
+        return (None, Packer().pack(_object(form))) if parts is None or all(map(_is_plain, parts)) else (parts, header)
+
+
+def _is_plain(form: Any) -> bool:
+    """Tell whether a form is of a value that msgpack has."""
+    if isinstance(form, dict):
+        return list(form) in (['!bytes'], ['!float'])
+    return not isinstance(form, list) and not (isinstance(form, int) and not -LARGEST // 2 <= form < LARGEST)
 
 
 def _base64(data: bytes) -> str:

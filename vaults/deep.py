@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from msgpack import ExtType, Packer, Unpacker
+from msgpack import ExtType, Packer, Timestamp, Unpacker
 
 from . import values
 from .errors import SerializationError
@@ -35,12 +35,11 @@ class Circle(Exception):
 
 # --- packing --------------------------------------------------------------------------------------------------------
 
-def packed(obj: Any, pickles: values.Pickles) -> bytes:
-    """Return any object but one that holds itself as a DEEP value.
+def packed(obj: Any, opener: Opener) -> bytes:
+    """Return any object but one that holds itself as a DEEP value; `opener` takes it apart.
 
     Raises: Circle, InParts, SerializationError, UntrustedPickleError.
     """
-    opener = _Opener(pickles)
     done: List[bytes] = []
     path: Set[int] = set()
     # The objects that are being packed, each with those of its parts that are still to come and its header.
@@ -68,7 +67,7 @@ def packed(obj: Any, pickles: values.Pickles) -> bytes:
     return data
 
 
-class _Opener:
+class Opener:
     """Takes objects apart: into their parts and a header, or into packed bytes."""
 
     def __init__(self, pickles: values.Pickles) -> None:
@@ -82,7 +81,7 @@ class _Opener:
         if kind is dict:
             plain = values.PLAIN.issuperset(map(type, obj)) and values.PLAIN.issuperset(map(type, obj.values()))
             return self._leaf(obj) if plain else self._map(obj)
-        if kind in values.PLAIN or kind in values.HIDING:
+        if kind in values.PLAIN or kind in values.HIDING or kind is Timestamp:
             return self._leaf(obj)
         return self._typed(obj)
 
@@ -96,13 +95,13 @@ class _Opener:
 
     def _array(self, obj: Any) -> Opened:
         parts = list(obj)
-        return parts, self._header(len(parts), 0x90, 0xDC)
+        return parts, self.array(len(parts))
 
     def _map(self, obj: Any) -> Opened:
         if not _hashable(obj):
             _refuse_unhashable()
         parts = [part for pair in obj.items() for part in pair]
-        return parts, self._header(len(parts) // 2, 0x80, 0xDE)
+        return parts, self.map(len(parts) // 2)
 
     def _typed(self, obj: Any) -> Opened:
         if type(obj) in (set, frozenset) and not _hashable(obj):
@@ -114,11 +113,23 @@ class _Opener:
             return b''
         code, payload = values.encoded(obj, take, self._pickles)
         if taken:
-            return taken, self._pack(ExtType(values.DEEP, bytes([code])))
+            return taken, self.code(code)
         return None, self._pack(ExtType(code, payload))
 
+    def code(self, code: int) -> bytes:
+        """Return the header of an ExtType."""
+        data: bytes = self._pack(ExtType(values.DEEP, bytes([code])))
+        return data
+
+    def array(self, count: int) -> bytes:
+        """Return the header of an array, as msgpack writes it, as an object of its own."""
+        return self._header(count, 0x90, 0xDC)
+
+    def map(self, count: int) -> bytes:
+        """Return the header of a map."""
+        return self._header(count, 0x80, 0xDE)
+
     def _header(self, count: int, short: int, long: int) -> bytes:
-        """Return the header of an array or a map as msgpack writes it, as an object of its own."""
         if count < 16:
             payload = bytes([short | count])
         elif count < 1 << 16:

@@ -425,7 +425,7 @@ def sweep(store: Store) -> None:
             if head.code == values.STREAM:
                 _sweep_stream(store, head, old)
         for owner in list(store.part_numbers()):
-            if owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
+            if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
                 store.delete_parts(owner)
     store.transact(remove)
 

@@ -182,12 +182,12 @@ class Codec:
         """Pack what msgpack refuses: lone surrogates, what is nested deep, and, by pickle, what holds itself."""
         from contextlib import suppress
 
-        from .deep import Circle, packed
+        from .deep import Circle, Opener, packed
         with suppress(*UNPACKABLE):
             if has_surrogates:
                 return _Packer(self.pickles).pack(revealed(obj))
         with suppress(Circle):
-            return packed(obj, self.pickles)
+            return packed(obj, Opener(self.pickles))
         return self._whole(obj)
 
     def _whole(self, obj: Any) -> bytes:
