@@ -8808,6 +8808,15 @@ class TestColumns:
                 act()
         assert len(column) == 0 and item not in column
 
+    def test_what_is_wrong_with_a_number_is_said(self, v):
+        column = v.column('one', 'float64')
+        for item, error in ((10**400, OverflowError), (decimal.Decimal('sNaN'), ValueError), (decimal.Decimal('1e400'), ValueError), ('1', TypeError),
+                            (None, TypeError)):
+            for act in (column.append, lambda item: column.extend([1.5, item])):
+                with pytest.raises(error, match='at key') as caught:
+                    act(item)
+                assert caught.type is error and not len(column)
+
     def test_a_value_that_is_exact_in_another_type_is_taken(self, v):
         floats = v.column('floats', 'float64')
         exact = [2**53, -2**60, True, decimal.Decimal('0.5'), fractions.Fraction(1, 4), 0.1, float('inf')]
@@ -11669,6 +11678,23 @@ class TestHoles:
         assert v.check() == []
         del v['key']
         assert part_count(v) == 0
+
+    def test_a_file_that_is_written_from_it_has_the_hole(self, v, tmp_path):
+        with v.open('key', 'wb') as file:
+            file.write(b'begin')
+            file.seek(1 << 28)
+            file.write(b'end')
+            file.truncate((1 << 28) + 999_999)
+        for _ in range(2):  # the second one replaces the first
+            assert v.get_file('key', tmp_path / 'file') == (1 << 28) + 999_999
+            found = (tmp_path / 'file').stat()
+            assert found.st_size == (1 << 28) + 999_999
+            assert not LINUX or found.st_blocks * 512 < 4 << 20
+        with open(tmp_path / 'file', 'rb') as file, v.open('key') as stream:
+            assert all(mine == theirs for mine, theirs in itertools.zip_longest(
+                iter(lambda: file.read(1 << 20), b''), iter(lambda: stream.read(1 << 20), b'')))
+        v.put_file('again', tmp_path / 'file')
+        assert part_count(v) < 8
 
     @pytest.mark.parametrize('buffering', [0, -1])
     def test_a_file_that_is_only_made_longer_is_a_hole(self, v, buffering):

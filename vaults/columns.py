@@ -169,7 +169,11 @@ def _exact_float(item: Any, code: Optional[str]) -> float:
     Raises: ValueError for a number between two floats, and what struct does for what is none.
     """
     item = as_index(item) if hasattr(type(item), '__index__') and type(item).__name__ != 'ndarray' else item
-    number: float = struct.unpack(f'<{code}', struct.pack(f'<{code}', item))[0]
+    try:
+        number: float = struct.unpack(f'<{code}', struct.pack(f'<{code}', item))[0]
+    except struct.error:
+        array(code or 'd', [item])  # which says whether it is the type or the range
+        raise
     if number != item and item == item and not (code == 'f' and isinstance(item, float)):
         raise ValueError(f'{shown(item)} would be rounded to {number!r}: give float(...) of it where that is meant')
     return number

@@ -676,11 +676,16 @@ def _length(file: Any) -> Optional[int]:
 
 def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Optional[Callable[[int, int], object]]) -> int:
     """Do what Vault.get_file says."""
-    with RawStream(vault, key, 'r') as stream, _target(target, vault._path) as file:
+    with RawStream(vault, key, 'r') as stream, _target(target, vault._path) as (file, is_new):
         total: int = stream._content.size
         done = 0
         for index in range(-(-total // LEAF)):
-            done += _write_all(file, stream._content.leaf(index))
+            leaf = stream._content.leaf(index)
+            if is_new and not leaf[0] and leaf == bytes(len(leaf)):
+                done += len(leaf)
+                file.truncate(file.seek(done))  # a hole there as well
+            else:
+                done += _write_all(file, leaf)
             if progress:
                 progress(done, total)
     return total
@@ -699,16 +704,19 @@ def _write_all(file: Any, piece: Any) -> int:
 
 @contextmanager
 def _target(target: Any, own: str) -> Iterator[Any]:
-    """Open what is written: a path gets it when it is whole, unless it is a device or a pipe; `own` is the vault's."""
+    """Open what is written, and tell whether it is a new file; `own` is the vault's.
+
+    A path gets it when it is whole, unless it is a device or a pipe.
+    """
     if not isinstance(target, (str, bytes, os.PathLike)):
         if isinstance(target, io.TextIOBase):
             raise TypeError("get_file takes a binary file, and this one takes text: open it with 'wb'")
-        yield target
+        yield target, False
         return
     path = os.fsdecode(target)
     if os.path.exists(path) and not os.path.isfile(path):
         with open(path, 'wb', buffering=0) as file:
-            yield file
+            yield file, False
         return
     path = os.path.realpath(path)
     if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
@@ -719,7 +727,7 @@ def _target(target: Any, own: str) -> Iterator[Any]:
     trust.make_copy(part, *like)
     try:
         with open(part, 'wb', buffering=0) as file:
-            yield file
+            yield file, True
         trust.end_copy(part, *like)
         if os.path.exists(path) and os.stat(path).st_gid == os.stat(part).st_gid:
             os.chmod(part, os.stat(path).st_mode & 0o7777)  # what the umask took away as well
