@@ -90,16 +90,14 @@ def _dump_error(error: BaseException) -> Any:
     """Describe an exception of Python's own by its class and arguments, when that is all there is to it."""
     reduced: Any = error.__reduce__()
     kind, arguments, *state = reduced
-    if kind is not type(error) or any(state):
-        return LEFT
-    return _plain([kind.__name__, *arguments])
+    return LEFT if kind is not type(error) or any(state) else [kind.__name__, *arguments]
 
 
 def _load_error(parts: Any) -> Any:
     import builtins
     name, *arguments = parts
     kind = getattr(builtins, _text(name))
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)) or _plain(arguments) is LEFT:
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise ValueError(f'{name!r} is no exception')
     return kind(*arguments)
 

@@ -186,8 +186,11 @@ class Codec:
         with suppress(*UNPACKABLE):
             if has_surrogates:
                 return _Packer(self.pickles).pack(revealed(obj))
-        with suppress(Circle):
-            return packed(obj, Opener(self.pickles))
+        try:
+            with suppress(Circle):
+                return packed(obj, Opener(self.pickles))
+        except (ValueError, OverflowError) as error:  # more than 4 GB
+            raise SerializationError(f'{_named(obj)} cannot be stored: {error}') from error
         return self._whole(obj)
 
     def _whole(self, obj: Any) -> bytes:
