@@ -13808,7 +13808,7 @@ class TestCommandTypes:
         with contextlib.closing(Vault(pathlib.Path(root, 'vaults', 'life.db'))) as v:
             v.update({'retries': 3, 5: 'x', ('log', 2026): [1], 'text': 'a', 'list': [1], ('users', 'ann'): 1.5, 'none': None,
                       'bytes': b'1', 'tuple': (1,), 'big': 2**70, 'nan': float('nan'), 'price': decimal.Decimal(1),
-                      'class': collections.OrderedDict(a=1), 'long': list(range(100)), 'true': True, '[7]': 'text in brackets'})
+                      'class': collections.OrderedDict(a=1), 'path': pathlib.PurePosixPath('a'), 'odd': '\ud800', 'long': list(range(100)), 'true': True, '[7]': 'text in brackets'})
             v.list('grown').append(1)
             v.column('numbers', 'int8').append(1)
             v.put_file('stream', io.BytesIO(b'1'))
@@ -13838,7 +13838,7 @@ class TestCommandTypes:
         ('true', 'false', 'bool', 'str', ': --json-value keeps it bool'), ('bytes', '1', 'bytes', 'str', ''),
         ('bytes', '{"!bytes": ""}', 'bytes', 'str', ': --json-value keeps it bytes'), ('tuple', 'x', 'tuple', 'str', ''),
         ('big', '5', 'int', 'str', ': --json-value keeps it int'), ('nan', 'x', 'float', 'str', ''), ('price', '1', 'Decimal', 'str', ''),
-        ('class', 'x', 'collections.OrderedDict', 'str', ''), ('long', 'x', 'list', 'str', ''),
+        ('class', 'x', 'collections.OrderedDict', 'str', ''), ('path', 'x', 'pathlib.PurePosixPath', 'str', ''), ('long', 'x', 'list', 'str', ''),
         ('grown', 'x', 'a list made by list()', 'str', ''), ('numbers', 'x', 'a column of int8', 'str', ''),
         ('stream', 'x', 'a stream', 'str', '')])
     def test_a_set_that_changes_the_type_says_so(self, command, life, key, text, was, now, cure):
@@ -13861,7 +13861,7 @@ class TestCommandTypes:
         assert command('put', 'life', 'text', '-', stdin=b'y').err == command('put', 'life', 'bytes', '-', stdin=b'y').err == ''
 
     def test_nothing_is_said_where_nothing_changes(self, command, life):
-        for arguments in (['text', 'b'], ['new', '5'], ['new', '6'], ['bytes', '{"!bytes": "AA=="}', '--json-value'], ['new', '-']):
+        for arguments in (['text', 'b'], ['odd', 'plain'], ['new', '5'], ['new', '6'], ['bytes', '{"!bytes": "AA=="}', '--json-value'], ['new', '-']):
             assert command('set', 'life', *arguments, stdin=b'7').err == ''
 
     def test_a_damaged_value_can_be_replaced(self, command, root, life):
@@ -13892,7 +13892,7 @@ class TestCommandTypes:
             vaults count life'''
         done = subprocess.run(['bash', '-c', script], cwd=str(root), capture_output=True, text=True)
         assert (done.stdout, done.stderr) == ('0\n', '')
-        assert len((root / 'all').read_text().splitlines()) == 19
+        assert len((root / 'all').read_text().splitlines()) == 21
 
 
 class TestCommandSections:

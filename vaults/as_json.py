@@ -197,17 +197,20 @@ def type_name(data: bytes) -> str:
         return kinds.get(head.code, 'a stream')
     if data[0] not in _CODE_AT:
         return PLAIN[max(first for first in PLAIN if first <= data[0])]
-    tag, body = next(iter(from_value(data).items()))
+    form = from_value(data)
+    tag = next(iter(form), '') if isinstance(form, dict) else ''
+    if tag[:1] != '!':
+        return type(form).__name__  # nested so deep that it is packed otherwise
     if tag in ('!pickle', '!registered'):
-        return str(body[0])
+        return str(form[tag][0]).partition('+')[0]  # behind it stands how it is kept
     return NAMED.get(tag, str(tag[1:]))
 
 
 # The names of the types of msgpack, by the first of the first bytes that each takes.
 PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC2: 'bool', 0xC4: 'bytes', 0xC7: '',
          0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
-NAMED = {'!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID', '!numpy': 'a number of NumPy',
-         '!serialized': 'a value of a serializer'}
+NAMED = {'!text': 'str', '!msgpack': 'a deep value', '!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID',
+         '!numpy': 'a number of NumPy', '!serialized': 'a value of a serializer'}
 
 
 def _no_serializer(name: str) -> None:
