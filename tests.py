@@ -5098,6 +5098,19 @@ class TestWhoMayReadACopy:
         assert command('import', root / 'gone.json', 'new').status == 1
         assert not (root / 'vaults').exists() or not list((root / 'vaults').iterdir())
 
+    def test_what_the_command_copies_is_as_private(self, command, root, umask):
+        with contextlib.closing(vaults.open(root / 'shelf')) as shelf:
+            shelf.update(text='x', stream=b'x' * 9000)
+        os.chmod(root / 'shelf', 0o640)
+        with contextlib.closing(vaults.open(root / 'shelf')):
+            assert set(self.modes(root).values()) == {0o640} and len(self.modes(root)) == 3
+        place = f'{root}/shelf'
+        for words in (['backup', place, root / 'a'], ['recover', place, f'{root}/b.db'], ['export', place, root / 'c'],
+                      ['get', place, 'stream', '--output', root / 'd'], ['get', place, 'text', '--output', root / 'e'],
+                      ['import', place, f'{root}/f.db'], ['import', root / 'c', f'{root}/g.db']):
+            assert command(*words).status == 0, words
+        assert self.modes(root) == {'shelf': 0o640, **dict.fromkeys(['a', 'b.db', 'c', 'd', 'e', 'f.db', 'g.db'], 0o640 & ~umask)}
+
     def test_all_files_of_a_source_count(self, command, root):
         with contextlib.closing(dbm.dumb.open(str(root / 'shelf'), 'n')) as db:
             db['k'] = pickle.dumps(1)
@@ -5649,6 +5662,19 @@ class TestTraps:
         assert len(v.items()[:]) == 100 and v.keys() == [*range(100)] and v[10:20]
         assert [record.getMessage().count(f'{v.db_path} is {stale[1]}') for record in caplog.records if record.name == 'vaults'] == [1]
         v.close()
+
+    @needs_posix
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'writeback': True}])
+    def test_delete_vault_leaves_what_has_taken_the_files_place(self, stale, root, options):
+        v = stale[0](**options)
+        if stale[1] in ('gone', 'empty'):
+            v.delete_vault()
+            assert not os.path.exists(v.db_path)
+            return
+        with pytest.raises(vaults.VaultNotFoundError, match=f'is {stale[1]}'):
+            v.delete_vault()
+        v.close()
+        assert os.path.exists(v.db_path)
 
     @needs_posix
     def test_another_thread_does_not_open_what_has_taken_the_files_place(self, stale):

@@ -1356,6 +1356,10 @@ class SQLiteStore(Store):
         if problem:
             yield problem
 
+    def require_own(self) -> None:
+        if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
+            raise self.file.gone()
+
     def backup(self, path: str, progress: Progress = None) -> None:
         from . import trust  # here: most vaults never need it
         part = f'{path}.partial'

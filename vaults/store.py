@@ -6,7 +6,7 @@ given when its key is first put: positions grow, are kept when the value is repl
 is moved gets another one, behind or before all that were ever given.
 
 Eleven operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
-too large for one value, or grows, in numbered parts; the last four are upkeep.
+too large for one value, or grows, in numbered parts; the last five are upkeep.
 """
 from __future__ import annotations
 
@@ -193,6 +193,9 @@ class Store(ABC):
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         """Return the problems found: the engine's, and what `examine` says of each entry."""
         return [problem for entry in entries_of(self.scan()) for problem in [examine(*entry)] if problem]
+
+    def require_own(self) -> None:  # noqa: B027  # an engine whose place nobody else can take
+        """Raise when what lies where the store was opened is not the store's any more, but somebody else's."""
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""

@@ -800,9 +800,14 @@ class Vault(Displayed, MutableMapping[K, V]):
             store.close()
 
     def delete_vault(self) -> None:
-        """Close the vault and delete its file, with its -wal and -shm. Raises: VaultReadOnlyError with flag='r'."""
+        """Close the vault and delete its file, with its -wal and -shm.
+
+        Raises: VaultReadOnlyError with flag='r', VaultNotFoundError when another file has taken the place of its own.
+        """
         if self._options[1] == 'r':
             raise VaultReadOnlyError(f"{self!r} was opened with flag='r': open it to write, to delete it")
+        if not isinstance(self._store, ClosedStore):
+            self._store.require_own()
         self.close()
         for suffix in () if self._path == MEMORY else ('', '-wal', '-shm', '-journal'):
             try:

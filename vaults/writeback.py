@@ -634,6 +634,9 @@ class LiveStore(Store):
             self.flush()
             return self._store.check(examine, progress)
 
+    def require_own(self) -> None:
+        self._store.require_own()
+
     def backup(self, path: str, progress: Progress = None) -> None:
         with self.lock:
             self.flush()
