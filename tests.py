@@ -2883,6 +2883,29 @@ class TestOneItem:
         source = vaults.moving.read(v.db_path)
         assert peak(lambda: collections.deque(source, 0)) < 12 * MB
 
+    def test_recover_puts_few_large_values_at_once(self, root, v):
+        v.update((n, bytes(500 * 4092 + 489)) for n in range(16))  # of each a row holds little, and a page many
+        v.close()
+        assert peak(lambda: recovery.recover('test', root / 'good.db')) < 10 * MB
+        assert Vault(root / 'good.db').values() == [bytes(500 * 4092 + 489)] * 16
+
+    def test_a_few_small_entries_are_seen_as_they_were_at_one_moment(self, v):
+        v.update(dict.fromkeys(range(32), 'old'))
+        for walk in (v.items(), v[:].items()):
+            seen = iter(walk)
+            next(seen)
+            Vault('test').update(dict.fromkeys(range(32), 'new'))
+            assert {value for _, value in seen} == {'old'}
+            v.update(dict.fromkeys(range(32), 'old'))
+
+    def test_of_a_page_of_small_entries_one_is_loaded_for_who_wants_one(self, v, monkeypatch):
+        v.update({f'{n}': [n] for n in range(100)})
+        loaded, unpack = [], values.Codec.loads
+        monkeypatch.setattr(values.Codec, 'loads', lambda *arguments: loaded.append(1) or unpack(*arguments))
+        monkeypatch.setattr(values.Codec, 'loads_many', None)
+        assert next(iter(v.items())) == ('0', [0]) and v.values()[-1] == [99] and v[:].first() == ('0', [0])
+        assert len(loaded) == 3
+
     def test_pickles_are_loaded_one_at_a_time(self, root):
         v = Vault('p', allow_pickle=True)
         s = v.section('s')

@@ -29,7 +29,7 @@ from .errors import (
 )
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .parts import Gone, Head, Tree, examined, is_head
-from .sqlite import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum, is_open_here, open_store
+from .sqlite import APPLICATION_ID, BOOL, FORMAT, PAGE_BYTES, PARTED, checksum, is_open_here, open_store
 from .store import MEMORY, OWNER, SETTINGS_OWNER, entries_of
 from .vault import _locate
 
@@ -326,17 +326,27 @@ class _Recovering:
             self._take_doubtful(number)
 
     def _take(self, number: int) -> None:
-        """Put the entries of a page into the new vault."""
+        """Put the entries of a page into the new vault, few at once: what they hold in other pages may be large."""
         entries: List[Tuple[int, Entry]] = []
+        size = 0
+        self.with_entries[number] = False
         for row, record in self.pages.records(number):
             entry = _intact(record) or _intact([None, self.by_index.get(row), *record[2:]])
             if entry is None:
                 self._take_note(row, record)
             elif not self._is_unknown(entry[0], row):
+                size += len(entry[1])
+                if size > PAGE_BYTES:
+                    self._take_all(entries)
+                    entries, size = [], len(entry[1])
                 entries.append((row, entry))
+                self.with_entries[number] = True
             elif number not in self.rest[-1:]:
                 self.rest.append(number)
-        self.with_entries[number] = bool(entries)
+            del record, entry
+        self._take_all(entries)
+
+    def _take_all(self, entries: List[Tuple[int, Entry]]) -> None:
         try:
             self.store.transact(lambda: self._put_new([entry for _, entry in entries]))
         except _Twice:

@@ -195,7 +195,8 @@ FEW = 1 << 24           # entries that there may well be; of more than that, the
 SMALLEST = 8            # bytes of an entry
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
-FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's page after its first entry; at most
+FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
+SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
 NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
                         # how many entries of the range are counted in the same time
 
@@ -1511,36 +1512,39 @@ def _lacks_parts(error: sqlite3.Error) -> bool:
 
 
 class _Pace:
-    """How many entries the next page of a walk may hold: one at first, then as many as the sizes met allow.
+    """How many entries the next page of a walk may hold, by the sizes met.
 
     A page is at most PAGE_BYTES, or one entry, whatever comes: what is longer than its share is NULL in its row, which
     SQLite knows without reading it. Such a row ends the page, and is the next one, alone. From then on pages grow
-    slowly, because the rows behind it are looked at again. `limits` is the most characters of a key, of which each may
-    take four bytes, and bytes of a value.
+    slowly, because the rows behind it are looked at again. In the first page a share is SMALL_BYTES: an entry that is
+    larger is read alone, and a vault of a few small ones is seen as it was at one moment.
+
+    `limits` is the most characters of a key, of which each may take four bytes, and bytes of a value.
     """
 
     __slots__ = ('_after', '_growth', 'limits', 'size', 'values')
 
     def __init__(self, values: bool) -> None:
         self.values = values
-        self._growth = 8 if values else LAST_PAGE
+        self._growth = 0    # of pages; none was read yet
         self._after = 0     # the size behind an entry that is alone
-        self._set(1 if values else FIRST_PAGE)
+        self._set(FIRST_PAGE, SMALL_BYTES * FIRST_PAGE)
 
-    def _set(self, size: int) -> None:
+    def _set(self, size: int, most: int = PAGE_BYTES) -> None:
         self.size = size
-        limits = (PAGE_BYTES // (8 * size), PAGE_BYTES // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
+        limits = (most // (8 * size), most // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
         self.limits: Tuple[int, ...] = limits if self.values else limits[:1]
 
     def go_on(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]], ended: bool) -> None:
         """Say which page was made, and whether a row ended it by its size."""
         if ended:
-            self._after, self._growth = max(len(keys), 1), 2
+            self._after, self._growth = (max(len(keys), 1), 2) if self._growth else (0, 8)
             self._set(1)
         elif self._after:
             self._set(self._after)
             self._after = 0
         else:
+            self._growth = self._growth or (8 if self.values else LAST_PAGE)
             self._set(self._grown(keys, datas))
 
     def _grown(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]]) -> int:
@@ -1548,7 +1552,7 @@ class _Pace:
         largest = 16 * max(map(sys.getsizeof, keys[::len(keys) // 8 + 1]))
         if datas:
             largest = max(largest, 4 * max(map(len, datas)))
-        size = FIRST_PAGE if self.size == 1 and self._growth > 2 else self.size * self._growth
+        size = self.size * self._growth if self._growth == 2 else max(len(keys) * self._growth, FIRST_PAGE)
         return max(1, min(size, LAST_PAGE, PAGE_BYTES // largest))
 
 

@@ -872,15 +872,12 @@ class Vault(Displayed, MutableMapping[K, V]):
             stored = alive = rest = key = None  # before the next page is read, and below
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode_many, store = self._keys.decode_many, self._store
+        store, load = self._store, self._load_first
+        rest: Any
         for stored, datas, alive in self._scan(reverse, bounds, values=True):
             seen = store.deletions
-            try:
-                loaded: Any = self._codec.loads_many(datas)
-                rest: Any = zip(decode_many(stored), loaded)
-            except (values.InParts, *values.MALFORMED):  # one of the page: they are loaded singly, each at its turn
-                rest = self._load_each(stored, datas)
-            loaded = datas = None
+            rest, load = load(stored, datas) if len(datas) > 1 else self._load_many(stored, datas), self._load_many
+            datas = None
             for pair in rest:
                 yield pair
                 if self._store.deletions != seen:
@@ -890,6 +887,17 @@ class Vault(Displayed, MutableMapping[K, V]):
                     yield pair
                     seen = self._store.deletions
             stored = alive = rest = pair = None
+
+    def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
+        """Load the first alone, because there may be no need of the others."""
+        yield from self._load_each(stored[:1], datas[:1])
+        yield from self._load_many(stored[1:], datas[1:])
+
+    def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
+        try:
+            return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
+        except (values.InParts, *values.MALFORMED):  # one of the page: they are loaded singly, each at its turn
+            return self._load_each(stored, datas)
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
         for key, data in zip(stored, datas):
