@@ -3471,6 +3471,8 @@ TASK_USES = {
     'popitem': lambda v: v.popitem(), 'setdefault': lambda v: v.setdefault('k', 5), 'setdefault new': lambda v: v.setdefault('new', 5),
     'update': lambda v: v.update(k=5), '|=': lambda v: v.__ior__({'k': 5}), 'put_many': lambda v: v.put_many([('k', 5)]),
     'update of nothing': lambda v: v.update({}), 'pop_many': lambda v: v.pop_many(['k']), 'clear': lambda v: v.clear(),
+    'move_to_end': lambda v: v.move_to_end('k'), 'move_to_front': lambda v: v.move_to_end('k', last=False),
+    'oldest': lambda v: v.popitem(last=False), 'repr of items': lambda v: repr(v.items()), 'last key': lambda v: v.keys()[-1],
     'block': lambda v: v.transaction().__enter__(), 'with': lambda v: Vault.__enter__(v), 'edit': lambda v: v.edit('k').__enter__(),
     'list': lambda v: v.list('list'), 'column': lambda v: v.column('column', 'int8'),
     'open': lambda v: v.open('stream'), 'open to write': lambda v: v.open('stream', 'w'),
