@@ -3759,6 +3759,25 @@ class TestTasks:
         asyncio.run(main())
         assert t.items() == [('after', 1)]
 
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason='a frame that is held holds its task in older Pythons')
+    def test_a_task_that_nobody_can_continue_is_collected_with_its_block(self, t):
+        async def lost():
+            with t.transaction():
+                t['lost'] = 1
+                await asyncio.get_running_loop().create_future()
+
+        async def main():
+            task = asyncio.ensure_future(lost())
+            task._log_destroy_pending = False
+            await asyncio.sleep(0)
+            with pytest.raises(vaults.VaultTaskError):
+                t['k'] = 1
+            del task
+            gc.collect()
+            t['k'] = 2
+        asyncio.run(main())
+        assert t.items() == [('k', 2)]
+
     @pytest.mark.parametrize('kind', ['with', 'transaction', 'edit'])
     def test_a_block_that_another_task_ends_is_rolled_back(self, t, kind):
         if kind == 'with' and isinstance(t, vaults.Shelf):
