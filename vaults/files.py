@@ -54,8 +54,7 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         tree = Tree(store, head)
         leaves = list(tree.leaves(0, head.inside))
         if sum(stop - start for number, start, stop in leaves if not number) > HOLLOW:
-            raise VaultError(f'most of the {head.size} bytes are a hole, too large to be loaded: key {key!r} of the '
-                             f'vault {vault._path}; read it with open()')
+            raise VaultError(f'most of the {head.size} bytes are a hole, too large to be loaded: read it with open()')
         whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += head.tail
         if len(whole) != head.size:
@@ -401,6 +400,10 @@ class RawStream(_Whole, io.RawIOBase):
     def seekable(self) -> bool:
         self._require_open()
         return True
+
+    def fileno(self) -> int:
+        self._require_open()
+        return super().fileno()
 
     def _require_open(self) -> None:
         if self.closed:

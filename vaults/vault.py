@@ -624,7 +624,8 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         `progress(done, total)` is called with numbers of bytes, `total` None where the file does not tell.
 
-        Raises: OSError when the file cannot be read, TypeError when it is a text file; then the value stays.
+        Raises: OSError when the file cannot be read, TypeError when it is a text file, or bytes, which go in by
+        v[key] = ...; then the value stays.
         """
         from .files import put_file
         return put_file(self, key, file, progress)
