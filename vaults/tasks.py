@@ -30,15 +30,23 @@ def running() -> Any:
     Only a program that has imported asyncio or trio can have one. Trio is asked first: it may run as a guest in the
     callbacks of another loop.
     """
-    trio = sys.modules.get('trio')
-    if trio is not None:
-        try:
-            return trio.lowlevel.current_task()
-        except (AttributeError, RuntimeError):
-            pass  # it is being imported, or runs no task here
+    lowlevel = getattr(sys.modules.get('trio'), 'lowlevel', None)
+    if lowlevel is not None and _in_trio(lowlevel):
+        return lowlevel.current_task()
     asyncio = sys.modules.get('asyncio')
     loop = None if asyncio is None else getattr(asyncio, '_get_running_loop', _none)()
     return loop and (asyncio.current_task(loop) or loop)  # type: ignore[union-attr]  # a loop means that it is there
+
+
+def _in_trio(lowlevel: Any) -> bool:
+    """Tell whether a task of trio runs in this thread."""
+    if hasattr(lowlevel, 'in_trio_task'):
+        return bool(lowlevel.in_trio_task())
+    try:  # before trio 0.26
+        lowlevel.current_task()
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def _none() -> None:
