@@ -11614,7 +11614,7 @@ class TestStreamsAreKeptWhole:
         assert seen == ['a', 'b', 'd']
 
 
-MODES = [
+OPEN_MODES = [
     'r', 'w', 'a', 'x', 'rb', 'wb', 'ab', 'xb', 'r+', 'w+', 'a+', 'x+', 'r+b', 'w+b', 'a+b', 'x+b', 'rt', 'br', '+br', 'rb+', '', 'b', 't', '+', 'rw',
     'ra', 'rr', 'r++', 'rbt', 'z', ' r', 'R', 5, None, b'r']
 OPTIONS = [
@@ -11650,7 +11650,7 @@ def answer_of(function, *arguments, **options):
 class TestStreamsAreAsOpenMakesThem:
     """Every mode and option of builtin `open`, and every method, also on a file that is closed: the same or the same error."""
 
-    @pytest.mark.parametrize('mode', MODES, ids=str)
+    @pytest.mark.parametrize('mode', OPEN_MODES, ids=str)
     def test_opening(self, tmp_path, mode):
         for options in OPTIONS:
             (tmp_path / 'file').write_bytes(b'one\r\ntwo\nthree')
