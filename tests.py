@@ -4243,6 +4243,8 @@ class TestProcesses:
         'update with names': lambda v: Vault(':memory:').update(v, more=1),
         'update with a slice and names': lambda v: Vault(':memory:').update(v[:], more=1),
         'put_many': lambda v: Vault(':memory:').put_many(v.section('s')),
+        'equality of a slice': lambda v: v[:] == {('s', n): None for n in range(3_000)},
+        'equality with a vault': lambda v: dict.fromkeys(range(3_000)) == v,
     }
 
     @pytest.mark.parametrize('way', COPIES)
