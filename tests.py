@@ -8319,6 +8319,14 @@ class TestInIPython:
         assert ('more' in text) == (len(thing) > 20) and (not len(thing) > 20 or f'and {len(thing) - 20} more' in page)
         assert repr(thing) in pretty.pretty([thing]).replace('\n', '')
 
+    def test_one_item_is_one(self, v):
+        v.list('list').append(1)
+        v.column('column', 'int16').append(1)
+        with v.open('stream', 'wb') as file:
+            file.write(b'x')
+        page = v._repr_html_() + v['list']._repr_html_() + v['column']._repr_html_()
+        assert 'list of 1 item<' in page and 'stream of 1 byte<' in page and page.count(', 1 item<') == 2, page
+
     def test_what_is_large_or_in_parts_is_not_loaded(self, v, monkeypatch):
         v['large'] = 'x' * 10_000_000
         v['packed'] = list(range(100_000))
@@ -13767,7 +13775,7 @@ class TestCommand:
     def test_import_passes_its_options_on(self, command, root):
         (root / 'people').write_text('id,name\n1,Zoë\n', 'latin-1')
         done = command('import', root / 'people', 'p', '--kind', 'csv', '--key', 'id', '--encoding', 'latin-1')
-        assert done.out == '1 entries imported, 0 of them replaced earlier ones\n', done.err
+        assert done.out == '1 entry imported, 0 of them replaced earlier ones\n', done.err
         assert command('get', 'p', '1').out == '{"name": "Zoë"}\n'
         (root / 'object').write_text('{"key": "a", "value": 1}')
         assert command('import', root / 'object', 'o', '--kind', 'json').status == 0
@@ -14267,7 +14275,7 @@ class TestCommandOutput:
     @needs_posix
     def test_what_is_awaited_from_a_terminal_is_said(self, root):
         done = at_terminal(root, 'import', '-', 'new', typed=b'{"key": 1, "value": 2}\n\x04')
-        assert 'JSON Lines comes from the terminal; Ctrl-D' in done.seen and '1 entries imported' in done.seen
+        assert 'JSON Lines comes from the terminal; Ctrl-D' in done.seen and '1 entry imported' in done.seen
         done = at_terminal(root, 'set', 'new', 'k', '-', typed=b'x\n\x04')
         assert 'the value comes from the terminal' in done.seen and done.status == 0
 

@@ -11,7 +11,7 @@ import os
 import sys
 
 from . import __version__, keys
-from .errors import VaultCorruptError, VaultError
+from .errors import VaultCorruptError, VaultError, plural
 from .store import entries_of
 from .vault import Vault, _ExactPath, _locate
 
@@ -633,7 +633,7 @@ def _delete(v: Any, args: argparse.Namespace) -> None:
         v.clear()
     if not done:
         raise VaultError(f'there is nothing in {_whereabouts(v, args)}')
-    _say(args, f'{done} entries deleted', deleted=done)
+    _say(args, f'{done} {plural(done, "entry")} deleted', deleted=done)
 
 
 def _count(v: Any, args: argparse.Namespace) -> None:
@@ -756,7 +756,7 @@ def _check(v: Any, args: argparse.Namespace) -> int:
     elif problems:
         print(*(_painted(_text(problem), RED) for problem in problems), sep='\n')
     else:
-        print(_painted('sound', GREEN) + f': {len(v)} entries')
+        print(_painted('sound', GREEN) + f': {len(v)} {plural(len(v), "entry")}')
     return 1 if problems else 0
 
 
@@ -794,7 +794,7 @@ def _recover(_: Any, args: argparse.Namespace) -> int:
     for note in done.notes:
         print(_painted(note, RED))
     count = 'an unknown number' if done.counted is None else done.counted
-    print(f'{done.recovered} entries of {count} recovered to {_text(_decoded(args.good))}')
+    print(f'{done.recovered} {plural(done.recovered, "entry")} of {count} recovered to {_text(_decoded(args.good))}')
     return 0 if done.whole else 1
 
 
@@ -813,7 +813,8 @@ def _import(v: Any, args: argparse.Namespace) -> None:
         if isinstance(error, VaultError):
             raise type(error)(_as_options(str(error))) from error
         raise
-    _say(args, f'{done} entries imported, {replaced} of them replaced earlier ones', imported=done, replaced=replaced)
+    _say(args, f'{done} {plural(done, "entry")} imported, {replaced} of them replaced earlier ones', imported=done,
+         replaced=replaced)
 
 
 def _as_options(text: str) -> str:
@@ -853,7 +854,7 @@ def _export(v: Any, args: argparse.Namespace) -> None:
     with _Progress(v, 'exporting', 'entries', hidden=aloud and _is_terminal(target)) as progress:
         done = moving.export(v, target, progress=progress)
     if not aloud:
-        _say(args, f'{done} entries written to {_text(_decoded(target))}', exported=done)
+        _say(args, f'{done} {plural(done, "entry")} written to {_text(_decoded(target))}', exported=done)
 
 
 def _shell(v: Any, args: argparse.Namespace) -> None:

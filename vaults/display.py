@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from itertools import islice, takewhile
 
-from .errors import VaultError
+from .errors import VaultError, plural
 from .parts import Head, is_head
 from .sequences import List
 from .values import COLUMN, LIST
@@ -93,7 +93,7 @@ def _title(thing: Any) -> str:
         return f'{len(thing):,} of {thing._vault!r}'
     if hasattr(thing, '_make'):  # a list or a column
         kind = '' if isinstance(thing, List) else f' of {thing.dtype}'
-        return f'{type(thing).__name__}{kind} at {thing._key!r}, {len(thing):,} items'
+        return f'{type(thing).__name__}{kind} at {thing._key!r}, {len(thing):,} {plural(len(thing), "item")}'
     return repr(thing)
 
 
@@ -119,7 +119,7 @@ def _value(vault: Vault[Any, Any], key: Any) -> Any:
         if data is not None and is_head(data):
             return _in_parts(Head.of(data))
         if data is None:
-            return f'{size:,} bytes' if size else None
+            return f'{size:,} {plural(size, "byte")}' if size else None
         return _shown(vault._load(stored, data))
     except Exception as error:
         return _cut(f'{type(error).__name__}: {error}', CUT)
@@ -127,8 +127,10 @@ def _value(vault: Vault[Any, Any], key: Any) -> Any:
 
 def _in_parts(head: Head) -> str:
     if head.code == LIST:
-        return f'list of {head.size:,} items'
-    return f'column of {head.size:,} {head.meta}' if head.code == COLUMN else f'stream of {head.size:,} bytes'
+        return f'list of {head.size:,} {plural(head.size, "item")}'
+    if head.code == COLUMN:
+        return f'column of {head.size:,} {head.meta}'
+    return f'stream of {head.size:,} {plural(head.size, "byte")}'
 
 
 def _shown(value: Any) -> str:

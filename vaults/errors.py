@@ -28,6 +28,13 @@ def shown(obj: object) -> str:
         return f'of type {type(obj).__name__}, too large to be shown'
 
 
+def plural(number: int, noun: str) -> str:
+    """Return the noun as it stands behind the number: entry, entries."""
+    if number == 1:
+        return noun
+    return f'{noun[:-1]}ies' if noun[-1] == 'y' else f'{noun}s'
+
+
 class VaultError(Exception):
     """Base of every error of this package."""
 

@@ -21,6 +21,7 @@ from .errors import (
     VaultReadOnlyError,
     VaultTypeError,
     VaultValueError,
+    plural,
     shown,
 )
 from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
@@ -851,7 +852,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def _size(self) -> str:
         """Return how many entries there are, in words."""
         count = self._count()
-        return '1 item' if count == 1 else f'{count} items'
+        return f"{count} {plural(count, 'item')}"
 
     def _title(self) -> str:
         return repr(self._name)
