@@ -4317,9 +4317,9 @@ class TestProcesses:
         assert [out for out, _ in answers] == [b'0\n'] * 20, answers
         assert sorted(Vault('c')) == list(range(20))
 
-    def test_a_writer_waits_and_then_says_so(self, root):
-        v, other = Vault('t', timeout=0.1), Vault('t', timeout=0.1)
-        v['k'] = 1
+    @contextlib.contextmanager
+    def held_by_another_thread(self, v):
+        """Hold a block of the vault in a thread of its own: this one would not wait for itself."""
         held, tried = threading.Event(), threading.Event()
 
         def hold():
@@ -4329,17 +4329,23 @@ class TestProcesses:
                 tried.wait(60)
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait(60)
         try:
+            assert held.wait(60)
+            yield
+        finally:
+            tried.set()
+            thread.join()
+
+    def test_a_writer_waits_and_then_says_so(self, root):
+        v, other = Vault('t', timeout=0.1), Vault('t', timeout=0.1)
+        v['k'] = 1
+        with self.held_by_another_thread(v):
             for act in (lambda: other.put('k', 3), other.__enter__, lambda: other.pop('k'), lambda: other.update(k=4)):
                 began = time.monotonic()
                 with pytest.raises(vaults.VaultBusyError, match=r'0\.1 s.*larger timeout') as caught:
                     act()
                 assert 0.08 < time.monotonic() - began < 3 and isinstance(caught.value, TimeoutError)
             assert other['k'] == 1
-        finally:
-            tried.set()
-            thread.join()
         other['k'] = 5
         assert v['k'] == 5
 
@@ -4347,7 +4353,7 @@ class TestProcesses:
         v, other = Vault('t'), Vault('t', timeout=30)
         v['k'] = 1
         for act in (lambda: other.put('k', 3), other.__enter__, other.compact):
-            with v:
+            with self.held_by_another_thread(v):
                 began, timer = time.monotonic(), threading.Timer(0.1, signal.raise_signal, (signal.SIGINT,))
                 timer.start()
                 with pytest.raises(KeyboardInterrupt):
