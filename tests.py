@@ -5,6 +5,7 @@ import array
 import ast
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import copy
 import csv
@@ -4828,8 +4829,8 @@ class TestErrors:
 
     def test_chained_and_never_bare(self, v):
         other = Vault('test', timeout=0)
-        with v, pytest.raises(vaults.VaultBusyError) as caught:
-            other['k'] = 1
+        with v, pytest.raises(vaults.VaultBusyError) as caught, concurrent.futures.ThreadPoolExecutor(1) as another:
+            another.submit(other.__setitem__, 'k', 1).result()
         assert isinstance(caught.value.__cause__, sqlite3.Error)
 
 
@@ -13550,13 +13551,15 @@ class Planted:
 @pytest.fixture
 def command(root, capsys, monkeypatch):
     """The command, run in this process: a function that returns its exit status, output and errors."""
-    monkeypatch.setenv('VAULTS_ROOT', str(root))  # which --root changes
+    monkeypatch.setenv('VAULTS_ROOT', str(root))
     vaults.set_root_path(None)
 
     def run_command(*arguments, stdin=b''):
         monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(stdin)))
         before = signal.getsignal(signal.SIGINT)
+        environ = dict(os.environ)
         status = cli.main(list(map(str, arguments)))
+        assert dict(os.environ) == environ
         assert signal.getsignal(signal.SIGINT) is before
         return SimpleNamespace(status=status, **dict(zip(('out', 'err'), capsys.readouterr())))
     return run_command

@@ -45,7 +45,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')  # a key may hold what the terminal cannot show
-    return _flushed(_guarded(argv))
+    root = os.environ.get('VAULTS_ROOT')
+    try:
+        return _flushed(_guarded(argv))
+    finally:
+        _set_root(root)  # for who calls this from a program
 
 
 def _guarded(argv: Optional[Sequence[str]]) -> int:
@@ -88,9 +92,17 @@ def _flushed(status: int) -> int:
     return status
 
 
+def _set_root(root: Optional[str]) -> None:
+    """Say where vaults are kept, by what Vault's own rule for names reads."""
+    if root is not None:
+        os.environ['VAULTS_ROOT'] = root
+    else:
+        os.environ.pop('VAULTS_ROOT', None)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.root is not None:
-        os.environ['VAULTS_ROOT'] = args.root  # Vault's own rule for names reads it
+        _set_root(args.root)
     run, flag, _, _ = COMMANDS[args.command]
     for name in vars(args).keys() - PATHS:
         setattr(args, name, _decoded(getattr(args, name)))
