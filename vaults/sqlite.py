@@ -168,7 +168,8 @@ MAX_DEPTH = 100
 WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see SQLiteStore._renew
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 FRAME = type(sys._getframe())
-SUSPENDED = 'generator', 'coroutine', 'async_generator'  # what holds the frame of a function that will go on
+# What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
+SUSPENDED = {'generator': 'gi_frame', 'coroutine': 'cr_frame', 'async_generator': 'ag_frame'}
 SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 
@@ -1464,7 +1465,7 @@ def _goes_on(frame: Any) -> bool:
         running = running.f_back
         if running is frame:
             return True
-    return any(type(one).__name__ in SUSPENDED for one in gc.get_referrers(frame))
+    return any(getattr(one, SUSPENDED.get(type(one).__name__, ''), None) is frame for one in gc.get_referrers(frame))
 
 
 def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
