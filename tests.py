@@ -12729,6 +12729,9 @@ class TestMovingRecords:
         (root / 'a.csv').write_text('id,n\n1,x\n')
         assert '--types ... says' in command('import', root / 'a.csv', 'v', '--key', 'id', '--types', 'n:int').err
         assert 'pass --key ...' in command('import', '-', 'v', stdin=lines).err
+        for text in (b'[{"id": 1}, {"id": 2}]', b'[\n{"id": 1}\n]\n', b' [\n]', b'{\n"id": {}\n}\n'):
+            for arguments in ((), ('--key', 'id')):
+                assert 'takes --kind json' in command('import', '-', 'v', *arguments, stdin=text).err, text
         assert 'is read from a path' in command('import', '-', 'v', '--kind', 'shelve').err
         assert '--kind' in command('import', '--help').out and 'JSON Lines, or what --kind' in ' '.join(command('import', '--help').out.split())
 
@@ -12794,13 +12797,18 @@ class TestMovingKohaku:
         for code in ('', '18', '62c3', '8301', 'ff', 'fc', '0000', '9f01', '1c', '5f', '81' * 5000):
             fails(self.entry(tmp_path / 'a', b'\x89K\x01\5\0\0\0\0VK' + bytes.fromhex(code)), "key 'k'", 'decode=', error=vaults.SerializationError)
 
-    def test_what_is_wrong_is_named(self, peers, tmp_path):
+    def test_what_is_wrong_is_named(self, peers, tmp_path, command):
         for form, body, error in ((3, b'{', vaults.SerializationError), (4, b'\xc1', vaults.SerializationError),
                                   (6, b'\xff', vaults.SerializationError), (9, b'', vaults.VaultFormatError), (1, b'x', vaults.VaultFormatError)):
             fails(self.entry(tmp_path / 'a', b'\x89K\x01' + bytes([form]) + b'\0\0\0\0VK' + body), "key 'k'", error=error)
         sqlite_file(tmp_path / 'a', ('DELETE FROM kv',), ('INSERT INTO kv VALUES (?, ?)', (b'\xff', b'')))
         fails(tmp_path / 'a', "key b'\\xff'", 'latin-1')
         assert dict(moving.read(tmp_path / 'a', encoding=None)) == {b'\xff': b''}
+        name, new = str(tmp_path / 'a'), str(tmp_path / 'new.db')
+        assert '--encoding latin-1 or another, or --encoding None' in command('import', name, new).err
+        assert command('import', name, new, '--encoding', 'None').status == 0
+        with contextlib.closing(Vault(pathlib.Path(new))) as v:
+            assert v.items() == [(b'\xff', b'')]
         assert dict(moving.read(tmp_path / 'a', encoding=None, decode=len)) == {b'\xff': 0}
         for statement, words in (("UPDATE kvault_col_blocks SET row_count = row_count + 1 WHERE block_id = 1", 'damaged'),
                                  ("UPDATE kvault_col_data SET offsets = x'00' WHERE offsets IS NOT NULL", 'damaged'),
@@ -13132,7 +13140,7 @@ class TestMovingWhatIsMalformed:
         assert dict(moving.read(tmp_path / 'a', kind='dbm'))['plain'] == b'text'
         with contextlib.closing(dbm.dumb.open(str(tmp_path / 'a'), 'n')) as db:
             db[b'\xff'] = b''
-        fails(tmp_path / 'a', r"key b'\xff'", 'or None', 'latin-1')
+        fails(tmp_path / 'a', r"key b'\xff'", 'or encoding=None', 'latin-1')
         assert dict(moving.read(tmp_path / 'a', encoding='latin-1')) == {'ÿ': b''}
 
     def test_a_dumb_dbm_that_was_cut(self, tmp_path):
@@ -13790,6 +13798,8 @@ class TestCommand:
         assert command('import', root / 'object', 'o', '--kind', 'json').status == 0
         assert command('export', 'o').out == '{"key": "key", "value": "a"}\n{"key": "value", "value": 1}\n'
         assert command('import', '-', 'o', '--encoding', 'nonsense').status == 2
+        command('import', '-', 'o', '--encoding', 'None', stdin='{"key": "none", "value": "é"}'.encode())
+        assert command('get', 'o', 'none').out == 'é\n'
         done = command('import', '-', 'o', '--encoding', 'latin-1', stdin=b'{"key": "l", "value": "\xe9"}')
         assert command('get', 'o', 'l').out == 'é\n'
         command('import', '-', 'o', stdin=b'\xef\xbb\xbf{"key": "bom", "value": 1}')
@@ -13923,6 +13933,9 @@ class TestCommandTypes:
         for arguments in (['set', 'life', 'k', '{', '--json-value'], ['set', 'life', '{', 'v', '--json-key'], ['get', 'life', 'k', '--json-key']):
             done = command(*arguments)
             assert done.status == 2 and done.err.count('\n') == 1 and 'is no JSON' in done.err
+        for word, quoted in (('two words', "'\"two words\"'"), ("it's é", """'"it'"'"'s é"'""")):
+            assert command('get', 'life', word, '--json').err.endswith(f'text is written in quotes: {quoted}\n')
+        assert command('get', 'life', 'x' * 50, '--json').err.endswith("text is written in quotes: '\"text\"'\n")
 
     @pytest.mark.parametrize('key, text, was, now, cure', [
         ('retries', '5', 'int', 'str', ': --json-value keeps it int'), ('retries', 'five', 'int', 'str', ''),
@@ -15047,6 +15060,10 @@ class TestPartsCommand:
         source, target = place / 'source', place / 'target'
         source.write_bytes(os.urandom(600_000))
         target.write_text('old')
+        assert command('put', 'f', 'one', '-', stdin=b'x').out == '1 byte stored\n'
+        Vault(pathlib.Path(place, 'vaults', 'f.db')).list('log').append(5)
+        assert command('show', 'f').out == 'log  list of 1 item: [5]\none  stream of 1 byte\n'
+        assert command('get', 'f', 'one', '--output', target).out == f'1 byte written to {target}\n'
         assert command('put', 'f', 'k', source).out == '600000 bytes stored\n'
         assert command('get', 'f', 'k', '--output', target).out == f'600000 bytes written to {target}\n'
         assert target.read_bytes() == source.read_bytes() == Vault(pathlib.Path(place, 'vaults', 'f.db'))['k']
@@ -15244,6 +15261,13 @@ class TestTyping:
         v.update(v)
         v.update(v.section('s'))
         v.update((key, 1) for key in 'ab')
+        v |= {'a': 1}
+        v |= [('a', 1)]
+        v |= v.section('s')
+        untyped |= {1: 'a'}
+        both: Dict[str, int] = v | {'a': 1}
+        both = {'a': 1} | v
+        mixed: Dict[Union[str, bytes], Union[int, bytes]] = v | {b'a': b'b'}
         count: int = v.put_many({'a': 1})
         live = v.list('live')
         plain: List[Any] = live[1:] + live + [5] + [None] * 2
@@ -15273,6 +15297,9 @@ class TestTyping:
         texts: List[str] = v.values()[0:2]
         wrong: int = v[:].first()[0]
         v.update({'a': 'no'})
+        v |= {'a': 'no'}
+        v |= [(5, 5)]
+        (v | {'a': 1})['a'].append(5)
         v.update([('a', 'no')])
         v.update(a='no')
         v.put_many({'a': 'no'})

@@ -280,6 +280,7 @@ def _refuse() -> NoReturn:
 
 def _loads(text: str) -> Any:
     import json
+    from shlex import quote
 
     def refuse(word: str) -> NoReturn:
         raise ValueError(f'{word} is no JSON')
@@ -287,7 +288,8 @@ def _loads(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         short = text if len(text) <= 40 else f'{text[:40]}...'
-        raise Misuse(f'{short!r} is no JSON ({error}); text is written in quotes: \'"text"\'') from error
+        given = quote(json.dumps(text if short == text else 'text', ensure_ascii=False))
+        raise Misuse(f'{short!r} is no JSON ({error}); text is written in quotes: {given}') from error
 
 
 def _stdin(what: str = 'the content') -> Any:
@@ -548,7 +550,7 @@ def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
                          f'{v.db_path} is something else; without --output it is printed')
     with _Progress(v, 'writing', 'bytes') as progress:
         size = v.get_file(args.key, args.output, progress)
-    _say(args, f'{size} bytes written to {_text(_decoded(args.output))}', bytes=size)
+    _say(args, f'{size} {plural(size, "byte")} written to {_text(_decoded(args.output))}', bytes=size)
 
 
 def _put(v: Any, args: argparse.Namespace) -> None:
@@ -562,7 +564,7 @@ def _put(v: Any, args: argparse.Namespace) -> None:
         raise
     if before not in ('', 'a stream', 'bytes'):
         _complain(f'note: key {args.key!r} was {before} and is now a stream', 0)
-    _say(args, f'{size} bytes stored', bytes=size)
+    _say(args, f'{size} {plural(size, "byte")} stored', bytes=size)
 
 
 def _no_key(v: Any, args: argparse.Namespace) -> VaultError:
@@ -688,10 +690,11 @@ def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
         return _text(_form(data, serializer, False))
     head = Head.of(data)
     if head.code == STREAM:
-        return f'stream of {head.size} bytes'
+        return f'stream of {head.size} {plural(head.size, "byte")}'
     first = next(_leaves(v, head), [])
     kind = f'column of {head.meta}, ' if head.code == COLUMN else 'list of '
-    return f"{kind}{head.size} items: [{_inside(first)}{', ...' if len(first) < head.size else ''}]"
+    more = ', ...' if len(first) < head.size else ''
+    return f'{kind}{head.size} {plural(head.size, "item")}: [{_inside(first)}{more}]'
 
 
 def _size(v: Any) -> int:
@@ -834,15 +837,15 @@ def _as_options(text: str) -> str:
     import re
     text = text.replace('allow_pickle=True', '--allow-pickle').replace('decode=...', 'decode=... in Python')
     text += '. `python -m vaults` looks for classes in the current folder as well' if 'importable?' in text else ''
-    return re.sub(r"\b(kind|table|key|types|encoding)=(?:'([^']*)'|\.\.\.)",
-                  lambda found: f'--{found[1]} {found[2] or "..."}', text)
+    return re.sub(r"\b(kind|table|key|types|encoding)=(?:'([^']*)'|(None)|\.\.\.)",
+                  lambda found: f'--{found[1]} {found[2] or found[3] or "..."}', text)
 
 
 def _lines(args: argparse.Namespace) -> Any:
     """Return standard input as moving.py opens a file: without a byte order mark, and with what is no text marked."""
     from io import TextIOWrapper
     try:
-        encoding = 'utf-8-sig' if args.encoding == 'utf-8' else args.encoding
+        encoding = 'utf-8-sig' if args.encoding in ('utf-8', None) else args.encoding
         return TextIOWrapper(_stdin(args.kind or 'JSON Lines'), encoding, 'surrogateescape', newline='')
     except LookupError as error:
         raise Misuse(error) from error
@@ -937,7 +940,8 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
                          'that holds the keys'}),
     '--types': ('types', {'metavar': 'TYPES', 'help': 'of CSV, whose cells are text otherwise: auto, or '
                           'COLUMN:TYPE,... with text, int, float, bool, decimal, date or datetime, or both'}),
-    '--encoding': ('encoding', {'default': 'utf-8', 'help': 'of text files and text keys; utf-8 if not given'}),
+    '--encoding': ('encoding', {'default': 'utf-8', 'type': lambda word: None if word == 'None' else word,
+                                'help': 'of text files and text keys, utf-8 if not given; None leaves keys bytes'}),
 }
 KEYED = ['--json-key', '--section']
 RANGE = ['--prefix', '--from', '--to', *KEYED]

@@ -76,6 +76,9 @@ def _is_line(head: str, key: Optional[str], may_be: bool) -> bool:
 
 # --- JSON Lines ---------------------------------------------------------------------------------------------------
 
+NO_LINES = "a JSON object or array takes kind='json'"
+
+
 def json_lines(source: Source) -> Iterator[Pair]:
     records = None if source.key in (None, 'key') else _Records(source)
     with source.text('\n') as file:
@@ -86,12 +89,12 @@ def json_lines(source: Source) -> Iterator[Pair]:
 
 
 def _entry(source: Source, place: str, line: str, following: Iterator[Line]) -> Pair:
-    cure = "mend it; a JSON object takes kind='json'"
+    cure = f'mend it; {NO_LINES}'
     try:
         entry = json.loads(line)
         if not isinstance(entry, dict) or entry.keys() != {'key', 'value'}:
             if isinstance(entry, dict) and entry:
-                cure = f"pass key=..., the one of its fields {', '.join(map(repr, entry))} with the keys; {cure[9:]}"
+                cure = f"pass key=..., the one of its fields {', '.join(map(repr, entry))} with the keys; {NO_LINES}"
             raise ValueError('it is not {"key": ..., "value": ...}')
         key = entry['key'] if type(entry['key']) is str else as_json.to_key(entry['key'])
         head = as_json.to_head(entry['value'])
@@ -152,11 +155,12 @@ class _Records:
 
     def line(self, place: str, line: str) -> Pair:
         try:
-            return self.pair(place, json.loads(line))
+            record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            if isinstance(error, VaultError):
-                raise
-            raise self._source.wrong(f'this is no JSON ({error})', place, 'mend it') from error
+            raise self._source.wrong(f'this is no JSON ({error})', place, f'mend it; {NO_LINES}') from error
+        if isinstance(record, list):
+            raise self._source.wrong('it is no object, but an array', place, f'mend it; {NO_LINES}')
+        return self.pair(place, record)
 
     def pair(self, place: str, record: Any) -> Pair:
         """Return the key and the other fields; when that is one called 'value', what is in it."""

@@ -547,7 +547,7 @@ def key_text(source: Source, stored: Any) -> Any:
         return stored.decode(source.encoding)
     except UnicodeError as error:
         raise source.wrong(f'the key is not in {source.encoding}', named(stored),
-                           "pass encoding='latin-1' or another, or None for keys of bytes") from error
+                           "pass encoding='latin-1' or another, or encoding=None for keys of bytes") from error
 
 
 def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:

@@ -10,7 +10,7 @@ from itertools import chain
 from msgpack import StackError, unpackb
 
 from . import keys, values
-from ._typing import TYPE_CHECKING, Generic, K, MutableMapping, Self, T, V, overload
+from ._typing import TYPE_CHECKING, Generic, K, Mapping, MutableMapping, Self, T, V, overload
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -505,15 +505,25 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @overload
+    def __or__(self, other: Mapping[K, V]) -> Dict[K, V]: ...
+    @overload
+    def __or__(self, other: Mapping[Any, Any]) -> Dict[Any, Any]: ...
+
     def __or__(self, other: Any) -> Dict[Any, Any]:
         """Return a dict of both, the other's values winning."""
         return dict(chain(self.items(), other.items())) if isinstance(other, abc.Mapping) else NotImplemented
+
+    @overload
+    def __ror__(self, other: Mapping[K, V]) -> Dict[K, V]: ...
+    @overload
+    def __ror__(self, other: Mapping[Any, Any]) -> Dict[Any, Any]: ...
 
     def __ror__(self, other: Any) -> Dict[Any, Any]:
         """Return a dict of both, the values of this vault winning."""
         return dict(chain(other.items(), self.items())) if isinstance(other, abc.Mapping) else NotImplemented
 
-    def __ior__(self, other: Any) -> Self:
+    def __ior__(self, other: Union[Keyed[K, V], Iterable[Tuple[K, V]]]) -> Self:  # type: ignore[misc]  # `|` makes a dict
         """Do what update(other) does."""
         self.update(other)
         return self
