@@ -3172,7 +3172,7 @@ class TestTransactions:
                 one.closed = True
         v.close()
         assert v.closed and section.closed and inner.closed
-        with vaults.open('shelf') as shelf:
+        with vaults.open(root / 'shelf') as shelf:
             assert shelf.closed is False
         assert shelf.closed is True and Vault(':memory:').closed is False
 
