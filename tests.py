@@ -14129,6 +14129,22 @@ class TestCommandErrors:
         assert done.err.startswith('vaults: ') and done.err.count('\n') == 1 and done.err.endswith('\n'), done.err
         return done.err
 
+    def test_a_cure_is_one_of_the_command(self, command, books, root):
+        (root / 'vaults' / 'empty.db').write_bytes(b'')
+        for arguments, cure in ((['get', 'nowhere', 'k'], 'or make it with `vaults set`'),
+                                (['get', 'empty', 'k'], 'a command that writes makes a vault of it'),
+                                (['keys', 'books', '--json-key', '--prefix', '5'], 'take --from and --to'),
+                                (['keys', 'books', '--section', 's', '--json-key', '--prefix', '5'], 'take --from and --to')):
+            done = command(*arguments)
+            assert done.status and done.err.endswith(f'{cure}\n'), done.err
+
+    def test_a_cure_that_is_said_otherwise_is_one_that_there_is(self):
+        package = pathlib.Path(vaults.__file__).parent
+        said = ''.join(path.read_text('utf-8') for path in package.glob('*.py') if path.name != 'cli.py')
+        said = re.sub(r"['\"]\n\s+f?['\"]", '', said)  # literals that go on in the next line
+        for cure in cli.CURES:
+            assert cure in said, cure
+
     def test_what_is_not_found_is_1(self, command, root, books):
         assert 'key \'x\'' in self.one_line(command('get', 'books', 'x'), 1)
         assert 'books.db' in self.one_line(command('delete', 'books', 'x'), 1)

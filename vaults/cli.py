@@ -73,9 +73,22 @@ def _guarded(argv: Optional[Sequence[str]]) -> int:
         return _complain(f'unexpected {type(error).__name__}: {error}; VAULTS_TRACEBACK=1 shows where', 1)
 
 
+CURES = {  # what a program does, and in its place who gives the command
+    'or let it be created': 'or make it with `vaults set`',
+    "open it without flag='r' first": 'a command that writes makes a vault of it',
+    "open it without flag='r', as a user who may write": 'be a user who may write',
+    "open it with flag='r' to read it": 'commands that read need no more',
+    'or open with a larger timeout': 'or repeat it later',
+    'use a slice, v[a:b]': 'take --from and --to',
+}
+
+
 def _complain(what: object, status: int) -> int:
+    text = _decoded(str(what))
+    for cure, ours in CURES.items():
+        text = text.replace(cure, ours)
     try:
-        print('vaults:', _visible(_decoded(str(what))), file=sys.stderr)
+        print('vaults:', _visible(text), file=sys.stderr)
     except OSError:
         return status  # nobody is there to hear it
     return status
