@@ -8716,11 +8716,25 @@ class TestColumns:
     def test_a_column_has_one_type(self, v):
         v.column('one', 'int8')
         assert v.column('two', float).dtype == 'float64' and v.column('three', int).dtype == 'int64'
-        with pytest.raises(TypeError, match="a column of int8, not a live column, at key 'one'"):
+        with pytest.raises(TypeError, match="a column of int8, not a column of int16, at key 'one'"):
             v.column('one', 'int16')
         v['plain'] = 5
-        with pytest.raises(TypeError, match='a plain int, not a live column'):
+        with pytest.raises(TypeError, match='a plain int, not a column of int8'):
             v.column('plain', 'int8')
+
+    def test_what_is_there_instead_is_named_without_loading_it(self, v, monkeypatch):
+        v.list('log').append(1)
+        deep = []
+        for _ in range(2_000):
+            deep = [deep]
+        v['deep'] = deep
+        v['class'] = Custom(1)
+        with v.open('film', 'wb') as file:
+            file.write(bytes(100_000))
+        monkeypatch.setattr(vault.Vault, '__getitem__', None)
+        for key, said in (('log', 'a list made by list()'), ('film', 'a stream'), ('deep', 'a deep value'), ('class', 'a plain tests.Custom')):
+            with pytest.raises(TypeError, match=f'^there is {re.escape(said)}, not a column of int8, at key {key!r}'):
+                v.column(key, 'int8')
 
     def test_buffers_are_taken_as_they_are(self, v):
         column = v.column('one', 'int64')

@@ -818,8 +818,11 @@ def made_at(sequence: Any, meta: Any) -> Any:
     try:
         sequence._known(data)
     except VaultError:
-        found = sequence._vault[sequence._key]
-        what = f'a column of {found.dtype}' if type(found).__name__ == 'Column' else f'a plain {type(found).__name__}'
-        raise TypeError(f'there is {what}, not a live {sequence._KIND}, at key {sequence._key!r} of the vault '
-                        f'{sequence._vault._path}: take another key, or delete it first') from None
+        if data is None:  # deleted since
+            raise
+        from .as_json import type_name
+        there, wanted = type_name(data), f'a column of {meta}' if meta else 'a live list'
+        raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at key '
+                        f'{sequence._key!r} of the vault {sequence._vault._path}: take another key, or delete it first'
+                        ) from None
     return sequence
