@@ -13134,7 +13134,8 @@ class TestMovingWhatIsMalformed:
         ('a.csv', 'key,value\na,"b"c\n', ['line 2']),
         ('a.csv', 'key,value\na,' + 'x' * 200_000 + '\n', ['line 2', 'csv.field_size_limit']),
         ('a.csv', b'key,value\na,b\nc,\xe9\n', ['line 3', 'latin-1']),
-        ('a.csv', 'key,value\na,b\n'.encode('utf-16'), ['utf-8', 'line 1']),
+        ('a.csv', 'key,value\na,b\n'.encode('utf-16'), ['utf-8', 'line 1', "for example 'utf-16'"]),
+        ('a.jsonl', '{}\n'.encode('utf-16-be').join([b'\xfe\xff', b'']), ["for example 'utf-16'"]),
         ('a.csv', '', ['names no columns']),
         ('a', '', ['is empty', 'kind=']),
         ('a.json', '[1, 2]', ['a JSON list', 'jsonlines']),
@@ -13782,6 +13783,15 @@ class TestCommand:
         done = json.loads(command('compact', 'c', '--json').out)
         assert done['before'] > 500_000 > 50_000 > done['after'] == os.path.getsize(root / 'vaults' / 'c.db')
         assert command('compact', 'c').out == f"{done['after']} bytes before, {done['after']} after\n"
+
+    def test_a_folder_in_the_way_is_called_one(self, command, root, books):
+        for verb, place in (('backup', root), ('backup', f'{root}/'), ('recover', f'{root}/')):
+            done = command(verb, 'books', place)
+            assert done.status == 1 and done.out == '', done.out
+            assert done.err == f'vaults: there is a folder at {root} already: give the path of a new file\n'
+        assert 'a name is not "."' in command('recover', 'books', '.').err and not (root / 'vaults' / '..db').exists()
+        with pytest.raises(vaults.VaultValueError, match='a name is not "."'):
+            Vault('.')
 
     def test_backup_writes_a_whole_copy_and_refuses_to_overwrite(self, command, root, books):
         target = root / 'copy.db'

@@ -19,6 +19,8 @@
 An error changes nothing: the vault is as it was before the call.
 """
 
+from os.path import isdir
+
 
 def shown(obj: object) -> str:
     """Return what `repr` does, or the type of what is too large for it: an int of thousands of digits, a deep tuple."""
@@ -33,6 +35,13 @@ def plural(number: int, noun: str) -> str:
     if number == 1:
         return noun
     return f'{noun[:-1]}ies' if noun[-1] == 'y' else f'{noun}s'
+
+
+def occupied(path: str) -> 'VaultError':
+    """Return the error about a place that was to be written to, and is taken."""
+    if isdir(path):
+        return VaultError(f'there is a folder at {path} already: give the path of a new file')
+    return VaultError(f'there is a file at {path} already: give another path, or remove it')
 
 
 class VaultError(Exception):

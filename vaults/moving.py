@@ -408,9 +408,10 @@ class Source:
         """Return the text, whose first line is the given one, when it holds no wrong byte."""
         found = None if text.isascii() else UNDECODED.search(text)
         if found:
+            marked = line == 1 and text[:2] in ('\udcff\udcfe', '\udcfe\udcff')  # the byte order mark of UTF-16
             raise self.wrong(f'it is not in {self.encoding or UTF_8}',
                              f'line {line + text.count(chr(10), 0, found.start())}',
-                             "pass encoding=..., for example 'latin-1'")
+                             f"pass encoding=..., for example '{'utf-16' if marked else 'latin-1'}'")
         return text
 
 

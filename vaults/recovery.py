@@ -25,6 +25,7 @@ from .errors import (
     VaultFormatError,
     VaultFullError,
     VaultNotFoundError,
+    occupied,
     unwritten,
 )
 from .pages import INDEX, MAGIC, TABLE, Pages
@@ -86,7 +87,7 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     part = f'{target}.partial'
     for taken in [*(target + suffix for suffix in BESIDE), part]:
         if os.path.lexists(taken):
-            raise VaultError(f'there is a file at {taken} already: give another name or path, or remove it')
+            raise occupied(taken)
     before = _stamps(source)
     try:
         pages = Pages(source)

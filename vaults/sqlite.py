@@ -32,6 +32,7 @@ from .errors import (
     VaultNotFoundError,
     VaultReadOnlyError,
     VaultTaskError,
+    occupied,
     unwritten,
 )
 from .keys import HIGHEST, LOWEST, SIGN, all_text, named
@@ -1367,7 +1368,7 @@ class SQLiteStore(Store):
         part = f'{path}.partial'
         for taken in (path, part):
             if os.path.exists(taken):
-                raise VaultError(f'there is a file at {taken} already: give another path, or remove it')
+                raise occupied(taken)
         stale = self.file.is_gone()
         sources = [] if self.file.path == MEMORY or stale else [self.file.path]
         try:

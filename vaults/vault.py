@@ -109,8 +109,8 @@ def _locate(name: Path, to_create: bool) -> Tuple[str, str]:
     if not name:
         raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
                               'exact file')
-    if any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
-        raise VaultValueError(f'a name holds no path separator, no ".." and no NUL, unlike {name!r}: '
+    if name == '.' or any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
+        raise VaultValueError(f'a name is not ".", and holds no path separator, no ".." and no NUL, unlike {name!r}: '
                               'pass pathlib.Path(...) for an exact file')
     try:
         size = len(os.fsencode(name))
