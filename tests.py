@@ -4350,7 +4350,9 @@ class TestProcesses:
         other['k'] = 5
         assert v['k'] == 5
 
-    def test_an_interrupt_is_heard_while_a_writer_waits(self, root):
+    def test_an_interrupt_is_heard_while_a_writer_waits(self, root, request):
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind itself ignores it
+        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
         v, other = Vault('t'), Vault('t', timeout=30)
         v['k'] = 1
         for act in (lambda: other.put('k', 3), other.__enter__, other.compact):
