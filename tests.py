@@ -4132,6 +4132,43 @@ class TestOrderOfBlocks:
         assert "left in another thread" in found[0] and found[1] == 'put'
         assert t.items() == [('k', 1)]
 
+    @pytest.mark.parametrize('fails', [False, True])
+    @pytest.mark.parametrize('kind', ['transaction', 'edit'])
+    def test_a_block_that_is_left_in_another_thread_keeps_nobody_waiting(self, t, kind, fails):
+        def hold():
+            with {'transaction': t.transaction, 'edit': lambda: t.edit('a', [])}[kind]():
+                t['held'] = 1
+                yield
+        held, ready, go, told, done = hold(), threading.Event(), threading.Event(), [], []
+
+        def begin():
+            next(held)
+            ready.set()
+            go.wait(30)
+            try:
+                t['late'] = 1
+            except vaults.VaultError as error:
+                told.append(str(error))
+
+        def others():
+            t['k'] = 1
+            with t.transaction():
+                t['n'] = t.pop('k') + 1
+            done.append(t.copy())
+        beginner = threading.Thread(target=begin)
+        beginner.start()
+        ready.wait(10)
+        with pytest.raises(vaults.VaultTaskError, match='another thread'):
+            held.throw(ZeroDivisionError) if fails else next(held)
+        other = threading.Thread(target=others, daemon=True)
+        other.start()
+        other.join(10)  # while the thread that began does other work
+        waits = other.is_alive()
+        go.set()
+        beginner.join()
+        other.join()
+        assert not waits and done == [{'n': 2}]
+        assert 'left in another thread' in told[0] and t.copy() == {'n': 2}
 
     def test_a_stack_that_is_closed_in_another_thread_is_told_who_has_a_block(self, v):
         stack, ready, go = contextlib.ExitStack(), threading.Event(), threading.Event()

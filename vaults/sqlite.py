@@ -37,7 +37,7 @@ from .errors import (
 )
 from .keys import HIGHEST, LOWEST, SIGN, all_text, named
 from .store import MEMORY, Store
-from .tasks import Owner, may_run
+from .tasks import Owner, free, is_alive, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -1639,6 +1639,11 @@ class QueuedStore(SQLiteStore):
                 self._ended()
             raise
 
+    def _abandon(self, c: _Connection, said: str) -> None:
+        """Let the next writer in as well, once what the other thread has open is rolled back."""
+        super()._abandon(c, said)
+        free(self.lock)
+
     def _depth(self, c: _Connection) -> int:
         """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
         return c.depth if self.lock._is_owned() else 0  # type: ignore[attr-defined]  # every CPython has it
@@ -1657,6 +1662,21 @@ class MemoryStore(QueuedStore):
     get, get_part, get_both, contains, count, _page, _ids = map(_locked, (
         'get', 'get_part', 'get_both', 'contains', 'count', '_page', '_ids'))
     check, backup, close = map(_locked, ('check', 'backup', 'close'))
+
+    def _abandon(self, c: _Connection, said: str) -> None:
+        """End here what another thread has open, because the connection is everybody's; tell that thread once."""
+        thread = c.thread
+        self._undo(c, 0)
+        execute = c.execute
+
+        def told(*statement: Any) -> Any:
+            if get_ident() != thread:
+                return execute(*statement)
+            c.execute = execute
+            raise VaultError(f'what this thread has done since is undone: {said}')
+        if is_alive(thread):
+            c.execute = told
+        free(self.lock)
 
     def sync(self) -> None:
         """Do nothing: there is no disk to reach."""

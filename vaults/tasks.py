@@ -6,6 +6,7 @@ the block that another one holds open over an `await`, and be undone with it.
 from __future__ import annotations
 
 import sys
+import threading
 import weakref
 from _thread import get_ident
 
@@ -51,6 +52,19 @@ def _in_trio(lowlevel: Any) -> bool:
 
 def _none() -> None:
     """Stand for what asyncio lacks while another thread is importing it."""
+
+
+def free(lock: Any) -> None:
+    """Take an RLock from the thread that has it, whose block was left in another one: it may do so late, or never."""
+    try:  # noqa: SIM105  # contextlib is not imported for this
+        lock._release_save()
+    except RuntimeError:
+        pass  # it is free; or from Python 3.14 on, where that thread alone may: its next call does
+
+
+def is_alive(thread: int) -> bool:
+    """Tell whether a thread has not ended yet."""
+    return any(one.ident == thread for one in threading.enumerate())
 
 
 class Owner:

@@ -9,8 +9,10 @@ import os
 import sys
 import threading
 import weakref
+from _thread import get_ident
 from collections import OrderedDict
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from itertools import islice
 
 from . import keys, values
@@ -26,8 +28,8 @@ from .errors import (
 from .keys import HIGHEST, LOWEST
 from .modes import layered
 from .store import ClosedStore, Store
-from .tasks import Owner
-from .vault import _MISSING, Vault, _pairs, about
+from .tasks import Owner, free, is_alive
+from .vault import _MISSING, NOWHERE, Vault, _pairs, about
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -63,6 +65,7 @@ class LiveStore(Store):
                  checks: Optional[Checks] = None) -> None:
         self.lock: Any = threading.RLock()
         self._lock: Any = self.lock                # which `lock` is but in the block of a task
+        self._idle: Any = self.lock                # what `lock` is outside: tells a thread that its block was ended
         self._store, self._codec, self._path, self._size, self._timeout = store, codec, path, size, timeout
         # Objects, what is stored, and what validates them: of sections, by path; None is the vault's.
         self._live: OrderedDict[Stored, Tuple[Any, Optional[bytes], Optional[Checks]]] = OrderedDict()
@@ -79,6 +82,7 @@ class LiveStore(Store):
         self._writing = False                      # objects are being packed
         self._depth = 0                            # of blocks
         self._outside = 0                          # of those around the first of a task
+        self._thread = 0                           # the one whose they are
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
         _open_stores.add(self)
@@ -496,11 +500,13 @@ class LiveStore(Store):
             self._acquire('wait, or make its blocks shorter')
             taken = True
             self.flush()
-            owner = Owner.now(self._depth, self._path) if self.lock is self._lock else None
+            owner = self._owner_now()
             asking = owner and _Asking(self._lock, owner.require)
             self._store.begin(who)
             self._depth += 1
             self.hot = fresh
+            if self._depth == 1:
+                self._thread = get_ident()
             if owner:
                 self._outside, self.lock = owner.depth, asking
         except BaseException:
@@ -512,6 +518,10 @@ class LiveStore(Store):
         except BaseException:
             self.rollback()
             raise
+
+    def _owner_now(self) -> Optional[Owner]:
+        """Return the task that begins a block, unless it is in one whose task is known."""
+        return Owner.now(self._depth, self._path) if not self._depth or self.lock is self._lock else None
 
     def commit(self, who: Any = None) -> None:
         try:
@@ -530,7 +540,7 @@ class LiveStore(Store):
             if self._depth:  # not in a forked child; not in a call, which could be interrupted before it begins
                 self._depth -= 1
                 self.hot = self.hot if self._depth else self._live
-                self.lock = self.lock if self._depth > self._outside else self._lock
+                self.lock = self.lock if self._depth > self._outside else self._idle
                 self.lock.release()
 
     def rollback(self, who: Any = None) -> None:
@@ -538,9 +548,9 @@ class LiveStore(Store):
         try:
             here = not self._depth or self._lock._is_owned()
             self._store.rollback(who)
-        except VaultTaskError:
-            if not here:  # the thread that began the block is to end it, at its next call
-                self.lock = _Asking(self._lock, self._end_left)
+        except VaultTaskError as error:
+            if not here:
+                self._leave(str(error))
             raise
         finally:
             try:
@@ -550,18 +560,26 @@ class LiveStore(Store):
                 if here and self._depth:
                     self._depth -= 1
                     self.hot = self.hot if self._depth else self._live
-                    self.lock = self.lock if self._depth > self._outside else self._lock
+                    self.lock = self.lock if self._depth > self._outside else self._idle
                     self.lock.release()
 
-    def _end_left(self) -> None:
-        """End, in its thread, a block that was left in another one, and raise."""
-        if self._lock._is_owned():
-            try:
-                self._store.others_wrote()  # which raises, having ended it there
-            finally:
-                self.hot, self.lock = self._live, self._lock
-                self._restore()
-                self._let_go()
+    def _leave(self, said: str) -> None:
+        """End here a block that another thread has begun, which is told at its next call."""
+        self._depth, self.hot = 0, self._live
+        self._restore()
+        if is_alive(self._thread):
+            self._idle = _Asking(self._lock, partial(self._tell, self._thread, said))
+        self.lock = self._idle
+        free(self._lock)
+
+    def _tell(self, thread: int, said: str) -> None:
+        """Raise in the thread whose block was left in another one."""
+        if get_ident() == thread:
+            self.lock = self._idle = self._lock
+            while self._lock._is_owned():  # see `free`
+                self._lock.release()
+            self._store.contains(NOWHERE)  # which raises, as each call in this thread would
+            raise VaultError(f'what this thread has done since is undone: {said}')
 
     def _restore(self) -> None:
         """Forget, after a rollback, every object that is not what is stored now."""
@@ -577,7 +595,7 @@ class LiveStore(Store):
 
     def _ended(self) -> None:
         self._store._ended()
-        self.lock = self._lock
+        self.lock = self._idle
         self._let_go()
 
     def _let_go(self) -> None:
@@ -858,7 +876,7 @@ def _end_with_process(store: LiveStore) -> None:
 
 def _after_fork_in_child() -> None:
     for store in list(_open_stores):
-        store.lock = store._lock = threading.RLock()
+        store.lock = store._lock = store._idle = threading.RLock()
         store._depth, store._calls, store._doomed, store._writing, store.hot = 0, 0, None, False, store._live
         store.forget()
         if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
