@@ -474,14 +474,19 @@ def _dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
     """Describe a NumPy array as [dtype, shape, order, bytes], the dtype as in NumPy's own .npy files."""
     descr = _describe(obj.dtype)
     order = 'F' if obj.flags.f_contiguous and not obj.flags.c_contiguous else 'C'
-    return None if descr is None else inner([descr, list(obj.shape), order, obj.tobytes(order)])
+    return None if descr is None else inner([descr, list(obj.shape), order, _unfielded(obj).tobytes(order)])
+
+
+def _unfielded(array: Any) -> Any:
+    """Look at items of several fields as bytes: a copy field by field has whatever was in memory between them."""
+    return array.view(f'V{array.dtype.itemsize}') if array.dtype.names else array
 
 
 def _dump_scalar(obj: Any, inner: Pack) -> Optional[bytes]:
     descr = _describe(obj.dtype)
     if isinstance(obj, (str, bytes)):  # an array would drop the NULs at their end
         return inner([descr, obj.encode('utf-32-le', 'surrogatepass') if isinstance(obj, str) else bytes(obj)])
-    return None if descr is None else inner([descr, obj.tobytes()])
+    return None if descr is None else inner([descr, _unfielded(obj).tobytes()])
 
 
 def _describe(dtype: Any) -> Any:
@@ -521,7 +526,7 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     if type(shape) is not list:
         raise ValueError('the shape of an array is no array of integers')
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
-    return array.copy(order) if _mode.writable() else array
+    return _unfielded(array).copy(order).view(dtype) if _mode.writable() else array
 
 
 def _load_scalar(data: bytes, inner: Unpack) -> Any:
@@ -530,7 +535,7 @@ def _load_scalar(data: bytes, inner: Unpack) -> Any:
     import numpy
     if dtype.kind in 'SU':
         return dtype.type(raw if dtype.kind == 'S' else raw.decode('utf-32-le', 'surrogatepass'))
-    return numpy.ndarray((), dtype, raw).copy()[()]
+    return _unfielded(numpy.ndarray((), dtype, raw)).copy().view(dtype)[()]
 
 
 def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
