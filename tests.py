@@ -761,6 +761,10 @@ print('read' if back == [deep] else back)
 """
 
 
+def raw_ext(code, payload):
+    return msgpack.packb(msgpack.ExtType(code, payload))
+
+
 class TestDeepValues:
     """What is put can be read, however deep it nests, and needs no pickle for it."""
 
@@ -773,6 +777,14 @@ class TestDeepValues:
                 v['k'] = value
                 assert alike(v['k'], value) and alike(v.values()[0], value), (times, leaf)
         assert alike(v.get('k'), value) and v.check() == []
+
+    def test_no_deep_value_is_part_of_another(self):
+        data = packed_nil = b'\xc0'
+        for _ in range(3):
+            data = raw_ext(values.DEEP, raw_ext(values.TUPLE, b'\x91' + data))
+        assert values.loads(raw_ext(values.DEEP, raw_ext(values.TUPLE, b'\x91' + packed_nil))) == (None,)
+        with pytest.raises(vaults.VaultCorruptError, match='part of another'):
+            values.loads(data)
 
     @given(trees, wraps)
     @settings(max_examples=30)
@@ -997,6 +1009,15 @@ class TestNamed:
             return (back == value and back.fold == value.fold and type(back.tzinfo) is type(value.tzinfo)
                     and back.tzinfo == value.tzinfo and back.utcoffset() == value.utcoffset())
         return type(back) is type(value) and back == value
+
+    @pytest.mark.parametrize('kind, text', [('UnicodeDecodeError', b'x'), ('UnicodeEncodeError', 'x'), ('UnicodeTranslateError', 'x')])
+    def test_an_error_about_what_is_before_its_text_is_refused(self, kind, text):
+        codec = [] if kind == 'UnicodeTranslateError' else ['u']
+        parts = [kind, *codec, text, -2 ** 62, -2 ** 62 + 1, 'r']  # of which str() would end the process
+        with pytest.raises(vaults.SerializationError, match='not there'):
+            values.loads(as_ext(values.REGISTERED, ['builtins.BaseException+args', parts]))
+        with pytest.raises(vaults.UntrustedPickleError):
+            values.dumps(UnicodeDecodeError('u', b'x', -1, 0, 'r'), allow_pickle=False)
 
     def stored(self, value):
         """Return the value as it comes back, from under a key and from deep inside, and last from a file of lines."""
@@ -10160,6 +10181,16 @@ class TestArraysInPlace:
                     dirt = [np.full(size, 0xAB, 'u1') for size in (one.nbytes, 16, 56) for _ in range(8)]
                     del dirt
                     assert not [data for data in loaded if b'\xab' in data or data != loaded[0]]
+
+    def test_bytes_made_to_do_harm_give_neither_memory_nor_endless_arrays(self):
+        np = pytest.importorskip('numpy')
+        for code, described in ((values.NDARRAY, ['<f8', [10], 'C', None]), (values.NDARRAY, ['<f8', [10 ** 11], 'C', None]),
+                            (values.NDARRAY, ['|S0', [10 ** 15], 'C', b'']), (values.NDARRAY, ['|V0', [10 ** 8, 10 ** 7], 'C', b'']),
+                            (values.NUMPY_SCALAR, ['<f8', None])):
+            with pytest.raises(vaults.VaultCorruptError):
+                values.loads(as_ext(code, described))
+        assert values.loads(as_ext(values.NDARRAY, ['|S0', [3], 'C', b''])).shape == (3,)
+        assert values.loads(values.dumps(np.empty(1 << 25, 'S0')), allow_pickle=True).shape == (1 << 25,)
 
     def test_it_looks_at_the_bytes_that_were_read(self, v):
         np = pytest.importorskip('numpy')

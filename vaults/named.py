@@ -90,7 +90,12 @@ def _dump_error(error: BaseException) -> Any:
     """Describe an exception of Python's own by its class and arguments, when that is all there is to it."""
     reduced: Any = error.__reduce__()
     kind, arguments, *state = reduced
-    return LEFT if kind is not type(error) or any(state) else [kind.__name__, *arguments]
+    return LEFT if kind is not type(error) or any(state) or _is_unsafe(error) else [kind.__name__, *arguments]
+
+
+def _is_unsafe(error: BaseException) -> bool:
+    """Tell whether it is one about text that begins before the text: Python reads there, where str() is asked."""
+    return isinstance(error, (UnicodeEncodeError, UnicodeDecodeError, UnicodeTranslateError)) and error.start < 0
 
 
 def _load_error(parts: Any) -> Any:
@@ -99,7 +104,10 @@ def _load_error(parts: Any) -> Any:
     kind = getattr(builtins, _text(name))
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise ValueError(f'{name!r} is no exception')
-    return kind(*arguments)
+    error = kind(*arguments)
+    if _is_unsafe(error):
+        raise ValueError(f'{name!r} is about text that is not there')
+    return error
 
 
 def _dump_array(array: Any) -> Any:

@@ -85,6 +85,7 @@ NIL = b'\xc0'        # None in msgpack
 MAX_DEPTH = 16
 QUICK_DEPTH = 2
 MOST_LEVELS = 1024   # of arrays and maps that any msgpack packs
+MOST_EMPTY = 1 << 24  # items of no bytes in an array
 PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
 
 # msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
@@ -472,9 +473,14 @@ def _load_uuid(data: bytes, inner: Unpack) -> Any:
 
 def _dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
     """Describe a NumPy array as [dtype, shape, order, bytes], the dtype as in NumPy's own .npy files."""
-    descr = _describe(obj.dtype)
+    descr = None if _is_endless(obj) else _describe(obj.dtype)
     order = 'F' if obj.flags.f_contiguous and not obj.flags.c_contiguous else 'C'
     return None if descr is None else inner([descr, list(obj.shape), order, _unfielded(obj).tobytes(order)])
+
+
+def _is_endless(array: Any) -> bool:
+    """Tell whether a few bytes would make more items than could be looked at: only pickle makes such arrays."""
+    return not array.dtype.itemsize and array.size > MOST_EMPTY
 
 
 def _unfielded(array: Any) -> Any:
@@ -523,14 +529,18 @@ def _load_array(data: bytes, inner: Unpack) -> Any:
     descr, shape, order, raw = inner(data)
     dtype = _dtype(descr)
     import numpy
-    if type(shape) is not list:
-        raise ValueError('the shape of an array is no array of integers')
+    if type(shape) is not list or type(raw) is not bytes:  # of None, NumPy makes an array of what is in memory
+        raise ValueError('the shape of an array is no array of integers, or its bytes are none')
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
+    if _is_endless(array):
+        raise ValueError('an array has more items of no bytes than could be looked at')
     return _unfielded(array).copy(order).view(dtype) if _mode.writable() else array
 
 
 def _load_scalar(data: bytes, inner: Unpack) -> Any:
     descr, raw = inner(data)
+    if type(raw) is not bytes:
+        raise ValueError('the bytes of a NumPy scalar are none')
     dtype = _dtype(descr)
     import numpy
     if dtype.kind in 'SU':
@@ -596,7 +606,7 @@ def _hooks(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> Lis
     hooks: List[Callable[[int, bytes], Any]] = [refuse]
     for depth in range(MAX_DEPTH, -1, -1):
         inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hooks[0])
-        hooks.insert(0, partial(load_ext, pickles, inner))
+        hooks.insert(0, partial(load_ext, pickles, inner, depth == 0))
     return hooks
 
 
@@ -612,7 +622,7 @@ def _unpack_leanly(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
     return obj
 
 
-def load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
+def load_ext(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
     decoder = DECODERS.get(code)
     if decoder is not None:
         return decoder(data, inner)
@@ -623,8 +633,11 @@ def load_ext(pickles: Pickles, inner: Unpack, code: int, data: bytes) -> Any:
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
     if code == DEEP:
+        if not is_outermost:  # one in another would begin to count depth anew, down to the end of the stack
+            raise ValueError('a deep value is part of another')
         from .deep import loaded
-        return loaded(data, _hooks(pickles)[0], dict, lambda code, part: load_ext(pickles, lambda _: part, code, b''))
+        return loaded(data, _hooks(pickles)[0], dict,
+                      lambda code, part: load_ext(pickles, lambda _: part, False, code, b''))
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one, install that')
