@@ -8782,6 +8782,12 @@ class TestColumns:
         with pytest.raises(TypeError, match='a plain int, not a column of int8'):
             v.column('plain', 'int8')
 
+    def test_one_item_is_no_items(self, v):
+        v.list('log').append(1)
+        for walked, said in ((v.list('log'), 'the list has 1 item$'), (v.keys(), 'the vault has 1 entry here$')):
+            with pytest.raises(IndexError, match=said):
+                walked[5]
+
     def test_what_is_there_instead_is_named_without_loading_it(self, v, monkeypatch):
         v.list('log').append(1)
         deep = []
@@ -13213,7 +13219,7 @@ class TestMovingWhatIsMalformed:
         ('a.csv', 'key,key\n1,2\n', ["['key', 'key']"]),
         ('a.csv', 'key,b,b\n1,2,3\n', ['twice']),
         ('a.csv', 'key,value\na,1\nb,2,3\n', ['line 3', '3 fields for 2 columns']),
-        ('a.csv', 'key,value\na\n', ['line 2', '1 fields for 2 columns']),
+        ('a.csv', 'key,value\na\n', ['line 2', '1 field for 2 columns']),
         ('a.csv', 'key,value\na,"b\n\n', ['line 3']),
         ('a.csv', 'key,value\na,"b"c\n', ['line 2']),
         ('a.csv', 'key,value\na,' + 'x' * 200_000 + '\n', ['line 2', 'csv.field_size_limit']),
@@ -15184,6 +15190,8 @@ class TestPartsCommand:
         source, target = place / 'source', place / 'target'
         source.write_bytes(os.urandom(600_000))
         target.write_text('old')
+        assert command('set', 'f', 'small', '').status == 0 and 'largest   1 byte: small\n' in command('info', 'f').out
+        assert command('delete', 'f', 'small').status == 0
         assert command('put', 'f', 'one', '-', stdin=b'x').out == '1 byte stored\n'
         Vault(pathlib.Path(place, 'vaults', 'f.db')).list('log').append(5)
         assert command('show', 'f').out == 'log  list of 1 item: [5]\none  stream of 1 byte\n'

@@ -739,7 +739,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     if race:
         facts['sqlite'] += RACE
     lines = [*facts.items(), *(('section', _path_text(path)) for path in sections),
-             *(('largest', f"{one['bytes']} bytes: {_text(one['key'])}") for one in largest)]
+             *(('largest', f"{one['bytes']} {plural(one['bytes'], 'byte')}: {_text(one['key'])}") for one in largest)]
     width = max(9, *(len(name) for name, _ in lines))
     for name, fact in lines:
         print(_painted(f'{name:<{width}}', BOLD), _text(fact))

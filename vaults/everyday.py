@@ -16,7 +16,7 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile
 
 from . import as_json, peers, values
-from .errors import VaultError
+from .errors import VaultError, plural
 from .peers import Packed, Parts, head_of, named, present, unknown
 
 TYPE_CHECKING = False
@@ -359,7 +359,8 @@ def _rows(source: Source, file: TextIO, column: str) -> Tuple[List[str], Iterato
             yield 0, []
             for row in filter(None, rows):
                 if len(row) != len(columns):
-                    raise csv.Error(f'{len(row)} fields for {len(columns)} columns')
+                    raise csv.Error(f'{len(row)} {plural(len(row), "field")} for {len(columns)} '
+                                    f'{plural(len(columns), "column")}')
                 yield rows.line_num, row
         except csv.Error as error:
             cure = 'mend it' if 'limit' not in str(error) else 'csv.field_size_limit lets fields be longer'

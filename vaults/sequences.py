@@ -18,7 +18,7 @@ from msgpack import Unpacker
 
 from . import values
 from ._typing import TYPE_CHECKING, MutableSequence, T, overload
-from .errors import VaultCorruptError, VaultError
+from .errors import VaultCorruptError, VaultError, plural
 from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH, Displayed
 
@@ -223,7 +223,8 @@ class _Sequence(Displayed, MutableSequence[T]):
     def _place(self, head: Head, index: Any) -> int:
         at = as_index(index)
         if not -head.size <= at < head.size:
-            raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} items')
+            raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} '
+                             f'{plural(head.size, "item")}')
         return at + head.size if at < 0 else at
 
     def __iter__(self) -> Iterator[T]:

@@ -13,6 +13,7 @@ from operator import itemgetter
 
 from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
+from .errors import plural
 
 if TYPE_CHECKING:
     from typing import Any, Iterator, List, Optional, SupportsIndex, Tuple, Union
@@ -66,7 +67,8 @@ class _ListLike(Generic[V_co]):
             at = self._nearer(at)
         for element in islice(self._walk(at < 0), ~at if at < 0 else at, None):
             return element
-        raise IndexError(f'index {at} is out of range: the vault has {len(self)} entries here')  # type: ignore[arg-type]
+        size: int = len(self)  # type: ignore[arg-type]
+        raise IndexError(f'index {at} is out of range: the vault has {size} {plural(size, "entry")} here')
 
     def _nearer(self, at: int) -> int:
         """Return the place counted from the end when that is nearer."""
