@@ -8581,6 +8581,19 @@ class TestHostileParts:
                     read()
             assert v.check()
 
+    @pytest.mark.parametrize('data', [b'', b'\xc1', b'\xc7', b'\xd4', b'\xc7\0'])
+    def test_bytes_that_are_no_value_are_damaged_also_where_their_type_is_asked(self, root, data, command):
+        with contextlib.closing(Vault('test')) as v:
+            v._store.put('k', data)
+            for ask in (lambda: v['k'], lambda: v.list('k'), lambda: v.column('k', 'int8'), lambda: v.open('k')):
+                with pytest.raises(vaults.VaultError):
+                    ask()
+            assert v.check()
+        with pytest.raises(vaults.VaultCorruptError):
+            list(moving.read(v.db_path))
+        assert command('recover', 'test', 'saved').err == ''
+        assert command('set', 'test', 'k', 'new').status == 0 and Vault('test')['k'] == 'new'
+
     def test_parts_of_what_is_no_owner_are_left_alone(self, root):
         v = Vault('parts')
         v.list('k').extend(range(3000))

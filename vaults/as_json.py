@@ -182,7 +182,7 @@ def bytes_of(form: Any) -> bytes:
 
 def is_serialized(data: bytes) -> bool:
     """Tell whether a packed value was made by a serializer."""
-    at = _CODE_AT.get(data[0], len(data))
+    at = _CODE_AT.get(data[0], len(data)) if data else 0
     return data[at:at + 1] == bytes([values.SERIALIZED])
 
 
@@ -195,8 +195,9 @@ def type_name(data: bytes) -> str:
         head = Head.of(data)
         kinds = {values.LIST: 'a list made by list()', values.COLUMN: f'a column of {head.meta}'}
         return kinds.get(head.code, 'a stream')
-    if data[0] not in _CODE_AT:
-        return PLAIN[max(first for first in PLAIN if first <= data[0])]
+    plain = PLAIN[max(first for first in PLAIN if first <= data[0])] if data else ''
+    if plain:
+        return plain
     form = from_value(data)
     tag = next(iter(form), '') if isinstance(form, dict) else ''
     if tag[:1] != '!':
@@ -206,8 +207,8 @@ def type_name(data: bytes) -> str:
     return NAMED.get(tag, str(tag[1:]))
 
 
-# The names of the types of msgpack, by the first of the first bytes that each takes.
-PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC2: 'bool', 0xC4: 'bytes', 0xC7: '',
+# The names of the types of msgpack, by the first of the first bytes that each takes; '' where more must be looked at.
+PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC1: '', 0xC2: 'bool', 0xC4: 'bytes', 0xC7: '',
          0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
 NAMED = {'!text': 'str', '!msgpack': 'a deep value', '!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID',
          '!numpy': 'a number of NumPy', '!serialized': 'a value of a serializer'}
