@@ -5877,6 +5877,23 @@ class TestTraps:
         assert list(v) == ['a', 'b', *range(added)]
         v._check()
 
+    @pytest.mark.parametrize('meanwhile', [
+        lambda v: v.update(new=1), lambda v: v.move_to_end('a'),
+        lambda v: v.move_to_end('a', last=False), lambda v: v.popitem()])
+    def test_what_a_signal_handler_does_while_an_entry_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
+        v.update(dict.fromkeys('abcd'))
+        del v['c']  # its id lies below that of the newest
+        newest = sqlite.SQLiteStore._newest
+
+        def interrupted(store, c):
+            monkeypatch.setattr(sqlite.SQLiteStore, '_newest', newest)
+            meanwhile(v)
+            return newest(store, c)
+        monkeypatch.setattr(sqlite.SQLiteStore, '_newest', interrupted)
+        del v['d']
+        assert len(v) == len(list(v)) and v.check() == []
+        v._check()
+
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1
         v._store._checkpoint(v._store._local.c)

@@ -119,7 +119,7 @@ SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLit
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
-DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id'
+DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
 DATA_VERSION = 'PRAGMA data_version'  # changes when another connection commits
@@ -509,15 +509,24 @@ class SQLiteStore(Store):
         return bool(self.transact(lambda: self._delete(self._local.c, key)))
 
     def _delete(self, c: _Connection, key: Stored) -> bool:
+        before = c.raw.total_changes
         rows = self._page(c, DELETE, (key,))
         if rows:
-            if self._newest(c) < rows[0][0]:
-                c.execute(MARK_NEWEST, rows[0] * 3)
+            (deleted, crc), = rows
+            if self._newest(c) < deleted:
+                c.execute(MARK_NEWEST, (deleted,) * 3)
             else:
-                c.execute(MARK_DELETED, rows[0])  # leaves a page of the index alone
+                c.execute(MARK_DELETED, (deleted,))  # leaves a page of the index alone
+            if type(crc) is int and crc < PARTED:  # else the parts are changes as well, or the row is damaged
+                self._count_anew_if_disturbed(c, before)
             c.written += ALONE
             self.deletions += 1
         return bool(rows)
+
+    def _count_anew_if_disturbed(self, c: _Connection, before: int) -> None:
+        """Count the entries where a signal handler came between the two statements of a call, and took or gave ids."""
+        if c.raw.total_changes > before + 2:
+            c.execute(RECOUNT)
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return int(self.transact(lambda: self._delete_range(self._local.c, low, high)))
@@ -544,11 +553,13 @@ class SQLiteStore(Store):
             return False
         self._newest(c)  # raises where there is no next id
         self.deletions += 1
+        before = c.raw.total_changes
         if not last:
             c.execute(MARK_FIRST)
         moved = c.raw.execute(MOVE_LAST if last else MOVE_FIRST, (key,)).rowcount
         if last and moved:
             c.execute(MARK_ONE)
+        self._count_anew_if_disturbed(c, before)
         c.written += ALONE
         return bool(moved)
 
