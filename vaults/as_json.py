@@ -208,8 +208,8 @@ def type_name(data: bytes) -> str:
 
 
 # The names of the types of msgpack, by the first of the first bytes that each takes; '' where more must be looked at.
-PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC1: '', 0xC2: 'bool', 0xC4: 'bytes', 0xC7: '',
-         0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
+PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC1: '', 0xC2: 'bool', 0xC4: 'bytes',
+         0xC7: '', 0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
 NAMED = {'!text': 'str', '!msgpack': 'a deep value', '!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID',
          '!numpy': 'a number of NumPy', '!serialized': 'a value of a serializer'}
 
