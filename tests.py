@@ -778,6 +778,11 @@ class TestDeepValues:
                 assert alike(v['k'], value) and alike(v.values()[0], value), (times, leaf)
         assert alike(v.get('k'), value) and v.check() == []
 
+    def test_the_type_of_an_empty_value_is_an_error_of_ours(self):
+        with pytest.raises(vaults.VaultCorruptError):
+            as_json.type_name(b'')
+        assert not as_json.is_serialized(b'')
+
     def test_no_deep_value_is_part_of_another(self):
         data = packed_nil = b'\xc0'
         for _ in range(3):
