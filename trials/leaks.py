@@ -215,9 +215,10 @@ def upkeep(folder):
         yield use
 
 
-# The use, and the part of the rounds that it does.
+# The use, and the part of the rounds that it does. sqlite3 keeps a reference to each of a connection's last 200 cursors,
+# and drops them together: three looks must be further apart than that.
 USES = ((opening, 1), (opening_beside, 1), (dropping, 1), (operating, 1), (parts, 1), (failing, 0.5), (leaving, 0.5),
-        (threads, 1), (forks, 0.1), (upkeep, 0.05))
+        (threads, 1), (forks, 0.1), (upkeep, 0.2))
 
 
 # --- looking ------------------------------------------------------------------------------------------------------
