@@ -69,25 +69,24 @@ from vaults import (
     cli,
     columns,
     errors,
-    files,
-    foreign,
-    guard,
     keys,
     log,
     moving,
     parts,
     recovery,
     sequences,
-    sqlite,
-    trust,
-    values,
+    streams,
     vault,
     views,
     writeback,
 )
+from vaults.codecs import foreign, trust, values
+from vaults.codecs.serializers import AS_STORED, Serializer
 from vaults.sections import Prefixed, suffix
-from vaults.serializers import AS_STORED, Serializer
-from vaults.store import Store
+from vaults.stores.base import Store
+from vaults.stores.sqlite import guard
+from vaults.stores.sqlite import recovery as recovering
+from vaults.stores.sqlite import store as sqlite
 from vaults.writeback import LiveStore
 
 HERE = pathlib.Path(__file__).parent
@@ -1107,7 +1106,7 @@ class TestNamed:
     def test_the_names_of_zones_are_these(self):
         pytest.importorskip('dateutil')
         pytest.importorskip('pytz')
-        from vaults import named
+        from vaults.codecs import named
         assert [name for name in named.BY_NAME if name.startswith(('dateutil', 'pytz', 'zoneinfo', 'pathlib'))] == [
             'pathlib.PurePosixPath+str', 'pathlib.PureWindowsPath+str', 'pathlib.PosixPath+str', 'pathlib.WindowsPath+str',
             'dateutil.tz.tzutc+parts', 'dateutil.tz.tzlocal+parts', 'dateutil.tz.tzoffset+parts', 'dateutil.tz.tzfile+parts',
@@ -1172,7 +1171,7 @@ class TestNamed:
     def test_importing_vaults_imports_none_of_their_modules(self):
         assert output("""
             import sys, vaults
-            print({'pathlib', 'ipaddress', 'array', 'zoneinfo', 'vaults.named', 'vaults.deep'} & {*sys.modules})
+            print({'pathlib', 'ipaddress', 'array', 'zoneinfo', 'vaults.codecs.named', 'vaults.codecs.deep'} & {*sys.modules})
             """) == 'set()'
 
 
@@ -1296,7 +1295,7 @@ class TestNumPy:
         code = '''
             import sys
             sys.modules['numpy'] = None
-            from vaults import values
+            from vaults.codecs import values
             import msgpack
             values.loads(msgpack.packb(msgpack.ExtType(18, msgpack.packb(['<i4', [1], 'C', b'1234']))))'''
         assert "ImportError" in run(code).stderr and "vaults[numpy]" in run(code).stderr
@@ -1531,8 +1530,8 @@ class TestFirstProgram:
         assert os.listdir(empty) == []
 
     def test_dir_shows_what_is_public_and_nothing_else(self):
-        code = 'import vaults; vaults.cli, vaults.sqlite; print([n for n in dir(vaults) if not n.startswith("__")])'
-        shown = ast.literal_eval(output(code.replace('import vaults', 'import vaults, vaults.cli, vaults.sqlite')))
+        code = 'import vaults; vaults.cli, vaults.stores.sqlite; print([n for n in dir(vaults) if not n.startswith("__")])'
+        shown = ast.literal_eval(output(code.replace('import vaults', 'import vaults, vaults.cli, vaults.stores.sqlite')))
         assert shown == sorted([*vaults.__all__, 'moving', 'recovery']) and '__version__' in dir(vaults)
         assert output('import vaults; print(vaults.recovery.recover.__module__, vaults.moving.read.__module__)') == (
             'vaults.recovery vaults.moving')
@@ -1781,7 +1780,7 @@ class TestPlaces:
             if place != pathlib.Path('/') and (os.stat(place).st_mode & 0o5) != 0o5:
                 os.chmod(place, os.stat(place).st_mode | 0o5)
         code = '''
-            import os, sys, pathlib, sqlite3, vaults.sqlite
+            import os, sys, pathlib, sqlite3, vaults
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
@@ -5073,7 +5072,7 @@ class TestWhoMayReadACopy:
     @pytest.mark.parametrize('mode', [0o600, 0o640, 0o660, 0o644, 0o666, 0o604, 0o400, 0o440, 0o700])
     def test_it_has_the_mode_of_the_vault_less_the_umask_from_the_start(self, root, umask, mode):
         with contextlib.closing(Vault('t')) as v:
-            v.put_file('stream', io.BytesIO(b'x' * 3 * files.LEAF))
+            v.put_file('stream', io.BytesIO(b'x' * 3 * streams.LEAF))
             v['text'] = 'x' * 100_000
             v.update((n, b'') for n in range(1000))
         os.chmod(v.db_path, mode)
@@ -5137,7 +5136,7 @@ class TestWhoMayReadACopy:
 
     def test_a_file_that_is_written_over_keeps_its_mode_and_is_never_wider(self, root, umask):
         v = Vault('t')
-        v.put_file('a', io.BytesIO(b'x' * 3 * files.LEAF))
+        v.put_file('a', io.BytesIO(b'x' * 3 * streams.LEAF))
         for mode in (0o600, 0o666, 0o755):
             (root / 'out').write_bytes(b'old')
             (root / 'out').chmod(mode)
@@ -5338,7 +5337,7 @@ class TestRecover:
         path = root / 'bad.db'
         output('''
             import os, sqlite3, sys, vaults
-            from vaults import sqlite
+            from vaults.stores.sqlite import store as sqlite
             sqlite._choose_journal = lambda c, file: 'delete'
             v = vaults.Vault(__import__('pathlib').Path(sys.argv[1]))
             v.update({n: 'old' for n in range(2000)})
@@ -5402,7 +5401,7 @@ class TestRecover:
         path = bad()
         with contextlib.closing(Vault(path)):
             monkeypatch.setattr(recovery, 'Pages', lambda *_: pytest.fail('it was opened'))
-            assert not recovery.is_promising(str(path))
+            assert not recovering.is_promising(str(path))
 
     # --- beside other tables ---
 
@@ -5498,7 +5497,7 @@ class TestRecover:
         at = self.leaf_with(path, b'key 300')
         bad(at, at + 4096)
         done, entries = self.recovered(path)
-        lost = [key for key, why in done.lost if why == recovery.UNREADABLE]
+        lost = [key for key, why in done.lost if why == recovering.UNREADABLE]
         assert {*lost, *entries} == {f'key {n}' for n in range(600)} and not {*lost} & {*entries}
         assert 'key 300' in lost and len(lost) < 100 and done.counted == 600 and done.nameless == 0
         assert list(entries) == sorted(entries, key=lambda key: int(key[4:])) and not done.doubtful
@@ -5566,7 +5565,7 @@ class TestRecover:
         data[data.index(b'value 7 ')] ^= 1
         path.write_bytes(data)
         done, entries = self.recovered(path)
-        assert sorted(done.lost) == [('key 7', recovery.DAMAGED), ('long', recovery.DAMAGED)]
+        assert sorted(done.lost) == [('key 7', recovering.DAMAGED), ('long', recovering.DAMAGED)]
         assert len(entries) == 20 and entries['next'] == 1 and done.counted == 22
 
     def test_a_value_in_parts_is_copied_whole_or_named(self, bad):
@@ -5836,7 +5835,7 @@ class TestTraps:
     @pytest.mark.parametrize('now', [-1e9, 0, 2**32 - 1, 2**32, 1e11])
     def test_a_clock_that_is_wrong_by_centuries_does_no_harm(self, v, monkeypatch, now):
         monkeypatch.setattr(time, 'time', lambda: now)
-        monkeypatch.setattr(files, 'LEAF', 1000)
+        monkeypatch.setattr(streams, 'LEAF', 1000)
         for _ in range(3):
             with v.open('stream', 'ab') as file:
                 file.write(b'x' * 20_000)
@@ -10489,7 +10488,7 @@ class TestFrames:
         done = run('''
             import sys, vaults
             vaults.loads_many(vaults.dumps_many([{'a': (1, 2.5, {3})}, b'x']))
-            print({'numpy', 'pandas', 'polars', 'pyarrow', 'PIL', 'vaults.foreign', 'vaults.serializers'} & {*sys.modules})''')
+            print({'numpy', 'pandas', 'polars', 'pyarrow', 'PIL', 'vaults.codecs.foreign', 'vaults.codecs.serializers'} & {*sys.modules})''')
         assert done.stdout == 'set()\n', done.stderr
 
     def test_the_names_are_these(self):
@@ -10814,7 +10813,7 @@ class TestSerializer:
         assert Vault('s', serializer=json)['k'] == [4]
 
     def test_of_two_that_create_it_at_once_one_is_refused(self, root, monkeypatch):
-        from vaults import serializers
+        from vaults.codecs import serializers
         plain = serializers.recorded
 
         def slow(store):
@@ -11054,7 +11053,7 @@ BIG = bytes(range(256)) * 12  # with leaves of 64 bytes, 48 of them: three level
 
 @pytest.fixture
 def small_leaves(monkeypatch):
-    for module, name, value in ((files, 'LEAF', 64), (files, 'SMALL', 40), (files, 'KEPT', 3), (parts, 'FANOUT', 4)):
+    for module, name, value in ((streams, 'LEAF', 64), (streams, 'SMALL', 40), (streams, 'KEPT', 3), (parts, 'FANOUT', 4)):
         monkeypatch.setattr(module, name, value)
 
 
@@ -11274,7 +11273,7 @@ class TestStreams:
 
     def test_leaves_of_another_length_are_not_read_as_something_else(self, v, small_leaves, monkeypatch):
         filled_stream(v, 'key')
-        monkeypatch.setattr(files, 'LEAF', 100)
+        monkeypatch.setattr(streams, 'LEAF', 100)
         with v.open('key') as file, pytest.raises(vaults.VaultCorruptError, match='do not fit together'):
             file.read()
 
@@ -11601,8 +11600,8 @@ class TestStreamsAreKeptWhole:
         for mode in ('wb', 'r+b', 'ab', 'xb'):
             done = run('''
                 import os, pathlib, signal, sys
-                from vaults import Vault, files
-                files.LEAF, files.SMALL, files.KEPT = 64, 40, 3
+                from vaults import Vault, streams
+                streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
                 file = Vault(pathlib.Path(sys.argv[1])).open(sys.argv[2], sys.argv[3], 0)
                 for _ in range(100):
                     file.write(b'x' * 64)
@@ -11676,8 +11675,8 @@ class TestStreamsAreKeptWhole:
         vault = Vault('test')
         code = '''
             import pathlib, sys
-            from vaults import Vault, files
-            files.LEAF, files.SMALL, files.KEPT = 64, 40, 3
+            from vaults import Vault, streams
+            streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
             vault = Vault(pathlib.Path(sys.argv[1]), timeout=60)
             for number in range(100):
                 with vault.open('log', 'a') as file:
@@ -12033,7 +12032,7 @@ class TestHoles:
         for read in (lambda: v['key'], v.copy, lambda: v.values()[0], lambda: v.pop('key')):
             with pytest.raises(vaults.VaultError, match=r"a hole, too large to be loaded: read it with open\(\) \(key 'key'"):
                 read()
-        monkeypatch.setattr(files, 'HOLLOW', 100)
+        monkeypatch.setattr(streams, 'HOLLOW', 100)
         with v.open('key', 'r+b') as file:
             file.truncate(100)
         assert v['key'] == bytes(100)
@@ -12177,7 +12176,7 @@ class TestWholeFilesAtOdds:
     """What goes wrong with the file that a value is written to leaves everything as it was."""
 
     def test_two_that_write_one_path_write_it_whole(self, v, tmp_path):
-        size = 3 * files.LEAF
+        size = 3 * streams.LEAF
         v.put_file('a', io.BytesIO(b'a' * size))
         v.put_file('b', io.BytesIO(b'b' * size))
         out, seen, stop = tmp_path / 'out', set(), threading.Event()

@@ -43,7 +43,8 @@ import traceback
 import harness
 
 import vaults
-from vaults import columns, files, moving, sequences, sqlite
+from vaults import columns, moving, sequences, streams
+from vaults.stores.sqlite import store as sqlite
 
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = ('write', 'fsync', 'truncate', 'open', 'map', 'unlink', 'rename', 'read', 'allocate', 'lock')  # as in disk.c
@@ -310,7 +311,7 @@ FILES = {'v.db', 'w.db', 'backup.db', 'export.jsonl', 'stream.bin'}  # that may 
 WRITERS = ('get_file', 'put_file')  # whose documentation promises the OSError of the file that is not the vault's
 OPENING = ('open', 'cold read', 'checkpoint', 'backup', 'read backup', 'export', 'get_file', 'put_file', 'import', 'write-back open')
 LIVE = ('list', 'other', 'third')  # the keys of the vault with write-back
-files.LEAF, files.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
+streams.LEAF, streams.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
 
 
 # --- one round ----------------------------------------------------------------------------------------------------

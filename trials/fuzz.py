@@ -411,7 +411,7 @@ def hostile(rng, depth=3):
 
 
 def names():
-    from vaults import named
+    from vaults.codecs import named
     return sorted(named.BY_NAME)
 
 
@@ -557,7 +557,8 @@ def seeds_of_files(folder):
 
 
 def seeds_of_command(folder):
-    from vaults import as_json, values
+    from vaults import as_json
+    from vaults.codecs import values
     forms = [json.dumps(as_json.from_value(values.dumps(value, allow_pickle=False))) for value in real_values()]
     keys = [json.dumps(as_json.from_key(key)) for key in real_keys()]
     real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys * 9)]
@@ -809,21 +810,9 @@ def be_a_target(options):
 
 def load_all():
     """Import what a target may need before anything is limited or watched."""
-    from vaults import (  # noqa: F401
-        as_json,
-        cli,
-        columns,
-        deep,
-        files,
-        foreign,
-        moving,
-        named,
-        parts,
-        peers,
-        sections,
-        sequences,
-        sqlite,
-    )
+    from vaults import as_json, cli, columns, moving, parts, peers, sections, sequences, streams  # noqa: F401
+    from vaults.codecs import deep, foreign, named  # noqa: F401
+    from vaults.stores.sqlite import store  # noqa: F401
     for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
                    'heapq', 'argparse', 'unicodedata', 'numpy.lib.format', 'dateutil.tz', 'dateutil.relativedelta',
                    'dateutil.parser', 'pytz', 'array', 'ipaddress'):

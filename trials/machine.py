@@ -37,8 +37,9 @@ from harness import HERE, Trial
 sys.path.insert(0, str(HERE.parent))
 
 import vaults  # the folder is known only now, as below
-from vaults import Vault, columns, files, moving, parts, sequences, sqlite
+from vaults import Vault, columns, moving, parts, sequences, streams
 from vaults.sections import suffix
+from vaults.stores.sqlite import store as sqlite
 
 try:
     import hypothesis
@@ -76,8 +77,8 @@ MODES = {
     'memory': {},
 }
 TINY = ((sequences, 'LEAF', 40), (columns, 'LEAF', 16), (sequences, 'ITEMS', 5), (sequences, 'AHEAD', 2),
-        (parts, 'FANOUT', 4), (parts, 'KEPT_NODES', 3), (parts, 'MANY', 200), (files, 'LEAF', 64), (files, 'SMALL', 20),
-        (files, 'KEPT', 2), (files, 'BUFFER', 32), (sqlite, 'FIRST_PAGE', 2), (sqlite, 'LAST_PAGE', 4),
+        (parts, 'FANOUT', 4), (parts, 'KEPT_NODES', 3), (parts, 'MANY', 200), (streams, 'LEAF', 64), (streams, 'SMALL', 20),
+        (streams, 'KEPT', 2), (streams, 'BUFFER', 32), (sqlite, 'FIRST_PAGE', 2), (sqlite, 'LAST_PAGE', 4),
         (sqlite, 'TICK', 40_000), (sqlite, 'CHECKPOINT', 120_000))
 USUAL = [(module, name, getattr(module, name)) for module, name, _ in TINY]
 

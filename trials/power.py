@@ -38,7 +38,8 @@ from typing import NamedTuple
 
 from harness import STORES, Trial, open_store
 
-from vaults import Vault, sqlite
+from vaults import Vault
+from vaults.stores.sqlite import store as sqlite
 
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
 HEAD = struct.Struct('=IIQQQ')

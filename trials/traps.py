@@ -39,7 +39,9 @@ import unicodedata
 import zipfile
 
 import vaults
-from vaults import Vault, VaultError, guard, sqlite
+from vaults import Vault, VaultError
+from vaults.stores.sqlite import guard
+from vaults.stores.sqlite import store as sqlite
 
 PACKAGE = os.path.dirname(vaults.__file__)
 PATIENCE = 60      # seconds until a process counts as hung

@@ -14,6 +14,7 @@
 """
 from __future__ import annotations
 
+from .codecs.values import dumps, dumps_many, loads, loads_many, register
 from .errors import (
     EmptyVaultError,
     SerializationError,
@@ -32,7 +33,6 @@ from .errors import (
     VaultValueError,
 )
 from .log import set_logger
-from .values import dumps, dumps_many, loads, loads_many, register
 from .vault import Vault, set_root_path
 
 TYPE_CHECKING = False

@@ -16,8 +16,9 @@ from uuid import UUID
 
 from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
-from . import keys, values
-from .deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
+from . import keys
+from .codecs import values
+from .codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
 from .errors import SerializationError, UntrustedPickleError
 from .parts import Head, is_head
 
@@ -25,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-    from .deep import Opened
+    from .codecs.deep import Opened
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack

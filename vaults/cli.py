@@ -12,7 +12,7 @@ import sys
 
 from . import __version__, keys
 from .errors import VaultCorruptError, VaultError, plural
-from .store import entries_of
+from .stores.base import entries_of
 from .vault import Vault, _ExactPath, _locate
 
 TYPE_CHECKING = False
@@ -133,11 +133,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
-    from .serializers import AS_STORED
+    from .codecs.serializers import AS_STORED
     sources = _sources(args) if args.command == 'import' and args.missing else []
     path = sources and _locate(place, True)[1]
     if path:
-        from . import trust
+        from .codecs import trust
         trust.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
     try:
         return Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
@@ -507,14 +507,14 @@ def _form(data: bytes, serializer: Optional[str], whole: bool) -> Any:
 
 
 def _serializer(v: Any) -> Optional[str]:
-    from .serializers import recorded
+    from .codecs.serializers import recorded
     return recorded(v._store)
 
 
 def _print_parts(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
+    from .codecs.values import STREAM
     from .parts import Head
-    from .values import STREAM
     head = Head.of(data)
     if head.code == STREAM and not args.json:
         if sys.stdout is not None:
@@ -551,8 +551,8 @@ def _inside(forms: List[Any]) -> str:
 
 def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Write a stream, bytes or text to a file; nothing else, which would have to be loaded first."""
+    from .codecs.values import STREAM
     from .parts import Head, is_head
-    from .values import STREAM
     if is_head(data):
         fits = Head.of(data).code == STREAM
     else:
@@ -697,8 +697,8 @@ def _show(v: Any, args: argparse.Namespace) -> None:
 
 def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
+    from .codecs.values import COLUMN, STREAM
     from .parts import Head, is_head
-    from .values import COLUMN, STREAM
     if not is_head(data):
         return _text(_form(data, serializer, False))
     head = Head.of(data)
@@ -720,7 +720,8 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     from heapq import nlargest
     from sqlite3 import sqlite_version, sqlite_version_info
 
-    from . import as_json, sqlite
+    from . import as_json
+    from .stores.sqlite import store as sqlite
     parts: Dict[str, int] = Counter()
     with v:  # one state of what is kept in parts
         sizes = ((_bytes(v, data, parts), key) for key, data in entries_of(v._scan(False, None, values=True)))
@@ -747,7 +748,8 @@ def _info(v: Any, args: argparse.Namespace) -> None:
 
 def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
-    from . import peers, values
+    from . import peers
+    from .codecs import values
     from .parts import Head, is_head
     if not is_head(data):
         return len(data)

@@ -12,8 +12,8 @@ from functools import lru_cache
 from itertools import islice
 from operator import index as as_index
 
-from . import values
 from ._typing import TYPE_CHECKING, T
+from .codecs import values
 from .errors import shown
 from .sequences import LEAF, _Sequence, made_at
 

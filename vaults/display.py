@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from itertools import islice, takewhile
 
+from .codecs.values import COLUMN, LIST
 from .errors import VaultError, plural
 from .parts import Head, is_head
 from .sequences import List
-from .values import COLUMN, LIST
 from .views import SortedSlice
 
 TYPE_CHECKING = False

@@ -15,7 +15,8 @@ from itertools import chain
 from shutil import copyfileobj
 from tempfile import TemporaryFile
 
-from . import as_json, peers, values
+from . import as_json, peers
+from .codecs import values
 from .errors import VaultError, plural
 from .peers import Packed, Parts, head_of, named, present, unknown
 

@@ -17,7 +17,8 @@ from importlib import import_module
 
 from msgpack import unpackb
 
-from . import peers, values
+from . import peers
+from .codecs import values
 from .errors import VaultCorruptError, VaultError, VaultFormatError
 from .peers import RESTORE, Packed, Parts, named
 

@@ -30,26 +30,20 @@ import sqlite3
 from contextlib import contextmanager
 from shlex import quote
 
-from . import as_json, peers, trust, values
-from .errors import (
-    SerializationError,
-    UntrustedPickleError,
-    VaultBusyError,
-    VaultError,
-    VaultFormatError,
-    unwritten,
-)
+from . import as_json, peers
+from .codecs import trust, values
+from .codecs.serializers import recorded
+from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError, unwritten
 from .parts import Head, is_head
-from .serializers import recorded
-from .store import MEMORY, entries_of
+from .stores.base import MEMORY, entries_of
 from .vault import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, TextIO, Tuple, Type, Union
 
-    from .store import Entry
-    from .values import AllowPickle
+    from .codecs.values import AllowPickle
+    from .stores.base import Entry
     from .vault import Vault
 
     Path = Union[str, os.PathLike[str]]

@@ -16,17 +16,17 @@ from itertools import accumulate, chain
 
 from msgpack import ExtType, Packer, unpackb
 
-from . import values
+from .codecs import values
 from .errors import VaultCorruptError
 from .keys import named
-from .store import OWNER, entries_of, new_owner
+from .stores.base import OWNER, entries_of, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
     from .keys import Stored
-    from .store import Store
+    from .stores.base import Store
 
     T = TypeVar('T')
     Child = Tuple[int, int]     # the number of a part, and how many items are in or below it
@@ -129,7 +129,7 @@ class Head:
     def opened(self, vault: Any, key: Any) -> Any:
         """Return what the vault's user gets for it: the bytes of a stream, or the live list or column."""
         if self.code == values.STREAM:
-            from .files import content
+            from .streams import content
             return content(vault, key)
         if self.code == values.LIST:
             from .sequences import List

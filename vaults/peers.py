@@ -20,19 +20,21 @@ from time import time
 
 from msgpack import unpackb
 
-from . import as_json, keys, sqlite, values
+from . import as_json, keys
+from .codecs import values
+from .codecs.serializers import recorded
 from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
-from .serializers import recorded
-from .store import entries_of
+from .stores.base import entries_of
+from .stores.sqlite import store as sqlite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
     from .moving import Source
-    from .store import Store
+    from .stores.base import Store
 
     Pair = Tuple[Any, Any]
 
@@ -111,7 +113,7 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
 
 def _zeros(start: int, stop: int) -> Iterator[Tuple[List[bytes], int]]:
     """Yield a hole of a stream in leaves. Raises: VaultCorruptError for one that no program has made."""
-    from .files import FARTHEST, LEAF
+    from .streams import FARTHEST, LEAF
     if stop - start > FARTHEST:
         raise misfit()
     for at in range(start, stop, LEAF):

@@ -15,7 +15,7 @@ from . import keys
 from ._typing import TYPE_CHECKING, K, V
 from .errors import VaultError, VaultTypeError
 from .modes import ValidatingVault, layered
-from .store import ClosedStore
+from .stores.base import ClosedStore
 from .vault import Vault, about
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from operator import index as as_index
 
 from msgpack import Unpacker
 
-from . import values
 from ._typing import TYPE_CHECKING, MutableSequence, T, overload
+from .codecs import values
 from .errors import VaultCorruptError, VaultError, plural
 from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH, Displayed

@@ -5,7 +5,7 @@ import os
 
 from ._typing import TYPE_CHECKING, K, Self, V
 from .errors import VaultFormatError, VaultTypeError
-from .store import MEMORY
+from .stores.base import MEMORY
 from .vault import Vault, _ExactPath
 
 if TYPE_CHECKING:

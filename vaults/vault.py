@@ -9,8 +9,9 @@ from itertools import chain
 
 from msgpack import StackError, unpackb
 
-from . import keys, values
+from . import keys
 from ._typing import TYPE_CHECKING, Generic, K, Mapping, MutableMapping, Self, T, V, overload
+from .codecs import values
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -24,7 +25,7 @@ from .errors import (
     plural,
     shown,
 )
-from .store import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
+from .stores.base import MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore
 from .views import Displayed, Items, Keys, SortedSlice, Values, equal
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from . import columns, sequences
     from .keys import Stored
     from .sections import Section
-    from .store import Store
+    from .stores.base import Store
 
     Path = Union[str, os.PathLike[str]]
     Flag = Literal['r', 'w', 'c', 'n']
@@ -146,7 +147,7 @@ def _with_ending(name: str, path: str) -> VaultError:
 def _with_cure(error: VaultFormatError, path: str) -> VaultError:
     """Return the error about a file that is no vault, with the command that makes one of it, when there is one."""
     from .moving import cure
-    from .recovery import is_promising
+    from .stores.sqlite.recovery import is_promising
     if is_promising(path):
         from shlex import quote
         return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what '
@@ -187,7 +188,7 @@ def _wrong(value: Any, kind: Any) -> Type[VaultError]:
 
 def _trusted(path: str) -> None:
     if path != MEMORY:
-        from . import trust  # here: most vaults never meet a pickle
+        from .codecs import trust  # here: most vaults never meet a pickle
         trust.require(path)
 
 
@@ -249,9 +250,9 @@ class Vault(Displayed, MutableMapping[K, V]):
         _require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
         _require_options(flag, synchronous, timeout, cache_size, validate)
         if serializer is not None:
-            from .serializers import Serializer
+            from .codecs.serializers import Serializer
             serializer = Serializer.of(serializer)
-        from .sqlite import open_store  # here: half of what `import vaults` would take
+        from .stores.sqlite.store import open_store  # here: half of what `import vaults` would take
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))
         self._name, self._path = _locate(name, flag in ('c', 'n'))
@@ -280,7 +281,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             if serializer is None and self._store.get_part(SETTINGS_OWNER, 0) is None:
                 return
-            from .serializers import codec_for
+            from .codecs.serializers import codec_for
             self._codec = codec_for(self._store, self._codec, serializer, flag, self._path)
             self._hook = self._codec.ext_hook
         except VaultCorruptError:
@@ -627,7 +628,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         with mode 'x', VaultReadOnlyError; VaultError when somebody else has changed it meanwhile, on close() with
         'r+', and in reading when it was replaced or deleted.
         """
-        from .files import open_stream  # here, and below: most programs do without
+        from .streams import open_stream  # here, and below: most programs do without
         return open_stream(self, key, mode, buffering, encoding, errors, newline)
 
     def put_file(self, key: K, file: Any, progress: Optional[Callable[[int, Optional[int]], object]] = None) -> int:
@@ -638,7 +639,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         Raises: OSError when the file cannot be read, TypeError when it is a text file, or bytes, which go in by
         v[key] = ...; then the value stays.
         """
-        from .files import put_file
+        from .streams import put_file
         return put_file(self, key, file, progress)
 
     def get_file(self, key: K, file: Any, progress: Optional[Callable[[int, int], object]] = None) -> int:
@@ -649,7 +650,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         Raises: KeyError, TypeError, VaultError as `open`; OSError when the file cannot be written.
         """
-        from .files import get_file
+        from .streams import get_file
         return get_file(self, key, file, progress)
 
     def list(self, key: K) -> sequences.List[Any]:

@@ -15,20 +15,14 @@ from datetime import date, datetime, time, timedelta
 from functools import partial
 from itertools import islice
 
-from . import keys, values
+from . import keys
 from ._typing import TYPE_CHECKING, K, V
-from .errors import (
-    SerializationError,
-    VaultBusyError,
-    VaultClosedError,
-    VaultCorruptError,
-    VaultError,
-    VaultTaskError,
-)
+from .codecs import values
+from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError, VaultTaskError
 from .keys import HIGHEST, LOWEST
 from .modes import layered
-from .store import ClosedStore, Store
-from .tasks import Owner, free, is_alive
+from .stores.base import ClosedStore, Store
+from .stores.tasks import Owner, free, is_alive
 from .vault import _MISSING, NOWHERE, Vault, _pairs, about
 
 if TYPE_CHECKING:
@@ -36,7 +30,7 @@ if TYPE_CHECKING:
 
     from .keys import Stored
     from .modes import Check
-    from .store import Entry, Progress
+    from .stores.base import Entry, Progress
 
     Checks = Dict[Tuple[Any, ...], Callable[[Stored, Any], object]]
 

@@ -14,7 +14,7 @@ from weakref import WeakSet, ref
 
 from msgpack import ExtType, Packer, StackError, Unpacker, UnpackException, unpackb
 
-from .errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, VaultTypeError, shown
+from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, VaultTypeError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

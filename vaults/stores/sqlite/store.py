@@ -20,8 +20,8 @@ from time import monotonic, sleep
 from weakref import WeakSet, WeakValueDictionary
 from zlib import crc32
 
-from . import guard, log
-from .errors import (
+from ... import log
+from ...errors import (
     SerializationError,
     VaultBusyError,
     VaultClosedError,
@@ -35,16 +35,17 @@ from .errors import (
     occupied,
     unwritten,
 )
-from .keys import HIGHEST, LOWEST, SIGN, all_text, named
-from .store import MEMORY, Store
-from .tasks import Owner, free, is_alive, may_run
+from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
+from ..base import MEMORY, Store
+from ..tasks import Owner, free, is_alive, may_run
+from . import guard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type
 
-    from .keys import Stored
-    from .store import Entry, Progress
+    from ...keys import Stored
+    from ..base import Entry, Progress
 
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 
@@ -1375,7 +1376,7 @@ class SQLiteStore(Store):
             raise self.file.gone()
 
     def backup(self, path: str, progress: Progress = None) -> None:
-        from . import trust  # here: most vaults never need it
+        from ...codecs import trust  # here: most vaults never need it
         part = f'{path}.partial'
         for taken in (path, part):
             if os.path.exists(taken):

@@ -11,8 +11,8 @@ from functools import partial
 
 from msgpack import ExtType, Packer, Timestamp, Unpacker
 
+from ..errors import SerializationError
 from . import values
-from .errors import SerializationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

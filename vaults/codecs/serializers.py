@@ -9,15 +9,15 @@ import sys
 
 from msgpack import ExtType, Packer, unpackb
 
-from .errors import SerializationError, VaultCorruptError, VaultFormatError, VaultTypeError
-from .store import SETTINGS_OWNER
+from ..errors import SerializationError, VaultCorruptError, VaultFormatError, VaultTypeError
+from ..stores.base import SETTINGS_OWNER
 from .values import MALFORMED, SERIALIZED, Codec, InParts, live_types, undecodable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, Optional, Union
 
-    from .store import Store
+    from ..stores.base import Store
     from .values import Pickles
 
 class Serializer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from .errors import UntrustedPickleError
+from ..errors import UntrustedPickleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

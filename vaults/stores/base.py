@@ -14,14 +14,14 @@ import os
 import time
 from abc import ABC, abstractmethod
 
-from .errors import VaultClosedError, VaultError
-from .keys import HIGHEST, LOWEST
+from ..errors import VaultClosedError, VaultError
+from ..keys import HIGHEST, LOWEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Tuple
 
-    from .keys import Stored
+    from ..keys import Stored
 
     Entry = Tuple[Stored, bytes]
     Progress = Optional[Callable[[int, int], object]]

@@ -10,7 +10,7 @@ import sys
 from datetime import timedelta, timezone, tzinfo
 from importlib import import_module
 
-from .errors import SerializationError
+from ..errors import SerializationError
 from .values import PICKLE, PLAIN, REGISTERED, Registered, left_to_pickle, rezone
 
 TYPE_CHECKING = False

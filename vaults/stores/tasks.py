@@ -10,7 +10,7 @@ import threading
 import weakref
 from _thread import get_ident
 
-from .errors import VaultTaskError
+from ..errors import VaultTaskError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import index as as_index
 
-from . import values
+from .codecs import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
-from .store import MEMORY
+from .stores.base import MEMORY
 from .vault import about
 
 TYPE_CHECKING = False
@@ -724,7 +724,7 @@ def _target(target: Any, own: str) -> Iterator[Any]:
     path = os.path.realpath(path)
     if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
         raise VaultError(f"{path} is the vault's own file: give another path")
-    from . import trust
+    from .codecs import trust
     part = f'{path}.{os.urandom(4).hex()}.partial'  # of this call alone
     like = [path] if os.path.exists(path) else [] if own == MEMORY else [own]
     trust.make_copy(part, *like)

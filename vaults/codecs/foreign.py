@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from io import BytesIO
 
-from .errors import SerializationError
+from ..errors import SerializationError
 from .values import Registered, left_to_pickle
 
 TYPE_CHECKING = False

@@ -1,0 +1,1 @@
+"""Codecs: Python objects to bytes and back."""

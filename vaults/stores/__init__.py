@@ -1,0 +1,1 @@
+"""Stores: the engines that hold entries, behind the contract of base.py."""

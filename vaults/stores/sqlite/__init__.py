@@ -1,0 +1,1 @@
+"""SQLite: the engine of a vault in a file. docs/format.md describes the file."""
