@@ -1780,7 +1780,7 @@ class TestPlaces:
             if place != pathlib.Path('/') and (os.stat(place).st_mode & 0o5) != 0o5:
                 os.chmod(place, os.stat(place).st_mode | 0o5)
         code = '''
-            import os, sys, pathlib, sqlite3, vaults
+            import os, sys, pathlib, sqlite3, vaults.stores.sqlite.store
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
@@ -5400,7 +5400,7 @@ class TestRecover:
     def test_one_that_is_open_here_is_not_looked_into(self, bad, monkeypatch):
         path = bad()
         with contextlib.closing(Vault(path)):
-            monkeypatch.setattr(recovery, 'Pages', lambda *_: pytest.fail('it was opened'))
+            monkeypatch.setattr(recovering, 'Pages', lambda *_: pytest.fail('it was opened'))
             assert not recovering.is_promising(str(path))
 
     # --- beside other tables ---
@@ -14288,7 +14288,7 @@ class TestCommandErrors:
 
     def test_a_cure_that_is_said_otherwise_is_one_that_there_is(self):
         package = pathlib.Path(vaults.__file__).parent
-        said = ''.join(path.read_text('utf-8') for path in package.glob('*.py') if path.name != 'cli.py')
+        said = ''.join(path.read_text('utf-8') for path in package.rglob('*.py') if path.name != 'cli.py')
         said = re.sub(r"['\"]\n\s+f?['\"]", '', said)  # literals that go on in the next line
         for cure in cli.CURES:
             assert cure in said, cure
@@ -15646,7 +15646,7 @@ class TestDocuments:
 
     def test_what_the_page_about_the_implementation_names_is_there(self):
         page = re.sub('^```.*?^```$', '', (HERE / 'docs' / 'implementation.md').read_text('utf-8'), flags=re.M | re.S)
-        source = '\n'.join(file.read_text('utf-8') for file in (HERE / 'tests.py', *(HERE / 'vaults').glob('*.py')))
+        source = '\n'.join(file.read_text('utf-8') for file in (HERE / 'tests.py', *(HERE / 'vaults').rglob('*.py')))
         words = set(re.findall(r'\w+', source))
         named = set(re.findall(r'`([\w./]+)(?:\(.*?\))?`', page))
         for name in named:
