@@ -721,6 +721,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     from sqlite3 import sqlite_version, sqlite_version_info
 
     from . import as_json
+    from .stores.sqlite import schema
     from .stores.sqlite import store as sqlite
     parts: Dict[str, int] = Counter()
     with v:  # one state of what is kept in parts
@@ -728,7 +729,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
         largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
         sections, serializer = _sections(v), _serializer(v)
-    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': sqlite.FORMAT, 'bytes': _size(v),
+    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': schema.FORMAT, 'bytes': _size(v),
              'entries': len(v), 'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
              **({'serializer': serializer} if serializer is not None else {}),
              **({'within': _path_text(args.path)} if args.path else {})}

@@ -27,6 +27,7 @@ from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
 from .stores.base import entries_of
+from .stores.sqlite import schema
 from .stores.sqlite import store as sqlite
 
 TYPE_CHECKING = False
@@ -231,7 +232,7 @@ def _is_pickle(data: Any) -> bool:
 
 def _kind_of_sqlite(path: str) -> str:
     with reading(path) as raw:
-        if raw.execute('PRAGMA application_id').fetchone()[0] == sqlite.APPLICATION_ID:
+        if raw.execute('PRAGMA application_id').fetchone()[0] == schema.APPLICATION_ID:
             return 'vault'
         found = kinds_of_tables(raw)
         texts = any(name.endswith('_content') and f'{name[:-8]}_values' in found for name in found)

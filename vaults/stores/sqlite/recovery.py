@@ -32,7 +32,8 @@ from ...errors import (
 from ...parts import Gone, Head, Tree, examined, is_head
 from ..base import MEMORY, OWNER, SETTINGS_OWNER, entries_of
 from .pages import INDEX, MAGIC, TABLE, Pages
-from .store import APPLICATION_ID, BOOL, FORMAT, PAGE_BYTES, PARTED, checksum, is_open_here, open_store
+from .schema import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum
+from .store import PAGE_BYTES, is_open_here, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,169 @@
+"""Schema: what a vault's file holds, and every line of SQL. Knows neither connections nor what keys and values mean.
+
+The trap: a file outlives the program. What is written here once stands in files for ever, so the persisted numbers are
+never given another meaning, and the text of the tables and triggers never changes: SQLite keeps it in the file, and a
+vault is known by it. docs/format.md describes the file for readers in other languages.
+"""
+from __future__ import annotations
+
+import struct
+from zlib import crc32
+
+from ...keys import SIGN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ...keys import Stored
+
+# Persisted: never renumber, never reuse. Pinned by tests.py::TestFileFormat.
+APPLICATION_ID = 0x7661756C  # 'vaul'
+FORMAT = 1                   # user_version
+BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
+PARTED = 1 << 33             # added to that of an entry whose last 12 bytes are the owner of parts
+# What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
+OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
+
+# The marker is the entry with the empty BLOB for a key, which no encoded key is. Its id is the highest that was ever
+# deleted, so that SQLite, which gives a new entry the highest id plus one, never gives an id twice: a walk can tell
+# what was added since it began. Its crc counts the ids given and no longer used, itself among them: the number of
+# entries is the highest id less that count. Only deleting and moving write it: a counter that every put keeps would
+# cost a page per commit. An entry that is moved to the end gets a new id, as if it had been deleted and put again. One
+# that is moved to the front gets one below all that were ever given, which the marker keeps in its value, in digits.
+CREATE = """CREATE TABLE entries
+ (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)"""
+CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
+MARK = """UPDATE entries SET crc = crc + ?, id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
+MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"
+# For one deleted id, of an entry that was not the newest, or was. A signal handler may have put a new entry between the
+# two statements, with the very same id: then there is nothing to count. (No ?1, which would be bound once: Python 3.12
+# warns of it, up to 3.12.3.)
+MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?) WHERE key = x''"""
+MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?),
+ id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
+UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
+MARK_ALL = "INSERT INTO entries VALUES (?, x'', ?, ?)"
+MARKED = "SELECT value FROM entries WHERE key = x''"
+MOVE_LAST = 'UPDATE entries SET id = (SELECT max(id) + 1 FROM entries) WHERE key = ?'  # then MARK_ONE
+# To the front in two statements, the marker first. It takes the next id itself, lest the highest goes down where that
+# was the moved entry's. Neither statement changes the count, so that whoever comes between the two finds it right.
+MARK_FIRST = """UPDATE entries SET crc = crc + 1, id = (SELECT max(id) + 1 FROM entries),
+ value = CAST(min(CAST(value AS INTEGER), (SELECT min(id) FROM entries), 0) - 1 AS BLOB) WHERE key = x''"""
+MOVE_FIRST = "UPDATE entries SET id = (SELECT CAST(value AS INTEGER) FROM entries WHERE key = x'') WHERE key = ?"
+RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
+
+# Made with the first part, because the triggers, which free the parts of an entry that goes, take a fifth of the time
+# of an `update`. They are in the file, so that whoever writes an entry obeys them.
+CREATE_PARTS = (
+    """CREATE TABLE IF NOT EXISTS parts
+ (owner BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (owner, number))""",
+    """CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
+ WHEN old.crc >= 8589934592 AND (new.crc < 8589934592 OR substr(old.value, -12) <> substr(new.value, -12))
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
+    """CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= 8589934592
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
+)
+# What else is in the file may only have nothing to do with these: a view or a trigger of that name is a program, and a
+# statement that looks for a key could run it for ever.
+SCHEMA = "SELECT sql FROM sqlite_master WHERE sql LIKE '%entries%' OR sql LIKE '%parts%'"
+ALL_OBJECTS = 'SELECT sql FROM sqlite_master WHERE sql IS NOT NULL'
+GET_PART = 'SELECT data, crc FROM parts WHERE owner = ? AND number = ?'
+GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
+ WHERE e.key = ?"""
+PUT_PART = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
+DELETE_PART = 'DELETE FROM parts WHERE owner = ? AND number = ?'
+DELETE_PARTS = 'DELETE FROM parts WHERE owner = ?'
+NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
+OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
+
+# These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
+# between the two calls that it takes to get the row.
+GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
+CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
+SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLite knows without reading the value
+ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
+PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
+ SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
+DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
+DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
+DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
+DATA_VERSION = 'PRAGMA data_version'  # changes when another connection commits
+NEWEST = 'SELECT max(id) FROM entries'
+OLDEST = 'SELECT min(id) FROM entries'
+COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE key = x'')"
+COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
+COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? AND key <> x'' LIMIT ?)"
+COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
+COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
+
+# By [by_key][reverse][values]; [2] goes on by key behind the last one. The second CASE of _KEYS looks into the table
+# for 0 and 1 alone, as AND does not: seven times faster by key where that is not the order of insertion. `+id` keeps
+# SQLite from walking the table by id and sorting what it finds. What is too large for its page is NULL: see _Pace.
+_KEYS = f"""SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN key <= 1 AND key >= 0 THEN crc & {BOOL} END
+ FROM entries """
+_ENTRIES = """SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN length(value) <= ? THEN value END, crc
+ FROM entries """
+_BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
+_BY_ID_BACK = "WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
+_BY_KEY = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
+_BY_KEY_ON = "WHERE key > ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
+_BY_KEY_BACK = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?"
+# Of a range by insertion: `+` says by which index not to look. See SQLiteStore._ids_within.
+_BETWEEN = "WHERE id BETWEEN ? AND ? AND +key >= ? AND +key < ? AND key <> x''"
+BETWEEN = (f'{_KEYS}{_BETWEEN} ORDER BY id', f'{_ENTRIES}{_BETWEEN} ORDER BY id')
+IDS_BETWEEN = f'SELECT id FROM entries {_BETWEEN} ORDER BY id'
+_OF_RANGE = "SELECT id FROM entries WHERE key >= ? AND key < ? AND +id BETWEEN ? AND ? AND key <> x''"
+IDS = f'{_OF_RANGE} ORDER BY +id'
+SOME_IDS = f'{_OF_RANGE} LIMIT ?'
+ENDS_WITHIN = f'SELECT min(id), max(id) FROM ({_OF_RANGE})'
+ABOUT_SOME = 'SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT ?)'  # and the marker
+ENDS = """SELECT (SELECT id FROM entries WHERE key <> x'' ORDER BY id LIMIT 1),
+ (SELECT id FROM entries WHERE key <> x'' ORDER BY id DESC LIMIT 1)"""
+SCAN = (
+    ((_KEYS + _BY_ID, _ENTRIES + _BY_ID), (_KEYS + _BY_ID_BACK, _ENTRIES + _BY_ID_BACK)),
+    ((_KEYS + _BY_KEY, _ENTRIES + _BY_KEY), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
+    ((_KEYS + _BY_KEY_ON, _ENTRIES + _BY_KEY_ON), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
+)
+
+BEGIN = 'BEGIN IMMEDIATE'  # a deferred one that reads and then writes fails at once when another wrote, timeout or not
+COMMIT = 'COMMIT'
+ROLLBACK = 'ROLLBACK'
+READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
+# A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open.
+MAX_DEPTH = 100
+WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see SQLiteStore._renew
+SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
+                       for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
+
+# 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times
+# faster than at 1024 or 2048, and 16 KiB values read 1.7 times faster; larger pages gain nothing more on either.
+PAGE_SIZE = 'PRAGMA page_size = 4096'
+CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays in memory until it commits
+# Some builds of SQLite overwrite what is deleted with zeros: replacing 256 MB held the write lock for 2.2 s, without it
+# does so for 0.2 s. Whoever must not leave deleted data in a file compacts it.
+NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
+NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
+NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # see SQLiteStore._once_more
+KEEP_LOG, CUT_LOG = 'PRAGMA journal_size_limit = 16777216', 'PRAGMA journal_size_limit = 0'  # bytes it keeps when reset
+CACHE = 16 << 20
+
+
+def checksum(key: Stored, data: bytes) -> int:
+    """Return the CRC-32 of the key's canonical form and the value. Equal keys have one form: 1, 1.0 and True."""
+    if isinstance(key, str):
+        return crc32(data, crc32(key.encode(), OF_TEXT))
+    if isinstance(key, bytes):
+        return crc32(data, crc32(key, OF_BYTES))
+    if key == key // 1 and -SIGN <= key < SIGN:
+        return crc32(data, crc32(int(key).to_bytes(8, 'big', signed=True), OF_INT))
+    return crc32(data, crc32(struct.pack('>d', key), OF_FLOAT))
+
+
+def normalized(sql: str) -> str:
+    """Return an SQL statement as SQLite keeps it, with all blanks alike."""
+    return ' '.join(sql.replace(' IF NOT EXISTS', '').split())
+
+
+KNOWN = frozenset(map(normalized, (CREATE, *CREATE_PARTS)))
+TABLES = {'entries': normalized(CREATE), 'parts': normalized(CREATE_PARTS[0])}
+STATISTICS = frozenset(['CREATE TABLE sqlite_stat1(tbl,idx,stat)',  # what ANALYZE makes
+                        'CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)'])
