@@ -84,6 +84,7 @@ from vaults.codecs import foreign, trust, values
 from vaults.codecs.serializers import AS_STORED, Serializer
 from vaults.sections import Prefixed, suffix
 from vaults.stores.base import Store
+from vaults.stores.sqlite import backup as sqlite_backup
 from vaults.stores.sqlite import guard
 from vaults.stores.sqlite import recovery as recovering
 from vaults.stores.sqlite import store as sqlite
@@ -5097,7 +5098,7 @@ class TestWhoMayReadACopy:
         v.update((n, b'x' * 500) for n in range(9000))
         os.chmod(v.db_path, 0o600)
         seen = {}
-        real = sqlite.SQLiteStore._copy
+        real = sqlite_backup._copy
 
         def copy(store, part, *arguments):
             with contextlib.closing(sqlite3.connect(part)) as raw:
@@ -5108,7 +5109,7 @@ class TestWhoMayReadACopy:
                 raw.execute('ROLLBACK')
             os.truncate(part, 0)
             real(store, part, *arguments)
-        monkeypatch.setattr(sqlite.SQLiteStore, '_copy', copy)
+        monkeypatch.setattr(sqlite_backup, '_copy', copy)
         v.backup(root / 'copy.db')
         assert seen == {'copy.db.partial': 0o600, 'copy.db.partial-journal': 0o600}
         v.close()

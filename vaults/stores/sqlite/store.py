@@ -31,8 +31,6 @@ from ...errors import (
     VaultNotFoundError,
     VaultReadOnlyError,
     VaultTaskError,
-    occupied,
-    unwritten,
 )
 from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
 from ..base import MEMORY, Store
@@ -41,7 +39,6 @@ from . import guard
 from .schema import (
     ABOUT_SOME,
     ALIVE,
-    ALL_OBJECTS,
     APPLICATION_ID,
     BEGIN,
     BETWEEN,
@@ -52,13 +49,11 @@ from .schema import (
     CONTAINS,
     COUNT,
     COUNT_ALL,
-    COUNT_BOTH,
     COUNT_RANGE,
     COUNT_SOME,
     CREATE,
     CREATE_MARKER,
     CREATE_PARTS,
-    CUT_LOG,
     DATA_VERSION,
     DELETE,
     DELETE_ALL,
@@ -107,10 +102,7 @@ from .schema import (
     SCHEMA,
     SIZE,
     SOME_IDS,
-    STATISTICS,
-    TABLES,
     UNDO,
-    UNMARK_ONE,
     WRITING,
     checksum,
     normalized,
@@ -143,7 +135,6 @@ CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows t
 FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8            # bytes of an entry
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
-WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
 SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
 NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
@@ -1209,154 +1200,24 @@ class SQLiteStore(Store):
 
     def sync(self) -> None:
         """Commit once more with an fsync, which covers all that the log holds so far."""
-        c = self._outside('sync')
-        try:
-            c.execute('PRAGMA synchronous = FULL')
-            self._change_nothing(c)
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        finally:
-            c.execute(self.file.synchronous)
+        from . import upkeep
+        upkeep.sync(self)
 
     def compact(self, progress: Progress = None) -> None:
-        c = self._outside('compact')
-        self._same_file()
-        try:
-            total = self._page(c, 'PRAGMA page_count', ())[0][0]
-            if progress:
-                progress(0, total)
-            self._run(c, RECOUNT)
-            self._run(c, 'VACUUM')
-            self._checkpoint(c)
-            if self.file.journal == 'wal':
-                self._cut_log(self._local.c)
-        except sqlite3.Error as error:
-            raise (self._break(error) if _is_failed_sync(error) else self._failed(error)) from error
-        if progress:
-            progress(total, total)
-
-    def _cut_log(self, c: _Connection) -> None:
-        """Shorten the log with a commit that resets it: SQLite's TRUNCATE checkpoints without the lock if it must."""
-        try:
-            c.execute(CUT_LOG)
-            self._change_nothing(c)
-        finally:
-            c.execute(KEEP_LOG)
-
-    def _change_nothing(self, c: _Connection) -> None:
-        """Commit something: SQLite drops a commit that leaves every page as it was."""
-        try:
-            self.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
-        except VaultFullError as error:
-            cause = error.__cause__
-            if isinstance(cause, sqlite3.Error) and _is_failed_sync(cause):
-                raise self._break(cause) from error
-            raise
+        from . import upkeep
+        upkeep.compact(self, progress)
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
-        c = self._local.c
-        problems = [f'{self.file.gone()}'] if self.file.is_gone() else []
-        try:
-            problems += [f'SQLite: {line}' for line in self._integrity(c) if line != 'ok']
-            counted, total = self._page(c, COUNT_BOTH, ())[0]
-            if counted != total:
-                problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
-            done = 0
-            for row in self._raw_rows():
-                done += 1  # noqa: SIM113  # enumerate would hold the row
-                problems += self._examined(row, examine)
-                del row  # before the next one is read
-                if progress and (done % LAST_PAGE == 0 or done == total):
-                    progress(done, total)
-        except (sqlite3.Error, VaultCorruptError, UnicodeError) as error:
-            problems.append(f'the entries cannot all be read: {error}')
-        return problems
+        from . import upkeep
+        return upkeep.check(self, examine, progress)
 
-    def _integrity(self, c: _Connection) -> Iterator[str]:
-        """Yield what SQLite finds. Tables that are not of a vault are left out: their constraints are programs."""
-        found = {normalized(str(sql)) for sql, in c.execute(ALL_OBJECTS).fetchall()}
-        whole = found <= KNOWN | STATISTICS
-        for table in [''] if whole else [f'({name})' for name in ('entries', 'parts') if TABLES[name] in found]:
-            yield from chain.from_iterable(c.execute(f'PRAGMA integrity_check{table}').fetchall())
-
-    def _raw_rows(self) -> Iterator[Tuple[Any, ...]]:
-        """Yield every row unverified, a few at a time."""
-        position, pace, more = -SIGN, _Pace(True), True
-        while more:
-            asked = pace.size
-            rows = self._page(self._local.c, SCAN[0][0][1], (*pace.limits, position, SIGN - 1, asked))
-            more = len(rows) == asked
-            if rows:
-                self._advanced(rows, False, False, position)
-                found = len(rows)
-                del rows[_end([None if None in row[1:3] else row for row in rows]) if asked > 1 else 1:]
-                pace.go_on([row[1] for row in rows], [row[2] if type(row[2]) is bytes else b'' for row in rows],
-                           len(rows) < found)
-                more = more or len(rows) < found
-                position = rows[-1][0] if rows else position
-            while rows:
-                yield rows.pop(0)
-
-    def _examined(self, row: Tuple[Any, ...], examine: Callable[[Stored, bytes], Optional[str]]) -> Iterator[str]:
-        _, key, data, crc = row
-        try:
-            problem = examine(self._intact(key, data, crc), data)
-        except VaultCorruptError as error:
-            problem = f'key {named(key)}: {error}'
-        if problem:
-            yield problem
+    def backup(self, path: str, progress: Progress = None) -> None:
+        from . import backup
+        backup.backup(self, path, progress)
 
     def require_own(self) -> None:
         if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
             raise self.file.gone()
-
-    def backup(self, path: str, progress: Progress = None) -> None:
-        from ...codecs import trust  # here: most vaults never need it
-        part = f'{path}.partial'
-        for taken in (path, part):
-            if os.path.exists(taken):
-                raise occupied(taken)
-        stale = self.file.is_gone()
-        sources = [] if self.file.path == MEMORY or stale else [self.file.path]
-        try:
-            if self.file.path != MEMORY:  # the journal beside it gets the same mode from SQLite
-                trust.make_copy(part, *sources, most=0o600 if stale else 0o666)
-            self._copy(part, progress, self.file.path == MEMORY or stale)
-            trust.end_copy(part, *sources)
-            os.rename(part, path)
-            _sync_folder(path)
-        except OSError as error:
-            raise unwritten(f'the backup to {path}', error) from error
-        except sqlite3.Error as error:
-            kind = type(self.file.explain(error))
-            raise kind(f'the backup to {path} failed, nothing was written: {error}; make room, see that you may write '
-                       'there, and repeat') from error
-        finally:
-            _remove(part)
-            _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
-
-    def _copy(self, path: str, progress: Progress, own: bool) -> None:
-        """Copy by a connection apart or, where that would not find what this one holds, by this thread's `own`."""
-        source = self._source(own)
-        try:
-            target = sqlite3.connect(path)
-            try:
-                source.execute('BEGIN')
-                source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
-                source.backup(target, pages=1024, progress=_reported(progress, self.file.timeout))
-            finally:
-                target.close()
-        finally:
-            if not own:
-                source.close()
-            elif source.in_transaction:
-                source.execute(ROLLBACK)
-
-    def _source(self, own: bool) -> sqlite3.Connection:
-        c = self._outside('backup')
-        if self.file.journal == 'immutable':
-            return _Snapshot(self.file)._raw
-        return c.raw if own else self.file.connect()
 
     def refuse_others(self) -> None:
         c = _own(self)
@@ -1375,20 +1236,6 @@ class SQLiteStore(Store):
         self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
-
-
-def _sync_folder(path: str) -> None:
-    """Have a file's new name survive a power cut. Where a folder cannot be synced, as on Windows, it is not."""
-    try:
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        log.get_logger().warning('the folder of %s could not be synced: %s', path, error)
-    finally:
-        os.close(folder)
 
 
 def _make_room(calls: int = 12) -> None:
@@ -1523,30 +1370,6 @@ def _behind(row: Any, first: Any, last: Any, by_key: bool, reverse: bool) -> Tup
     if by_key:
         return (first, row[1]) if reverse else (row[1], last)
     return row[0], last
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # what has gone wrong before it says more
-        log.get_logger().warning('%s cannot be removed: %s', path, error)
-
-
-def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], object]:
-    """Return what is called at each step of a backup: sqlite3 itself would wait for a lock for ever."""
-    moved = monotonic()
-
-    def step(status: int, remaining: int, total: int) -> None:
-        nonlocal moved
-        if status not in WAITING:
-            moved = monotonic()
-            if progress:
-                progress(total - remaining, total)
-        elif monotonic() > moved + timeout:
-            raise sqlite3.OperationalError('database is locked')
-    return step
 
 
 # --- stores that lock ---------------------------------------------------------------------------------------------

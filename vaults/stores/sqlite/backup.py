@@ -1,0 +1,117 @@
+"""Backup: a copy of the last commit in a file of its own, whole or not there. Knows SQLite, the store and the modes of
+files; neither keys nor values.
+
+The trap: SQLite's backup begins anew whenever somebody writes, so that among writers it never ends, and waits for a
+lock for ever. So the copy is made inside a read transaction, from one state of the file, and a step that counts the
+time gives up when nothing has moved for the timeout. It is made under another name, with the mode of what it copies
+from the first byte on, and gets its own name at the end: whoever finds that finds all of it.
+"""
+from __future__ import annotations
+
+import os
+import sqlite3
+from time import monotonic
+
+from ... import log
+from ...errors import occupied, unwritten
+from ..base import MEMORY
+from .schema import NEWEST, ROLLBACK
+from .store import _Snapshot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable
+
+    from ..base import Progress
+    from .store import SQLiteStore
+
+WAITING = 5, 6  # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
+
+def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
+    """Write a copy of the last commit to a new file at `path`."""
+    from ...codecs import trust  # here: most vaults never need it
+    part = f'{path}.partial'
+    for taken in (path, part):
+        if os.path.exists(taken):
+            raise occupied(taken)
+    stale = store.file.is_gone()
+    sources = [] if store.file.path == MEMORY or stale else [store.file.path]
+    try:
+        if store.file.path != MEMORY:  # the journal beside it gets the same mode from SQLite
+            trust.make_copy(part, *sources, most=0o600 if stale else 0o666)
+        _copy(store, part, progress, store.file.path == MEMORY or stale)
+        trust.end_copy(part, *sources)
+        os.rename(part, path)
+        _sync_folder(path)
+    except OSError as error:
+        raise unwritten(f'the backup to {path}', error) from error
+    except sqlite3.Error as error:
+        kind = type(store.file.explain(error))
+        raise kind(f'the backup to {path} failed, nothing was written: {error}; make room, see that you may write '
+                   'there, and repeat') from error
+    finally:
+        _remove(part)
+        _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
+
+
+def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
+    """Copy by a connection apart or, where that would not find what this one holds, by this thread's `own`."""
+    source = _source(store, own)
+    try:
+        target = sqlite3.connect(path)
+        try:
+            source.execute('BEGIN')
+            source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
+            source.backup(target, pages=1024, progress=_reported(progress, store.file.timeout))
+        finally:
+            target.close()
+    finally:
+        if not own:
+            source.close()
+        elif source.in_transaction:
+            source.execute(ROLLBACK)
+
+
+def _source(store: SQLiteStore, own: bool) -> sqlite3.Connection:
+    c = store._outside('backup')
+    if store.file.journal == 'immutable':
+        return _Snapshot(store.file)._raw
+    return c.raw if own else store.file.connect()
+
+
+def _sync_folder(path: str) -> None:
+    """Have a file's new name survive a power cut. Where a folder cannot be synced, as on Windows, it is not."""
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        log.get_logger().warning('the folder of %s could not be synced: %s', path, error)
+    finally:
+        os.close(folder)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # what has gone wrong before it says more
+        log.get_logger().warning('%s cannot be removed: %s', path, error)
+
+
+def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], object]:
+    """Return what is called at each step of a backup: sqlite3 itself would wait for a lock for ever."""
+    moved = monotonic()
+
+    def step(status: int, remaining: int, total: int) -> None:
+        nonlocal moved
+        if status not in WAITING:
+            moved = monotonic()
+            if progress:
+                progress(total - remaining, total)
+        elif monotonic() > moved + timeout:
+            raise sqlite3.OperationalError('database is locked')
+    return step
