@@ -1731,7 +1731,7 @@ class TestPlaces:
             with pytest.raises(ValueError, match='NUL') as caught:
                 act()
             assert isinstance(caught.value, vaults.VaultError)
-        assert vaults.vault._root == str(root)
+        assert vaults.opening._root == str(root)
 
     @pytest.mark.parametrize('size', [512, 4096, 12288])
     @pytest.mark.parametrize('flag', ['c', 'r'])

@@ -33,13 +33,14 @@ from .errors import (
     VaultValueError,
 )
 from .log import set_logger
-from .vault import Vault, set_root_path
+from .vault import Vault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import moving as moving
     from . import recovery as recovery
     from .columns import Column
+    from .opening import set_root_path
     from .sections import Section
     from .sequences import List
     from .shelf import Shelf, open
@@ -78,7 +79,8 @@ __all__ = [
 ]
 
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
-LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf'}
+LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
+        'set_root_path': 'opening'}
 
 
 def __getattr__(name: str) -> object:

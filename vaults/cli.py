@@ -12,8 +12,9 @@ import sys
 
 from . import __version__, keys
 from .errors import VaultCorruptError, VaultError, plural
+from .opening import ExactPath, locate
 from .stores.base import entries_of
-from .vault import Vault, _ExactPath, _locate
+from .vault import Vault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _run(args: argparse.Namespace) -> int:
     if not flag:
         return run(None, args) or 0
     place = _place(args.vault)
-    path = _locate(place, False)[1]
+    path = locate(place, False)[1]
     args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
     v = _opened(place, flag, args)
     try:
@@ -135,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
 def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
     from .codecs.serializers import AS_STORED
     sources = _sources(args) if args.command == 'import' and args.missing else []
-    path = sources and _locate(place, True)[1]
+    path = sources and locate(place, True)[1]
     if path:
         from .codecs import trust
         trust.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
@@ -216,9 +217,9 @@ def _unmarked(text: str) -> str:
 def _place(text: str) -> Any:
     """Return what Vault takes: a name as it is, a path as a path."""
     if text[-3:].lower() == '.db' or os.sep in text or (os.altsep or os.sep) in text:
-        return _ExactPath(text)
+        return ExactPath(text)
     try:
-        if _locate(text, False)[1] != text:
+        if locate(text, False)[1] != text:
             return text
     except VaultError as error:
         raise Misuse(error) from error
@@ -436,7 +437,7 @@ class _Progress:
 # --- the commands -------------------------------------------------------------------------------------------------
 
 def _list(_: Any, args: argparse.Namespace) -> None:
-    folder = os.path.dirname(_locate('any', False)[1])
+    folder = os.path.dirname(locate('any', False)[1])
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
         raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root; say another with --root '
                          'or VAULTS_ROOT')

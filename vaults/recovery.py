@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from ._typing import TYPE_CHECKING
+from .opening import locate
 from .stores.sqlite import recovery as engine
 from .stores.sqlite.recovery import Recovery
-from .vault import _locate
 
 if TYPE_CHECKING:
+    from .opening import Path
     from .stores.base import Progress
-    from .vault import Path
 
 __all__ = ['Recovery', 'recover']
 
@@ -22,4 +22,4 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     Raises: VaultNotFoundError, VaultFormatError when `bad` holds nothing of a vault, VaultBusyError when it is open in
     this process or somebody writes to it, VaultFullError, VaultError when there is something at `good`.
     """
-    return engine.recover(_locate(bad, False)[1], _locate(good, True)[1], progress)
+    return engine.recover(locate(bad, False)[1], locate(good, True)[1], progress)

@@ -15,6 +15,7 @@ from . import keys
 from ._typing import TYPE_CHECKING, K, V
 from .errors import VaultError, VaultTypeError
 from .modes import ValidatingVault, layered
+from .opening import require_function
 from .stores.base import ClosedStore
 from .vault import Vault, about
 
@@ -184,8 +185,7 @@ def _validation(parent: Vault[Any, Any], path: Tuple[Any, ...], value_type: Any,
     It holds no vault: in write-back mode the store holds it, and is to end when the vault is dropped.
     """
     above = parent._validate
-    if validate is not None and not callable(validate):
-        raise VaultTypeError(f'validate is a function of a key and a value, not {validate!r}')
+    require_function(validate)
     wanted = _type_names(value_type)
     if above is validate is value_type is None:
         return None

@@ -5,14 +5,15 @@ import os
 
 from ._typing import TYPE_CHECKING, K, Self, V
 from .errors import VaultFormatError, VaultTypeError
+from .opening import ExactPath
 from .stores.base import MEMORY
-from .vault import Vault, _ExactPath
+from .vault import Vault
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Callable, Optional, Type, Union
 
-    from .vault import Flag
+    from .opening import Flag
 
     Path = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 
@@ -50,7 +51,7 @@ class Shelf(Vault[K, V]):
         if flag != 'n' and path != MEMORY and not os.path.exists(path):
             _refuse_older(os.fsdecode(path))
         writeback = bool(writeback) if isinstance(writeback, int) else writeback  # shelve takes 1 as well
-        super().__init__(path if path == MEMORY else _ExactPath(path), flag=flag,  # type: ignore[arg-type]
+        super().__init__(path if path == MEMORY else ExactPath(path), flag=flag,  # type: ignore[arg-type]
                          writeback=writeback, serializer=_serializer(serializer, deserializer, protocol),
                          **options)
 

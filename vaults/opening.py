@@ -1,0 +1,165 @@
+"""Opening: names, roots and paths of vaults, and the options that they are opened with. Knows no vault and no engine.
+
+Imported when the first vault is opened: `import vaults` does without.
+"""
+from __future__ import annotations
+
+import os
+from collections import abc
+
+from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultTypeError, VaultValueError
+from .stores.base import MAX_TIMEOUT, MEMORY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal, Optional, Tuple, Type, Union
+
+    Path = Union[str, os.PathLike[str]]
+    Flag = Literal['r', 'w', 'c', 'n']
+    Synchronous = Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']
+
+MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
+_root: Optional[str] = None
+
+
+def set_root_path(path: Optional[Path]) -> None:
+    """Keep vaults in the folder `path`/vaults, which is made if need be; None forgets it.
+
+    Without it the folder is the environment variable VAULTS_ROOT, and without that the current directory.
+
+    Raises: VaultTypeError or VaultValueError for what is no path, VaultError when the folder cannot be made.
+    """
+    global _root
+    root = None if path is None else _absolute(path)
+    if root is not None:
+        _folder(root)
+    _root = root
+
+
+def _absolute(path: Any) -> str:
+    """Return the absolute path that a str or an os.PathLike means."""
+    try:
+        plain: str = os.fsdecode(path)
+    except TypeError:
+        raise VaultTypeError(f'a path is a str or an os.PathLike, such as pathlib.Path(...), not '
+                             f'{type(path).__name__}') from None
+    if '\0' in plain:
+        raise VaultValueError(f'a path holds no NUL character: {plain!r}')
+    return os.path.abspath(plain)
+
+
+def _folder(root: str) -> str:
+    folder = os.path.join(root, 'vaults')
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise VaultError(f'the folder {folder} cannot be made: {error}; choose another root') from error
+    return folder
+
+
+def locate(name: Path, to_create: bool) -> Tuple[str, str]:
+    """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file."""
+    if not isinstance(name, str):
+        if not isinstance(name, os.PathLike):
+            raise _no_name(name)
+        path = _absolute(name)
+        return os.path.splitext(os.path.basename(path))[0], path
+    if name == MEMORY:
+        return name, name
+    if not name:
+        raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
+                              'exact file')
+    if name == '.' or any(part in name for part in ('/', '\\', '..', '\0')) or os.sep in name:
+        raise VaultValueError(f'a name is not ".", and holds no path separator, no ".." and no NUL, unlike {name!r}: '
+                              'pass pathlib.Path(...) for an exact file')
+    try:
+        size = len(os.fsencode(name))
+    except UnicodeEncodeError as error:
+        raise VaultValueError(f'the name {name!r} cannot be a file name here ({error}): choose another, or have Python '
+                              'use UTF-8 for file names: PYTHONUTF8=1') from error
+    if size > MAX_NAME:
+        raise VaultValueError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...: give a shorter one')
+    root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
+    if name[-3:].lower() == '.db':
+        raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
+    folder = _folder(root) if to_create else os.path.join(root, 'vaults')
+    return name, os.path.join(folder, f'{name}.db')
+
+
+def _no_name(name: Any) -> VaultTypeError:
+    cure = "as in Vault('name'), or pathlib.Path(...) for an exact file"
+    if isinstance(name, (bytes, bytearray)):
+        cure = 'as pathlib.Path(os.fsdecode(...)) is for an exact file'
+    elif isinstance(name, (dict, list, tuple, set, abc.Mapping)):
+        cure = "as in v = Vault('name'), and v.update(...) fills it"
+    return VaultTypeError(f"a vault's name is a str or an os.PathLike, not {type(name).__name__}: give one, {cure}")
+
+
+def _with_ending(name: str, path: str) -> VaultError:
+    """Return the error about a name that `vaults NAME` takes for a path, so that it is none here either."""
+    stem = f'Vault({name[:-3]!r}) for the vault of that name, or ' if name[:-3] else ''
+    made = f'; it was made as {path} before: rename that file' if os.path.exists(path) else ''
+    return VaultValueError(f'a name does not end in .db, which its file does, unlike {name!r}: use {stem}'
+                           f'pathlib.Path({name!r}) for exactly that file{made}')
+
+
+def with_cure(error: VaultFormatError, path: str) -> VaultError:
+    """Return the error about a file that is no vault, with the command that makes one of it, when there is one."""
+    from .moving import cure
+    from .stores.sqlite.recovery import is_promising
+    if is_promising(path):
+        from shlex import quote
+        return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what '
+                                 f'can be read with `vaults recover {quote(path)} NEW.db`')
+    return VaultFormatError(f'{error}{cure(path)}')
+
+
+def require_bools(**options: Any) -> None:
+    for name, value in options.items():
+        if not isinstance(value, bool):
+            raise VaultTypeError(f'{name} is True or False, not {value!r}: a flag, as shelve and dbm have it, is '
+                                 "passed by name, flag='r'")
+
+
+def require_options(flag: Any, synchronous: Any, timeout: Any, cache_size: Any, validate: Any) -> None:
+    if not isinstance(flag, str) or flag not in ('r', 'w', 'c', 'n'):
+        raise _wrong(flag, str)(f"flag is 'r', 'w', 'c' or 'n', not {flag!r}")
+    if not isinstance(synchronous, str) or synchronous.upper() not in ('OFF', 'NORMAL', 'FULL', 'EXTRA'):
+        raise _wrong(synchronous, str)(f"synchronous is 'OFF', 'NORMAL', 'FULL' or 'EXTRA', not {synchronous!r}")
+    if not _is(timeout, (int, float)) or not 0 <= timeout <= MAX_TIMEOUT:
+        raise _wrong(timeout, (int, float))(f'timeout is a number of seconds from 0 to {MAX_TIMEOUT:.0f}, not '
+                                            f'{timeout!r}')
+    if not _is(cache_size, int) or cache_size < 1:
+        raise _wrong(cache_size, int)(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
+    require_function(validate)
+
+
+def require_function(validate: Any) -> None:
+    if validate is not None and not callable(validate):
+        raise VaultTypeError(f'validate is a function of a key and a value, not {validate!r}')
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Tell whether it is of that kind, of which a bool is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _wrong(value: Any, kind: Any) -> Type[VaultError]:
+    """Return the error for a value that is not wanted."""
+    return VaultValueError if _is(value, kind) else VaultTypeError
+
+
+def require_trust(path: str) -> None:
+    if path != MEMORY:
+        from .codecs import trust  # here: most vaults never meet a pickle
+        trust.require(path)
+
+
+class ExactPath:
+    """An os.PathLike, without importing pathlib."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path
