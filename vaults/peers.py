@@ -29,6 +29,7 @@ from .parts import Gone, Head, Tree, is_head, misfit
 from .stores.base import entries_of
 from .stores.sqlite import schema
 from .stores.sqlite import store as sqlite
+from .stores.sqlite.fork import open_stores
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def head_of(path: str, size: int) -> bytes:
     """
     if not os.path.isfile(path):
         return b''
-    if any(os.path.samefile(path, store.file.path) for store in list(sqlite._open_stores) if store.file.identity):
+    if any(os.path.samefile(path, store.file.path) for store in list(open_stores) if store.file.identity):
         return SQLITE
     with open(path, 'rb') as file:
         return file.read(size)

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from time import monotonic, sleep
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 from zlib import crc32
 
 from ... import log
@@ -36,6 +36,7 @@ from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
 from ..base import MEMORY, Store
 from ..tasks import Owner, free, is_alive, may_run
 from . import guard
+from .fork import open_stores, own
 from .schema import (
     ABOUT_SOME,
     ALIVE,
@@ -134,7 +135,6 @@ TICK = 64 * ALONE       # bytes written between two looks at the file
 CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows to some 2000 pages
 FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8            # bytes of an entry
-SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
 SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
 NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
@@ -143,7 +143,6 @@ NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at 
 FOREVER = float('inf')
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
-_open_stores: WeakSet[SQLiteStore] = WeakSet()
 _inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
 
 
@@ -332,18 +331,6 @@ class _Local(threading.local):
         file.require_same()
 
 
-class _Later:
-    """In place of the connections in a forked child, until it first asks for one."""
-
-    def __init__(self, store: SQLiteStore) -> None:
-        self._store = store
-
-    @property
-    def c(self) -> _Connection:
-        local = self._store._local = _Local(self._store.file)
-        return local.c  # type: ignore[no-any-return]
-
-
 class _Shared:
     """The one connection of a vault in memory, as `c`."""
 
@@ -368,6 +355,7 @@ class SQLiteStore(Store):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
     local_class: Any = _Local
+    lock: Any = None  # what writers queue on, where they do: see QueuedStore
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -902,7 +890,7 @@ class SQLiteStore(Store):
 
     def _here(self) -> _Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
-        c: _Connection = _own(self) or self._local.c
+        c: _Connection = own(self) or self._local.c
         return c
 
     def _level(self, who: Any) -> Tuple[_Connection, int, Optional[Callable[[], VaultError]]]:
@@ -1088,9 +1076,9 @@ class SQLiteStore(Store):
 
     def _require_another(self) -> None:
         """Raise when it is this thread that holds the lock, by another store, in this task or another."""
-        for store in list(_open_stores):
+        for store in list(open_stores):
             if store is not self and store.file.identity == self.file.identity and store.file.flag != 'r':
-                c = _own(store)
+                c = own(store)
                 if c is not None and c.depth and c.raw.in_transaction:
                     who = f', in {c.owner.name()}' if c.owner else ''
                     raise VaultBusyError(f'this thread has a block open in another Vault of the same file{who}: '
@@ -1215,12 +1203,12 @@ class SQLiteStore(Store):
         from . import backup
         backup.backup(self, path, progress)
 
-    def require_own(self) -> None:
+    def requireown(self) -> None:
         if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
             raise self.file.gone()
 
     def refuse_others(self) -> None:
-        c = _own(self)
+        c = own(self)
         if c is not None and c.owner is not None and not c.owner.is_left():
             c.owner.require()
 
@@ -1229,8 +1217,8 @@ class SQLiteStore(Store):
 
         A connection that nobody holds closes itself; one that a call is using does so when the call ends.
         """
-        _open_stores.discard(self)
-        c = _own(self)
+        open_stores.discard(self)
+        c = own(self)
         self.deletions += 1  # a walk looks again, and finds it closed
         self._checkpointer = None
         self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
@@ -1416,11 +1404,11 @@ class QueuedStore(SQLiteStore):
 
     def _depth(self, c: _Connection) -> int:
         """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
-        return c.depth if self.lock._is_owned() else 0  # type: ignore[attr-defined]  # every CPython has it
+        return c.depth if self.lock._is_owned() else 0  # every CPython has it
 
     def _ended(self) -> None:
         """Let the next writer in, now that no block of this thread is open any more."""
-        while self.lock._is_owned():  # type: ignore[attr-defined]  # every CPython has it
+        while self.lock._is_owned():  # every CPython has it
             self.lock.release()
 
 
@@ -1479,7 +1467,7 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
             store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
         except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
-    _open_stores.add(store)
+    open_stores.add(store)
     return store
 
 
@@ -1595,7 +1583,7 @@ def is_open_here(path: str) -> bool:
     status = os.stat(path)
     identity = status.st_dev, status.st_ino
     return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
-                                            for store in list(_open_stores))
+                                            for store in list(open_stores))
 
 
 def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
@@ -1717,97 +1705,3 @@ class _Snapshot:
             rows = _Rows(self._raw.execute(sql, arguments).fetchall())
             if inside or self._raw.in_transaction or _stamp(self._file.path) == self._stamp:
                 return rows
-
-
-# --- forks --------------------------------------------------------------------------------------------------------
-# SQLite may not carry a connection over a fork, so the child forgets what it inherited and opens its own. Its copy of
-# the library still counts the inherited connections' locks as taken in this process, though. So the forking thread's
-# connections, which no call is using, are rolled back and closed in the child; POSIX locks are not inherited, so the
-# parent loses none. A rollback is private to the child while nothing of the transaction is in the file and the parent
-# holds its write lock, which is why the parent waits until the child has done it.
-
-class _Fork(threading.local):
-    """What a thread that forks holds from before to after."""
-
-    pipe: Tuple[int, ...] = ()
-    queued: Tuple[QueuedStore, ...] = ()
-
-
-_fork = _Fork()
-HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
-
-
-def _in_transaction(store: SQLiteStore) -> bool:
-    connection = _own(store)
-    return connection is not None and store.file.path != MEMORY and connection.raw.in_transaction
-
-
-def _own(store: SQLiteStore) -> Optional[_Connection]:
-    """Return the connection of this thread if it has one already."""
-    local = vars(store._local)
-    connection: Optional[_Connection] = local.get('c') or local.get('held')
-    return connection
-
-
-def _before_fork() -> None:
-    stores = list(_open_stores)
-    _fork.queued = tuple(store for store in stores
-                         if isinstance(store, QueuedStore) and store.lock.acquire(timeout=store.file.timeout))
-    _fork.pipe = os.pipe() if any(map(_in_transaction, stores)) else ()
-
-
-def _after_fork_in_parent() -> None:
-    if _fork.pipe:
-        import select
-        read, write = _fork.pipe
-        os.close(write)
-        select.select([read], [], [], HANDSHAKE_TIMEOUT)  # readable when the child, or its end, has closed the pipe
-        os.close(read)
-    for store in _fork.queued:
-        store.lock.release()
-    _fork.pipe = _fork.queued = ()
-
-
-def _after_fork_in_child() -> None:
-    guard.forget()
-    for store in list(_open_stores):
-        _orphan(store)
-    for end in _fork.pipe:
-        os.close(end)
-    _fork.pipe = _fork.queued = ()
-
-
-def _orphan(store: SQLiteStore) -> None:
-    c = _own(store)
-    store._checkpointing = threading.Lock()
-    if isinstance(store, QueuedStore):
-        store.lock = threading.RLock()
-    store.inherited = c.depth if c else 0
-    store.deletions += 1  # what was read in the parent's transaction is none of the child's
-    store.file.connections.clear()
-    if store.file.path == MEMORY:
-        if c and c.raw.in_transaction:
-            c.raw.execute(ROLLBACK)
-        if c:
-            c.depth, c.undone = 0, []
-            store._give_back(c)
-        return
-    for connection in (c, store._checkpointer):
-        if connection is not None:
-            _let_go(connection, store.file)
-    store._checkpointer = None
-    store._local = _Later(store)
-
-
-def _let_go(c: _Connection, file: File) -> None:
-    """Close an inherited connection of the forking thread, unless its rollback could reach the parent's file."""
-    c.guard = None
-    small = c.written - c.begun < CACHE // 16 and c.raw.total_changes - c.changes < SMALL and file.journal == 'wal'
-    if not c.raw.in_transaction or small:
-        c.pid = os.getpid()
-        if c.raw.in_transaction:
-            c.raw.execute(ROLLBACK)
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
