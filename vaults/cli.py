@@ -138,8 +138,8 @@ def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
     sources = _sources(args) if args.command == 'import' and args.missing else []
     path = sources and locate(place, True)[1]
     if path:
-        from .codecs import trust
-        trust.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
+        from . import files
+        files.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
     try:
         return Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
     except BaseException:

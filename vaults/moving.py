@@ -30,7 +30,7 @@ import sqlite3
 from contextlib import contextmanager
 from shlex import quote
 
-from . import as_json, peers
+from . import as_json, files, peers
 from .codecs import trust, values
 from .codecs.serializers import recorded
 from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError, unwritten
@@ -154,13 +154,13 @@ def _appearing(path: str, *sources: str) -> Iterator[TextIO]:
     for taken in (path, part):
         if '\0' in taken or os.path.lexists(taken):
             raise VaultError(f'there is something at {taken!r} already, or there cannot be: give another path')
-    trust.make_copy(part, *sources)
+    files.make_copy(part, *sources)
     try:
         with open(part, 'w', encoding='utf-8', newline='\n') as out:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        trust.end_copy(part, *sources)
+        files.end_copy(part, *sources)
         os.rename(part, path)
     except BaseException:
         os.unlink(part)

@@ -29,7 +29,7 @@ WAITING = 5, 6  # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python
 
 def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
     """Write a copy of the last commit to a new file at `path`."""
-    from ...codecs import trust  # here: most vaults never need it
+    from ... import files  # here: most vaults never need it
     part = f'{path}.partial'
     for taken in (path, part):
         if os.path.exists(taken):
@@ -38,9 +38,9 @@ def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
     sources = [] if store.file.path == MEMORY or stale else [store.file.path]
     try:
         if store.file.path != MEMORY:  # the journal beside it gets the same mode from SQLite
-            trust.make_copy(part, *sources, most=0o600 if stale else 0o666)
+            files.make_copy(part, *sources, most=0o600 if stale else 0o666)
         _copy(store, part, progress, store.file.path == MEMORY or stale)
-        trust.end_copy(part, *sources)
+        files.end_copy(part, *sources)
         os.rename(part, path)
         _sync_folder(path)
     except OSError as error:

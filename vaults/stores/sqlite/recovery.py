@@ -16,9 +16,9 @@ from array import array
 from typing import NamedTuple
 from zlib import crc32
 
-from ... import keys
+from ... import files, keys
 from ...as_json import is_serialized
-from ...codecs import trust, values
+from ...codecs import values
 from ...errors import (
     VaultBusyError,
     VaultCorruptError,
@@ -94,7 +94,7 @@ def recover(source: str, target: str, progress: Progress = None) -> Recovery:
         if os.path.exists(f'{part}-wal'):
             raise VaultFullError(f'the recovery of {source} failed, nothing was written: the log of the new vault '
                                  'could not be moved into it; make room and repeat')
-        trust.end_copy(part, source)
+        files.end_copy(part, source)
         os.rename(part, target)
     except OSError as error:
         if isinstance(error, VaultError):
@@ -178,7 +178,7 @@ class _Recovering:
         self._survey()
         if not _shows_vault(pages):
             raise VaultFormatError(f'nothing of a vault is in the file {source}: give another name or path')
-        trust.make_copy(path, source)
+        files.make_copy(path, source)
         self.store: Any = open_store(path)
 
     def run(self) -> Recovery:
