@@ -16,7 +16,7 @@ from ... import log
 from ...errors import occupied, unwritten
 from ..base import MEMORY
 from .schema import NEWEST, ROLLBACK
-from .store import _Snapshot
+from .snapshot import Snapshot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
 def _source(store: SQLiteStore, own: bool) -> sqlite3.Connection:
     c = store._outside('backup')
     if store.file.journal == 'immutable':
-        return _Snapshot(store.file)._raw
+        return Snapshot(store.file)._raw
     return c.raw if own else store.file.connect()
 
 

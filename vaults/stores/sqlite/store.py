@@ -108,6 +108,8 @@ from .schema import (
     checksum,
     normalized,
 )
+from .snapshot import Snapshot as _Snapshot
+from .snapshot import reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -1555,7 +1557,7 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
     if file.flag == 'r':
         if empty:
             raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
-        file.journal = _reading(file)
+        file.journal = reading(file)
     store: SQLiteStore = cls(file)
     c = store._local.c
     if file.journal is None:
@@ -1641,67 +1643,3 @@ def _choose_journal(c: _Connection, file: File) -> str:
     file.synchronous = 'PRAGMA synchronous = EXTRA'
     c.execute(file.synchronous)
     return str(mode)
-
-
-def _reading(file: File) -> Optional[str]:
-    """Decide how to read without leaving a file behind.
-
-    Where the folder can be written, as any other, and SQLite tidies up. Where it cannot and there is no log, nobody has
-    the vault open, and the file alone is the vault: `immutable`, as long as it does not change. With a log there is a
-    writer, whose shared memory can be read along.
-    """
-    if os.access(os.path.dirname(file.path), os.W_OK) and os.access(file.path, os.W_OK):
-        return None
-    file.mode = 'mode=ro'
-    return 'immutable'
-
-
-def _stamp(path: str) -> Tuple[int, ...]:
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns, os.path.exists(f'{path}-wal')
-
-
-class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a cursor's clothes
-    def fetchall(self) -> List[Any]:
-        return self
-
-    def fetchone(self) -> Any:
-        return self[0] if self else None
-
-
-class _Snapshot:
-    """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
-    statement, that the file is still what was opened, which `immutable` does not."""
-
-    total_changes = 0
-
-    def __init__(self, file: File) -> None:
-        self._file = file
-        self._open()
-
-    def cursor(self) -> _Snapshot:
-        return self
-
-    def _open(self) -> None:
-        self._stamp = _stamp(self._file.path)
-        alone = not os.path.exists(f'{self._file.path}-wal')
-        self._raw = self._file.connect('immutable=1&mode=ro' if alone else 'mode=ro')
-        self._raw.execute('PRAGMA query_only = ON')
-        self.close = self._raw.close
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._raw.in_transaction
-
-    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
-        return self._raw.executemany(sql, rows)  # which only says that nothing can be written
-
-    def execute(self, sql: str, arguments: Tuple[Any, ...] = ()) -> _Rows:
-        while True:
-            if not self._raw.in_transaction and _stamp(self._file.path) != self._stamp:
-                self.close()
-                self._open()
-            inside = self._raw.in_transaction  # what ends a block ends it once
-            rows = _Rows(self._raw.execute(sql, arguments).fetchall())
-            if inside or self._raw.in_transaction or _stamp(self._file.path) == self._stamp:
-                return rows
