@@ -1552,7 +1552,7 @@ class TestFirstProgram:
             for name in dir(shown):
                 if not name.startswith('_') and callable(getattr(shown, name)):
                     assert getattr(shown, name).__doc__, (shown, name)
-        assert 'pop(self, key: ' in pydoc.plain(pydoc.render_doc(Vault)) and repr(vault._MISSING) == '<missing>'
+        assert 'pop(self, key: ' in pydoc.plain(pydoc.render_doc(Vault)) and repr(vaults.place.MISSING) == '<missing>'
         for name in '__setitem__ __contains__ __iter__ __len__ __bool__ __reversed__ __or__ __ror__ __ior__'.split():
             assert vars(Vault)[name].__doc__, name
 

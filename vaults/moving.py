@@ -35,8 +35,8 @@ from .codecs import trust, values
 from .codecs.serializers import recorded
 from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError, unwritten
 from .parts import Head, is_head
+from .place import about
 from .stores.base import MEMORY, entries_of
-from .vault import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from ._typing import TYPE_CHECKING, K, V
 from .errors import VaultError, VaultTypeError
 from .modes import ValidatingVault, layered
 from .opening import require_function
+from .place import about
 from .stores.base import ClosedStore
-from .vault import Vault, about
+from .vault import Vault
 
 if TYPE_CHECKING:
     from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence, Tuple

@@ -20,8 +20,8 @@ from operator import index as as_index
 from .codecs import values
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
+from .place import about
 from .stores.base import MEMORY
-from .vault import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

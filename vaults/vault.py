@@ -3,14 +3,13 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import get_ident
 from collections import abc
 from itertools import chain
 
 from msgpack import StackError, unpackb
 
 from . import keys
-from ._typing import TYPE_CHECKING, Generic, K, Mapping, MutableMapping, Self, T, V, overload
+from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import values
 from .errors import (
     EmptyVaultError,
@@ -22,9 +21,10 @@ from .errors import (
     VaultReadOnlyError,
     VaultValueError,
     plural,
-    shown,
 )
+from .place import MISSING, NOWHERE, about
 from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore
+from .transactions import Edit, Transaction, with_frame
 from .views import Displayed, Items, Keys, SortedSlice, Values, equal
 
 if TYPE_CHECKING:
@@ -37,25 +37,10 @@ if TYPE_CHECKING:
     from .keys import Stored
     from .opening import Flag, Path, Synchronous
     from .sections import Section
-    from .stores.base import Store
 
     Floats = Literal['float32', 'float64']
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
     Progress = Optional[Callable[[int, int], object]]
-
-
-
-class _Missing:
-    """Stands for a default that was not given. A class, for the sake of signatures: help() shows its repr."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return '<missing>'
-
-
-_MISSING: Any = _Missing()
-NOWHERE = keys.encode(None)     # a key to look for where what is looked for has no stored form
 
 
 class Vault(Displayed, MutableMapping[K, V]):
@@ -281,17 +266,17 @@ class Vault(Displayed, MutableMapping[K, V]):
     @overload
     def pop(self, key: K, default: Union[V, T]) -> Union[V, T]: ...
 
-    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+    def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
         def take() -> Any:
-            value = values.detached(self.get(key, _MISSING))
-            if value is not _MISSING:
+            value = values.detached(self.get(key, MISSING))
+            if value is not MISSING:
                 self._store.delete(self._keys.encode(key))
             return value
         value = self._store.transact(take)
-        if value is not _MISSING:
+        if value is not MISSING:
             return value
-        if default is _MISSING:
+        if default is MISSING:
             raise KeyError(key)
         return default
 
@@ -330,13 +315,13 @@ class Vault(Displayed, MutableMapping[K, V]):
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value, having set it to `default` when there was none; atomic between processes."""
         self._keys.encode(key)  # raises for what cannot be put
-        value = self.get(key, _MISSING)
-        if value is not _MISSING:
+        value = self.get(key, MISSING)
+        if value is not MISSING:
             return value
 
         def settle() -> Any:
-            value = self.get(key, _MISSING)
-            if value is _MISSING:
+            value = self.get(key, MISSING)
+            if value is MISSING:
                 self[key] = value = default
             return value if type(value) not in values.live_types else self[key]
         return self._store.transact(settle)
@@ -434,8 +419,8 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         A statement per key, because SQLite answers a prepared one faster than a list of keys.
         """
-        found = ((key, self.get(key, _MISSING)) for key in wanted)
-        return {key: value for key, value in found if value is not _MISSING}
+        found = ((key, self.get(key, MISSING)) for key in wanted)
+        return {key: value for key, value in found if value is not MISSING}
 
     def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
@@ -587,7 +572,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __enter__(self) -> Self:
         """Begin a transaction; within one, a nested one."""
-        self._store.begin(_with_frame())
+        self._store.begin(with_frame())
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
@@ -600,7 +585,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         """Return a block that is one transaction, or a nested one, of this vault, as `with v:` is."""
         return Transaction(self._store)
 
-    def edit(self, key: K, default: V = _MISSING) -> Edit[V]:
+    def edit(self, key: K, default: V = MISSING) -> Edit[V]:
         """Return a block that loads the value, lets you change it in place, and writes it back in one transaction.
 
         >>> import vaults
@@ -911,71 +896,6 @@ class Vault(Displayed, MutableMapping[K, V]):
 
 
 values.never_stored += [Vault, SortedSlice, Keys, Values, Items]
-
-
-class Transaction:
-    """A block that is one transaction. It belongs to the thread, and to the task of an event loop, that entered it."""
-
-    __slots__ = ('_store',)
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def __enter__(self) -> None:
-        self._store.begin(_with_frame())
-
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        frame = sys._getframe().f_back
-        self._store.commit(frame) if kind is None else self._store.rollback(frame)
-
-
-class Edit(Transaction, Generic[V]):
-    """A block in which one value is loaded, changed in place, and written back."""
-
-    __slots__ = ('_default', '_key', '_thread', '_value', '_vault')
-
-    def __init__(self, vault: Any, key: Any, default: Any) -> None:
-        super().__init__(vault._store)
-        self._vault, self._key, self._default = vault, key, default
-
-    def __enter__(self) -> V:  # type: ignore[override]  # a block that gives something
-        if self._default is not _MISSING:
-            self._vault._keys.encode(self._key)  # raises for what cannot be put
-        frame = _with_frame()
-        self._store.begin(frame)
-        try:
-            self._value = values.writable(self._vault.get, self._key, self._default)
-            if self._value is _MISSING:
-                raise KeyError(self._key)
-        except BaseException:
-            self._store.rollback(frame)
-            raise
-        self._thread = get_ident()
-        return self._value  # type: ignore[no-any-return]
-
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        frame = sys._getframe().f_back
-        if kind is None and self._thread == get_ident():  # in another thread it would be no part of the block
-            try:
-                self._vault[self._key] = self._value
-            except BaseException:
-                self._store.rollback(frame)
-                raise
-        # Not super(): an interrupt could come between.
-        self._store.commit(frame) if kind is None else self._store.rollback(frame)
-
-
-def _with_frame() -> Any:
-    """Return the frame of the `with` whose block an __enter__ begins; that of a subclass comes between."""
-    frame = sys._getframe(1).f_back
-    return frame.f_back if frame and frame.f_code.co_name == '__enter__' else frame
-
-
-def about(error: VaultError, key: Any, path: str) -> VaultError:
-    """Return the error with the key and the vault that it is about."""
-    return type(error)(f'{error} (key {shown(key)} of the vault {path})')
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:

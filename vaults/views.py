@@ -14,13 +14,13 @@ from operator import itemgetter
 from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
 from .errors import plural
+from .place import MISSING
 
 if TYPE_CHECKING:
     from typing import Any, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
     from .vault import Vault
 
-_MISSING: Any = object()
 REPR_LENGTH = 20  # entries shown
 
 
@@ -183,8 +183,8 @@ class Items(_ListLike['Tuple[K_co, V_co]'], ItemsView[K_co, V_co]):
     def __contains__(self, item: object) -> bool:
         if not isinstance(item, tuple) or len(item) != 2:
             return False
-        value = self._mapping.get(item[0], _MISSING)
-        return value is not _MISSING and (value is item[1] or bool(value == item[1]))
+        value = self._mapping.get(item[0], MISSING)
+        return value is not MISSING and (value is item[1] or bool(value == item[1]))
 
     @classmethod
     def _from_iterable(cls, it: Any) -> Any:
@@ -201,7 +201,7 @@ def equal(mapping: Any, other: Any) -> Any:
     if not isinstance(other, abc.Mapping):
         return NotImplemented
     return has_length(mapping, len(other)) and all(
-        value is mine or value == mine for key, mine in mapping.items() for value in [other.get(key, _MISSING)])
+        value is mine or value == mine for key, mine in mapping.items() for value in [other.get(key, MISSING)])
 
 
 class SortedSlice(Displayed, Mapping[K, V]):
@@ -233,8 +233,8 @@ class SortedSlice(Displayed, Mapping[K, V]):
             low, high = self._vault._slice_bounds(key)
             return SortedSlice(self._vault, max(low, self._bounds[0], key=keys.order),
                                min(high, self._bounds[1], key=keys.order))
-        value = self.get(key, _MISSING)  # not the vault's [key]: __missing__ of a subclass is not for a slice
-        if value is _MISSING:
+        value = self.get(key, MISSING)  # not the vault's [key]: __missing__ of a subclass is not for a slice
+        if value is MISSING:
             raise KeyError(key)
         return value
 

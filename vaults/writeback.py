@@ -21,9 +21,10 @@ from .codecs import values
 from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError, VaultTaskError
 from .keys import HIGHEST, LOWEST
 from .modes import layered
+from .place import MISSING, NOWHERE, about
 from .stores.base import ClosedStore, Store
 from .stores.tasks import Owner, free, is_alive
-from .vault import _MISSING, NOWHERE, Vault, _pairs, about
+from .vault import Vault, _pairs
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -121,7 +122,7 @@ class LiveStore(Store):
         for page, datas, alive in pages:
             for key, data in zip(page, datas):
                 value = self._object_of(key, data, written)
-                if value is not _MISSING and (self.deletions == deleted or alive(key)):
+                if value is not MISSING and (self.deletions == deleted or alive(key)):
                     yield key, value
             del page, datas, alive, data, value
             written, deleted = self._written, self.deletions
@@ -134,7 +135,7 @@ class LiveStore(Store):
         with self.lock:
             try:
                 if key in self._live or self._written != written:
-                    return self.fetch(key, _MISSING)
+                    return self.fetch(key, MISSING)
                 return self._keep(key, data)
             except values.InParts as found:
                 return values.InParts(*found.args)  # that one's traceback leads back to the walk: a ring
@@ -770,8 +771,8 @@ class WriteBackVault(Vault[K, V]):
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice:
             return super().__getitem__(key)
-        value = WriteBackVault.get(self, key, _MISSING)  # and not what a subclass makes of get
-        return self._missing(key) if value is _MISSING else value
+        value = WriteBackVault.get(self, key, MISSING)  # and not what a subclass makes of get
+        return self._missing(key) if value is MISSING else value
 
     def get(self, key: Any, default: Any = None) -> Any:
         try:
@@ -818,8 +819,8 @@ class WriteBackVault(Vault[K, V]):
         store = self._store
         for stored, value in store.walk(low, high, by_key=bounds is not None, reverse=reverse):
             if type(value) is values.InParts:
-                value = self._in_parts(self._keys.decode(stored), value.args[0], _MISSING)
-                if value is _MISSING:  # it was deleted as we read it
+                value = self._in_parts(self._keys.decode(stored), value.args[0], MISSING)
+                if value is MISSING:  # it was deleted as we read it
                     continue
             yield stored if type(stored) is str else self._keys.decode(stored), value
             if self._store is not store:

@@ -1,0 +1,75 @@
+"""Transactions: the blocks `v.transaction()` and `v.edit(key)`. Knows of a vault a mapping and the store."""
+from __future__ import annotations
+
+import sys
+from _thread import get_ident
+
+from ._typing import TYPE_CHECKING, Generic, V
+from .codecs import values
+from .place import MISSING
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Optional, Type
+
+    from .stores.base import Store
+
+
+class Transaction:
+    """A block that is one transaction. It belongs to the thread, and to the task of an event loop, that entered it."""
+
+    __slots__ = ('_store',)
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store.begin(with_frame())
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        frame = sys._getframe().f_back
+        self._store.commit(frame) if kind is None else self._store.rollback(frame)
+
+
+class Edit(Transaction, Generic[V]):
+    """A block in which one value is loaded, changed in place, and written back."""
+
+    __slots__ = ('_default', '_key', '_thread', '_value', '_vault')
+
+    def __init__(self, vault: Any, key: Any, default: Any) -> None:
+        super().__init__(vault._store)
+        self._vault, self._key, self._default = vault, key, default
+
+    def __enter__(self) -> V:  # type: ignore[override]  # a block that gives something
+        if self._default is not MISSING:
+            self._vault._keys.encode(self._key)  # raises for what cannot be put
+        frame = with_frame()
+        self._store.begin(frame)
+        try:
+            self._value = values.writable(self._vault.get, self._key, self._default)
+            if self._value is MISSING:
+                raise KeyError(self._key)
+        except BaseException:
+            self._store.rollback(frame)
+            raise
+        self._thread = get_ident()
+        return self._value  # type: ignore[no-any-return]
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        frame = sys._getframe().f_back
+        if kind is None and self._thread == get_ident():  # in another thread it would be no part of the block
+            try:
+                self._vault[self._key] = self._value
+            except BaseException:
+                self._store.rollback(frame)
+                raise
+        # Not super(): an interrupt could come between.
+        self._store.commit(frame) if kind is None else self._store.rollback(frame)
+
+
+def with_frame() -> Any:
+    """Return the frame of the `with` whose block an __enter__ begins; that of a subclass comes between."""
+    frame = sys._getframe(1).f_back
+    return frame.f_back if frame and frame.f_code.co_name == '__enter__' else frame
