@@ -1,11 +1,157 @@
-"""Files: who may read a copy of one. Reads modes, and makes empty files. Knows not what is in them."""
+"""Files: how one is written whole or not at all, who may read a copy, what shows a change. Knows not what is in them.
+
+A file that is being written has another name, PATH.partial, which it loses when it is whole. Whoever is killed leaves
+that one behind; whoever fails leaves nothing. What has its name for good survives a power cut: the file was synced
+before, and the folder is afterwards. It is no wider open than what it is a copy of, from its first moment on.
+"""
 from __future__ import annotations
 
 import os
 
+from . import log
+from .errors import VaultError, VaultValueError, occupied, unwritten
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Sequence
+    import io
+    from types import TracebackType
+    from typing import Iterable, List, Optional, Sequence, TextIO, Tuple, Type, Union
+
+    Stamp = Tuple[int, int, int]  # inode, bytes, time of the last change
+
+
+class NewFile:
+    """A file that appears whole when a `with` block ends well, and otherwise not at all. For one thread.
+
+    What is written in the block goes to the path `part`, or into one of the file objects that this gives.
+    """
+
+    def __init__(self, path: str, *sources: str, what: Optional[str] = None, beside: Sequence[str] = (),
+                 most: Optional[int] = 0o666, replaces: bool = False) -> None:
+        """Take the place at the absolute `path`, of a copy of `sources`.
+
+        `what` is done, for the VaultFullError that an OSError becomes; without it the OSErrors are the caller's.
+        `beside`: the endings of files that whatever writes it may make beside it. They are none of the new file's, so
+        there may be none there before, and none stays.
+        `most`: the widest mode that it may have; None leaves it to whatever writes it to make the file.
+        `replaces`: what is at the path stays there until the new file, which gets its mode, takes its place.
+
+        Raises: VaultError when the place is taken.
+        """
+        if '\0' in path:
+            raise VaultValueError(f'{path!r} is no path, because of the NUL in it: give another path')
+        self.path = path
+        # Several may replace a file at a time, each by a part of its own.
+        self.part = f'{path}.{os.urandom(4).hex()}.partial' if replaces else f'{path}.partial'
+        self._sources = (path,) if replaces and os.path.exists(path) else sources
+        self._what, self._beside, self._most, self._replaces = what, beside, most, replaces
+        self._file: Union[TextIO, io.FileIO, None] = None
+        for taken in () if replaces else (path, self.part):
+            for ending in ('', *beside):
+                if os.path.lexists(taken + ending):
+                    raise occupied(taken + ending)
+
+    def __enter__(self) -> NewFile:
+        try:
+            if self._most is not None:
+                make_copy(self.part, *self._sources, most=self._most)
+        except FileExistsError:
+            raise occupied(self.part) from None  # somebody else's, who was a moment earlier
+        except BaseException as error:
+            self._discard()
+            self._explain(error)
+            raise
+        return self
+
+    def text(self) -> TextIO:
+        """Return the file to write text to, in UTF-8, on every system with the line ends that are written."""
+        self._file = file = open(self.part, 'w', encoding='utf-8', newline='\n')  # noqa: SIM115  # __exit__ closes it
+        return file
+
+    def raw(self) -> io.FileIO:
+        """Return the file to write bytes to, unbuffered."""
+        self._file = file = open(self.part, 'wb', buffering=0)  # noqa: SIM115  # __exit__ closes it
+        return file
+
+    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
+                 trace: Optional[TracebackType]) -> None:
+        try:
+            try:
+                if error is None:
+                    self._appear()
+            finally:
+                self._discard()
+        except OSError as failed:
+            self._explain(failed)
+            raise
+        self._explain(error)
+
+    def _appear(self) -> None:
+        """Give what is written its mode, then its name, each so that a power cut cannot take it away."""
+        if self._file is not None:
+            self._file.flush()
+        end_copy(self.part, *self._sources)
+        if self._replaces and os.path.exists(self.path):
+            there = os.stat(self.path)
+            if there.st_gid == os.stat(self.part).st_gid:
+                os.chmod(self.part, there.st_mode & 0o7777)  # what the umask took away as well
+        if self._file is not None:  # else whatever writes it has synced it, as SQLite does
+            os.fsync(self._file.fileno())
+            self._file.close()
+        (os.replace if self._replaces else os.rename)(self.part, self.path)
+        sync_folder(self.path)
+
+    def _discard(self) -> None:
+        """Let go of all that has not become the file."""
+        if self._file is not None:
+            try:
+                self._file.close()
+            except OSError as error:  # what it still holds cannot be written either, and is not wanted
+                log.get_logger().debug('%s cannot be closed: %s', self.part, error)
+        for ending in ('', *self._beside):
+            remove(self.part + ending)
+
+    def _explain(self, error: Optional[BaseException]) -> None:
+        """Raise the error of ours that an OSError means to whoever wanted the file."""
+        if self._what and isinstance(error, OSError) and not isinstance(error, VaultError):
+            raise unwritten(self._what, error) from error
+
+
+def remove(path: str) -> None:
+    """Delete a file if it is there; where that fails, the log says so, since what went wrong before it says more."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.get_logger().warning('%s cannot be removed: %s', path, error)
+
+
+def sync_folder(path: str) -> None:
+    """Have a file's new name survive a power cut. Where a folder cannot be synced, as on Windows, it is not."""
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        log.get_logger().warning('the folder of %s could not be synced: %s', path, error)
+    finally:
+        os.close(folder)
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+def stamp(path: str) -> Stamp:
+    """Return what changes when somebody writes the file, or puts another in its place. Raises: OSError."""
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def stamps(paths: Iterable[str]) -> List[Optional[Stamp]]:
+    """Return the stamp of each file, None of one that is not there. Raises: OSError."""
+    return [stamp(path) if os.path.exists(path) else None for path in paths]
 
 
 # --- copies -------------------------------------------------------------------------------------------------------

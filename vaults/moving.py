@@ -33,7 +33,7 @@ from shlex import quote
 from . import as_json, files, peers
 from .codecs import trust, values
 from .codecs.serializers import recorded
-from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError, unwritten
+from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
 from .parts import Head, is_head
 from .place import about
 from .stores.base import MEMORY, entries_of
@@ -138,33 +138,9 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
     if not isinstance(file, (str, os.PathLike)):
         return _write(vault, file, progress)
     path = os.path.abspath(os.fsdecode(file))
-    try:
-        with _appearing(path, *([] if vault.db_path == MEMORY else [vault.db_path])) as out:
-            return _write(vault, out, progress)
-    except VaultError:
-        raise
-    except OSError as error:
-        raise unwritten(f'the export to {path}', error) from error
-
-
-@contextmanager
-def _appearing(path: str, *sources: str) -> Iterator[TextIO]:
-    """Open a new file, which has another name until the block has ended well, and is no wider open than `sources`."""
-    part = f'{path}.partial'
-    for taken in (path, part):
-        if '\0' in taken or os.path.lexists(taken):
-            raise VaultError(f'there is something at {taken!r} already, or there cannot be: give another path')
-    files.make_copy(part, *sources)
-    try:
-        with open(part, 'w', encoding='utf-8', newline='\n') as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        files.end_copy(part, *sources)
-        os.rename(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    sources = [] if vault.db_path == MEMORY else [vault.db_path]
+    with files.NewFile(path, *sources, what=f'the export to {path}') as new:
+        return _write(vault, new.text(), progress)
 
 
 def _write(vault: Vault[Any, Any], out: TextIO, progress: Progress) -> int:

@@ -724,17 +724,6 @@ def _target(target: Any, own: str) -> Iterator[Any]:
     path = os.path.realpath(path)
     if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
         raise VaultError(f"{path} is the vault's own file: give another path")
-    from . import files
-    part = f'{path}.{os.urandom(4).hex()}.partial'  # of this call alone
-    like = [path] if os.path.exists(path) else [] if own == MEMORY else [own]
-    files.make_copy(part, *like)
-    try:
-        with open(part, 'wb', buffering=0) as file:
-            yield file, True
-        files.end_copy(part, *like)
-        if os.path.exists(path) and os.stat(path).st_gid == os.stat(part).st_gid:
-            os.chmod(part, os.stat(path).st_mode & 0o7777)  # what the umask took away as well
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
+    from .files import NewFile
+    with NewFile(path, *([] if own == MEMORY else [own]), replaces=True) as new:
+        yield new.raw(), True

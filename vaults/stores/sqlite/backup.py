@@ -8,13 +8,12 @@ from the first byte on, and gets its own name at the end: whoever finds that fin
 """
 from __future__ import annotations
 
-import os
 import sqlite3
 from time import monotonic
 
-from ... import log
-from ...errors import occupied, unwritten
+from ...files import NewFile
 from ..base import MEMORY
+from . import SIDE_FILES
 from .schema import NEWEST, ROLLBACK
 from .snapshot import Snapshot
 
@@ -29,29 +28,16 @@ WAITING = 5, 6  # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python
 
 def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
     """Write a copy of the last commit to a new file at `path`."""
-    from ... import files  # here: most vaults never need it
-    part = f'{path}.partial'
-    for taken in (path, part):
-        if os.path.exists(taken):
-            raise occupied(taken)
-    stale = store.file.is_gone()
-    sources = [] if store.file.path == MEMORY or stale else [store.file.path]
+    stale, in_memory = store.file.is_gone(), store.file.path == MEMORY
+    sources = [] if in_memory or stale else [store.file.path]
+    most = None if in_memory else 0o600 if stale else 0o666  # the journal beside it gets the same mode from SQLite
     try:
-        if store.file.path != MEMORY:  # the journal beside it gets the same mode from SQLite
-            files.make_copy(part, *sources, most=0o600 if stale else 0o666)
-        _copy(store, part, progress, store.file.path == MEMORY or stale)
-        files.end_copy(part, *sources)
-        os.rename(part, path)
-        _sync_folder(path)
-    except OSError as error:
-        raise unwritten(f'the backup to {path}', error) from error
+        with NewFile(path, *sources, what=f'the backup to {path}', beside=SIDE_FILES, most=most) as new:
+            _copy(store, new.part, progress, in_memory or stale)
     except sqlite3.Error as error:
         kind = type(store.file.explain(error))
         raise kind(f'the backup to {path} failed, nothing was written: {error}; make room, see that you may write '
                    'there, and repeat') from error
-    finally:
-        _remove(part)
-        _remove(f'{part}-journal')  # SQLite leaves it where it could not roll the copy back
 
 
 def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
@@ -77,29 +63,6 @@ def _source(store: SQLiteStore, own: bool) -> sqlite3.Connection:
     if store.file.journal == 'immutable':
         return Snapshot(store.file)._raw
     return c.raw if own else store.file.connect()
-
-
-def _sync_folder(path: str) -> None:
-    """Have a file's new name survive a power cut. Where a folder cannot be synced, as on Windows, it is not."""
-    try:
-        folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        log.get_logger().warning('the folder of %s could not be synced: %s', path, error)
-    finally:
-        os.close(folder)
-
-
-def _remove(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # what has gone wrong before it says more
-        log.get_logger().warning('%s cannot be removed: %s', path, error)
 
 
 def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], object]:

@@ -16,7 +16,7 @@ from array import array
 from typing import NamedTuple
 from zlib import crc32
 
-from ... import files, keys
+from ... import keys
 from ...as_json import is_serialized
 from ...codecs import values
 from ...errors import (
@@ -26,11 +26,11 @@ from ...errors import (
     VaultFormatError,
     VaultFullError,
     VaultNotFoundError,
-    occupied,
-    unwritten,
 )
+from ...files import NewFile, stamps
 from ...parts import Gone, Head, Tree, examined, is_head
 from ..base import MEMORY, OWNER, SETTINGS_OWNER, entries_of
+from . import LOGS, SIDE_FILES, side_files
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .schema import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum
 from .store import PAGE_BYTES, is_open_here, open_store
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from ...keys import Stored
     from ..base import Entry, Progress
 
-BESIDE = ('', '-wal', '-journal')   # the files that are one with a vault's
 LOOK = 4096                         # pages that tell whether there is a vault
 ROOTS = 2, 3                        # the first page of the entries, and of their index, in every vault
 OWN = ('entries', 'sqlite_autoindex_entries_1', 'parts', 'sqlite_autoindex_parts_1')
@@ -78,32 +77,19 @@ def recover(source: str, target: str, progress: Progress = None) -> Recovery:
     _require(source)
     if target == MEMORY:
         raise VaultError("what is recovered goes to a file: give a name or path other than ':memory:'")
-    part = f'{target}.partial'
-    for taken in [*(target + suffix for suffix in BESIDE), part]:
-        if os.path.lexists(taken):
-            raise occupied(taken)
-    before = _stamps(source)
-    try:
+    with NewFile(target, source, what=f'the recovery of {source} to {target}', beside=SIDE_FILES) as new:
+        vault = [source, *side_files(source, LOGS)]
+        before = stamps(vault)
         pages = Pages(source)
         try:
-            done = _Recovering(source, pages, part, progress).run()
+            done = _Recovering(source, pages, new.part, progress).run()
         finally:
             pages.close()
-        if _stamps(source) != before:
+        if stamps(vault) != before:
             raise VaultBusyError(f'somebody wrote to {source} while it was read: close it everywhere and repeat')
-        if os.path.exists(f'{part}-wal'):
+        if any(map(os.path.exists, side_files(new.part, LOGS))):
             raise VaultFullError(f'the recovery of {source} failed, nothing was written: the log of the new vault '
                                  'could not be moved into it; make room and repeat')
-        files.end_copy(part, source)
-        os.rename(part, target)
-    except OSError as error:
-        if isinstance(error, VaultError):
-            raise
-        raise unwritten(f'the recovery of {source} to {target}', error) from error
-    finally:
-        for suffix in (*BESIDE, '-shm'):
-            if os.path.exists(part + suffix):
-                os.unlink(part + suffix)
     return done
 
 
@@ -149,12 +135,6 @@ def _require(path: str) -> None:
         raise VaultBusyError(f'the vault is open in this process: {path}; close it first')
 
 
-def _stamps(path: str) -> List[Any]:
-    """Return what changes when somebody writes to the vault."""
-    found = [os.stat(path + suffix) if os.path.exists(path + suffix) else None for suffix in BESIDE]
-    return [one and (one.st_ino, one.st_size, one.st_mtime_ns) for one in found]
-
-
 class _Twice(Exception):
     """Two entries have one key."""
 
@@ -178,7 +158,6 @@ class _Recovering:
         self._survey()
         if not _shows_vault(pages):
             raise VaultFormatError(f'nothing of a vault is in the file {source}: give another name or path')
-        files.make_copy(path, source)
         self.store: Any = open_store(path)
 
     def run(self) -> Recovery:
