@@ -558,8 +558,8 @@ def seeds_of_files(folder):
 
 def seeds_of_command(folder):
     from vaults import as_json
-    from vaults.codecs import values
-    forms = [json.dumps(as_json.from_value(values.dumps(value, allow_pickle=False))) for value in real_values()]
+    from vaults.codecs import standalone
+    forms = [json.dumps(as_json.from_value(standalone.dumps(value, allow_pickle=False))) for value in real_values()]
     keys = [json.dumps(as_json.from_key(key)) for key in real_keys()]
     real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys * 9)]
     attacks = ['{"!tuple": {"!range": [0, 1000000000000, 1]}}', '{"!fraction": ["1e999999999", null]}', '[' * 60_000,
@@ -811,7 +811,7 @@ def be_a_target(options):
 def load_all():
     """Import what a target may need before anything is limited or watched."""
     from vaults import as_json, cli, columns, moving, parts, peers, sections, sequences, streams  # noqa: F401
-    from vaults.codecs import deep, foreign, named  # noqa: F401
+    from vaults.codecs import deep, frames, images, named  # noqa: F401
     from vaults.stores.sqlite import store  # noqa: F401
     for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
                    'heapq', 'argparse', 'unicodedata', 'numpy.lib.format', 'dateutil.tz', 'dateutil.relativedelta',

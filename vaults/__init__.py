@@ -14,7 +14,8 @@
 """
 from __future__ import annotations
 
-from .codecs.values import dumps, dumps_many, loads, loads_many, register
+from .codecs.registry import register
+from .codecs.standalone import dumps, dumps_many, loads, loads_many
 from .errors import (
     EmptyVaultError,
     SerializationError,

@@ -17,8 +17,9 @@ from uuid import UUID
 from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
 from . import keys
-from .codecs import values
+from .codecs import codes, packing, pickles
 from .codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
+from .codecs.types import DECODERS
 from .errors import SerializationError, UntrustedPickleError
 from .parts import Head, is_head
 
@@ -32,14 +33,14 @@ MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no r
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
 
 # Persisted: the names of docs/json.md. Never rename, never reuse. Codes whose payload is msgpack:
-PACKED = {values.REGISTERED: '!registered', values.TUPLE: '!tuple', values.SET: '!set', values.FROZENSET: '!frozenset',
-          values.DATETIME: '!datetime', values.TIME: '!time', values.TIMEDELTA: '!timedelta',
-          values.FRACTION: '!fraction', values.RANGE: '!range', values.EXTTYPE: '!exttype',
-          values.NDARRAY: '!ndarray', values.NUMPY_SCALAR: '!numpy'}
+PACKED = {codes.REGISTERED: '!registered', codes.TUPLE: '!tuple', codes.SET: '!set', codes.FROZENSET: '!frozenset',
+          codes.DATETIME: '!datetime', codes.TIME: '!time', codes.TIMEDELTA: '!timedelta',
+          codes.FRACTION: '!fraction', codes.RANGE: '!range', codes.EXTTYPE: '!exttype',
+          codes.NDARRAY: '!ndarray', codes.NUMPY_SCALAR: '!numpy'}
 # Codes whose payload is ASCII text:
-TEXTUAL = {values.DATE: '!date', values.DECIMAL: '!decimal'}
+TEXTUAL = {codes.DATE: '!date', codes.DECIMAL: '!decimal'}
 # Codes of what is a whole value and no part of one:
-WHOLE = {values.LIST: '!list', values.COLUMN: '!column', values.STREAM: '!stream', values.SERIALIZED: '!serialized'}
+WHOLE = {codes.LIST: '!list', codes.COLUMN: '!column', codes.STREAM: '!stream', codes.SERIALIZED: '!serialized'}
 
 
 class _TooDeep(Exception):
@@ -90,7 +91,7 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return _from_head(Head.of(data))
     try:
         obj = _unpacked(data)
-        if isinstance(obj, _Whole) and obj.code == values.SERIALIZED:
+        if isinstance(obj, _Whole) and obj.code == codes.SERIALIZED:
             return {'!serialized': [serializer, _plain(unpackb(obj.payload), MAX_DEPTH)]}
         return _plain(obj, MAX_DEPTH)
     except (_TooDeep, RecursionError):
@@ -99,8 +100,8 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return _from_deep(data, met.payload)
     except StackError:
         return _looked_at(data)
-    except values.MALFORMED as error:
-        values.undecodable(error)
+    except packing.MALFORMED as error:
+        packing.undecodable(error)
 
 
 def _from_deep(data: bytes, payload: bytes) -> Any:
@@ -112,33 +113,33 @@ def _from_deep(data: bytes, payload: bytes) -> Any:
             return form
     except (_TooDeep, _Deep, RecursionError):
         pass  # deeper than JSON is written
-    except (SerializationError, *values.MALFORMED) as error:
-        values.undecodable(error)
+    except (SerializationError, *packing.MALFORMED) as error:
+        packing.undecodable(error)
     return {'!msgpack': _base64(data)}
 
 
 def _looked_at(data: bytes) -> Any:
     try:
         _Look(lambda: None).through(data)
-    except (*values.MALFORMED, values.TooDeep) as error:
-        values.undecodable(error)
+    except (*packing.MALFORMED, codes.TooDeep) as error:
+        packing.undecodable(error)
     return {'!msgpack': _base64(data)}
 
 
 def _from_head(head: Head) -> Any:
-    return {WHOLE[head.code]: [head.meta, head.size] if head.code == values.COLUMN else head.size}
+    return {WHOLE[head.code]: [head.meta, head.size] if head.code == codes.COLUMN else head.size}
 
 
 def from_run(code: int, items: List[bytes], serializer: Optional[str] = None) -> Any:
     """Return the JSON form of some of the content of a value in parts: packed items, or pieces of bytes."""
-    if code == values.LIST:
+    if code == codes.LIST:
         return {'items': [from_value(item, serializer) for item in items]}
     return {'bytes': _base64(b''.join(items))}
 
 
 def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None) -> List[Any]:
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
-    if head.code == values.LIST:
+    if head.code == codes.LIST:
         return [from_value(item, serializer) for item in items]
     from .columns import Type
     return [_plain(item, MAX_DEPTH) for item in Type(head.meta).listed(b''.join(items))]
@@ -150,11 +151,11 @@ def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
     Raises: SerializationError when it is not as `from_value` makes it, TypeError for an unknown type of a column.
     """
     tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
-    code = {'!list': values.LIST, '!column': values.COLUMN, '!stream': values.STREAM}.get(tag)
+    code = {'!list': codes.LIST, '!column': codes.COLUMN, '!stream': codes.STREAM}.get(tag)
     if code is None:
         return None
-    meta, size = form[tag] if code == values.COLUMN and _is_pair(form[tag]) else (None, form[tag])
-    if type(size) is not int or size < 0 or (code == values.COLUMN) != isinstance(meta, str):
+    meta, size = form[tag] if code == codes.COLUMN and _is_pair(form[tag]) else (None, form[tag])
+    if type(size) is not int or size < 0 or (code == codes.COLUMN) != isinstance(meta, str):
         raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
                                  '{"!stream": N}')
     if meta is not None:
@@ -183,18 +184,14 @@ def bytes_of(form: Any) -> bytes:
 
 def is_serialized(data: bytes) -> bool:
     """Tell whether a packed value was made by a serializer."""
-    at = _CODE_AT.get(data[0], len(data)) if data else 0
-    return data[at:at + 1] == bytes([values.SERIALIZED])
-
-
-_CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}  # of an ExtType, by its first byte
+    return codes.code_of(data) == codes.SERIALIZED
 
 
 def type_name(data: bytes) -> str:
     """Return the name of the type of a packed value, which is not loaded. Raises: VaultCorruptError."""
     if is_head(data):
         head = Head.of(data)
-        kinds = {values.LIST: 'a list made by list()', values.COLUMN: f'a column of {head.meta}'}
+        kinds = {codes.LIST: 'a list made by list()', codes.COLUMN: f'a column of {head.meta}'}
         return kinds.get(head.code, 'a stream')
     plain = PLAIN[max(first for first in PLAIN if first <= data[0])] if data else ''
     if plain:
@@ -236,13 +233,13 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
         data = _bytes(form[tag]) if tag == '!msgpack' else Packer().pack(_object(form))
         try:
             _Look(met_pickle).through(data)
-        except values.TooDeep:
+        except codes.TooDeep:
             data = packed(form, _Forms())
             _Look(met_pickle).through(data)
         return data
     except UntrustedPickleError:
         raise
-    except (*values.MALFORMED, values.TooDeep) as error:
+    except (*packing.MALFORMED, codes.TooDeep) as error:
         raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
                                  'values are written') from error
 
@@ -251,7 +248,7 @@ def _serialized(name: Any, form: Any) -> Tuple[str, bytes]:
     made = _object(form)
     if not isinstance(name, str) or not isinstance(made, (str, bytes)):
         raise ValueError('the name of a serializer, and text or bytes, are expected')
-    return name, Packer().pack(ExtType(values.SERIALIZED, Packer().pack(made)))
+    return name, Packer().pack(ExtType(codes.SERIALIZED, Packer().pack(made)))
 
 
 class _Look:
@@ -265,8 +262,8 @@ class _Look:
         self._met_pickle, self._depth = met_pickle, 0
 
     def through(self, data: bytes) -> Any:
-        if self._depth > values.MAX_DEPTH:
-            raise values.TooDeep
+        if self._depth > codes.MAX_DEPTH:
+            raise codes.TooDeep
         self._depth += 1
         try:
             return unpackb(data, ext_hook=self._part, strict_map_key=False)
@@ -281,29 +278,29 @@ class _Look:
     def _typed(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
         if code in WHOLE:
             raise ValueError(f'the code {code} stands for a whole value')
-        if code == values.PICKLE:
+        if code == codes.PICKLE:
             self._met_pickle()
-        elif code == values.DEEP:
+        elif code == codes.DEEP:
             return loaded(payload, self._part, dict, lambda code, part: self._typed(code, b'', lambda _: part))
-        elif code == values.REGISTERED:
+        elif code == codes.REGISTERED:
             name, _ = inner(payload)
             if not isinstance(name, str):
                 raise ValueError(f'{name!r} is no name of a type')
-        elif code in (values.NDARRAY, values.NUMPY_SCALAR):
+        elif code in (codes.NDARRAY, codes.NUMPY_SCALAR):
             inner(payload)
-        elif code in (values.DATETIME, values.TIME):
+        elif code in (codes.DATETIME, codes.TIME):
             return self._moment(code, payload, inner)
-        elif code in values.DECODERS:
-            return values.DECODERS[code](payload, inner)
+        elif code in DECODERS:
+            return DECODERS[code](payload, inner)
         return ExtType(code, payload)
 
     def _moment(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
         text, fold, zone = inner(payload)
-        kind: Any = datetime if code == values.DATETIME else time
+        kind: Any = datetime if code == codes.DATETIME else time
         kind.fromisoformat(text).replace(fold=fold)
         if isinstance(zone, list):
-            values.DECODERS[code](payload, inner)
-        elif not isinstance(zone, (str, type(None))) and getattr(zone, 'code', None) != values.REGISTERED:
+            DECODERS[code](payload, inner)
+        elif not isinstance(zone, (str, type(None))) and getattr(zone, 'code', None) != codes.REGISTERED:
             raise ValueError(f'{zone!r} is no time zone')
         return ExtType(code, payload)
 
@@ -323,19 +320,19 @@ def _tagged(code: int, payload: bytes) -> Any:
         return _Tagged(PACKED[code], _unpacked(payload))
     if code in TEXTUAL:
         return _Tagged(TEXTUAL[code], payload.decode('ascii'))
-    if code == values.PICKLE:
+    if code == codes.PICKLE:
         return _Tagged('!pickle', [pickled_class(payload), _base64(payload)])
-    if code == values.INT:
+    if code == codes.INT:
         return _Tagged('!int', hex(int.from_bytes(payload, 'big', signed=True)))
-    if code == values.BYTEARRAY:
+    if code == codes.BYTEARRAY:
         return _Tagged('!bytearray', _base64(payload))
-    if code == values.COMPLEX:
+    if code == codes.COMPLEX:
         return _Tagged('!complex', list(struct.unpack('>dd', payload)))
-    if code == values.TEXT:
+    if code == codes.TEXT:
         return _Tagged('!text', _base64(payload))
-    if code == values.DEEP:
+    if code == codes.DEEP:
         raise _Deep(payload)
-    if code == values.UUID:
+    if code == codes.UUID:
         return _Tagged('!uuid', str(UUID(bytes=payload)))
     return _Tagged('!ext', [code, _base64(payload)])
 
@@ -374,7 +371,7 @@ def _object(form: Any) -> Any:
     if isinstance(form, list):
         return [_object(part) for part in form]
     if isinstance(form, int) and not -LARGEST // 2 <= form < LARGEST:
-        return ExtType(values.INT, form.to_bytes(form.bit_length() // 8 + 1, 'big', signed=True))
+        return ExtType(codes.INT, form.to_bytes(form.bit_length() // 8 + 1, 'big', signed=True))
     if not isinstance(form, dict):
         return form
     if len(form) == 1:
@@ -408,16 +405,16 @@ READERS: Dict[str, Callable[[Any], Any]] = {
     **{tag: _read_packed(code) for code, tag in PACKED.items()},
     **{tag: _read_text(code) for code, tag in TEXTUAL.items()},
     '!bytes': lambda body: _bytes(body),
-    '!bytearray': lambda body: ExtType(values.BYTEARRAY, _bytes(body)),
-    '!complex': lambda body: ExtType(values.COMPLEX, struct.pack('>dd', *map(_object, body))),
+    '!bytearray': lambda body: ExtType(codes.BYTEARRAY, _bytes(body)),
+    '!complex': lambda body: ExtType(codes.COMPLEX, struct.pack('>dd', *map(_object, body))),
     '!dict': lambda body: {_object(key): _object(value) for key, value in body},
     '!ext': lambda body: ExtType(body[0], _bytes(body[1])),
     '!float': _read_float,
     '!int': lambda body: _object(int(body, 16)),
-    '!text': lambda body: ExtType(values.TEXT, _bytes(body)),
-    '!pickle': lambda body: ExtType(values.PICKLE, _bytes(body[1])),
+    '!text': lambda body: ExtType(codes.TEXT, _bytes(body)),
+    '!pickle': lambda body: ExtType(codes.PICKLE, _bytes(body[1])),
     '!timestamp': lambda body: Timestamp(*body),
-    '!uuid': lambda body: ExtType(values.UUID, UUID(body).bytes),
+    '!uuid': lambda body: ExtType(codes.UUID, UUID(body).bytes),
 }
 
 
@@ -428,7 +425,7 @@ class _Forms(Opener):
     """Takes the forms of deep values apart, as the values themselves would be."""
 
     def __init__(self) -> None:
-        super().__init__(values.Refusing())
+        super().__init__(pickles.Refusing())
 
     def opened(self, form: Any) -> Opened:
         tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
@@ -485,14 +482,14 @@ def to_key(form: Any) -> Any:
     return key
 
 
-class _Neither(values.Refusing):
+class _Neither(pickles.Refusing):
     """No part of a key is pickled or registered."""
 
     def rebuild(self, name: str, payload: Any) -> Any:
         raise SerializationError(f'a key holds nothing of the registered type {name!r}')
 
 
-_plainly = values.Codec(_Neither())
+_plainly = packing.Codec(_Neither())
 
 
 # --- pickles ------------------------------------------------------------------------------------------------------

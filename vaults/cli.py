@@ -514,7 +514,7 @@ def _serializer(v: Any) -> Optional[str]:
 
 def _print_parts(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
-    from .codecs.values import STREAM
+    from .codecs.codes import STREAM
     from .parts import Head
     head = Head.of(data)
     if head.code == STREAM and not args.json:
@@ -552,7 +552,7 @@ def _inside(forms: List[Any]) -> str:
 
 def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Write a stream, bytes or text to a file; nothing else, which would have to be loaded first."""
-    from .codecs.values import STREAM
+    from .codecs.codes import STREAM
     from .parts import Head, is_head
     if is_head(data):
         fits = Head.of(data).code == STREAM
@@ -698,7 +698,7 @@ def _show(v: Any, args: argparse.Namespace) -> None:
 
 def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
-    from .codecs.values import COLUMN, STREAM
+    from .codecs.codes import COLUMN, STREAM
     from .parts import Head, is_head
     if not is_head(data):
         return _text(_form(data, serializer, False))
@@ -751,17 +751,17 @@ def _info(v: Any, args: argparse.Namespace) -> None:
 def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
     from . import peers
-    from .codecs import values
+    from .codecs import codes
     from .parts import Head, is_head
     if not is_head(data):
         return len(data)
     head = Head.of(data)
-    if head.code == values.LIST:
+    if head.code == codes.LIST:
         size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
     else:
         from .columns import Type
-        size = head.size * (Type(head.meta).size if head.code == values.COLUMN else 1)
-    parts[{values.LIST: 'lists', values.COLUMN: 'columns', values.STREAM: 'streams'}[head.code]] += 1
+        size = head.size * (Type(head.meta).size if head.code == codes.COLUMN else 1)
+    parts[{codes.LIST: 'lists', codes.COLUMN: 'columns', codes.STREAM: 'streams'}[head.code]] += 1
     parts['parts'] += size
     return size
 

@@ -13,7 +13,7 @@ from itertools import islice
 from operator import index as as_index
 
 from ._typing import TYPE_CHECKING, T
-from .codecs import values
+from .codecs import codes, registry
 from .errors import shown
 from .sequences import LEAF, _Sequence, made_at
 
@@ -320,7 +320,7 @@ class Column(_Sequence[T]):
     """
 
     __slots__ = ('_leaf_size', '_type')
-    _CODE = values.COLUMN
+    _CODE = codes.COLUMN
     _KIND = 'column'
 
     def __init__(self, vault: Vault[Any, Any], key: Any, dtype: Any) -> None:
@@ -461,7 +461,7 @@ class Column(_Sequence[T]):
         return self._read(fill)
 
 
-values.live_types[Column] = Column.copy
+registry.live_types[Column] = Column.copy
 
 
 def column_at(vault: Vault[Any, Any], key: Any, dtype: Any) -> Column[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from itertools import islice, takewhile
 
-from .codecs.values import COLUMN, LIST
+from .codecs.codes import COLUMN, LIST
 from .errors import VaultError, plural
 from .parts import Head, is_head
 from .sequences import List

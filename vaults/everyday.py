@@ -16,7 +16,7 @@ from shutil import copyfileobj
 from tempfile import TemporaryFile
 
 from . import as_json, peers
-from .codecs import values
+from .codecs import codes
 from .errors import VaultError, plural
 from .peers import Packed, Parts, head_of, named, present, unknown
 
@@ -133,10 +133,10 @@ def _continued(source: Source, first: str, code: int, meta: Any, size: int, line
 
 
 def _run(place: str, form: Any, code: int, meta: Any) -> Packed:
-    if code == values.LIST:
+    if code == codes.LIST:
         return _packed(place, as_json.items_of(form))
     data = as_json.bytes_of(form)
-    if code == values.STREAM:
+    if code == codes.STREAM:
         return Packed(place, data, len(data))
     from .columns import Type
     width = Type(meta).size

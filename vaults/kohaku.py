@@ -18,7 +18,7 @@ from importlib import import_module
 from msgpack import unpackb
 
 from . import peers
-from .codecs import values
+from .codecs import codes, packing, standalone
 from .errors import VaultCorruptError, VaultError, VaultFormatError
 from .peers import RESTORE, Packed, Parts, named
 
@@ -220,9 +220,9 @@ def _columns(source: Source, raw: sqlite3.Connection) -> Iterator[Pair]:
             raise source.wrong('a column has no name or type', named(name), RESTORE, VaultCorruptError)
         blocks = _blocks(source, raw, number, name, width)
         if dtype in NUMBERS:
-            yield name, Parts(values.COLUMN, NUMBERS[dtype], _numbers(named(name), dtype, blocks))
+            yield name, Parts(codes.COLUMN, NUMBERS[dtype], _numbers(named(name), dtype, blocks))
         else:
-            yield name, Parts(values.LIST, None, _lists(source, name, _reader(source, name, dtype), blocks))
+            yield name, Parts(codes.LIST, None, _lists(source, name, _reader(source, name, dtype), blocks))
 
 
 def _blocks(source: Source, raw: sqlite3.Connection, number: int, name: str, width: int) -> Iterator[Block]:
@@ -231,7 +231,7 @@ def _blocks(source: Source, raw: sqlite3.Connection, number: int, name: str, wid
         try:
             ends = range(0, (count + 1) * width, width) if width else struct.unpack_from(f'<{count + 1}Q', offsets)
             sound = ends[-1] == used <= len(payload) and (width or list(ends) == sorted(ends))
-        except values.MALFORMED:
+        except packing.MALFORMED:
             sound = False
         if not sound:
             raise source.wrong('a block of the column is damaged', named(name), RESTORE, VaultCorruptError)
@@ -249,7 +249,7 @@ def _numbers(place: str, dtype: str, blocks: Iterator[Block]) -> Iterator[Packed
 def _lists(source: Source, name: str, read: Callable[[bytes], Any], blocks: Iterator[Block]) -> Iterator[Packed]:
     for data, ends in blocks:
         items = [source.decoded(name, data[start:end], read) for start, end in zip(ends, ends[1:])]
-        yield Packed(named(name), b''.join(values.dumps_many(items)), len(items))
+        yield Packed(named(name), b''.join(standalone.dumps_many(items)), len(items))
 
 
 def _reader(source: Source, name: str, dtype: str) -> Callable[[bytes], Any]:

@@ -31,7 +31,8 @@ from contextlib import contextmanager
 from shlex import quote
 
 from . import as_json, files, peers
-from .codecs import trust, values
+from .codecs import codes, packing, trust
+from .codecs.pickles import Refusing, Trusting, rule
 from .codecs.serializers import recorded
 from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
 from .parts import Head, is_head
@@ -42,7 +43,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, TextIO, Tuple, Type, Union
 
-    from .codecs.values import AllowPickle
+    from .codecs.pickles import AllowPickle
     from .stores.base import Entry
     from .vault import Vault
 
@@ -239,7 +240,7 @@ class _Incoming:
     def _put_parts(self, key: Any, parts: peers.Parts) -> None:
         vault = self.vault
         vault._allow_parts(key)
-        if parts.code == values.STREAM:
+        if parts.code == codes.STREAM:
             with vault.open(key, 'wb', buffering=0) as file:
                 for run in parts.runs:
                     file.write(run.data)
@@ -250,7 +251,7 @@ class _Incoming:
 
         def fill(head: Head, tree: Any) -> None:
             for run in parts.runs:
-                plain = parts.code == values.COLUMN or self._goes_as_it_is(run)
+                plain = parts.code == codes.COLUMN or self._goes_as_it_is(run)
                 pieces = made._pieces(run.data, run.count) if plain else made._packed(run.items(self.source))
                 for data, count in pieces:
                     made._append(head, tree, data, count)
@@ -259,12 +260,12 @@ class _Incoming:
 
 def _permit(pickles: Any, data: bytes) -> None:
     """Raise when the rule does not allow the pickles in a packed value; loads them only where it lists their types."""
-    if isinstance(pickles, values.Trusting):
-        pickles._checked()
-    elif isinstance(pickles, values.Refusing):
+    if isinstance(pickles, Trusting):
+        pickles.checked()
+    elif isinstance(pickles, Refusing):
         pickles.loads(data)
     else:
-        values.Codec(pickles).loads(data)
+        packing.Codec(pickles).loads(data)
 
 
 # --- the source ---------------------------------------------------------------------------------------------------
@@ -291,8 +292,8 @@ class Source:
         self.table, self.key, self.encoding, self.decode, self.types = table, key, encoding, decode, types
         self.files = [self.path]  # who may have written them decides whether pickles are loaded
         self.allow_pickle = allow_pickle
-        self.pickles = values.rule(allow_pickle, lambda: self.trusted(*self.files))
-        self.codec = values.Codec(self.pickles)
+        self.pickles = rule(allow_pickle, lambda: self.trusted(*self.files))
+        self.codec = packing.Codec(self.pickles)
         self.charset = _charset(encoding)
         with self.told():
             self.kind = kind or ('jsonlines' if self.stream else peers.recognise(self.path, self.charset, key))
@@ -360,7 +361,7 @@ class Source:
     def decoded(self, key: Any, data: Any, decode: Callable[[Any], Any]) -> Any:
         try:
             return decode(data)
-        except values.MALFORMED as error:
+        except packing.MALFORMED as error:
             raise self.wrong(f'the value cannot be decoded ({error!r})', peers.named(key),
                              CURES.get(self.kind, OTHER_CURE), SerializationError) from error
 

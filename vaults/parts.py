@@ -16,7 +16,7 @@ from itertools import accumulate, chain
 
 from msgpack import ExtType, Packer, unpackb
 
-from .codecs import values
+from .codecs import codes, packing
 from .errors import VaultCorruptError
 from .keys import named
 from .stores.base import OWNER, entries_of, new_owner
@@ -68,7 +68,7 @@ class Head:
     __slots__ = ('code', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
 
     def __init__(self, code: int, meta: Any = None) -> None:
-        self.code = code        # values.STREAM, LIST or COLUMN
+        self.code = code        # codes.STREAM, LIST or COLUMN
         self.meta = meta        # what else the kind needs to know
         self.size = 0           # items
         self.skip = 0           # items at the beginning of the tree that are none any more
@@ -86,14 +86,14 @@ class Head:
         head = cls.__new__(cls)
         head.nodes = {}
         if is_head(data):
-            at = _CODES[data[0]]
+            at = codes.CODE_AT[data[0]]
             head.code = data[at]
             try:
                 (head.meta, head.size, head.skip, head.inside, head.next, head.root, head.depth, head.tail,
                  head.owner) = unpackb(data[at + 1:])
                 if head._fits_together():
                     return head
-            except values.MALFORMED:
+            except packing.MALFORMED:
                 pass  # as what is well-formed, and no head
         raise VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
 
@@ -106,11 +106,11 @@ class Head:
                 and 0 <= self.skip <= self.inside <= self.size + self.skip < LARGEST
                 and 0 < self.next < LARGEST - STAGED and 0 <= self.root < LARGEST and 0 <= self.depth <= DEEPEST
                 and bool(self.inside) == bool(self.root) == bool(self.depth)
-                and (waiting <= len(self.tail) if self.code == values.LIST else self._has_bytes(waiting)))
+                and (waiting <= len(self.tail) if self.code == codes.LIST else self._has_bytes(waiting)))
 
     def _has_bytes(self, waiting: int) -> bool:
         """Tell whether the tail of a stream or column is of so many items."""
-        if self.code == values.STREAM:
+        if self.code == codes.STREAM:
             return not self.skip and waiting == len(self.tail)
         from .columns import size_of
         return type(self.meta) is str and waiting * size_of(self.meta) == len(self.tail)
@@ -128,23 +128,19 @@ class Head:
 
     def opened(self, vault: Any, key: Any) -> Any:
         """Return what the vault's user gets for it: the bytes of a stream, or the live list or column."""
-        if self.code == values.STREAM:
+        if self.code == codes.STREAM:
             from .streams import content
             return content(vault, key)
-        if self.code == values.LIST:
+        if self.code == codes.LIST:
             from .sequences import List
             return List(vault, key)
         from .columns import Column
         return Column(vault, key, self.meta)
 
 
-_CODES = {0xC7: 2, 0xC8: 3, 0xC9: 5, 0xD8: 1}  # where msgpack has an ExtType's code, by its first byte
-
-
 def is_head(data: bytes) -> bool:
     """Tell whether an entry's value is the head of one that is kept in parts."""
-    at = _CODES.get(data[0], len(data)) if data else 0
-    return at < len(data) and data[at] in values.PARTED
+    return codes.code_of(data) in codes.PARTED
 
 
 def misfit() -> VaultCorruptError:
@@ -373,7 +369,7 @@ class Tree:
 
 # --- upkeep -------------------------------------------------------------------------------------------------------
 
-def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Optional[str]:
+def examined(store: Store, codec: packing.Codec, key: Stored, data: bytes) -> Optional[str]:
     """Return what is wrong with a value in parts, or None. Reads all of it."""
     while True:
         try:
@@ -381,7 +377,7 @@ def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Opt
             measure = _measure(head, codec)
             tree = Tree(store, head)
             for number, start, stop in tree.leaves(0, head.inside):
-                if number or head.code != values.STREAM:
+                if number or head.code != codes.STREAM:
                     measure(tree.part(number), stop - start)
             measure(head.tail, head.size + head.skip - head.inside)
             return None
@@ -392,21 +388,21 @@ def examined(store: Store, codec: values.Codec, key: Stored, data: bytes) -> Opt
             if changed is None or not is_head(changed):
                 return None  # it was replaced as we looked
             data = changed
-        except values.MALFORMED as error:
+        except packing.MALFORMED as error:
             return f'key {named(key)}: {error}'
 
 
-def _measure(head: Head, codec: values.Codec) -> Callable[[bytes, int], None]:
+def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
     """Return what raises when bytes do not hold so many items."""
     def measure(data: bytes, count: int) -> None:
-        if head.code == values.LIST:
-            if len(codec.loads(values.as_array(data, count))) == count:
+        if head.code == codes.LIST:
+            if len(codec.loads(packing.as_array(data, count))) == count:
                 return
         elif len(data) == count * width:
             return
         raise VaultCorruptError('the parts of a value do not fit together')
     width = 1
-    if head.code == values.COLUMN:
+    if head.code == codes.COLUMN:
         from .columns import Type
         width = Type(head.meta).size
     return measure
@@ -422,7 +418,7 @@ def sweep(store: Store) -> None:
         owners: Set[bytes] = set()
         for head in (Head.of(data) for _, data in entries_of(store.scan()) if is_head(data)):
             owners.add(head.owner)
-            if head.code == values.STREAM:
+            if head.code == codes.STREAM:
                 _sweep_stream(store, head, old)
         for owner in list(store.part_numbers()):
             if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:

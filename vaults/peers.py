@@ -21,7 +21,7 @@ from time import time
 from msgpack import unpackb
 
 from . import as_json, keys
-from .codecs import values
+from .codecs import codes, packing
 from .codecs.serializers import recorded
 from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
@@ -65,7 +65,7 @@ class Packed:
 
     def array(self) -> bytes:
         """Return the items as one packed list."""
-        return values.as_array(self.data, self.count)
+        return packing.as_array(self.data, self.count)
 
     def loaded(self, source: Source) -> Any:
         """Return the value."""
@@ -86,10 +86,10 @@ class Parts:
 
     def loaded(self, source: Source) -> Any:
         """Return a copy of it all: a list, bytes, or of a column what a slice would be."""
-        if self.code == values.LIST:
+        if self.code == codes.LIST:
             return [item for run in self.runs for item in run.items(source)]
         data = b''.join([run.data for run in self.runs])
-        if self.code == values.STREAM:
+        if self.code == codes.STREAM:
             return data
         from .columns import Type
         return Type(self.meta).unpacked(data)
@@ -103,7 +103,7 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
     tree = Tree(store, head)
     try:
         for number, start, stop in tree.leaves(head.skip, head.inside):
-            if number or head.code != values.STREAM:
+            if number or head.code != codes.STREAM:
                 yield _content(head, tree.part(number), stop - start, max(head.skip - start, 0))
             else:
                 yield from _zeros(start, stop)
@@ -125,15 +125,15 @@ def _zeros(start: int, stop: int) -> Iterator[Tuple[List[bytes], int]]:
 
 def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes], int]:
     """Return what is in a run of so many items, but the first ones that are to be skipped."""
-    if head.code != values.LIST:
-        width = size_of(head.meta) if head.code == values.COLUMN else 1
+    if head.code != codes.LIST:
+        width = size_of(head.meta) if head.code == codes.COLUMN else 1
         if len(run) != count * width:
             raise misfit()
         return [run[skip * width:]], count - skip
     try:
-        ends = values.offsets(run, count)
-    except values.MALFORMED as error:
-        values.undecodable(error)
+        ends = packing.offsets(run, count)
+    except packing.MALFORMED as error:
+        packing.undecodable(error)
     return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])], count - skip
 
 
@@ -360,7 +360,7 @@ def _as_stored(source: Source, store: Store, serializer: Optional[str], place: s
     def content() -> Iterator[Packed]:
         try:
             for items, count in runs(store, head):
-                yield Packed(place, b''.join(items), count, False, serializer if head.code == values.LIST else None)
+                yield Packed(place, b''.join(items), count, False, serializer if head.code == codes.LIST else None)
         except VaultError as error:
             raise source.about(error, place) from error
     return Parts(head.code, head.meta, content())
@@ -506,7 +506,7 @@ def _pyvault(source: Source) -> Iterator[Pair]:
             data = file.read(LARGE)
             whole = len(data) < LARGE
             if not whole and not source.decode and data[:1] != PICKLED:
-                yield key, Parts(values.STREAM, None, _pieces(named(key), data, file))
+                yield key, Parts(codes.STREAM, None, _pieces(named(key), data, file))
                 continue
             data += file.read()
         if source.decode:

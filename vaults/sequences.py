@@ -17,7 +17,7 @@ from operator import index as as_index
 from msgpack import Unpacker
 
 from ._typing import TYPE_CHECKING, MutableSequence, T, overload
-from .codecs import values
+from .codecs import codes, packing, registry
 from .errors import VaultCorruptError, VaultError, plural
 from .parts import Gone, Head, Tree, is_head, once, steadily
 from .views import REPR_LENGTH, Displayed
@@ -614,7 +614,7 @@ class List(_Sequence[T]):
     """
 
     __slots__ = ()
-    _CODE = values.LIST
+    _CODE = codes.LIST
     _KIND = 'list'
 
     if TYPE_CHECKING:
@@ -684,8 +684,8 @@ class List(_Sequence[T]):
     def _offsets(self, run: bytes, count: int) -> PlainList[int]:
         """Return where the first `count` items begin, and where the last of them ends."""
         try:
-            return values.offsets(run, count)
-        except values.MALFORMED as error:
+            return packing.offsets(run, count)
+        except packing.MALFORMED as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> VaultError:
@@ -723,15 +723,15 @@ class List(_Sequence[T]):
     def _dumped(self, block: PlainList[Any]) -> bytes:
         codec, count = self._vault._codec, len(block)
         if count > 1:
-            with suppress(VaultError, values.InParts):  # of one of them: alone, it is stored, or says what is wrong
+            with suppress(VaultError, codes.InParts):  # of one of them: alone, it is stored, or says what is wrong
                 data = codec.dumps(block)
                 header = bytes([0x90 | count]) if count < 16 else b'\xdc' + count.to_bytes(2, 'big')
                 if data.startswith(header):  # and was not pickled whole
                     return data[len(header):]
         try:
             return b''.join(map(codec.dumps, block))
-        except values.InParts:
-            raise self._about(values.inside_another()) from None
+        except codes.InParts:
+            raise self._about(registry.inside_another()) from None
         except VaultError as error:
             raise self._about(error) from error
 
@@ -744,12 +744,12 @@ class List(_Sequence[T]):
     def _one(self, run: bytes, at: int) -> Any:
         try:
             return self._from(run, at).unpack()
-        except (values.InParts, *values.MALFORMED):
+        except (codes.InParts, *packing.MALFORMED):
             return self._singly([(run, at, at + 1)])[0]
 
     def _from(self, run: bytes, at: int) -> Any:
         """Return an unpacker that stands at an item: those before are skipped at once, as one array."""
-        unpacker = self._unpacker(values.as_array(run, at))
+        unpacker = self._unpacker(packing.as_array(run, at))
         unpacker.skip()
         return unpacker
 
@@ -761,7 +761,7 @@ class List(_Sequence[T]):
     def _load(self, data: bytes) -> Any:
         try:
             return self._vault._codec.loads(data)
-        except values.InParts:
+        except codes.InParts:
             raise self._damaged(ValueError('a live value inside')) from None
         except VaultError as error:
             raise self._about(error) from error
@@ -775,11 +775,11 @@ class List(_Sequence[T]):
             return []
         try:
             run, start, _ = runs[0]
-            first = run[self._from(run, start).tell() - len(values.as_array(b'', 0)):] if start else run
+            first = run[self._from(run, start).tell() - len(packing.as_array(b'', 0)):] if start else run
             data = b''.join([first, *(run for run, _, _ in runs[1:])])
             count = sum(stop - start for _, start, stop in runs)
-            return self._unpacker(values.as_array(data, count)).unpack()  # type: ignore[no-any-return]
-        except (values.InParts, *values.MALFORMED):
+            return self._unpacker(packing.as_array(data, count)).unpack()  # type: ignore[no-any-return]
+        except (codes.InParts, *packing.MALFORMED):
             return self._singly(runs)
 
     def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:
@@ -794,7 +794,7 @@ class List(_Sequence[T]):
         return [items[at] for at in places]
 
 
-values.live_types[List] = List.copy
+registry.live_types[List] = List.copy
 
 
 def list_at(vault: Vault[Any, Any], key: Any) -> List[Any]:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import index as as_index
 
-from .codecs import values
+from .codecs import codes
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
 from .place import about
@@ -48,7 +48,7 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         data = store.get(stored)
         if data is None:
             raise KeyError(key)
-        if not is_head(data) or Head.of(data).code != values.STREAM:
+        if not is_head(data) or Head.of(data).code != codes.STREAM:
             return vault._load(stored, data)
         head = Head.of(data)
         tree = Tree(store, head)
@@ -93,9 +93,9 @@ class Content:
     def _opened(self, data: Optional[bytes]) -> Head:
         if data is not None and is_head(data):
             head = Head.of(data)
-            if head.code == values.STREAM and head.inside:
+            if head.code == codes.STREAM and head.inside:
                 return head
-            value: Any = head.tail if head.code == values.STREAM else head.opened(self.vault, self.key)
+            value: Any = head.tail if head.code == codes.STREAM else head.opened(self.vault, self.key)
         else:
             value = b'' if data is None else self.vault._load(self._stored, data)
         if isinstance(value, str):
@@ -104,7 +104,7 @@ class Content:
             raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: key {self.key!r} '
                             f'of the vault {self.vault._path}; read it with v[key]')
         self._base = bytes(value)
-        return Head(values.STREAM)
+        return Head(codes.STREAM)
 
     # --- reading ---
 

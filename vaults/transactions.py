@@ -5,7 +5,6 @@ import sys
 from _thread import get_ident
 
 from ._typing import TYPE_CHECKING, Generic, V
-from .codecs import values
 from .place import MISSING
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ class Edit(Transaction, Generic[V]):
         frame = with_frame()
         self._store.begin(frame)
         try:
-            self._value = values.writable(self._vault.get, self._key, self._default)
+            from .codecs.arrays import writable  # here: few programs change what they have read
+            self._value = writable(self._vault.get, self._key, self._default)
             if self._value is MISSING:
                 raise KeyError(self._key)
         except BaseException:

@@ -10,7 +10,7 @@ from msgpack import StackError, unpackb
 
 from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
-from .codecs import values
+from .codecs import codes, packing, pickles, registry
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -78,7 +78,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: Flag = 'c',
                  timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
-                 allow_pickle: Optional[values.AllowPickle] = None, writeback: bool = False,
+                 allow_pickle: Optional[pickles.AllowPickle] = None, writeback: bool = False,
                  cache_size: int = 1000, serializer: Any = None,
                  validate: Optional[Callable[[Any, Any], object]] = None) -> None:
         """Open the vault `name`, or make it.
@@ -112,7 +112,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         if path == MEMORY and flag in 'rw':
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
         self._keys, self._validate = keys, validate
-        self._codec = values.Codec(values.rule(allow_pickle, lambda: opening.require_trust(path)))
+        self._codec = packing.Codec(pickles.rule(allow_pickle, lambda: opening.require_trust(path)))
         self._hook = self._codec.ext_hook
         self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
                          serializer)
@@ -180,9 +180,9 @@ class Vault(Displayed, MutableMapping[K, V]):
             return self._missing(key)
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except values.InParts:
+        except codes.InParts:
             return self._in_parts(key, data)
-        except values.MALFORMED as error:
+        except packing.MALFORMED as error:
             return self._reread(error, key, data)
 
     def __setitem__(self, key: K, value: V) -> None:
@@ -192,7 +192,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         stored = self._keys.encode(key)
         try:
             data = self._codec.dumps(value)
-        except values.InParts:
+        except codes.InParts:
             self._put_in_parts(key, value)
             return
         except VaultError as error:
@@ -252,9 +252,9 @@ class Vault(Displayed, MutableMapping[K, V]):
             return default
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except values.InParts:
+        except codes.InParts:
             return self._in_parts(key, data, default)
-        except values.MALFORMED as error:
+        except packing.MALFORMED as error:
             return self._reread(error, key, data)
 
     def put(self, key: K, value: V) -> None:
@@ -269,7 +269,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
         def take() -> Any:
-            value = values.detached(self.get(key, MISSING))
+            value = registry.detached(self.get(key, MISSING))
             if value is not MISSING:
                 self._store.delete(self._keys.encode(key))
             return value
@@ -290,7 +290,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         def take() -> Any:
             for key, value in self._walk_items(reverse=last):
-                value = values.detached(value)
+                value = registry.detached(value)
                 self._store.delete(self._keys.encode(key))
                 return key, value
             raise EmptyVaultError(f'popitem(): {self!r} is empty')
@@ -323,7 +323,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             value = self.get(key, MISSING)
             if value is MISSING:
                 self[key] = value = default
-            return value if type(value) not in values.live_types else self[key]
+            return value if type(value) not in registry.live_types else self[key]
         return self._store.transact(settle)
 
     @overload
@@ -387,7 +387,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         Use it, or dict(v.items()), and not dict(v), {**v} or f(**v): these look each key up after a walk over the keys,
         and raise KeyError for one that another process or thread has deleted meanwhile.
         """
-        return {key: values.detached(value) for key, value in self.items()}
+        return {key: registry.detached(value) for key, value in self.items()}
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[K], value: Any = None) -> Self:
@@ -425,7 +425,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
         def take() -> Dict[K, V]:
-            found = {key: values.detached(value) for key, value in self.get_many(wanted).items()}
+            found = {key: registry.detached(value) for key, value in self.get_many(wanted).items()}
             for key in found:
                 self._store.delete(self._keys.encode(key))
             return found
@@ -615,13 +615,13 @@ class Vault(Displayed, MutableMapping[K, V]):
         Looks at the structure of the file, each entry's checksum and parts, and each value's bytes; runs no pickle.
         `progress(done, total)` is called with numbers of entries.
         """
-        codec = values.Codec(values.Unread())
+        codec = packing.Codec(pickles.Unread())
 
         def examine(key: Stored, data: bytes) -> Optional[str]:
             try:
                 keys.decode(key)
                 codec.loads(data)
-            except values.InParts:
+            except codes.InParts:
                 from .parts import examined
                 return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
@@ -761,7 +761,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
         try:
             return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
-        except (values.InParts, *values.MALFORMED):  # one of the page: they are loaded singly, each at its turn
+        except (codes.InParts, *packing.MALFORMED):  # one of the page: they are loaded singly, each at its turn
             return self._load_each(stored, datas)
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
@@ -828,7 +828,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         for key, value in pairs:
             try:
                 data = dumps(value)
-            except values.InParts:
+            except codes.InParts:
                 self._put_in_parts(key, value)
                 copied.append(key)
                 continue
@@ -839,7 +839,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def _load(self, key: Stored, data: bytes) -> Any:
         try:
             return self._codec.loads(data)
-        except values.InParts:
+        except codes.InParts:
             return self._in_parts(self._keys.decode(key), data)
         except VaultError as error:
             raise self._about(error, self._keys.decode(key)) from error
@@ -864,7 +864,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             assign = value._assign
         except AttributeError:
-            raise self._about(values.inside_another(), key) from None
+            raise self._about(registry.inside_another(), key) from None
         assign(self, key)
 
     def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
@@ -872,7 +872,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             if isinstance(error, StackError):
                 return self._codec.loads(data)
-            values.undecodable(error)
+            packing.undecodable(error)
         except VaultError as problem:
             raise self._about(problem, key) from error
 
@@ -895,7 +895,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         assert all(key in self for key in listed)
 
 
-values.never_stored += [Vault, SortedSlice, Keys, Values, Items]
+registry.never_stored += [Vault, SortedSlice, Keys, Values, Items]
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:

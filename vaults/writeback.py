@@ -17,7 +17,8 @@ from itertools import islice
 
 from . import keys
 from ._typing import TYPE_CHECKING, K, V
-from .codecs import values
+from .codecs import arrays, codes, packing, pickles, registry
+from .codecs.types import PLAIN
 from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError, VaultTaskError
 from .keys import HIGHEST, LOWEST
 from .modes import layered
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Checks = Dict[Tuple[Any, ...], Callable[[Stored, Any], object]]
 
 # Objects of these types change by assignment alone, so they are never packed to find out.
-IMMUTABLE = values.PLAIN | {complex, date, datetime, time, timedelta, range}
+IMMUTABLE = PLAIN | {complex, date, datetime, time, timedelta, range}
 KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
 UNDONE = 'the block was undone'
 UNDONE_CALL = 'nothing was set'
@@ -44,7 +45,7 @@ LOST = 'it was lost with the vault, and all else was written'
 ATTEMPTS = 10
 EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
 
-_structure = values.Codec(values.Unread())
+_structure = packing.Codec(pickles.Unread())
 _open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
 
 
@@ -56,7 +57,7 @@ class LiveStore(Store):
     `hot`, the objects while no block is open, is read without it: taking a lock takes as long as all the rest.
     """
 
-    def __init__(self, store: Store, codec: values.Codec, path: str, size: int, timeout: float,
+    def __init__(self, store: Store, codec: packing.Codec, path: str, size: int, timeout: float,
                  checks: Optional[Checks] = None) -> None:
         self.lock: Any = threading.RLock()
         self._lock: Any = self.lock                # which `lock` is but in the block of a task
@@ -101,9 +102,9 @@ class LiveStore(Store):
 
     def _keep(self, key: Stored, data: bytes) -> Any:
         try:
-            value = values.writable(self._codec.loads, data)
-        except values.InParts:
-            raise values.InParts(data) from None  # for the vault, which makes something of it
+            value = arrays.writable(self._codec.loads, data)
+        except codes.InParts:
+            raise codes.InParts(data) from None  # for the vault, which makes something of it
         except VaultError as error:
             raise about(error, keys.decode(key), self._path) from error
         self._make_room()
@@ -137,8 +138,8 @@ class LiveStore(Store):
                 if key in self._live or self._written != written:
                     return self.fetch(key, MISSING)
                 return self._keep(key, data)
-            except values.InParts as found:
-                return values.InParts(*found.args)  # that one's traceback leads back to the walk: a ring
+            except codes.InParts as found:
+                return codes.InParts(*found.args)  # that one's traceback leads back to the walk: a ring
 
     def watch(self, key: Stored, checks: Checks) -> None:
         """Hold the entry's live object, if there is one, against these checks as well."""
@@ -197,13 +198,13 @@ class LiveStore(Store):
         for _ in range(ATTEMPTS):
             try:
                 data = self._codec.dumps(value)
-                if not data.translate(values.IN_LONG).isascii():
+                if not data.translate(codes.IN_LONG).isascii():
                     _structure.loads(data)
                 return data
             except (VaultCorruptError, RuntimeError):  # of a dict that grows
                 continue
-            except values.InParts:
-                raise about(values.inside_another(), keys.decode(key), self._path) from None
+            except codes.InParts:
+                raise about(registry.inside_another(), keys.decode(key), self._path) from None
             except VaultError as error:
                 raise about(error, keys.decode(key), self._path) from error
         raise about(SerializationError('another thread kept changing it while it was packed'), keys.decode(key),
@@ -788,13 +789,13 @@ class WriteBackVault(Vault[K, V]):
         except KeyError:
             try:
                 return self._store.fetch(stored, default)
-            except values.InParts as found:
+            except codes.InParts as found:
                 return self._in_parts(key, found.args[0], default)
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is slice:
             super().__setitem__(key, value)
-        if type(value) in values.live_types:
+        if type(value) in registry.live_types:
             self._put_in_parts(key, value)
             return
         self._store.hold(self._keys.encode(key), value)
@@ -808,7 +809,7 @@ class WriteBackVault(Vault[K, V]):
         """Yield what the store is to hold; copy live lists and columns in passing, and add their keys to `copied`."""
         encode = self._keys.encode
         for key, value in pairs:
-            if type(value) in values.live_types:
+            if type(value) in registry.live_types:
                 self._put_in_parts(key, value)
                 copied.append(key)
             else:
@@ -818,7 +819,7 @@ class WriteBackVault(Vault[K, V]):
         low, high = bounds or self._keys.bounds()
         store = self._store
         for stored, value in store.walk(low, high, by_key=bounds is not None, reverse=reverse):
-            if type(value) is values.InParts:
+            if type(value) is codes.InParts:
                 value = self._in_parts(self._keys.decode(stored), value.args[0], MISSING)
                 if value is MISSING:  # it was deleted as we read it
                     continue

@@ -12,11 +12,14 @@ from functools import partial
 from msgpack import ExtType, Packer, Timestamp, Unpacker
 
 from ..errors import SerializationError
-from . import values
+from . import codes
+from .types import HIDING, PLAIN, encoded, revealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Set, Tuple
+
+    from .pickles import Pickles
 
     Opened = Tuple[Optional[Iterable[Any]], bytes]  # the parts, or None, and the header or the packed object
 
@@ -25,8 +28,8 @@ LEVELS = 100_000      # so deep a value is packed; a tuple counts as two levels,
 HASHED_LEVELS = 1000
 PLAIN_LEVELS = 1026   # the most that a msgpack packer writes, and an array around it, which stands for a run of items
 # What may have parts: the ExtTypes whose payload is one object.
-NESTABLE = frozenset([values.REGISTERED, values.TUPLE, values.SET, values.FROZENSET, values.DATETIME, values.TIME,
-                      values.TIMEDELTA, values.FRACTION, values.RANGE, values.NDARRAY, values.NUMPY_SCALAR])
+NESTABLE = frozenset([codes.REGISTERED, codes.TUPLE, codes.SET, codes.FROZENSET, codes.DATETIME, codes.TIME,
+                      codes.TIMEDELTA, codes.FRACTION, codes.RANGE, codes.NDARRAY, codes.NUMPY_SCALAR])
 
 
 class Circle(Exception):
@@ -63,25 +66,25 @@ def packed(obj: Any, opener: Opener) -> bytes:
             path.discard(id(owner))
             done.append(header)
     payload = b''.join(done)
-    data: bytes = Packer().pack(ExtType(values.DEEP, payload))
+    data: bytes = Packer().pack(ExtType(codes.DEEP, payload))
     return data
 
 
 class Opener:
     """Takes objects apart: into their parts and a header, or into packed bytes."""
 
-    def __init__(self, pickles: values.Pickles) -> None:
+    def __init__(self, pickles: Pickles) -> None:
         self._pickles = pickles
         self._pack = Packer(strict_types=True).pack
 
     def opened(self, obj: Any) -> Opened:
         kind = type(obj)
         if kind is list:
-            return self._leaf(obj) if values.PLAIN.issuperset(map(type, obj)) else self._array(obj)
+            return self._leaf(obj) if PLAIN.issuperset(map(type, obj)) else self._array(obj)
         if kind is dict:
-            plain = values.PLAIN.issuperset(map(type, obj)) and values.PLAIN.issuperset(map(type, obj.values()))
+            plain = PLAIN.issuperset(map(type, obj)) and PLAIN.issuperset(map(type, obj.values()))
             return self._leaf(obj) if plain else self._map(obj)
-        if kind in values.PLAIN or kind in values.HIDING or kind is Timestamp:
+        if kind in PLAIN or kind in HIDING or kind is Timestamp:
             return self._leaf(obj)
         return self._typed(obj)
 
@@ -89,7 +92,7 @@ class Opener:
         """Pack what has no parts but plain ones."""
         kind = type(obj)
         try:
-            return None, self._pack(values.revealed(obj) if kind is str or kind in values.HIDING else obj)
+            return None, self._pack(revealed(obj) if kind is str or kind in HIDING else obj)
         except (UnicodeEncodeError, OverflowError):  # a lone surrogate, an int past 64 bits
             return self._typed(obj) if kind is int else self._array(obj) if kind is list else self._map(obj)
 
@@ -111,14 +114,14 @@ class Opener:
         def take(part: Any) -> bytes:
             taken.append(part)
             return b''
-        code, payload = values.encoded(obj, take, self._pickles)
+        code, payload = encoded(obj, take, self._pickles)
         if taken:
             return taken, self.code(code)
         return None, self._pack(ExtType(code, payload))
 
     def code(self, code: int) -> bytes:
         """Return the header of an ExtType."""
-        data: bytes = self._pack(ExtType(values.DEEP, bytes([code])))
+        data: bytes = self._pack(ExtType(codes.DEEP, bytes([code])))
         return data
 
     def array(self, count: int) -> bytes:
@@ -136,7 +139,7 @@ class Opener:
             payload = bytes([long]) + count.to_bytes(2, 'big')
         else:
             payload = bytes([long + 1]) + count.to_bytes(4, 'big')
-        data: bytes = self._pack(ExtType(values.DEEP, payload))
+        data: bytes = self._pack(ExtType(codes.DEEP, payload))
         return data
 
 
@@ -198,7 +201,7 @@ def loaded(data: bytes, ext_hook: Callable[[int, bytes], Any], pairs_hook: Calla
     made: List[Header] = []  # so that those in other objects, where none may be, are found
 
     def hook(code: int, payload: bytes) -> Any:
-        if code != values.DEEP:
+        if code != codes.DEEP:
             return ext_hook(code, payload)
         made.append(Header(payload))
         return made[-1]
@@ -228,7 +231,7 @@ def _taken(stack: List[Any], count: int) -> List[Any]:
 def _closed(header: Header, parts: List[Any], pairs_hook: Callable[[Any], Any], make: Callable[[int, Any], Any]) -> Any:
     if header.code == ARRAY:
         return parts
-    hashed = parts[::2] if header.code == MAP else parts[0] if header.code in (values.SET, values.FROZENSET) else ()
+    hashed = parts[::2] if header.code == MAP else parts[0] if header.code in (codes.SET, codes.FROZENSET) else ()
     if type(hashed) is list and not _hashable(hashed):
         raise ValueError('a tuple in a set, or as a key, is nested too deep')
     if header.code == MAP:

@@ -1,36 +1,30 @@
-"""Foreign: frames of pandas and Polars, and images of Pillow, as registered types. Knows neither keys nor stores.
+"""Foreign: what classes of packages that may not be installed have in common when they are stored by name.
 
-A frame is kept as an Arrow IPC file, which every Arrow library opens, an image as its plain pixels; reading either runs
-no pickle. What would not come back exactly is left to pickle. None of these packages is imported before an object of
-theirs, or a stored value of that name, is met.
+frames.py and images.py have the packages. None of them is imported before an object of theirs, or a stored value of
+that name, is met.
 """
 from __future__ import annotations
 
 import sys
 from importlib import import_module
-from io import BytesIO
 
-from ..errors import SerializationError
-from .values import Registered, left_to_pickle
+from .codes import PICKLE, REGISTERED
+from .registry import Registered, left_to_pickle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
-    from .values import Encoder, Pack
-
-OLDEST_PYARROW = (14, 0, 1)  # before it, reading Arrow could run a pickle: CVE-2023-47248
-# Pixels of more than a byte are in the order of the machine unless Pillow is told otherwise; these are little-endian.
-RAW = {'I': 'I;32S', 'F': 'F;32F'}
+    from .registry import Encoder, Pack
 
 
 class Foreign(Registered):
     """A class of a package that may not be installed, with the name that it is stored under."""
 
     def __init__(self, name: str, extra: str, needs: List[str], dump: Callable[[Any], Any],
-                 load: Callable[[Any], Any]) -> None:
+                 load: Callable[[Any], Any], require: Callable[[], object] = lambda: None) -> None:
         super().__init__(object, name, dump, load)
-        self.extra, self.needs = extra, needs
+        self.extra, self.needs, self.require = extra, needs, require
 
     def encoded(self, obj: Any, inner: Pack) -> Optional[bytes]:
         payload = self.dumped(obj)
@@ -41,274 +35,24 @@ class Foreign(Registered):
         try:
             for module in self.needs:
                 import_module(module)
-            if 'pyarrow' in self.needs:
-                _safe_pyarrow()
+            self.require()
         except ImportError as error:
             raise ImportError(f'this value is a {self.name}, and {error}: '
                               f"pip install 'vaults[{self.extra}]'") from error
         return super().loaded(payload)
 
 
-def _safe_pyarrow() -> Any:
-    """Return pyarrow. Raises: ImportError when it is missing, or one that runs pickles."""
-    import pyarrow
-    if tuple(map(int, pyarrow.__version__.split('.')[:3])) < OLDEST_PYARROW:
-        raise ImportError('pyarrow is older than 14.0.1')
-    return pyarrow
-
-
-# --- pandas ---------------------------------------------------------------------------------------------------------
-
-def _dump_frame(frame: Any) -> Optional[Dict[str, Any]]:
-    return _dump_table(frame, frame)
-
-
-def _dump_series(series: Any) -> Optional[Dict[str, Any]]:
-    payload = _dump_table(series.to_frame('value'), series)
-    return payload and {**payload, 'name': series.name}
-
-
-def _dump_index(index: Any) -> Optional[Dict[str, Any]]:
-    import pandas
-    return _dump_table(pandas.DataFrame(index=index, columns=pandas.Index([''])[:0]), None)
-
-
-def _dump_table(frame: Any, owner: Any) -> Optional[Dict[str, Any]]:
-    """Return the frame as Arrow, with what Arrow does not keep; None when it would not come back exactly."""
-    try:
-        pyarrow = _safe_pyarrow()
-    except ImportError:
-        return None
-    if owner is not None and not owner.flags.allows_duplicate_labels:
-        return None
-    bare, payload = _stripped(frame)
-    if owner is not None and owner.attrs:
-        payload['attrs'] = owner.attrs
-    try:
-        payload['arrow'] = _to_arrow(pyarrow, bare)
-        return payload if _is_exact(bare, payload) else None
-    except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
-        return None  # a type that Arrow does not have
-
-
-def _stripped(frame: Any) -> Tuple[Any, Dict[str, Any]]:
-    """Return the frame without what Arrow does not keep, and that."""
-    import pandas
-    payload: Dict[str, Any] = {}
-    bare, index = frame.copy(deep=False), frame.index
-    bare.attrs = {}
-    if not _are_plain(frame.columns):
-        payload['columns'] = frame.columns
-        bare.columns = [str(place) for place in range(len(frame.columns))]
-    is_range = type(index) is pandas.RangeIndex
-    if is_range:
-        payload['range'] = [index.start, index.stop, index.step]
-        bare.index = pandas.RangeIndex(len(index))
-    if not set(map(type, index.names)) <= {str, type(None)} or (is_range and index.name is not None):
-        payload['names'] = list(index.names)
-        bare.index = bare.index.set_names([None] * index.nlevels)
-    if getattr(index, 'freq', None) is not None and index.dtype.kind in 'mM':  # that of periods is in their type
-        payload['freq'] = index.freqstr
-    return bare, payload
-
-
-def _are_plain(columns: Any) -> bool:
-    """Tell whether Arrow brings the names of columns back: different texts, in an index of the usual kind."""
-    import pandas
-    usual = pandas.Index([''])
-    return (type(columns) is pandas.Index and columns.dtype == usual.dtype and columns.is_unique
-            and type(columns.name) in (str, type(None)) and set(map(type, columns)) <= {str})
-
-
-def _to_arrow(pyarrow: Any, frame: Any) -> bytes:
-    table = pyarrow.Table.from_pandas(frame)
-    sink = pyarrow.BufferOutputStream()
-    with pyarrow.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
-def _table(data: bytes) -> Any:
-    import pyarrow
-    table = pyarrow.ipc.open_file(pyarrow.BufferReader(data)).read_all()
-    table.validate(full=True)  # offsets that point outside the buffers would be followed
-    return table
-
-
-def _is_exact(frame: Any, payload: Dict[str, Any]) -> bool:
-    """Tell whether the types, names and index come back, from a frame without rows; and objects are text or None."""
-    import pandas
-    import pyarrow
-    back = pyarrow.ipc.open_file(pyarrow.BufferReader(payload['arrow'])).read_all().slice(0, 0).to_pandas()
-    index = frame.index
-    if 'freq' in payload and pandas.tseries.frequencies.to_offset(payload['freq']) != index.freq:
-        return False
-    levels = _levels(index)
-    return (_alike(frame.columns, back.columns) and frame.columns.equals(back.columns) and _alike(index, back.index)
-            and all(_same_type(mine.dtype, theirs.dtype) for mine, theirs in zip(levels, _levels(back.index)))
-            and all(map(_same_type, frame.dtypes, back.dtypes))
-            and all(map(_is_kept, [*levels, *(frame[name] for name in frame.columns)])))
-
-
-def _levels(index: Any) -> List[Any]:
-    return [index.get_level_values(place) for place in range(index.nlevels)]
-
-
-def _alike(mine: Any, theirs: Any) -> bool:
-    return type(mine) is type(theirs) and mine.names == theirs.names
-
-
-def _same_type(mine: Any, theirs: Any) -> bool:
-    """Tell whether two dtypes are one, of NumPy or pandas, time zones and the order of categories included."""
-    import pandas
-    if mine != theirs or type(mine) is not type(theirs) or type(mine).__module__.split('.')[0] not in (
-            'numpy', 'pandas'):
-        return False
-    if not isinstance(mine, pandas.CategoricalDtype) or mine.categories is None:
-        return True
-    ours, others = mine.categories, theirs.categories
-    return (_alike(ours, others) and ours.equals(others) and _is_kept(ours) and _same_type(ours.dtype, others.dtype)
-            and getattr(ours, 'freq', None) == getattr(others, 'freq', None))
-
-
-def _is_kept(values: Any) -> bool:
-    """Tell whether Arrow, which takes NaN for nothing, keeps what is there: objects that are text or None, no NaN."""
-    if values.dtype.name in ('Float32', 'Float64'):
-        return not any(number != number for number in values.to_numpy('float64', na_value=0.0))
-    return values.dtype != object or set(map(type, values)) <= {str, type(None)}
-
-
-def _changeable(frame: Any) -> Any:
-    """Copy the codes of categoricals, which are Arrow's own and cannot be written; all else pandas has copied."""
-    import pandas
-    for name in frame.columns[[isinstance(dtype, pandas.CategoricalDtype) for dtype in frame.dtypes]]:
-        frame[name] = frame[name].copy()
-    if any(isinstance(level.dtype, pandas.CategoricalDtype) for level in _levels(frame.index)):
-        frame.index = frame.index.copy(deep=True)
-    return frame
-
-
-def _load_frame(payload: Dict[str, Any]) -> Any:
-    import pandas
-    frame = _changeable(_table(payload['arrow']).to_pandas())
-    if 'columns' in payload:
-        frame.columns = payload['columns']
-    if 'range' in payload:
-        frame.index = pandas.RangeIndex(*payload['range'])
-    if 'names' in payload:
-        frame.index.names = payload['names']
-    if 'freq' in payload:
-        frame.index.freq = payload['freq']
-    frame.attrs.update(payload.get('attrs', {}))
-    return frame
-
-
-def _load_series(payload: Dict[str, Any]) -> Any:
-    series = _load_frame({**payload, 'attrs': {}})['value']
-    series.name = payload['name']
-    series.attrs.update(payload.get('attrs', {}))
-    return series
-
-
-def _load_index(payload: Dict[str, Any]) -> Any:
-    return _load_frame(payload).index
-
-
-# --- Polars ---------------------------------------------------------------------------------------------------------
-
-def _dump_polars(frame: Any) -> Optional[bytes]:
-    import polars
-    buffer = BytesIO()
-    try:
-        frame.write_ipc(buffer)
-        data = buffer.getvalue()
-        back = polars.read_ipc(BytesIO(data), n_rows=0)
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
-        return None  # Python's objects
-    if any(map(_is_empty_array, frame.schema.values())):
-        raise SerializationError('a column of arrays of width 0 is not stored: Polars could not read it again')
-    return data if back.schema == frame.schema and (frame.width or not frame.height) else None
-
-
-def _is_empty_array(dtype: Any) -> bool:
-    """Tell whether there are arrays of width 0 at any depth of a type."""
-    inner = [dtype.inner] if hasattr(dtype, 'inner') else [field.dtype for field in getattr(dtype, 'fields', ())]
-    return 0 in (getattr(dtype, 'shape', None) or ()) or any(map(_is_empty_array, inner))
-
-
-def _load_polars(data: bytes) -> Any:
-    import polars
-    try:
-        return polars.read_ipc(BytesIO(data))
-    except polars.exceptions.PanicException as error:  # which is no Exception
-        raise ValueError(f'it is no Arrow file ({error})') from error
-
-
-def _dump_polars_series(series: Any) -> Optional[bytes]:
-    return _dump_polars(series.to_frame())
-
-
-def _load_polars_series(data: bytes) -> Any:
-    return _load_polars(data).to_series()
-
-
-# --- Pillow ---------------------------------------------------------------------------------------------------------
-
-def _dump_image(image: Any) -> Dict[str, Any]:
-    image.load()
-    payload = {'mode': image.mode, 'size': list(image.size), 'info': image.info,
-               'pixels': image.tobytes('raw', RAW.get(image.mode, image.mode))}
-    if image.mode in ('P', 'PA'):
-        seen = image.palette  # by programs; the one that colours the pixels may have a fourth byte besides
-        mode = image.im.getpalettemode()
-        raw = 'RGBX' if mode == 'RGB' else mode
-        payload['palette'] = [raw, image.im.getpalette(mode, raw), seen.mode, bytes(seen.palette)]
-    return payload
-
-
-def _load_image(payload: Dict[str, Any]) -> Any:
-    from PIL import Image, ImagePalette
-    mode, (width, height), pixels = payload['mode'], payload['size'], payload['pixels']
-    if width * height > 8 * len(pixels):  # before memory is taken for it
-        raise ValueError(f'{len(pixels)} bytes are no image of {width} by {height}')
-    image = Image.frombytes(mode, (width, height), pixels, 'raw', RAW.get(mode, mode))
-    if 'palette' in payload:
-        colouring_mode, colouring, seen_mode, seen = payload['palette']
-        image.putpalette(colouring, colouring_mode)
-        image.load()
-        image.palette = ImagePalette.ImagePalette(seen_mode, seen)
-    image.info = payload['info']  # last: load() looks into it
-    return image
-
-
-# --- which is which -------------------------------------------------------------------------------------------------
-
-_PANDAS, _POLARS, _PILLOW = ('pandas', ['pandas', 'pyarrow']), ('polars', ['polars']), ('pillow', ['PIL.Image'])
-# Persisted names: never reuse one for another payload. Pinned by tests.py::TestForeign.
-_FRAME = Foreign('pandas.DataFrame+arrow', *_PANDAS, _dump_frame, _load_frame)
-_SERIES = Foreign('pandas.Series+arrow', *_PANDAS, _dump_series, _load_series)
-_INDEX = Foreign('pandas.Index+arrow', *_PANDAS, _dump_index, _load_index)
-_POLARS_FRAME = Foreign('polars.DataFrame+arrow', *_POLARS, _dump_polars, _load_polars)
-_POLARS_SERIES = Foreign('polars.Series+arrow', *_POLARS, _dump_polars_series, _load_polars_series)
-_IMAGE = Foreign('PIL.Image+raw', *_PILLOW, _dump_image, _load_image)
-BY_NAME = {kind.name: kind for kind in (_FRAME, _SERIES, _INDEX, _POLARS_FRAME, _POLARS_SERIES, _IMAGE)}
-
-# By the module that a program imports to have the class, and its name there.
-BY_CLASS: Dict[Tuple[str, str], Foreign] = {
-    ('pandas', 'DataFrame'): _FRAME, ('pandas', 'Series'): _SERIES,
-    **{('pandas', name): _INDEX for name in ('Index', 'RangeIndex', 'MultiIndex', 'DatetimeIndex', 'TimedeltaIndex',
-                                             'PeriodIndex', 'CategoricalIndex', 'IntervalIndex')},
-    ('polars', 'DataFrame'): _POLARS_FRAME, ('polars', 'Series'): _POLARS_SERIES,
-    ('PIL.Image', 'Image'): _IMAGE,
-}
-
-
-def encoder(package: str, kind: type) -> Encoder:
-    """Return the encoder of a class of these packages; pickle's for a subclass, and for any other."""
-    from .values import PICKLE, REGISTERED
-    module = 'PIL.Image' if package == 'PIL' else package
-    known = BY_CLASS.get((module, kind.__qualname__))
-    if known is None or getattr(sys.modules.get(module), kind.__qualname__, None) is not kind:
+def encoder_among(known: Dict[Tuple[str, str], Foreign], module: str, kind: type) -> Encoder:
+    """Return the encoder of a class of `module`; pickle's for a subclass, and for any that is not known."""
+    entry = known.get((module, kind.__qualname__))
+    if entry is None or getattr(sys.modules.get(module), kind.__qualname__, None) is not kind:
         return PICKLE, left_to_pickle
-    return REGISTERED, known.encoded
+    return REGISTERED, entry.encoded
+
+
+def __getattr__(name: str) -> Any:
+    """Give tests.py both tables under one name, until it asks the rooms that have them."""
+    if name == 'BY_NAME':
+        from . import frames, images
+        return {**frames.BY_NAME, **images.BY_NAME}
+    raise AttributeError(name)

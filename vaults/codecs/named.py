@@ -11,13 +11,15 @@ from datetime import timedelta, timezone, tzinfo
 from importlib import import_module
 
 from ..errors import SerializationError
-from .values import PICKLE, PLAIN, REGISTERED, Registered, left_to_pickle, rezone
+from .codes import PICKLE, REGISTERED
+from .registry import Registered, left_to_pickle
+from .types import PLAIN, rezone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
-    from .values import Encoder, Pack
+    from .registry import Encoder, Pack
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -362,7 +364,7 @@ def _found_pytz(kind: type) -> Optional[Named]:
     return _PYTZ if kind.__module__ == 'pytz.tzfile' and issubclass(kind, tzinfo) else None
 
 
-def encoder(kind: type) -> Encoder:
+def encoder(package: str, kind: type) -> Encoder:
     """Return the encoder of a class of these modules; pickle's for a subclass, and for any other."""
     known = found(kind)
     return (PICKLE, left_to_pickle) if known is None else (REGISTERED, known.encoded)

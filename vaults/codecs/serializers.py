@@ -11,14 +11,16 @@ from msgpack import ExtType, Packer, unpackb
 
 from ..errors import SerializationError, VaultCorruptError, VaultFormatError, VaultTypeError
 from ..stores.base import SETTINGS_OWNER
-from .values import MALFORMED, SERIALIZED, Codec, InParts, live_types, undecodable
+from .codes import SERIALIZED, InParts
+from .packing import MALFORMED, Codec, undecodable
+from .registry import live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, NoReturn, Optional, Union
 
     from ..stores.base import Store
-    from .values import Pickles
+    from .pickles import Pickles
 
 class Serializer:
     """A pair of functions with a name. Safe in any thread if they are."""

@@ -18,7 +18,7 @@ from zlib import crc32
 
 from ... import keys
 from ...as_json import is_serialized
-from ...codecs import values
+from ...codecs import packing, pickles
 from ...errors import (
     VaultBusyError,
     VaultCorruptError,
@@ -460,7 +460,7 @@ class _Recovering:
 
     def _examine(self) -> None:
         """Take back the entries whose parts are not all there, and the parts that no entry needs."""
-        codec = values.Codec(values.Unread())
+        codec = packing.Codec(pickles.Unread())
         for key, data in entries_of(self.store.scan()):
             if is_head(data):
                 problem = examined(self.store, codec, key, data)

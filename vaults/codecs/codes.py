@@ -1,0 +1,64 @@
+"""Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Imports nothing.
+
+Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is nested past MAX_DEPTH.
+"""
+from __future__ import annotations
+
+# Persisted: never renumber, never reuse. docs/format.md describes each payload; tests.py::TestValueFormat pins the
+# bytes. Example: (1, 2) is c7 03 05 92 01 02: an ExtType of 3 bytes, code 5, holding the msgpack array [1, 2].
+PICKLE = 1
+REGISTERED = 2
+INT = 3
+BYTEARRAY = 4
+TUPLE = 5
+SET = 6
+FROZENSET = 7
+COMPLEX = 8
+DATE = 9
+DATETIME = 10
+TIME = 11
+TIMEDELTA = 12
+DECIMAL = 13
+FRACTION = 14
+UUID = 15
+RANGE = 16
+EXTTYPE = 17
+NDARRAY = 18
+NUMPY_SCALAR = 19
+STREAM = 20      # these three stand for the whole value, which is kept in parts: parts.py
+LIST = 21
+COLUMN = 22
+SERIALIZED = 23  # what the vault's own serializer has made
+TEXT = 24        # a str with lone surrogates, which UTF-8 does not have
+DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
+
+PARTED = frozenset([STREAM, LIST, COLUMN])
+
+# ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
+# of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.
+MAX_DEPTH = 16
+QUICK_DEPTH = 2
+MOST_LEVELS = 1024   # of arrays and maps that any msgpack packs
+MOST_EMPTY = 1 << 24  # items of no bytes in an array
+
+# Where msgpack has an ExtType's code, by the first byte of its header: behind the length of the payload, or, where the
+# header itself says that it is of 1, 2, 4, 8 or 16 bytes, at once.
+CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}
+# The headers of bytes and ExtTypes; those of up to 255 bytes. For bytes.translate: what it leaves ASCII has none.
+LONG = {0xC4, 0xC5, 0xC6, *CODE_AT}
+SHORT = LONG - {0xC5, 0xC6, 0xC8, 0xC9}
+IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256)) for headers in (SHORT, LONG))
+
+
+class InParts(Exception):
+    """The value is kept in parts: its bytes alone do not make it. Or the object is one that is."""
+
+
+class TooDeep(Exception):
+    """ExtTypes are nested past MAX_DEPTH."""
+
+
+def code_of(data: bytes) -> int:
+    """Return the code of the ExtType that a packed value is; -1 when it is none."""
+    at = CODE_AT.get(data[0], len(data)) if data else 0
+    return data[at] if at < len(data) else -1

@@ -1,0 +1,247 @@
+"""Packing: objects to bytes and back, msgpack first. Knows neither keys nor stores, and no type but by its table.
+
+What msgpack carries is plain msgpack, readable by any msgpack reader. The other types travel as msgpack ExtTypes,
+and what no ExtType knows is pickled, only that leaf. Nothing is flattened: `type(loads(dumps(x))) is type(x)`.
+"""
+from __future__ import annotations
+
+import struct
+from functools import partial
+
+from msgpack import ExtType, Packer, StackError, Unpacker, UnpackException, unpackb
+
+from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
+from .codes import (
+    DEEP,
+    IN_LONG,
+    IN_SHORT,
+    MAX_DEPTH,
+    PARTED,
+    PICKLE,
+    QUICK_DEPTH,
+    REGISTERED,
+    SERIALIZED,
+    InParts,
+    TooDeep,
+)
+from .registry import named_type
+from .types import DECODERS, encoded, hides, revealed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, NoReturn, Optional, Sequence
+
+    from .pickles import Pickles
+    from .registry import Pack, Unpack
+
+# Whatever msgpack and the decoders below raise for bytes that are no value; not what a signal handler may raise.
+MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
+             UnpackException, VaultError, ImportError)
+
+# What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
+UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
+
+class Codec:
+    """dumps() and loads() under one rule for pickles. Safe in any thread."""
+
+    def __init__(self, pickles: Pickles) -> None:
+        self.pickles = pickles
+        self._pool: List[Pack] = []  # a packer is used by one call at a time: list.pop and append are atomic
+        self._hooks = _hooks(pickles)
+        self.ext_hook = self._hooks[0]
+
+    def dumps(self, obj: Any) -> bytes:
+        """Return `obj` as msgpack.
+
+        Raises: SerializationError, UntrustedPickleError.
+        """
+        try:
+            pack = self._pool.pop()
+        except IndexError:
+            pack = _Packer(self.pickles).pack
+        try:
+            data = pack(obj)
+            if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii() and hides(obj):
+                data = pack(revealed(obj))
+            self._pool.append(pack)
+            return data
+        except UNPACKABLE as error:
+            has_surrogates = isinstance(error, UnicodeEncodeError)
+        return self._otherwise(obj, has_surrogates)
+
+    def loads(self, data: bytes) -> Any:
+        """Return the object that `data` was made from.
+
+        Raises: VaultCorruptError for bytes that are no msgpack of ours, SerializationError for a type that is not
+        known here, UntrustedPickleError.
+        """
+        try:
+            return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
+        except StackError:
+            return self._loads_deep(data)
+        except MALFORMED as error:
+            undecodable(error)
+
+    def loads_many(self, datas: Sequence[bytes]) -> List[Any]:
+        """Return the objects of many `data`, faster than one by one: msgpack's stream has no call for each.
+
+        Raises: as it comes, whatever is wrong; loads() of each tells which it is. InParts also where there is a pickle
+        or the like, which may make a large object of a few bytes: they are not all to be held at once.
+        """
+        if len(datas) == 1:  # of any size: without a copy of it
+            return [unpackb(datas[0], ext_hook=self.ext_hook, strict_map_key=False)]
+        joined = b''.join(datas)
+        unpacker = Unpacker(ext_hook=_hook_for_many, strict_map_key=False, max_buffer_size=len(joined))
+        unpacker.feed(joined)
+        objects = list(unpacker)
+        if len(objects) != len(datas):
+            raise ValueError('the bytes do not end where their values do')
+        return objects
+
+    def _loads_deep(self, data: bytes) -> Any:
+        """Load what msgpack packs, and does not unpack: its packer goes a level deeper, and pure Python's less deep."""
+        from .deep import unpacked
+        try:
+            return unpacked(data, _hooks(self.pickles, unpacked)[0])
+        except MALFORMED as error:
+            undecodable(error)
+
+    def _otherwise(self, obj: Any, has_surrogates: bool) -> bytes:
+        """Pack what msgpack refuses: lone surrogates, what is nested deep, and, by pickle, what holds itself."""
+        from contextlib import suppress
+
+        from .deep import Circle, Opener, packed
+        with suppress(*UNPACKABLE):
+            if has_surrogates:
+                return _Packer(self.pickles).pack(revealed(obj))
+        try:
+            with suppress(Circle):
+                return packed(obj, Opener(self.pickles))
+        except (ValueError, OverflowError) as error:  # more than 4 GB
+            raise SerializationError(f'{named_type(obj)} cannot be stored: {error}') from error
+        return self._whole(obj)
+
+    def _whole(self, obj: Any) -> bytes:
+        try:
+            data: bytes = Packer().pack(ExtType(PICKLE, self.pickles.dumps(obj)))
+        except UntrustedPickleError as error:
+            raise UntrustedPickleError(f'the value holds itself, which only a pickle can keep: store it without the '
+                                       f'circle. {error}') from error
+        return data
+
+
+def as_array(run: bytes, count: int) -> bytes:
+    """Return packed objects, one after another, as one array of so many."""
+    return b'\xdd' + count.to_bytes(4, 'big') + run
+
+
+def offsets(run: bytes, count: int) -> List[int]:
+    """Return where the first `count` of packed objects begin, and where the last of them ends. Raises: MALFORMED."""
+    unpacker = Unpacker(max_buffer_size=len(run))
+    unpacker.feed(run)
+    found = [0]
+    try:
+        for _ in range(count):
+            unpacker.skip()
+            found.append(unpacker.tell())
+    except StackError:
+        from .deep import ends
+        return ends(run, count)
+    return found
+
+
+def undecodable(error: Exception) -> NoReturn:
+    """Raise what `error`, met while unpacking, means to a user."""
+    if isinstance(error, (VaultError, ImportError)):
+        raise error
+    raise VaultCorruptError(f'the stored bytes are no value of this format ({shown(error)})') from error
+
+
+class _Packer:
+    """A msgpack packer and, for what lies inside ExtTypes, the packer one level deeper. For one thread at a time."""
+
+    def __init__(self, pickles: Pickles, depth: int = 0) -> None:
+        self.pickles = pickles
+        self.depth = depth
+        self.pack: Pack = Packer(default=self.default, strict_types=True).pack
+        self._deeper: Optional[_Packer] = None
+
+    def default(self, obj: Any) -> ExtType:
+        """Turn what msgpack cannot carry into an ExtType. It never calls its own packer, whose buffer is half full."""
+        return ExtType(*encoded(obj, self.inner, self.pickles))
+
+    def inner(self, obj: Any) -> bytes:
+        if self._deeper is None:
+            if self.depth == MAX_DEPTH:
+                raise TooDeep
+            self._deeper = _Packer(self.pickles, self.depth + 1)
+        try:
+            data = self._deeper.pack(obj)
+        except UnicodeEncodeError:
+            return self._deeper.pack(revealed(obj))
+        return data if data.translate(IN_LONG).isascii() or not hides(obj) else self._deeper.pack(revealed(obj))
+
+
+def _hooks(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> List[Callable[[int, bytes], Any]]:
+    """Return msgpack's ext_hook for each depth of nesting, the outermost first; `unpack` reads payloads."""
+    def refuse(code: int, data: bytes) -> NoReturn:
+        raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
+    hooks: List[Callable[[int, bytes], Any]] = [refuse]
+    for depth in range(MAX_DEPTH, -1, -1):
+        inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hooks[0])
+        hooks.insert(0, partial(load_ext, pickles, inner, depth == 0))
+    return hooks
+
+
+_unpack_quickly = partial(unpackb, strict_map_key=False)
+
+
+def _unpack_leanly(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
+    unpacker = Unpacker(ext_hook=ext_hook, strict_map_key=False, max_buffer_size=len(data))
+    unpacker.feed(data)
+    obj = unpacker.unpack()
+    if unpacker.tell() != len(data):
+        raise ValueError('a payload goes on behind its value')
+    return obj
+
+
+def load_ext(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
+    decoder = DECODERS.get(code)
+    if decoder is not None:
+        return decoder(data, inner)
+    if code == PICKLE:
+        return pickles.loads(data)
+    if code in PARTED:
+        raise InParts
+    if code == SERIALIZED:
+        return pickles.serialized(inner(data))
+    if code == DEEP:
+        if not is_outermost:  # one in another would begin to count depth anew, down to the end of the stack
+            raise ValueError('a deep value is part of another')
+        from .deep import loaded
+        return loaded(data, _hooks(pickles)[0], dict,
+                      lambda code, part: load_ext(pickles, lambda _: part, False, code, b''))
+    if code != REGISTERED:
+        raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
+                                 'it was written by a newer one, install that')
+    name, payload = inner(data)
+    return pickles.rebuild(name, payload)
+
+
+class _Singly:
+    """Leaves what somebody's code makes objects of to who loads one value at a time. No packer ever asks it."""
+
+    def dumps(self, obj: Any) -> NoReturn:
+        raise SerializationError('this codec only reads')
+
+    def loads(self, data: bytes) -> NoReturn:
+        raise InParts
+
+    def rebuild(self, name: str, payload: Any) -> NoReturn:
+        raise InParts
+
+    def serialized(self, payload: Any) -> NoReturn:
+        raise InParts
+
+
+_hook_for_many = _hooks(_Singly())[0]

@@ -1,0 +1,186 @@
+"""Registry: which functions a class is stored with, and which make what is stored under a name. Knows no format.
+
+Classes of a program come by `register`. Those of other packages, and of Python's modules that few programs import, are
+in rooms of their own: PROVIDERS says where. Such a room is imported when an object of theirs, or a stored value of that
+name, is met, and by nobody here by name, since it imports this one.
+"""
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, time, timedelta
+from functools import partial
+
+from ..errors import SerializationError
+from .codes import PICKLE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
+
+    T = TypeVar('T')
+    Pack = Callable[[Any], bytes]
+    Unpack = Callable[[bytes], Any]
+    Encoder = Tuple[int, Callable[[Any, Pack], Optional[bytes]]]  # None as a payload leaves the object to pickle
+
+# Stored as what they are: none of them can be registered.
+STANDARD = frozenset([type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, tuple, list, dict, set,
+                      frozenset, range, date, datetime, time, timedelta])
+
+# The rooms by package. Each has `encoder(package, kind)`, and BY_NAME, of what is stored by name.
+PROVIDERS = {'pandas': 'frames', 'polars': 'frames', 'PIL': 'images',
+             **dict.fromkeys(('array', 'builtins', 'datetime', 'dateutil', 'ipaddress', 'pathlib', 'pytz', 'zoneinfo'),
+                             'named')}
+
+live_types: Dict[type, Callable[[Any], Any]] = {}  # of objects that are in parts: what makes a copy apart from them
+never_stored: List[type] = []  # what is a vault, or looks into one
+
+def detached(value: Any) -> Any:
+    """Return the value, or a copy of it that stays when its entry goes."""
+    copy = live_types.get(type(value))
+    return value if copy is None else copy(value)
+
+
+def inside_another() -> SerializationError:
+    """Return the error about a live object that is part of a value."""
+    return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
+
+
+class Registered:
+    """A user's class, with the name it is stored under."""
+
+    def __init__(self, cls: type, name: str, dump: Callable[[Any], Any], load: Callable[[Any], Any]) -> None:
+        self.cls, self.name, self.dump, self.load = cls, name, dump, load
+
+    def dumped(self, obj: Any) -> Any:
+        return self._guarded(self.dump, obj, 'dump')
+
+    def loaded(self, payload: Any) -> Any:
+        return self._guarded(self.load, payload, 'load')
+
+    def _guarded(self, function: Callable[[Any], Any], argument: Any, verb: str) -> Any:
+        try:
+            return function(argument)
+        except Exception as error:
+            raise SerializationError(f'the {verb} function registered for {self.name!r} failed: {error!r}') from error
+
+
+by_class: Dict[type, Registered] = {}
+by_name: Dict[str, Registered] = {}
+
+
+def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Optional[Callable[[Any], T]] = None, *,
+             name: Optional[str] = None) -> Type[T]:
+    """Store objects of class `cls` by name, without pickle; return `cls`, so that it decorates as well.
+
+    `dump(obj)` returns anything msgpack can carry, `load` makes the object again. Dataclasses and Enums need neither.
+    `name` is what the file holds; by default the module and name of the class. Subclasses are types of their own.
+    A dataclass is made again from its fields, without __init__ and __post_init__.
+
+    >>> import vaults
+    >>> class Point:
+    ...     def __init__(self, x, y):
+    ...         self.x, self.y = x, y
+    >>> vaults.register(Point, lambda p: [p.x, p.y], lambda xy: Point(*xy), name='Point')  # doctest: +ELLIPSIS
+    <class '...Point'>
+
+    Raises: TypeError when `cls` needs functions or cannot be registered, ValueError when the name is another's.
+    """
+    if not isinstance(cls, type):
+        raise TypeError(f'register takes a class, not {cls!r}')
+    if cls in STANDARD:
+        raise TypeError(f'{cls.__name__} is stored exactly already and cannot be registered')
+    if (dump is None) != (load is None):
+        raise TypeError(f'register({cls.__name__}) takes dump and load together')
+    if dump is None or load is None:
+        dump, load = _derived(cls)
+    entry = Registered(cls, name or f'{cls.__module__}.{cls.__qualname__}', dump, load)
+    other = by_name.get(entry.name)
+    if other and (other.cls.__module__, other.cls.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f'the name {entry.name!r} is registered for {other.cls!r}: choose another with name=...')
+    by_class[cls] = by_name[entry.name] = entry
+    return cls
+
+
+def _derived(cls: Any) -> Tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return the functions of a dataclass or an Enum."""
+    import dataclasses
+    import enum
+    if dataclasses.is_dataclass(cls):
+        return partial(_dump_fields, dataclasses.fields(cls)), partial(_load_fields, cls, dataclasses.fields(cls))
+    if issubclass(cls, enum.Flag):
+        return (lambda member: member.value), cls
+    if issubclass(cls, enum.Enum):
+        return (lambda member: member.name), cls.__getitem__
+    raise TypeError(f'register({cls.__name__}) needs dump and load: only dataclasses and Enums go without')
+
+
+def _dump_fields(fields: Any, obj: Any) -> Dict[str, Any]:
+    return {field.name: getattr(obj, field.name) for field in fields}
+
+
+def _load_fields(cls: Any, fields: Any, stored: Dict[str, Any]) -> Any:
+    """Rebuild a dataclass field by field, not through __init__, which may compute; new fields get their defaults."""
+    import dataclasses
+    obj = cls.__new__(cls)
+    for field in fields:
+        if field.name in stored:
+            value = stored[field.name]
+        elif field.default is not dataclasses.MISSING:
+            value = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            raise LookupError(f'the stored object has no field {field.name!r}, and it has no default')
+        object.__setattr__(obj, field.name, value)
+    return obj
+
+
+def named_type(obj: Any) -> str:
+    return f'an object of type {type(obj).__module__}.{type(obj).__qualname__}'
+
+
+
+class Unbuilt(tuple):  # type: ignore[type-arg]  # of what it is and its name
+    """What stands for an object of a class whose code is not run."""
+
+
+
+# --- the rooms of other packages ------------------------------------------------------------------------------------
+
+def provider(package: str) -> Any:
+    """Return the room of a package whose types are stored without pickle, or None."""
+    room = PROVIDERS.get(package)
+    if room is None:
+        return None
+    name = f'{__package__}.{room}'
+    module = sys.modules.get(name)
+    if module is None:
+        from importlib import import_module
+        module = import_module(name)
+    return module
+
+
+def left_to_pickle(obj: Any, inner: Pack) -> None:
+    """Leave `obj` to pickle."""
+
+
+def provided(kind: type) -> Encoder:
+    """Return the encoder of a class that is no standard one; pickle's for any that is not known."""
+    if issubclass(kind, tuple(never_stored)):
+        raise SerializationError(f'a {kind.__qualname__} is not stored in a vault, only its content is: store '
+                                 'dict(x.items()) of a mapping x, list(x) of a view')
+    package = str(kind.__module__).partition('.')[0]
+    room = provider(package)
+    return (PICKLE, left_to_pickle) if room is None else room.encoder(package, kind)
+
+
+def rebuild(name: str, payload: Any) -> Any:
+    """Return the object that is stored under the name of its type. Raises: SerializationError, ImportError."""
+    entry = by_name.get(name)
+    if entry is None:
+        room = provider(name.partition('.')[0])
+        entry = room and room.BY_NAME.get(name)
+    if entry is None:
+        raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
+                                 f'registered: call vaults.register(..., name={name!r}) first')
+    return entry.loaded(payload)
