@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Run = Callable[[Any, argparse.Namespace], Optional[int]]
 
 INTERVAL = 0.1       # seconds between two pictures of progress
-STEPS = 100_000      # of SQLite's virtual machine between two looks for a Ctrl-C; some milliseconds
 TABLE_ROWS = 50      # of `show`, unless --limit says otherwise
 RACE = (' (two programs that write to one file can damage it by a fault of this SQLite, the WAL-reset bug, mended in '
         '3.51.3: keep other programs from writing to a vault; vaults see to it that it cannot happen among themselves)')
@@ -400,18 +399,15 @@ class _Progress:
         self._before: Any = signal.getsignal(signal.SIGINT)
         if self._before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._interrupt)
-        self._watch(lambda: self.interrupted)
+        from contextlib import nullcontext
+        self._block = nullcontext() if self._v is None else self._v._store.interruptible(lambda: self.interrupted)
+        self._block.__enter__()
         self._draw(f'{self._verb} ...')
         return self
 
     def _interrupt(self, *_: object) -> NoReturn:
         self.interrupted = True  # SQLite drops an exception that is raised in its callbacks
         raise KeyboardInterrupt
-
-    def _watch(self, look: Optional[Callable[[], bool]]) -> None:
-        raw: Any = None if self._v is None else self._v._store._local.c.raw
-        if hasattr(raw, 'set_progress_handler'):  # what reads a folder that cannot be written has none
-            raw.set_progress_handler(look, STEPS)
 
     def __call__(self, done: int, total: int = 0) -> None:
         from time import monotonic
@@ -429,7 +425,7 @@ class _Progress:
         self._draw('')
         if signal.getsignal(signal.SIGINT) == self._interrupt:
             signal.signal(signal.SIGINT, self._before)
-        self._watch(None)
+        self._block.__exit__(kind, error, trace)
         if self.interrupted and kind is not KeyboardInterrupt:
             raise KeyboardInterrupt from error
 
@@ -711,30 +707,31 @@ def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
     return f'{kind}{head.size} {plural(head.size, "item")}: [{_inside(first)}{more}]'
 
 
-def _size(v: Any) -> int:
-    """Return the bytes that the vault's file and its log take."""
-    return sum(os.path.getsize(path) for path in (v.db_path, f'{v.db_path}-wal') if os.path.exists(path))
+def _size(store: Any) -> int:
+    """Return the bytes that a vault takes."""
+    size: int = store.describe().get('bytes', 0)
+    return size
 
 
 def _info(v: Any, args: argparse.Namespace) -> None:
     from collections import Counter
     from heapq import nlargest
-    from sqlite3 import sqlite_version, sqlite_version_info
 
     from . import as_json
-    from .stores.sqlite import schema
-    from .stores.sqlite import store as sqlite
     parts: Dict[str, int] = Counter()
     with v:  # one state of what is kept in parts
         sizes = ((_bytes(v, data, parts), key) for key, data in entries_of(v._scan(False, None, values=True)))
         largest = [{'key': as_json.from_key(v._keys.decode(key)), 'bytes': size}
                    for size, key in nlargest(LARGEST, sizes, key=lambda pair: pair[0])]
         sections, serializer = _sections(v), _serializer(v)
-    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path), 'format': schema.FORMAT, 'bytes': _size(v),
-             'entries': len(v), 'sqlite': sqlite_version, 'journal': v._store.file.journal, **parts,
-             **({'serializer': serializer} if serializer is not None else {}),
+    stored = v._store.describe()
+    race = stored.pop('wal_reset_race', False)
+    if 'sqlite' in stored:
+        del stored['engine']  # that says it
+    facts = {'name': _decoded(v.name), 'path': _decoded(v.db_path),
+             **{name: stored.pop(name) for name in ('format', 'bytes') if name in stored}, 'entries': len(v), **stored,
+             **parts, **({'serializer': serializer} if serializer is not None else {}),
              **({'within': _path_text(args.path)} if args.path else {})}
-    race = sqlite.has_wal_reset_race(sqlite_version_info)
     if args.json:
         names = [as_json.from_key(path if path[1:] or type(path[0]) is tuple else path[0]) for path in sections]
         print(_json({**facts, 'wal_reset_race': race, **({'sections': names} if sections else {}), 'largest': largest}))
@@ -793,11 +790,12 @@ def _check(v: Any, args: argparse.Namespace) -> int:
 
 
 def _compact(v: Any, args: argparse.Namespace) -> None:
-    before = _size(v)
+    store = v._store  # which tells its size when it is closed as well
+    before = _size(store)
     with _Progress(v, 'compacting', 'pages') as progress:
         v.compact(progress)
     v.close()  # which takes the rest of the log along
-    _say(args, f'{before} bytes before, {_size(v)} after', before=before, after=_size(v))
+    _say(args, f'{before} bytes before, {_size(store)} after', before=before, after=_size(store))
 
 
 def _backup(v: Any, args: argparse.Namespace) -> None:

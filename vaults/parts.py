@@ -57,7 +57,7 @@ def steadily(store: Store, read: Callable[[], T], missing: str) -> T:
         except Gone:
             continue
     try:
-        return store.transact(read)  # type: ignore[no-any-return]
+        return store.transact(read)
     except Gone:
         raise VaultCorruptError(f'a part of {missing}: run check(), and restore it from a backup') from None
 

@@ -159,7 +159,7 @@ class Section(Vault[K, V]):
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):
             self._store.refuse_others()
-            self._store = ClosedStore(f'{self._path}, section {self.path!r}', self._store.rollback)
+            self._store = self._closed(f'{self._path}, section {self.path!r}', self._store.rollback)
 
     def delete_vault(self) -> NoReturn:
         """Raise VaultError: a section has no file."""

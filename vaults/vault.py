@@ -69,6 +69,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     _validate: Any
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
+    _closed = ClosedStore
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
             """Return the class: Vault[...] is for type checkers."""
@@ -661,7 +662,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         store = self._store
         if not isinstance(store, ClosedStore):
             store.refuse_others()
-            self._store = ClosedStore(self._path, store._ended)
+            self._store = self._closed(self._path, store.ended, store)
             store.close()
 
     def delete_vault(self) -> None:
@@ -671,17 +672,13 @@ class Vault(Displayed, MutableMapping[K, V]):
         """
         if self._options[1] == 'r':
             raise VaultReadOnlyError(f"{self!r} was opened with flag='r': open it to write, to delete it")
-        if not isinstance(self._store, ClosedStore):
-            self._store.require_own()
+        store = self._store
+        if isinstance(store, ClosedStore):
+            store = store.closed_store or store
+        else:
+            store.require_own()
         self.close()
-        for suffix in () if self._path == MEMORY else ('', '-wal', '-shm', '-journal'):
-            try:
-                os.unlink(self._path + suffix)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise VaultError(f'{self._path + suffix} cannot be deleted: {error}; close it everywhere, and see that '
-                                 'you may') from error
+        store.destroy()
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""

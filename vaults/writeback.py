@@ -28,7 +28,7 @@ from .stores.tasks import Owner, free, is_alive
 from .vault import Vault, _pairs
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+    from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from .keys import Stored
     from .modes import Check
@@ -589,8 +589,8 @@ class LiveStore(Store):
                 self._live[key] = value, known, checks
         self._drop([key for key in list(self._live) if self._differs(key)])
 
-    def _ended(self) -> None:
-        self._store._ended()
+    def ended(self) -> None:
+        self._store.ended()
         self.lock = self._idle
         self._let_go()
 
@@ -655,6 +655,19 @@ class LiveStore(Store):
         with self.lock:
             self.flush()
             self._store.backup(path, progress)
+
+    def destroy(self) -> None:
+        self._store.destroy()
+
+    @property
+    def files(self) -> Sequence[str]:
+        return self._store.files
+
+    def describe(self) -> Dict[str, object]:
+        return self._store.describe()
+
+    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
+        return self._store.interruptible(interrupted)
 
     def finish(self, outcome: str = KEPT) -> None:
         """Write what has changed before the end; what a block of this thread has changed is undone with it."""
@@ -731,6 +744,14 @@ class _Closed(Dict[Stored, None] if TYPE_CHECKING else dict):  # type: ignore[mi
         raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
 
 
+class ClosedLiveStore(ClosedStore):
+    """What a closed vault has in place of a live store."""
+
+    hot = property(ClosedStore.refuse)
+    live = property(ClosedStore.refuse)
+    fetch = walk = watch = hold = hold_many = flush = finish = ClosedStore.refuse
+
+
 class _Guarded:
     """The live store for a section that validates: what it returns and is given must pass `checks` to be written."""
 
@@ -768,6 +789,7 @@ class WriteBackVault(Vault[K, V]):
     """
 
     __slots__ = ()
+    _closed = ClosedLiveStore
 
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice:

@@ -6,7 +6,7 @@ given when its key is first put: positions grow, are kept when the value is repl
 is moved gets another one, behind or before all that were ever given.
 
 Eleven operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
-too large for one value, or grows, in numbered parts; the last five are upkeep.
+too large for one value, or grows, in numbered parts; the rest is upkeep.
 """
 from __future__ import annotations
 
@@ -19,18 +19,53 @@ from ..keys import HIGHEST, LOWEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, List, NoReturn, Optional, Tuple
+    from typing import (
+        Any,
+        Callable,
+        ContextManager,
+        Dict,
+        Iterable,
+        Iterator,
+        List,
+        NamedTuple,
+        NoReturn,
+        Optional,
+        Sequence,
+        Tuple,
+        TypeVar,
+    )
 
     from ..keys import Stored
 
+    T = TypeVar('T')
     Entry = Tuple[Stored, bytes]
+    Page = Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]  # of a walk: see Store.scan
     Progress = Optional[Callable[[int, int], object]]
+else:
+    from collections import namedtuple
 
 
 MEMORY = ':memory:'         # the name of a vault without a file
 OWNER = 12                  # bytes of an owner of parts
 SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see serializers.py
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
+
+
+if TYPE_CHECKING:
+    class Options(NamedTuple):
+        flag: str = 'c'
+        timeout: float = 5.0
+        synchronous: str = 'NORMAL'
+        thread_safe: bool = False
+else:
+    Options = namedtuple('Options', 'flag timeout synchronous thread_safe', defaults=('c', 5.0, 'NORMAL', False))
+    Options.__doc__ = """How a vault is opened: what `Vault` was told, and an engine is to heed where it can.
+
+    `flag`: 'r' to read, 'w' to write what is there, 'c' to make what is not, 'n' to begin with an empty one.
+    `timeout`: seconds to wait for another writer. `synchronous`: 'NORMAL', where a power cut may take the newest
+    commits, 'FULL' and 'EXTRA', where it takes none, or 'OFF', where it may take all.
+    `thread_safe`: writers of one process are to wait for each other in a queue, however long it takes.
+    """
 
 
 class Store(ABC):
@@ -54,7 +89,7 @@ class Store(ABC):
         data = self.get(key)
         return (0, None) if data is None else (len(data), data if len(data) <= most else None)
 
-    def held(self, key: Stored) -> Optional[Tuple[Any]]:
+    def held(self, key: Stored) -> Optional[Tuple[object]]:
         """Return the object that is kept for the entry, alone in a tuple; None when there is none."""
         return None
 
@@ -95,11 +130,11 @@ class Store(ABC):
 
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
-             values: bool = True) -> Iterator[Any]:
+             values: bool = True) -> Iterator[Page]:
         """Yield pages (keys, values, alive), two sequences and a function; by insertion, or by key.
 
         `alive(key)` tells whether an entry of the page has not been deleted since; `deletions` changes when this
-        process may have deleted one. Without `values` they are None.
+        process may have deleted one. Without `values` there are none of them.
 
         Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
         nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
@@ -108,7 +143,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def begin(self, who: Any = None) -> None:
+    def begin(self, who: object = None) -> None:
         """Begin this thread's transaction, which excludes other writers; within one, begin a nested one.
 
         `who` begins it, an object or a frame, and is to be named when it ends.
@@ -117,7 +152,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def commit(self, who: Any = None) -> None:
+    def commit(self, who: object = None) -> None:
         """Make the innermost transaction's writes part of what is around it; the outermost makes them durable.
 
         When it raises, the transaction has been rolled back; so it has, with those inside it, when it is another one
@@ -125,18 +160,18 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def rollback(self, who: Any = None) -> None:
+    def rollback(self, who: object = None) -> None:
         """Undo the innermost transaction's writes, or those of the one that `who` began, and of those inside it."""
 
-    def transact(self, operation: Callable[[], Any]) -> Any:
+    def transact(self, operation: Callable[[], T]) -> T:
         """Return what `operation()` does, in a transaction of its own or a nested one; undone when it raises."""
-        self.begin()
+        self.begin(operation)
         try:
             result = operation()
         except BaseException:
-            self.rollback()
+            self.rollback(operation)
             raise
-        self.commit()
+        self.commit(operation)
         return result
 
     # Parts are numbered bytes that belong to an owner, 12 bytes that nobody else has had (`new_owner`), and through it
@@ -174,10 +209,10 @@ class Store(ABC):
         """Tell whether anybody else may have written since this thread last asked; true the first time."""
         return True
 
-    def _ended(self) -> None:  # noqa: B027
+    def ended(self) -> None:  # noqa: B027  # an engine that holds no lock of this process has nothing to let go of
         """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
 
-    def refuse_others(self) -> None:  # noqa: B027
+    def refuse_others(self) -> None:  # noqa: B027  # an engine whose transactions are no task's
         """Raise VaultTaskError when another task, which can go on, has a transaction open that closing would undo."""
 
     @abstractmethod
@@ -201,8 +236,35 @@ class Store(ABC):
         """Write a copy of the last commit to a new file at `path`."""
         raise VaultError(f'{type(self).__name__} cannot be backed up to a file')
 
+    def destroy(self) -> None:  # noqa: B027  # an engine may keep nothing that outlives it
+        """Delete what the store, which was closed, has kept: for good.
 
-def entries_of(pages: Iterator[Any]) -> Iterator[Any]:
+        Raises: VaultError where it cannot be.
+        """
+
+    @property
+    def files(self) -> Sequence[str]:
+        """The paths of all files that belong to the vault, the main one first, whether they are there or not."""
+        return ()
+
+    def describe(self) -> Dict[str, object]:
+        """Return plain facts for `vaults info`, by name: 'engine' always; 'format', 'bytes', versions and the like.
+
+        A store that was closed still tells them, and its files.
+        """
+        return {'engine': type(self).__name__}
+
+    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
+        """Return a block in which a long call of this thread ends, with an error, once `interrupted()` is true.
+
+        It is for an engine whose calls Python cannot interrupt by itself: it asks every so often. What it raises is
+        not to be shown, because whoever makes `interrupted` true knows why.
+        """
+        from contextlib import nullcontext  # here: it takes a tenth of `import vaults`
+        return nullcontext()
+
+
+def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
     """Yield the keys and values of a scan's pages; a page is let go of before the next one is read."""
     for page, datas, alive in pages:
         yield from zip(page, datas)
@@ -214,19 +276,27 @@ def new_owner() -> bytes:
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
 
 
-class ClosedStore:
+class ClosedStore(Store):
     """What a closed vault has in place of its store: everything raises, so that nothing has to ask."""
 
-    def __init__(self, name: str, ended: Callable[[], None] = lambda: None) -> None:
-        self._name = name
-        self._ended = ended
+    def __init__(self, name: str, ended: Callable[[], object] = lambda: None, store: Optional[Store] = None) -> None:
+        self._name, self._end = name, ended
+        self.closed_store = store  # what was closed, if anything was: it can still be destroyed
 
-    def commit(self, who: Any = None) -> None:
+    def commit(self, who: object = None) -> NoReturn:
         """End a block that was open when another thread closed the vault."""
-        self._ended()
-        self.__getattr__('commit')
+        self._end()
+        self.refuse()
 
     rollback = commit
 
-    def __getattr__(self, method: str) -> NoReturn:
+    def refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
+
+    get = glance = held = contains = put = put_many = delete = delete_range = move = refuse
+    count = count_up_to = scan = begin = transact = others_wrote = refuse
+    get_part = get_both = put_parts = delete_parts = part_numbers = put_owner = refuse
+    ended = refuse_others = close = sync = compact = check = require_own = backup = refuse
+    destroy = describe = interruptible = refuse
+    files = property(refuse)
+    deletions = property(refuse)  # an attribute of other stores

@@ -113,7 +113,20 @@ from .snapshot import reading
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, Type
+    from typing import (
+        Any,
+        Callable,
+        ContextManager,
+        Dict,
+        Iterable,
+        Iterator,
+        List,
+        NoReturn,
+        Optional,
+        Sequence,
+        Tuple,
+        Type,
+    )
 
     from ...keys import Stored
     from ..base import Entry, Progress
@@ -860,7 +873,7 @@ class SQLiteStore(Store):
                     self._give_back(c)
             if not depth:
                 c.row = ALONE
-                self._ended()
+                self.ended()
         except BaseException as error:
             self._still_open()
             c = self._here()
@@ -938,7 +951,7 @@ class SQLiteStore(Store):
     def _still_open(self) -> None:
         """Raise when another thread has closed the store, having let the next writer in."""
         if isinstance(self._local, _Broken):
-            self._ended()
+            self.ended()
             raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
 
     def _undo(self, c: _Connection, depth: int) -> None:
@@ -963,7 +976,7 @@ class SQLiteStore(Store):
                     c.raw.execute(ROLLBACK)
                 c.row, c.lost = ALONE, None
                 self._renew(c)
-                self._ended()
+                self.ended()
             self._give_back(c)
 
     def _renew(self, c: _Connection) -> None:
@@ -1042,7 +1055,7 @@ class SQLiteStore(Store):
                 if c.depth > depth and c.thread == get_ident():
                     self.rollback(operation)
                 elif not depth:
-                    self._ended()
+                    self.ended()
                 if problem is error:
                     raise
                 raise problem from error
@@ -1208,6 +1221,23 @@ class SQLiteStore(Store):
     def requireown(self) -> None:
         if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
             raise self.file.gone()
+
+    def destroy(self) -> None:
+        from .whole import destroy  # here, as all that most programs do without
+        destroy(self)
+
+    @property
+    def files(self) -> Sequence[str]:
+        from .whole import files
+        return files(self.file.path)
+
+    def describe(self) -> Dict[str, object]:
+        from .whole import describe
+        return describe(self)
+
+    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
+        from .whole import Interruptible
+        return Interruptible(self._local.c.raw, interrupted)
 
     def refuse_others(self) -> None:
         c = own(self)
@@ -1396,7 +1426,7 @@ class QueuedStore(SQLiteStore):
             super().begin(who)
         except BaseException:
             if not c.depth:
-                self._ended()
+                self.ended()
             raise
 
     def _abandon(self, c: _Connection, said: str) -> None:
@@ -1408,7 +1438,7 @@ class QueuedStore(SQLiteStore):
         """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
         return c.depth if self.lock._is_owned() else 0  # every CPython has it
 
-    def _ended(self) -> None:
+    def ended(self) -> None:
         """Let the next writer in, now that no block of this thread is open any more."""
         while self.lock._is_owned():  # every CPython has it
             self.lock.release()
