@@ -39,6 +39,7 @@ from typing import NamedTuple
 from harness import STORES, Trial, open_store
 
 from vaults import Vault
+from vaults.stores.sqlite import connection
 from vaults.stores.sqlite import store as sqlite
 
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
@@ -65,7 +66,7 @@ OPERATIONS = {
         'delete', 'pop_many', 'popitem', 'put_many', 'update', 'edit', 'nested', 'failing', 'stream', 'change_list',
         'column', 'section', 'clear_range', 'clear', 'compact', 'backup', 'sync', 'reader', 'reopen', 'thread'),
     'writeback': ('put',) * 8 + ('mutate',) * 4 + ('sync', 'block', 'reopen')}
-_uri = sqlite._uri
+uri_of = connection.uri_of
 
 
 def force(plan):
@@ -75,7 +76,7 @@ def force(plan):
     somebody who writes, and never rolls back what a cut has left (tried on 3.40).
     """
     sqlite.TICK, sqlite.CHECKPOINT = 0, 12 * sqlite.ALONE
-    sqlite._uri = _uri if plan.journal == 'wal' else lambda *uri: f'{_uri(*uri)}&nolock=1'
+    connection.uri_of = uri_of if plan.journal == 'wal' else lambda *uri: f'{uri_of(*uri)}&nolock=1'
 
 
 def opened(path, plan):

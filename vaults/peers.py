@@ -27,7 +27,7 @@ from .columns import size_of
 from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
 from .stores.base import entries_of
-from .stores.sqlite import schema
+from .stores.sqlite import connection, schema
 from .stores.sqlite import store as sqlite
 from .stores.sqlite.fork import open_stores
 
@@ -316,7 +316,7 @@ def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
 def reading(path: str) -> Iterator[sqlite3.Connection]:
     """Give a connection that sees one state of an SQLite file, which stays as it is."""
     with _left_alone(path) as (place, parameters), closing(sqlite3.connect(
-            sqlite._uri(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
+            connection.uri_of(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
             uri=True)) as raw:
         raw.execute('PRAGMA query_only = ON')
         raw.execute('PRAGMA trusted_schema = OFF')
@@ -334,7 +334,7 @@ def require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
 def _vault(source: Source) -> Iterator[Pair]:
     """As Vault(flag='r') reads, which would also write a log that a killed process has left into the file."""
     with _left_alone(source.path) as (place, parameters):
-        file = sqlite.File(place, 'r', TIMEOUT, 'NORMAL')
+        file = connection.File(place, 'r', TIMEOUT, 'NORMAL')
         if sqlite._is_empty(file):
             unknown(source.path, 'empty')
         file.mode, file.journal = parameters, 'as it is'

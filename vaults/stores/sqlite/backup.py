@@ -14,6 +14,7 @@ from time import monotonic
 from ...files import NewFile
 from ..base import MEMORY
 from . import SIDE_FILES
+from .failures import WAITING
 from .schema import NEWEST, ROLLBACK
 from .snapshot import Snapshot
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from ..base import Progress
     from .store import SQLiteStore
 
-WAITING = 5, 6  # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
 
 def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
     """Write a copy of the last commit to a new file at `path`."""

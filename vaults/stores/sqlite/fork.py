@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional, Tuple
 
-    from .store import File, SQLiteStore
-    from .store import _Connection as Connection
+    from .connection import Connection, File
+    from .store import SQLiteStore
 
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds

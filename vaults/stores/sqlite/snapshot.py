@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, List, Optional, Tuple
 
-    from .store import File
+    from .connection import File
 
 
 def reading(file: File) -> Optional[str]:

@@ -16,18 +16,15 @@ from functools import partial
 from itertools import chain, repeat
 from operator import itemgetter
 from time import monotonic, sleep
-from weakref import WeakValueDictionary
 from zlib import crc32
 
 from ... import log
 from ...errors import (
-    SerializationError,
     VaultBusyError,
     VaultClosedError,
     VaultCorruptError,
     VaultError,
     VaultFormatError,
-    VaultFullError,
     VaultNotFoundError,
     VaultReadOnlyError,
     VaultTaskError,
@@ -36,6 +33,10 @@ from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
 from ..base import MEMORY, Store
 from ..tasks import Owner, free, is_alive, may_run
 from . import guard
+from .checkpoint import ALONE, CHECKPOINT, LONG, PAUSE, TICK, TOGETHER, TRIES
+from .checkpoint import has_wal_reset_race as has_wal_reset_race
+from .connection import Broken, Connection, File, Local, Shared
+from .failures import is_failed_sync, is_locked, is_too_big, lacks_parts
 from .fork import open_stores, own
 from .schema import (
     ABOUT_SOME,
@@ -45,7 +46,6 @@ from .schema import (
     BETWEEN,
     BOOL,
     CACHE,
-    CACHE_SIZE,
     COMMIT,
     CONTAINS,
     COUNT,
@@ -69,7 +69,6 @@ from .schema import (
     GET_PART,
     IDS,
     IDS_BETWEEN,
-    KEEP_LOG,
     KNOWN,
     MARK,
     MARK_ALL,
@@ -82,9 +81,7 @@ from .schema import (
     MOVE_FIRST,
     MOVE_LAST,
     NEWEST,
-    NO_AUTO_CHECKPOINT,
     NO_BUSY_HANDLER,
-    NO_SECURE_DELETE,
     NUMBERS,
     OF_BYTES,
     OF_TEXT,
@@ -108,7 +105,7 @@ from .schema import (
     checksum,
     normalized,
 )
-from .snapshot import Snapshot as _Snapshot
+from .snapshot import Snapshot as _Snapshot  # noqa: F401  # the tests look for it here
 from .snapshot import reading
 
 TYPE_CHECKING = False
@@ -125,7 +122,6 @@ if TYPE_CHECKING:
         Optional,
         Sequence,
         Tuple,
-        Type,
     )
 
     from ...keys import Stored
@@ -133,21 +129,10 @@ if TYPE_CHECKING:
 
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 
-# The releases with the fix of https://www.sqlite.org/wal.html#walresetbug: these, and all from 3.51.3.
-WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7))
-
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 FRAME = type(sys._getframe())
 # What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
 SUSPENDED = {'generator': 'gi_frame', 'coroutine': 'cr_frame', 'async_generator': 'ag_frame'}
-# A WAL of more bytes than it keeps when reset is checkpointed by whoever sees it: its writers are many, or each gone
-# before it was its turn.
-LONG = 16777216
-TRIES, PAUSE = 10, 0.002  # seconds: who reads for longer must not hold the writers up
-ALONE = 8192            # bytes that an entry takes in the WAL besides its value, estimated: two pages in a commit of
-TOGETHER = 512          # its own; in a transaction entries share their pages
-TICK = 64 * ALONE       # bytes written between two looks at the file
-CHECKPOINT = 16 * TICK  # bytes written between two checkpoints: the WAL grows to some 2000 pages
 FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8            # bytes of an entry
 FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
@@ -158,224 +143,17 @@ NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at 
 FOREVER = float('inf')
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
-_inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
-
-
-def has_wal_reset_race(version: Tuple[int, ...]) -> bool:
-    """Tell whether this SQLite can lose pages when two connections write and checkpoint at the same instant."""
-    return version < (3, 51, 3) and not any(fixed <= version < (fixed[0], fixed[1] + 1) for fixed in WAL_RESET_FIXED)
-
-
-def _uri(path: str, parameters: str) -> str:
-    """Return the URI of a file; SQLite reads %, ? and # in one as its own."""
-    for character, code in (('%', '%25'), ('?', '%3f'), ('#', '%23')):
-        path = path.replace(character, code)
-    path = path.replace('\\', '/') if os.name == 'nt' else path
-    return f"file:{'' if path.startswith('/') else '/'}{path}?{parameters}"
-
-
-class File:
-    """What every connection to one vault's file must know. `journal` is chosen once, by `prepare`."""
-
-    def __init__(self, path: str, flag: str, timeout: float, synchronous: str) -> None:
-        self.path = path
-        self.flag = flag
-        self.timeout = timeout
-        self.synchronous = f'PRAGMA synchronous = {synchronous}'
-        self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
-        self.journal: Optional[str] = None
-        self.identity: Optional[Tuple[int, int]] = None
-        self.connections: WeakValueDictionary[int, _Connection] = WeakValueDictionary()  # by the thread that opened it
-        self.permissions: Optional[int] = None  # the mode of the file, as last seen
-
-    def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
-        uri = MEMORY if self.path == MEMORY else _uri(self.path, parameters or self.mode)
-        return sqlite3.connect(uri, timeout=self.timeout, isolation_level=None, check_same_thread=False,
-                               uri=uri != MEMORY)
-
-    def stat(self) -> Optional[Tuple[int, int]]:
-        try:
-            status = os.stat(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        if status.st_mode != self.permissions:
-            self.permissions = status.st_mode
-            self._follow(status.st_mode & 0o777)
-        return (status.st_dev, status.st_ino) if status.st_size else None  # an emptied file is no vault any more
-
-    def _follow(self, mode: int) -> None:
-        """Give what lies beside the file its mode. SQLite does so when it makes them, and not when the mode changes."""
-        path = os.path.realpath(self.path)
-        for beside in (f'{path}-wal', f'{path}-shm', f'{path}-journal'):
-            try:
-                if os.stat(beside).st_mode & 0o777 != mode:
-                    os.chmod(beside, mode)
-            except OSError:
-                continue  # it is not there, or not ours: its owner sees to it
-
-    def is_gone(self) -> bool:
-        """Tell whether the file is not the one that was opened any more."""
-        return self.identity is not None and self.stat() != self.identity
-
-    def require_same(self) -> None:
-        if self.is_gone():
-            raise self.gone()
-
-    def gone(self) -> VaultError:
-        """Return the error about a file that is not the one that was opened any more."""
-        is_file = os.path.isfile(self.path)
-        now = ('is another one now' if is_file and os.path.getsize(self.path) else 'is empty' if is_file else
-               'is no file now' if os.path.exists(self.path) else 'is gone')
-        return VaultNotFoundError(f'the file was deleted, emptied or replaced while it was open: {self.path} {now}; '
-                                  'what was written since is in no file. Save what this vault still holds with '
-                                  'backup(), then close it and open it again')
-
-    def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
-        """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
-        if not _is_locked(error) and self.is_gone():
-            return self.gone()
-        text = str(error)
-        where = f'vault {self.path}' + ('' if key is None else f', key {named(key)}')
-        for words, cls, message in MEANINGS:
-            if words in text:
-                return cls(message.format(where=where, text=text, timeout=self.timeout))
-        return VaultError(f'SQLite failed ({text}): {where}; nothing of this call was kept, run check()')
-
-
-TOO_BIG = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with open() or '
-           'put_file(), numbers to a column(), other items to a list()')
-MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
-    ('locked', VaultBusyError, 'another thread or process was writing for the whole timeout of {timeout} s: {where}; '
-                               'wait, make its transactions shorter, or open with a larger timeout'),
-    ('readonly', VaultReadOnlyError, "it can only be read: {where}; open it without flag='r', as a user who may write "
-                                     'the file and its folder'),
-    ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat'),
-    ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
-                                       '({text}): {where}; nothing of this call was kept, make room and repeat'),
-    ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
-                                       'backup, or `vaults recover` what can be read'),
-    ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
-                                       'backup, or `vaults recover` what can be read'),
-    ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
-    ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
-    ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
-                                   'folder exists and that you may read and write it'),
-    ('closed database', VaultClosedError, 'it was closed meanwhile: {where}; open it again'),
-    ('too big', SerializationError, TOO_BIG),
-    ('INT_MAX', SerializationError, TOO_BIG),
-)
-
-
-class _Connection:
-    """One thread's connection, with what it needs on the hot path bound once. It closes when nobody holds it."""
-
-    def __init__(self, file: File) -> None:
-        self.guard: Optional[Tuple[int, int]] = None
-        self.pid = os.getpid()
-        self.depth = 0                             # of nested transactions
-        self.epoch = 0                             # rollbacks so far
-        self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
-        self.row = ALONE
-        self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
-        self.version: Optional[int] = None         # of the data, as last asked for
-        self.changes = 0                           # of the connection when its transaction began
-        self.thread = 0                            # the one whose transaction it is
-        self.blocks: List[Any] = [None] * (MAX_DEPTH + 2)   # who began each transaction, by its depth: see `begin`
-        self.undone: List[Any] = []                # who began those that an older one took along, and that go on
-        self.owner: Optional[Owner] = None         # the task whose they are
-        if file.journal == 'immutable':
-            self.raw: Any = _Snapshot(file)
-            self.execute: Callable[..., Any] = self.raw.execute
-            return
-        self.raw = file.connect()
-        self.execute = self.raw.cursor().execute
-        self.execute(file.synchronous)
-        self.execute(CACHE_SIZE)
-        self.execute(NO_SECURE_DELETE)
-        if file.flag == 'r':
-            self.execute('PRAGMA query_only = ON')
-        if file.journal == 'wal':
-            self.shield(file)
-
-    def shield(self, file: File) -> None:
-        """Arrange for write-ahead logging: our own checkpoints and waits, and the locks that others must not drop."""
-        for pragma in (NO_AUTO_CHECKPOINT, KEEP_LOG, NO_BUSY_HANDLER):
-            self.execute(pragma)
-        self.execute(CONTAINS, (b'',)).fetchone()  # opens the WAL, so that there is something to guard
-        if file.identity:
-            self.guard = guard.enter(file.path, file.identity)
-
-    def close(self) -> None:
-        raw, self.raw = getattr(self, 'raw', None), None
-        if raw is None:
-            return
-        if self.pid != os.getpid():
-            _inherited.append(raw)
-        else:
-            guard.leave(self.guard, raw.close)
-
-    __del__ = close
-
-
-class _Asked:
-    """What `c` is met as while a block of a task is open: asks for the task.
-
-    The connection is an attribute of its own, which Python takes before one of the class, and is put aside as `held` as
-    long as the block is open: so nobody else pays for the question, and whoever asks for the connection is asked.
-    """
-
-    def __get__(self, local: Any, cls: Any = None) -> _Connection:
-        held: _Connection = vars(local)['held']
-        owner = held.owner
-        if owner is not None:  # or its thread, where one connection serves all, has just ended the block
-            owner.require()
-        return held
-
-
-class _Local(threading.local):
-    """Each thread's connection, as `c`: opened when the thread first asks."""
-
-    c: Any = _Asked()
-
-    def __init__(self, file: File) -> None:
-        file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
-        try:
-            self.c = file.connections[get_ident()] = _Connection(file)
-        except (sqlite3.Error, UnicodeError) as error:
-            raise file.explain(error) from error
-        file.require_same()
-
-
-class _Shared:
-    """The one connection of a vault in memory, as `c`."""
-
-    c: Any = _Asked()
-
-    def __init__(self, file: File) -> None:
-        self.c = file.connections[get_ident()] = _Connection(file)
-
-
-class _Broken:
-    """In place of the connections when the store is closed, or must be opened again: asking for one raises."""
-
-    def __init__(self, error: type, message: str) -> None:
-        self._error, self._message = error, message
-
-    @property
-    def c(self) -> NoReturn:
-        raise self._error(self._message)
-
 
 class SQLiteStore(Store):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
-    local_class: Any = _Local
+    local_class: Any = Local
     lock: Any = None  # what writers queue on, where they do: see QueuedStore
 
     def __init__(self, file: File) -> None:
         self.file = file
         self._local = self.local_class(file)
-        self._checkpointer: Optional[_Connection] = None
+        self._checkpointer: Optional[Connection] = None
         self._checkpointing = threading.Lock()
         self._patient_from = 0.0  # seconds, on the monotonic clock
         self._notice_from = 0.0   # seconds, as above
@@ -438,7 +216,7 @@ class SQLiteStore(Store):
     def delete(self, key: Stored) -> bool:
         return bool(self.transact(lambda: self._delete(self._local.c, key)))
 
-    def _delete(self, c: _Connection, key: Stored) -> bool:
+    def _delete(self, c: Connection, key: Stored) -> bool:
         before = c.raw.total_changes
         rows = self._page(c, DELETE, (key,))
         if rows:
@@ -453,7 +231,7 @@ class SQLiteStore(Store):
             self.deletions += 1
         return bool(rows)
 
-    def _count_anew_if_disturbed(self, c: _Connection, before: int) -> None:
+    def _count_anew_if_disturbed(self, c: Connection, before: int) -> None:
         """Count the entries where a signal handler came between the two statements of a call, and took or gave ids."""
         if c.raw.total_changes > before + 2:
             c.execute(RECOUNT)
@@ -461,7 +239,7 @@ class SQLiteStore(Store):
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return int(self.transact(lambda: self._delete_range(self._local.c, low, high)))
 
-    def _delete_range(self, c: _Connection, low: Stored, high: Stored) -> int:
+    def _delete_range(self, c: Connection, low: Stored, high: Stored) -> int:
         newest = self._newest(c)
         self.deletions += 1
         if (low, high) == (LOWEST, HIGHEST):
@@ -478,7 +256,7 @@ class SQLiteStore(Store):
     def move(self, key: Stored, last: bool = True) -> bool:
         return bool(self.transact(lambda: self._move(self._local.c, key, last)))
 
-    def _move(self, c: _Connection, key: Stored, last: bool) -> bool:
+    def _move(self, c: Connection, key: Stored, last: bool) -> bool:
         if not self._page(c, CONTAINS, (key,))[0][0]:
             return False
         self._newest(c)  # raises where there is no next id
@@ -512,7 +290,7 @@ class SQLiteStore(Store):
             raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
         return count
 
-    def _bytes(self, c: _Connection) -> int:
+    def _bytes(self, c: Connection) -> int:
         pages, size = self._page(c, 'PRAGMA page_count', ())[0][0], self._page(c, 'PRAGMA page_size', ())[0][0]
         return int(pages * size)
 
@@ -585,7 +363,7 @@ class SQLiteStore(Store):
             pace.go_on(page[0], page[1], left is not None)
         return [page], left
 
-    def _between(self, c: _Connection, sql: str, limits: Tuple[int, ...], ids: array[int], bounds: Tuple[Any, ...],
+    def _between(self, c: Connection, sql: str, limits: Tuple[int, ...], ids: array[int], bounds: Tuple[Any, ...],
                  reverse: bool) -> List[Any]:
         """Return the rows of these ids: at once where they lie close together, else one by one."""
         first, last = sorted((ids[0], ids[-1]))
@@ -634,19 +412,19 @@ class SQLiteStore(Store):
         self._not_undone(c, began)
         return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
 
-    def _newest(self, c: _Connection) -> int:
+    def _newest(self, c: Connection) -> int:
         newest = self._page(c, NEWEST, ())[0][0]
         if newest is None or newest >= SIGN - 1:
             raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup, '
                                     'or `vaults recover` what can be read')
         return int(newest)
 
-    def _not_undone(self, c: _Connection, began: Optional[int]) -> None:
+    def _not_undone(self, c: Connection, began: Optional[int]) -> None:
         if began is not None and c.epoch != began:
             raise VaultError(f'the transaction this walk began in was rolled back: vault {self.file.path}; '
                              'begin a new one')
 
-    def _state(self, c: _Connection) -> Tuple[int, int]:
+    def _state(self, c: Connection) -> Tuple[int, int]:
         """Return what is the same later when nobody has written meanwhile."""
         return self._page(c, DATA_VERSION, ())[0][0], c.raw.total_changes
 
@@ -691,14 +469,14 @@ class SQLiteStore(Store):
             keys = keys[:_end(keys)] if may_end else keys
         return keys, None, self._alive(map(itemgetter(1, 0), rows))
 
-    def _page(self, c: _Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
+    def _page(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
         if c.lost:
             c.execute(sql)  # raises
         try:
             rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
         except sqlite3.OperationalError as error:
-            if not _is_locked(error):
+            if not is_locked(error):
                 raise
             rows = self._once_more(error, sql, arguments, rows=True)
         return rows
@@ -740,7 +518,7 @@ class SQLiteStore(Store):
         try:
             rows = self._page(c, GET_PART, (owner, number))
         except sqlite3.Error as error:
-            if _lacks_parts(error):
+            if lacks_parts(error):
                 return None
             raise self._failed(error) from error
         return self._whole(owner, number, *rows[0]) if rows else None
@@ -750,7 +528,7 @@ class SQLiteStore(Store):
         try:
             rows = self._page(c, GET_BOTH, (owner, number, key))
         except sqlite3.Error as error:
-            if _lacks_parts(error):
+            if lacks_parts(error):
                 return self.get(key), None
             raise self._failed(error, key) from error
         if not rows:
@@ -777,12 +555,12 @@ class SQLiteStore(Store):
         self.transact(lambda: self._with_parts(c, lambda: c.execute(DELETE_PARTS, (owner,)) if numbers is None else
                                                c.raw.executemany(DELETE_PART, ((owner, one) for one in numbers))))
 
-    def _with_parts(self, c: _Connection, operation: Callable[[], Any]) -> None:
+    def _with_parts(self, c: Connection, operation: Callable[[], Any]) -> None:
         """Do it where the table is; it is made when the first part is put."""
         try:
             operation()
         except sqlite3.OperationalError as error:
-            if not _lacks_parts(error):
+            if not lacks_parts(error):
                 raise
             for statement in CREATE_PARTS:
                 c.execute(statement)
@@ -793,7 +571,7 @@ class SQLiteStore(Store):
         try:
             rows = self._page(c, OWNERS, ()) if owner is None else self._page(c, NUMBERS, (owner,))
         except sqlite3.Error as error:
-            if _lacks_parts(error):
+            if lacks_parts(error):
                 return iter(())
             raise self._failed(error) from error
         return chain.from_iterable(rows)
@@ -830,27 +608,27 @@ class SQLiteStore(Store):
             self._undo(c, depth)
             raise
 
-    def _take(self, c: _Connection, owner: Optional[Owner]) -> None:
-        """Put the connection aside for a task, so that whoever asks for it is asked: see _Asked."""
+    def _take(self, c: Connection, owner: Optional[Owner]) -> None:
+        """Put the connection aside for a task, so that whoever asks for it is asked: see Asked."""
         if owner is not None:
             local = vars(self._local)
             c.owner = owner
             local['held'] = c
             del local['c']
 
-    def _give_back(self, c: _Connection) -> None:
+    def _give_back(self, c: Connection) -> None:
         """Let all tasks have the connection again, unless a block of the owner is still open."""
         if c.owner is not None and c.depth <= c.owner.depth:
             vars(self._local)['c'] = c
             c.owner = None
 
-    def _undone(self, c: _Connection, depth: int, error: BaseException) -> VaultError:
+    def _undone(self, c: Connection, depth: int, error: BaseException) -> VaultError:
         """Undo, and return the error of ours: one kept in a frame that it runs through would keep the connection."""
         problem = self._failed(error)
         self._undo(c, depth)
         return problem
 
-    def _nest(self, c: _Connection) -> None:
+    def _nest(self, c: Connection) -> None:
         if c.lost:
             c.execute(SAVE[0])  # raises
         if c.depth > MAX_DEPTH:
@@ -903,12 +681,12 @@ class SQLiteStore(Store):
             self._undo(c, max(_place(c, who) if depth is None else depth, 0))
             raise
 
-    def _here(self) -> _Connection:
+    def _here(self) -> Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
-        c: _Connection = own(self) or self._local.c
+        c: Connection = own(self) or self._local.c
         return c
 
-    def _level(self, who: Any) -> Tuple[_Connection, int, Optional[Callable[[], VaultError]]]:
+    def _level(self, who: Any) -> Tuple[Connection, int, Optional[Callable[[], VaultError]]]:
         """Return the connection, its depth when the block of `who` has ended, and what makes the error if it may not.
 
         The depth is -1 where this thread has no such block.
@@ -924,7 +702,7 @@ class SQLiteStore(Store):
         depth, other = self._out_of_order(c, who)
         return c, depth, None if depth < 0 else problem or other
 
-    def _out_of_order(self, c: _Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
+    def _out_of_order(self, c: Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
         """Return the same of a block that is not known to be the innermost one.
 
         A frame that is not known is that of a stack, or of a subclass's method: it ends the innermost block.
@@ -950,11 +728,11 @@ class SQLiteStore(Store):
 
     def _still_open(self) -> None:
         """Raise when another thread has closed the store, having let the next writer in."""
-        if isinstance(self._local, _Broken):
+        if isinstance(self._local, Broken):
             self.ended()
             raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
 
-    def _undo(self, c: _Connection, depth: int) -> None:
+    def _undo(self, c: Connection, depth: int) -> None:
         """Roll back to `depth` what is open deeper; also what is half begun or ended."""
         c.epoch += 1
         self.deletions += 1
@@ -979,7 +757,7 @@ class SQLiteStore(Store):
                 self.ended()
             self._give_back(c)
 
-    def _renew(self, c: _Connection) -> None:
+    def _renew(self, c: Connection) -> None:
         """Take a new cursor: the old one may have a statement in progress.
 
         While a block goes on that was undone, it writes nothing: what that block puts would be kept, alone.
@@ -1014,17 +792,17 @@ class SQLiteStore(Store):
         self._abandon(holder, said)
         raise VaultTaskError(said)
 
-    def _of_others(self) -> List[_Connection]:
+    def _of_others(self) -> List[Connection]:
         """Return the connections in which other threads begin blocks."""
         connections = [reference() for reference in self.file.connections.valuerefs()]
         return [c for c in connections if c is not None and c.thread != get_ident()]
 
-    def _holder(self, who: Any) -> Optional[_Connection]:
+    def _holder(self, who: Any) -> Optional[Connection]:
         """Return the connection of another thread in which `who` has a block open."""
         return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks[:c.depth])),
                     None)
 
-    def _abandon(self, c: _Connection, said: str) -> None:
+    def _abandon(self, c: Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
 
         It is that call which ends it: what is Python's here is not for two threads at once.
@@ -1038,7 +816,7 @@ class SQLiteStore(Store):
         except sqlite3.Error:
             pass  # it has ended meanwhile
 
-    def _depth(self, c: _Connection) -> int:
+    def _depth(self, c: Connection) -> int:
         """Return how deep this thread's transaction is nested."""
         return c.depth
 
@@ -1050,7 +828,7 @@ class SQLiteStore(Store):
             result = operation()
             self.commit(operation)
         except BaseException as error:
-            problem = self._failed(error) if isinstance(error, sqlite3.Error) or _is_too_big(error) else error
+            problem = self._failed(error) if isinstance(error, sqlite3.Error) or is_too_big(error) else error
             try:
                 if c.depth > depth and c.thread == get_ident():
                     self.rollback(operation)
@@ -1063,7 +841,7 @@ class SQLiteStore(Store):
                 del problem  # see _undone
         return result
 
-    def _run(self, c: _Connection, sql: str) -> None:
+    def _run(self, c: Connection, sql: str) -> None:
         """Run a statement that takes the write lock."""
         try:
             c.execute(sql)
@@ -1079,9 +857,9 @@ class SQLiteStore(Store):
         all who has waited longest, and a Ctrl-C is heard. A rollback journal's locks are left to SQLite.
         """
         c, began, timeout = self._local.c, monotonic(), self.file.timeout
-        if _is_locked(error):
+        if is_locked(error):
             self._require_another()
-        while self.file.journal == 'wal' and _is_locked(error) and _paused(began, timeout):
+        while self.file.journal == 'wal' and is_locked(error) and _paused(began, timeout):
             try:
                 cursor = c.raw.execute(sql, arguments)
                 return cursor.fetchall() if rows else cursor.fetchone()
@@ -1112,7 +890,7 @@ class SQLiteStore(Store):
 
     # --- looking after the file ---
 
-    def _look(self, c: _Connection) -> None:
+    def _look(self, c: Connection) -> None:
         """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
         c.due = c.written + TICK
         self._same_file()
@@ -1141,7 +919,7 @@ class SQLiteStore(Store):
             self._notice_from = FOREVER
             log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
 
-    def _checkpoint(self, c: _Connection) -> None:
+    def _checkpoint(self, c: Connection) -> None:
         """Move the WAL into the database while holding the write lock, without waiting for any reader.
 
         SQLite before 3.51.3 can lose pages when one connection resets the WAL while another checkpoints (see
@@ -1152,7 +930,7 @@ class SQLiteStore(Store):
         if self.file.journal != 'wal' or not self._checkpointing.acquire(blocking=False):
             return
         try:
-            checkpointer = self._checkpointer = self._checkpointer or _Connection(self.file)
+            checkpointer = self._checkpointer = self._checkpointer or Connection(self.file)
             self._run(c, BEGIN)
             # The block of a signal handler is nested in it: its BEGIN would fail, and undo what is here.
             c.thread, c.depth = get_ident(), 1
@@ -1166,7 +944,7 @@ class SQLiteStore(Store):
             c.depth = 0
             self._checkpointing.release()
 
-    def _move_log(self, checkpointer: _Connection) -> None:
+    def _move_log(self, checkpointer: Connection) -> None:
         """Checkpoint; a long log again, once a second, until who was reading is done: only then it begins anew."""
         tries = 1
         if self._log_is_long() and monotonic() > self._patient_from:
@@ -1183,7 +961,7 @@ class SQLiteStore(Store):
 
         Raises nothing even then, because the write that it was time for has been done: the next call raises.
         """
-        if _is_failed_sync(error):
+        if is_failed_sync(error):
             log.get_logger().error('%s', self._break(error))
         else:
             log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
@@ -1192,11 +970,11 @@ class SQLiteStore(Store):
         """Let nobody use the store any more; return the error that says so."""
         problem = self.file.explain(error)
         said = f'the vault must be opened again, after an error of the disk: {problem}'
-        self._local = _Broken(type(problem), said)
+        self._local = Broken(type(problem), said)
         return type(problem)(said)
 
-    def _outside(self, verb: str) -> _Connection:
-        c: _Connection = self._local.c
+    def _outside(self, verb: str) -> Connection:
+        c: Connection = self._local.c
         if c.depth:
             raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.file.path}')
         return c
@@ -1253,7 +1031,7 @@ class SQLiteStore(Store):
         c = own(self)
         self.deletions += 1  # a walk looks again, and finds it closed
         self._checkpointer = None
-        self._local = _Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
+        self._local = Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
 
@@ -1264,7 +1042,7 @@ def _make_room(calls: int = 12) -> None:
         _make_room(calls - 1)
 
 
-def _place(c: _Connection, who: Any) -> int:
+def _place(c: Connection, who: Any) -> int:
     """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
     known = range(c.depth - 1, -1, -1) if who is not None else ()
     return next((place for place in known if c.blocks[place] is who), c.depth - 1)
@@ -1283,7 +1061,7 @@ def _goes_on(frame: Any) -> bool:
     return any(getattr(one, SUSPENDED.get(type(one).__name__, ''), None) is frame for one in gc.get_referrers(frame))
 
 
-def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
+def _counted(c: Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
     """Yield the rows of `pairs`, and count the bytes."""
     written = 0
     for key, data in pairs:
@@ -1293,19 +1071,10 @@ def _counted(c: _Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, b
     c.written += written  # parts may have been put in passing
 
 
-def _part_rows(c: _Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> Iterator[Tuple[Any, ...]]:
+def _part_rows(c: Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> Iterator[Tuple[Any, ...]]:
     for number, data in parts:
         c.written += TOGETHER + len(data)
         yield owner, number, data, crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF)
-
-
-def _is_too_big(error: BaseException) -> bool:
-    """Tell whether SQLite's module refuses 2 GB or more; other OverflowErrors are the caller's."""
-    return isinstance(error, OverflowError) and 'INT_MAX' in str(error)
-
-
-def _is_locked(error: BaseException) -> bool:
-    return 'database is locked' in str(error)
 
 
 def _paused(began: float, timeout: float) -> bool:
@@ -1315,16 +1084,6 @@ def _paused(began: float, timeout: float) -> bool:
         return False
     sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
     return True
-
-
-def _is_failed_sync(error: BaseException) -> bool:
-    """Tell whether an fsync failed, or may have: before Python 3.11 every error of the disk is said to be the same."""
-    return ('disk I/O error' in str(error)
-            and getattr(error, 'sqlite_errorname', 'SQLITE_IOERR_FSYNC') == 'SQLITE_IOERR_FSYNC')
-
-
-def _lacks_parts(error: sqlite3.Error) -> bool:
-    return 'no such table: parts' in str(error)
 
 
 class _Pace:
@@ -1429,12 +1188,12 @@ class QueuedStore(SQLiteStore):
                 self.ended()
             raise
 
-    def _abandon(self, c: _Connection, said: str) -> None:
+    def _abandon(self, c: Connection, said: str) -> None:
         """Let the next writer in as well, once what the other thread has open is rolled back."""
         super()._abandon(c, said)
         free(self.lock)
 
-    def _depth(self, c: _Connection) -> int:
+    def _depth(self, c: Connection) -> int:
         """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
         return c.depth if self.lock._is_owned() else 0  # every CPython has it
 
@@ -1447,13 +1206,13 @@ class QueuedStore(SQLiteStore):
 class MemoryStore(QueuedStore):
     """A store in memory. Its one connection serves all threads, so that reading locks as well."""
 
-    local_class = _Shared
+    local_class = Shared
 
     get, get_part, get_both, contains, count, _page, _ids = map(_locked, (
         'get', 'get_part', 'get_both', 'contains', 'count', '_page', '_ids'))
     check, backup, close = map(_locked, ('check', 'backup', 'close'))
 
-    def _abandon(self, c: _Connection, said: str) -> None:
+    def _abandon(self, c: Connection, said: str) -> None:
         """End here what another thread has open, because the connection is everybody's; tell that thread once."""
         thread = c.thread
         self._undo(c, 0)
@@ -1629,7 +1388,7 @@ def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
                 raise
 
 
-def _create(c: _Connection, file: File) -> None:
+def _create(c: Connection, file: File) -> None:
     """Make an empty file a vault, in a rollback journal: what marks it must be in the main file from the start."""
     c.execute(PAGE_SIZE)
     c.execute(BEGIN)
@@ -1658,7 +1417,7 @@ def _require_schema(c: Any, file: File) -> None:
                                 'recover` what can be read')
 
 
-def _choose_journal(c: _Connection, file: File) -> str:
+def _choose_journal(c: Connection, file: File) -> str:
     """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
     if file.flag == 'r':
         return str(c.execute('PRAGMA journal_mode').fetchone()[0])

@@ -14,6 +14,7 @@ from itertools import chain
 
 from ...errors import VaultCorruptError, VaultFullError
 from ...keys import SIGN, named
+from .failures import is_failed_sync
 from .schema import (
     ALL_OBJECTS,
     COUNT_BOTH,
@@ -28,7 +29,7 @@ from .schema import (
     UNMARK_ONE,
     normalized,
 )
-from .store import LAST_PAGE, _end, _is_failed_sync, _Pace
+from .store import LAST_PAGE, _end, _Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ..base import Progress
-    from .store import SQLiteStore, _Connection
+    from .connection import Connection
+    from .store import SQLiteStore
 
 
 def sync(store: SQLiteStore) -> None:
@@ -65,12 +67,12 @@ def compact(store: SQLiteStore, progress: Progress = None) -> None:
         if store.file.journal == 'wal':
             _cut_log(store, store._local.c)
     except sqlite3.Error as error:
-        raise (store._break(error) if _is_failed_sync(error) else store._failed(error)) from error
+        raise (store._break(error) if is_failed_sync(error) else store._failed(error)) from error
     if progress:
         progress(total, total)
 
 
-def _cut_log(store: SQLiteStore, c: _Connection) -> None:
+def _cut_log(store: SQLiteStore, c: Connection) -> None:
     """Shorten the log with a commit that resets it: SQLite's TRUNCATE checkpoints without the lock if it must."""
     try:
         c.execute(CUT_LOG)
@@ -79,13 +81,13 @@ def _cut_log(store: SQLiteStore, c: _Connection) -> None:
         c.execute(KEEP_LOG)
 
 
-def _change_nothing(store: SQLiteStore, c: _Connection) -> None:
+def _change_nothing(store: SQLiteStore, c: Connection) -> None:
     """Commit something: SQLite drops a commit that leaves every page as it was."""
     try:
         store.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
     except VaultFullError as error:
         cause = error.__cause__
-        if isinstance(cause, sqlite3.Error) and _is_failed_sync(cause):
+        if isinstance(cause, sqlite3.Error) and is_failed_sync(cause):
             raise store._break(cause) from error
         raise
 
@@ -112,7 +114,7 @@ def check(store: SQLiteStore, examine: Callable[[Stored, bytes], Optional[str]],
     return problems
 
 
-def _integrity(store: SQLiteStore, c: _Connection) -> Iterator[str]:
+def _integrity(store: SQLiteStore, c: Connection) -> Iterator[str]:
     """Yield what SQLite finds. Tables that are not of a vault are left out: their constraints are programs."""
     found = {normalized(str(sql)) for sql, in c.execute(ALL_OBJECTS).fetchall()}
     whole = found <= KNOWN | STATISTICS

@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from ...errors import VaultError
 from ..base import MEMORY
+from .checkpoint import has_wal_reset_race
 from .schema import FORMAT
-from .store import has_wal_reset_race
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,210 @@
+"""Connections: one a thread, or one for all, and what stands in its place. Knows the file, and no store's methods."""
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from _thread import get_ident
+from weakref import WeakValueDictionary
+
+from ...errors import VaultError, VaultNotFoundError
+from ...keys import named
+from ..base import MEMORY
+from . import guard
+from .checkpoint import ALONE
+from .failures import MEANINGS, is_locked
+from .schema import (
+    CACHE_SIZE,
+    CONTAINS,
+    KEEP_LOG,
+    MAX_DEPTH,
+    NO_AUTO_CHECKPOINT,
+    NO_BUSY_HANDLER,
+    NO_SECURE_DELETE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, NoReturn, Optional, Tuple
+
+    from ...keys import Stored
+    from ..tasks import Owner
+
+inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
+
+
+def uri_of(path: str, parameters: str) -> str:
+    """Return the URI of a file; SQLite reads %, ? and # in one as its own."""
+    for character, code in (('%', '%25'), ('?', '%3f'), ('#', '%23')):
+        path = path.replace(character, code)
+    path = path.replace('\\', '/') if os.name == 'nt' else path
+    return f"file:{'' if path.startswith('/') else '/'}{path}?{parameters}"
+
+
+class File:
+    """What every connection to one vault's file must know. `journal` is chosen once, by `prepare`."""
+
+    def __init__(self, path: str, flag: str, timeout: float, synchronous: str) -> None:
+        self.path = path
+        self.flag = flag
+        self.timeout = timeout
+        self.synchronous = f'PRAGMA synchronous = {synchronous}'
+        self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
+        self.journal: Optional[str] = None
+        self.identity: Optional[Tuple[int, int]] = None
+        self.connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()  # by the thread that opened it
+        self.permissions: Optional[int] = None  # the mode of the file, as last seen
+
+    def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
+        uri = MEMORY if self.path == MEMORY else uri_of(self.path, parameters or self.mode)
+        return sqlite3.connect(uri, timeout=self.timeout, isolation_level=None, check_same_thread=False,
+                               uri=uri != MEMORY)
+
+    def stat(self) -> Optional[Tuple[int, int]]:
+        try:
+            status = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if status.st_mode != self.permissions:
+            self.permissions = status.st_mode
+            self._follow(status.st_mode & 0o777)
+        return (status.st_dev, status.st_ino) if status.st_size else None  # an emptied file is no vault any more
+
+    def _follow(self, mode: int) -> None:
+        """Give what lies beside the file its mode. SQLite does so when it makes them, and not when the mode changes."""
+        path = os.path.realpath(self.path)
+        for beside in (f'{path}-wal', f'{path}-shm', f'{path}-journal'):
+            try:
+                if os.stat(beside).st_mode & 0o777 != mode:
+                    os.chmod(beside, mode)
+            except OSError:
+                continue  # it is not there, or not ours: its owner sees to it
+
+    def is_gone(self) -> bool:
+        """Tell whether the file is not the one that was opened any more."""
+        return self.identity is not None and self.stat() != self.identity
+
+    def require_same(self) -> None:
+        if self.is_gone():
+            raise self.gone()
+
+    def gone(self) -> VaultError:
+        """Return the error about a file that is not the one that was opened any more."""
+        is_file = os.path.isfile(self.path)
+        now = ('is another one now' if is_file and os.path.getsize(self.path) else 'is empty' if is_file else
+               'is no file now' if os.path.exists(self.path) else 'is gone')
+        return VaultNotFoundError(f'the file was deleted, emptied or replaced while it was open: {self.path} {now}; '
+                                  'what was written since is in no file. Save what this vault still holds with '
+                                  'backup(), then close it and open it again')
+
+    def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+        """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
+        if not is_locked(error) and self.is_gone():
+            return self.gone()
+        text = str(error)
+        where = f'vault {self.path}' + ('' if key is None else f', key {named(key)}')
+        for words, cls, message in MEANINGS:
+            if words in text:
+                return cls(message.format(where=where, text=text, timeout=self.timeout))
+        return VaultError(f'SQLite failed ({text}): {where}; nothing of this call was kept, run check()')
+
+
+class Connection:
+    """One thread's connection, with what it needs on the hot path bound once. It closes when nobody holds it."""
+
+    def __init__(self, file: File) -> None:
+        self.guard: Optional[Tuple[int, int]] = None
+        self.pid = os.getpid()
+        self.depth = 0                             # of nested transactions
+        self.epoch = 0                             # rollbacks so far
+        self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
+        self.row = ALONE
+        self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
+        self.version: Optional[int] = None         # of the data, as last asked for
+        self.changes = 0                           # of the connection when its transaction began
+        self.thread = 0                            # the one whose transaction it is
+        self.blocks: List[Any] = [None] * (MAX_DEPTH + 2)   # who began each transaction, by its depth: see `begin`
+        self.undone: List[Any] = []                # who began those that an older one took along, and that go on
+        self.owner: Optional[Owner] = None         # the task whose they are
+        if file.journal == 'immutable':
+            from .snapshot import Snapshot  # here: few vaults are read so
+            self.raw: Any = Snapshot(file)
+            self.execute: Callable[..., Any] = self.raw.execute
+            return
+        self.raw = file.connect()
+        self.execute = self.raw.cursor().execute
+        self.execute(file.synchronous)
+        self.execute(CACHE_SIZE)
+        self.execute(NO_SECURE_DELETE)
+        if file.flag == 'r':
+            self.execute('PRAGMA query_only = ON')
+        if file.journal == 'wal':
+            self.shield(file)
+
+    def shield(self, file: File) -> None:
+        """Arrange for write-ahead logging: our own checkpoints and waits, and the locks that others must not drop."""
+        for pragma in (NO_AUTO_CHECKPOINT, KEEP_LOG, NO_BUSY_HANDLER):
+            self.execute(pragma)
+        self.execute(CONTAINS, (b'',)).fetchone()  # opens the WAL, so that there is something to guard
+        if file.identity:
+            self.guard = guard.enter(file.path, file.identity)
+
+    def close(self) -> None:
+        raw, self.raw = getattr(self, 'raw', None), None
+        if raw is None:
+            return
+        if self.pid != os.getpid():
+            inherited.append(raw)
+        else:
+            guard.leave(self.guard, raw.close)
+
+    __del__ = close
+
+
+class Asked:
+    """What `c` is met as while a block of a task is open: asks for the task.
+
+    The connection is an attribute of its own, which Python takes before one of the class, and is put aside as `held` as
+    long as the block is open: so nobody else pays for the question, and whoever asks for the connection is asked.
+    """
+
+    def __get__(self, local: Any, cls: Any = None) -> Connection:
+        held: Connection = vars(local)['held']
+        owner = held.owner
+        if owner is not None:  # or its thread, where one connection serves all, has just ended the block
+            owner.require()
+        return held
+
+
+class Local(threading.local):
+    """Each thread's connection, as `c`: opened when the thread first asks."""
+
+    c: Any = Asked()
+
+    def __init__(self, file: File) -> None:
+        file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
+        try:
+            self.c = file.connections[get_ident()] = Connection(file)
+        except (sqlite3.Error, UnicodeError) as error:
+            raise file.explain(error) from error
+        file.require_same()
+
+
+class Shared:
+    """The one connection of a vault in memory, as `c`."""
+
+    c: Any = Asked()
+
+    def __init__(self, file: File) -> None:
+        self.c = file.connections[get_ident()] = Connection(file)
+
+
+class Broken:
+    """In place of the connections when the store is closed, or must be opened again: asking for one raises."""
+
+    def __init__(self, error: type, message: str) -> None:
+        self._error, self._message = error, message
+
+    @property
+    def c(self) -> NoReturn:
+        raise self._error(self._message)
