@@ -8,7 +8,7 @@ from itertools import chain
 
 from msgpack import StackError, unpackb
 
-from . import keys
+from . import keys, stores
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import codes, packing, pickles, registry
 from .errors import (
@@ -23,7 +23,7 @@ from .errors import (
     plural,
 )
 from .place import MISSING, NOWHERE, about
-from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore
+from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore, Options
 from .transactions import Edit, Transaction, with_frame
 from .views import Displayed, Items, Keys, SortedSlice, Values, equal
 
@@ -105,7 +105,6 @@ class Vault(Displayed, MutableMapping[K, V]):
         if serializer is not None:
             from .codecs.serializers import Serializer
             serializer = Serializer.of(serializer)
-        from .stores.sqlite.store import open_store
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))
         self._name, self._path = opening.locate(name, flag in ('c', 'n'))
@@ -118,7 +117,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
                          serializer)
         try:
-            self._store = open_store(path, flag, timeout, str(synchronous).upper(), thread_safe)
+            self._store = stores.open(path, Options(flag, timeout, str(synchronous).upper(), thread_safe))
         except VaultFormatError as error:
             raise opening.with_cure(error, path) from error
         self._use_serializer(serializer, flag)

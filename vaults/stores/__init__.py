@@ -1,1 +1,66 @@
-"""Stores: the engines that hold entries, behind the contract of base.py."""
+"""Engines: finds the one that a target asks for, by its scheme. Knows of each engine only where it is."""
+from __future__ import annotations
+
+import sys
+
+from ..errors import VaultError, VaultTypeError, VaultValueError
+from .base import MEMORY, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterable
+
+    from .base import Options
+
+GROUP = 'vaults.stores'  # the group of entry points in which other packages have their engines, by scheme
+IN_MEMORY = (MEMORY, 'memory:')
+
+
+def open(target: str, options: Options) -> Store:
+    """Return the store at `target`, opened as the options say.
+
+    `target`: a path is a file of SQLite; 'memory:', as ':memory:', is no file at all; of 'scheme://...' the engine is
+    looked up in the entry point group `vaults.stores`, whose names are schemes: a function of target and options.
+
+    Raises: VaultValueError for a scheme that nobody has registered; VaultError when its engine cannot be loaded; what
+    the engine raises.
+    """
+    scheme = scheme_of(target)
+    if not scheme:
+        from .sqlite.store import open_store  # here: half of what `import vaults` would take
+        return open_store(MEMORY if target in IN_MEMORY else target, *options)
+    store = _engine(scheme, target)(target, options)
+    if not isinstance(store, Store):
+        raise VaultTypeError(f'the engine of {scheme}:// gave {type(store).__name__} for {target}, which is no Store: '
+                             f'its entry point in {GROUP} is to be a function of a target and options that returns one')
+    return store
+
+
+def scheme_of(target: str) -> str:
+    """Return the scheme of 'scheme://...', in lower case; of anything else ''. One letter is a drive of Windows."""
+    scheme, mark, _ = target.partition('://')
+    sound = len(scheme) > 1 and scheme.isascii() and scheme[0].isalpha() and not scheme.strip(LETTERS)
+    return scheme.lower() if mark and sound else ''
+
+
+LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.'
+
+
+def _engine(scheme: str, target: str) -> Any:
+    points = {point.name: point for point in _entry_points()}
+    if scheme not in points:
+        known = ', '.join([MEMORY, *(f'{name}://' for name in sorted(points))])
+        raise VaultValueError(f'no engine is known for {scheme}://, as in {target!r}: there are {known}, and paths of '
+                              f'files; install the package that has it, which registers it in the group {GROUP}')
+    try:
+        return points[scheme].load()
+    except Exception as error:
+        raise VaultError(f'the engine of {scheme}://, {points[scheme].value}, cannot be loaded: {error!r}; install '
+                         'its package anew, with what it needs') from error
+
+
+def _entry_points() -> Iterable[Any]:
+    from importlib import metadata  # here: it takes longer than all the rest
+    if sys.version_info >= (3, 10):
+        return metadata.entry_points(group=GROUP)
+    return metadata.entry_points().get(GROUP, ())
