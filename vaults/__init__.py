@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 from .codecs.registry import register
-from .codecs.standalone import dumps, dumps_many, loads, loads_many
 from .errors import (
     EmptyVaultError,
     SerializationError,
@@ -40,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import moving as moving
     from . import recovery as recovery
+    from .codecs.standalone import dumps, dumps_many, loads, loads_many
     from .columns import Column
     from .opening import set_root_path
     from .sections import Section
@@ -81,15 +81,17 @@ __all__ = [
 
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
 LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
-        'set_root_path': 'opening'}
+        'set_root_path': 'opening',
+        **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}
 
 
 def __getattr__(name: str) -> object:
     """Import what many programs do without when it is first asked for, to keep `import vaults` quick."""
     if name in MODULES or name in LAZY:
         from importlib import import_module
-        module = import_module(f"vaults.{LAZY.get(name, name)}")
-        return getattr(module, name, module)
+        module = import_module(f'vaults.{LAZY.get(name, name)}')
+        found = globals()[name] = getattr(module, name, module)  # the next one is asked for as any other
+        return found
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

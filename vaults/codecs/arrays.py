@@ -1,7 +1,7 @@
 """Arrays: NumPy's arrays and scalars to payloads and back. Imports NumPy only when one is met. Knows no store."""
 from __future__ import annotations
 
-from _thread import _local as local  # threading's, whose import takes as long as all of this module
+from threading import local
 from weakref import ref
 
 from ..errors import VaultCorruptError

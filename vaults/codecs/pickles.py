@@ -1,9 +1,10 @@
-"""Pickles: what a codec does with a leaf that only pickle can carry, under each rule. Knows no file and no format."""
+"""Pickles: what a codec does with a leaf that only pickle can carry, under each rule. Knows no file and no format.
+
+Each rule answers for what runs somebody's code as well: registered objects, and what a serializer has made.
+"""
 from __future__ import annotations
 
-from weakref import WeakSet
-
-from ..errors import SerializationError, UntrustedPickleError, VaultError, VaultTypeError
+from ..errors import SerializationError, UntrustedPickleError, VaultTypeError
 from .registry import Unbuilt, named_type, rebuild
 
 TYPE_CHECKING = False
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
         def rebuild(self, name: str, payload: Any) -> Any: ...
         def serialized(self, payload: Any) -> Any: ...
 
-PICKLE_PROTOCOL = 4  # the newest that every reader from Python 3.4 on knows
 
 def _serialized(payload: Any) -> NoReturn:
     raise SerializationError('the value was made by a serializer: only a vault that is opened with the same one, '
@@ -35,14 +35,15 @@ class Trusting:
 
     def dumps(self, obj: Any) -> bytes:
         self.checked()
-        data = _pickled(obj)
-        _prove(obj, data)
+        from .pickling import pickled, prove
+        data = pickled(obj)
+        prove(obj, data)
         return data
 
     def loads(self, data: bytes) -> Any:
         self.checked()
-        import pickle
-        return _unpickled(lambda: pickle.loads(data))
+        from .pickling import unpickled
+        return unpickled(data)
 
     rebuild = staticmethod(rebuild)
     serialized = staticmethod(_serialized)
@@ -75,17 +76,14 @@ class Listed:
         self._types = {(cls.__module__, cls.__qualname__): cls for cls in types}
 
     def dumps(self, obj: Any) -> bytes:
-        data = _pickled(obj)
+        from .pickling import pickled
+        data = pickled(obj)
         self.loads(data)  # what could not be read again is not written
         return data
 
     def loads(self, data: bytes) -> Any:
-        import io
-        import pickle
-
-        class Unpickler(pickle.Unpickler):
-            find_class = staticmethod(self._find)
-        return _unpickled(Unpickler(io.BytesIO(data)).load)
+        from .pickling import unpickled_with
+        return unpickled_with(self._find, data)
 
     def _find(self, module: str, name: str) -> type:
         try:
@@ -130,44 +128,3 @@ def rule(allow_pickle: Optional[AllowPickle], check: Callable[[], None]) -> Pick
     if not types or not all(isinstance(cls, type) for cls in types):
         raise VaultTypeError(f'allow_pickle is True, False, None or a list of types, not {allow_pickle!r}')
     return Listed(types)
-
-
-def _pickled(obj: Any) -> bytes:
-    import pickle
-    try:
-        return pickle.dumps(obj, PICKLE_PROTOCOL)
-    except Exception as error:
-        raise SerializationError(f'{named_type(obj)} cannot be stored, because it cannot be pickled ({error}): '
-                                 'register its type with vaults.register, or store plain data') from error
-
-
-# Classes of which an object came back from its pickle. Whether it does is decided by the class, but for exceptions,
-# whose arguments decide as well. To load every pickle would take half as long again, and run more code of the user's.
-_proven: WeakSet[type] = WeakSet()
-PROVEN_SIZE = 1 << 20  # bytes of a pickle; a larger one would take too long, and too much memory, to look at
-
-
-def _prove(obj: Any, data: bytes) -> None:
-    """Load the pickle of an exception, and of the first object of any class. Raises: SerializationError."""
-    kind = type(obj)
-    if len(data) > PROVEN_SIZE or (kind in _proven and not isinstance(obj, BaseException)):
-        return
-    import pickle
-    try:
-        pickle.loads(data)
-    except Exception as error:
-        raise SerializationError(f'{named_type(obj)} cannot be stored, because its pickle cannot be loaded '
-                                 f'({error!r}): give the class a __reduce__ that calls it as its __init__ wants, '
-                                 'register it with vaults.register, or store plain data') from error
-    if kind not in (list, dict):  # which hold themselves, and anything else
-        _proven.add(kind)
-
-
-def _unpickled(load: Callable[[], Any]) -> Any:
-    try:
-        return load()
-    except VaultError:
-        raise
-    except Exception as error:
-        raise SerializationError(f'the value holds a pickle that cannot be loaded here ({error!r}): is its class '
-                                 'where it was, and importable? An entry need not be read to be deleted') from error

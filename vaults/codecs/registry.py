@@ -6,9 +6,7 @@ name, is met, and by nobody here by name, since it imports this one.
 """
 from __future__ import annotations
 
-import sys
 from datetime import date, datetime, time, timedelta
-from functools import partial
 
 from ..errors import SerializationError
 from .codes import PICKLE
@@ -92,7 +90,8 @@ def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Opti
     if (dump is None) != (load is None):
         raise TypeError(f'register({cls.__name__}) takes dump and load together')
     if dump is None or load is None:
-        dump, load = _derived(cls)
+        from .derived import functions_of
+        dump, load = functions_of(cls)
     entry = Registered(cls, name or f'{cls.__module__}.{cls.__qualname__}', dump, load)
     other = by_name.get(entry.name)
     if other and (other.cls.__module__, other.cls.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -101,63 +100,26 @@ def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Opti
     return cls
 
 
-def _derived(cls: Any) -> Tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Return the functions of a dataclass or an Enum."""
-    import dataclasses
-    import enum
-    if dataclasses.is_dataclass(cls):
-        return partial(_dump_fields, dataclasses.fields(cls)), partial(_load_fields, cls, dataclasses.fields(cls))
-    if issubclass(cls, enum.Flag):
-        return (lambda member: member.value), cls
-    if issubclass(cls, enum.Enum):
-        return (lambda member: member.name), cls.__getitem__
-    raise TypeError(f'register({cls.__name__}) needs dump and load: only dataclasses and Enums go without')
-
-
-def _dump_fields(fields: Any, obj: Any) -> Dict[str, Any]:
-    return {field.name: getattr(obj, field.name) for field in fields}
-
-
-def _load_fields(cls: Any, fields: Any, stored: Dict[str, Any]) -> Any:
-    """Rebuild a dataclass field by field, not through __init__, which may compute; new fields get their defaults."""
-    import dataclasses
-    obj = cls.__new__(cls)
-    for field in fields:
-        if field.name in stored:
-            value = stored[field.name]
-        elif field.default is not dataclasses.MISSING:
-            value = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        else:
-            raise LookupError(f'the stored object has no field {field.name!r}, and it has no default')
-        object.__setattr__(obj, field.name, value)
-    return obj
-
-
 def named_type(obj: Any) -> str:
     return f'an object of type {type(obj).__module__}.{type(obj).__qualname__}'
-
 
 
 class Unbuilt(tuple):  # type: ignore[type-arg]  # of what it is and its name
     """What stands for an object of a class whose code is not run."""
 
 
-
 # --- the rooms of other packages ------------------------------------------------------------------------------------
+
+_rooms: Dict[str, Any] = {}  # by package, once they are imported whole: another thread may be about it
+
 
 def provider(package: str) -> Any:
     """Return the room of a package whose types are stored without pickle, or None."""
-    room = PROVIDERS.get(package)
-    if room is None:
-        return None
-    name = f'{__package__}.{room}'
-    module = sys.modules.get(name)
-    if module is None:
+    room = _rooms.get(package)
+    if room is None and package in PROVIDERS:
         from importlib import import_module
-        module = import_module(name)
-    return module
+        room = _rooms[package] = import_module(f'.{PROVIDERS[package]}', __package__)
+    return room
 
 
 def left_to_pickle(obj: Any, inner: Pack) -> None:

@@ -9,7 +9,9 @@ from .arrays import writable
 from .codes import *
 from .codes import TooDeep
 from .packing import Codec
-from .pickles import PROVEN_SIZE, Refusing, Unread, _proven, rule
+from .pickles import Refusing, Unread, rule
+from .pickling import PROVEN_SIZE
+from .pickling import proven as _proven
 from .registry import by_class as _by_class
 from .registry import by_name as _by_name
 from .registry import live_types, register
