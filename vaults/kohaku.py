@@ -21,6 +21,7 @@ from . import peers
 from .codecs import codes, packing, standalone
 from .errors import VaultCorruptError, VaultError, VaultFormatError
 from .peers import RESTORE, Packed, Parts, named
+from .stores.sqlite.sources import one_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ TINY, HUGE = 1e-150, -1e150
 
 def kohakuvault(source: Source) -> Iterator[Pair]:
     """Yield the entries of one table, or of several with keys (table, key)."""
-    with peers.reading(source.path) as raw:
+    with one_state(source.path) as raw:
         tables = dict(_tables(source, raw))
         wanted = {name: rows for name, (stored, rows) in tables.items() if name == source.table or (
             source.table is None and raw.execute(ANY.format(peers.quoted(stored))).fetchall())}

@@ -38,6 +38,7 @@ from .errors import SerializationError, UntrustedPickleError, VaultBusyError, Va
 from .parts import Head, is_head
 from .place import about
 from .stores.base import MEMORY, entries_of
+from .stores.sqlite import WAL_FILE, side_files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def recognise(path: Path) -> str:
 
 def cure(path: str) -> str:
     """Return how to move what is at `path` into a vault, to end an error with; '' when it is nothing to be moved."""
-    if os.path.exists(f'{path}-wal'):
+    if os.path.exists(*side_files(path, (WAL_FILE,))):
         return ''  # somebody uses it, and even a look would change what is beside it
     try:
         kind = recognise(path)

@@ -8,14 +8,12 @@ import json
 import os
 import pickletools
 import re
-import shutil
 import sqlite3
 import struct
 from ast import literal_eval
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib import import_module
 from itertools import islice
-from tempfile import TemporaryDirectory
 from time import time
 
 from msgpack import unpackb
@@ -24,12 +22,12 @@ from . import as_json, keys
 from .codecs import codes, packing
 from .codecs.serializers import recorded
 from .columns import size_of
-from .errors import VaultBusyError, VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
+from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
 from .stores.base import entries_of
-from .stores.sqlite import connection, schema
-from .stores.sqlite import store as sqlite
-from .stores.sqlite.fork import open_stores
+from .stores.sqlite.schema import APPLICATION_ID
+from .stores.sqlite.sources import one_state, vault_at
+from .stores.sqlite.store import is_open_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +42,6 @@ SAMPLE = 100     # values that tell a shelve from another dbm
 TABLED = ('sqlitedict', 'pickledb', 'litedict')
 RESTORE = 'restore it from a backup'
 CHUNK = 1 << 16  # characters of a text to read at once
-TIMEOUT = 5.0    # seconds to wait for a writer
 
 
 def named(key: Any) -> str:
@@ -187,7 +184,7 @@ def head_of(path: str, size: int) -> bytes:
     """
     if not os.path.isfile(path):
         return b''
-    if any(os.path.samefile(path, store.file.path) for store in list(open_stores) if store.file.identity):
+    if is_open_here(path):
         return SQLITE
     with open(path, 'rb') as file:
         return file.read(size)
@@ -232,8 +229,8 @@ def _is_pickle(data: Any) -> bool:
 
 
 def _kind_of_sqlite(path: str) -> str:
-    with reading(path) as raw:
-        if raw.execute('PRAGMA application_id').fetchone()[0] == schema.APPLICATION_ID:
+    with one_state(path) as raw:
+        if raw.execute('PRAGMA application_id').fetchone()[0] == APPLICATION_ID:
             return 'vault'
         found = kinds_of_tables(raw)
         texts = any(name.endswith('_content') and f'{name[:-8]}_values' in found for name in found)
@@ -273,57 +270,6 @@ EARLIER_ROWS = TABLE_ROWS.format('dict')
 DBM_ROWS = TABLE_ROWS.format('Dict')
 
 
-def _stamp(path: str) -> List[Any]:
-    """Return what changes when somebody writes the file or a log beside it."""
-    found = [path + suffix for suffix in ('', '-wal', '-journal') if os.path.exists(path + suffix)]
-    return [(name, status.st_size, status.st_mtime_ns) for name in found for status in [os.stat(name)]]
-
-
-def _unchanged(path: str, stamp: List[Any]) -> None:
-    if _stamp(path) != stamp:
-        raise VaultBusyError(f'{path} was written while it was read: close it in the other program, and repeat')
-
-
-@contextmanager
-def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
-    """Give the path and the URI parameters by which SQLite reads a file and leaves all that is there as it is.
-
-    A file alone is `immutable`: in WAL mode anything else would make a -wal and a -shm. Commits in a log must be seen,
-    which takes a -shm. Where one is, it is read along; where none is, as beside copied files, SQLite would leave a new
-    one, and is given copies instead. A journal tells SQLite whether the file can be read without mending it first.
-    """
-    stamp = _stamp(path)
-    logs = {name for name, size, _ in stamp if size and name != path}
-    if f'{path}-wal' in logs and not os.path.exists(f'{path}-shm'):
-        with TemporaryDirectory(prefix='vaults-') as folder:
-            copy = os.path.join(folder, 'copy')
-            for suffix in ('', '-wal'):
-                shutil.copyfile(path + suffix, copy + suffix)
-            _unchanged(path, stamp)
-            yield copy, 'mode=ro'
-    elif logs:
-        yield path, 'mode=ro&readonly_shm=1'
-    else:
-        try:
-            yield path, 'mode=ro&immutable=1'
-        except (sqlite3.Error, VaultError):
-            _unchanged(path, stamp)
-            raise
-        _unchanged(path, stamp)
-
-
-@contextmanager
-def reading(path: str) -> Iterator[sqlite3.Connection]:
-    """Give a connection that sees one state of an SQLite file, which stays as it is."""
-    with _left_alone(path) as (place, parameters), closing(sqlite3.connect(
-            connection.uri_of(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
-            uri=True)) as raw:
-        raw.execute('PRAGMA query_only = ON')
-        raw.execute('PRAGMA trusted_schema = OFF')
-        raw.execute('BEGIN')  # one state of all its tables
-        yield raw
-
-
 def require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
     """Raise when there is a view in place of the table, or a column is computed: these are programs."""
     kinds = {kind for kind, in raw.execute(OF_NAME, (table,)).fetchall()}
@@ -332,23 +278,13 @@ def require_table(path: str, raw: sqlite3.Connection, table: str) -> None:
 
 
 def _vault(source: Source) -> Iterator[Pair]:
-    """As Vault(flag='r') reads, which would also write a log that a killed process has left into the file."""
-    with _left_alone(source.path) as (place, parameters):
-        file = connection.File(place, 'r', TIMEOUT, 'NORMAL')
-        if sqlite._is_empty(file):
+    with vault_at(source.path) as store:
+        if store is None:
             unknown(source.path, 'empty')
-        file.mode, file.journal = parameters, 'as it is'
-        store = sqlite.SQLiteStore(file)
-        sqlite._require_schema(store._local.c, file)
-        store.begin()
-        try:
-            serializer = recorded(store)
-            for stored, data in entries_of(store.scan()):
-                key = keys.decode(stored)
-                yield key, _as_stored(source, store, serializer, named(key), data)
-        finally:
-            store.rollback()
-            store.close()
+        serializer = recorded(store)
+        for stored, data in entries_of(store.scan()):
+            key = keys.decode(stored)
+            yield key, _as_stored(source, store, serializer, named(key), data)
 
 
 def _as_stored(source: Source, store: Store, serializer: Optional[str], place: str, data: bytes) -> Any:
@@ -374,7 +310,7 @@ def _unpacked(source: Source, place: str, data: bytes) -> Any:
 
 
 def _earlier(source: Source) -> Iterator[Pair]:
-    with reading(source.path) as raw:
+    with one_state(source.path) as raw:
         require_table(source.path, raw, 'dict')
         for stored, data in raw.execute(EARLIER_ROWS):
             key = _earlier_object(source, stored, stored, use_list=False)
@@ -395,7 +331,7 @@ def quoted(name: str) -> str:
 
 
 def _tables(source: Source) -> Iterator[Pair]:
-    with reading(source.path) as raw:
+    with one_state(source.path) as raw:
         names = [name for name, kind in kinds_of_tables(raw).items() if kind in TABLED]
         wanted = [name for name in names if source.table in (None, name)]
         if not wanted:
@@ -434,7 +370,7 @@ def _diskcache(source: Source) -> Iterator[Pair]:
     source.files = _shards(source.path) if os.path.isdir(source.path) else [source.path]
     now = time()
     for file in source.files:
-        with reading(file) as raw:
+        with one_state(file) as raw:
             require_table(file, raw, 'Cache')
             for stored, plain, mode, name, data in raw.execute(CACHE_ROWS, (now,)):
                 key = stored if plain else source.unpickled(stored, stored)
@@ -479,7 +415,7 @@ PICKLED = b'\x80'  # what a pickle of protocol 2 and later begins with
 
 def _pystoragebackend(source: Source) -> Iterator[Pair]:
     """Yield the data of documents with keys (uid, key)."""
-    with reading(source.path) as raw:
+    with one_state(source.path) as raw:
         require_table(source.path, raw, 'hiddil')
         for uid, name, data in raw.execute(DOCUMENTS):
             yield (uid, name), source.decoded((uid, name), data, source.decode) if source.decode else data
@@ -557,7 +493,7 @@ def key_text(source: Source, stored: Any) -> Any:
 def _dbm_rows(path: str) -> Iterator[Tuple[Any, Any]]:
     module, base, _ = dbm_at(path)
     if module == 'dbm.sqlite3':  # with any Python, and without writing
-        with reading(base) as raw:
+        with one_state(base) as raw:
             require_table(base, raw, 'Dict')
             yield from raw.execute(DBM_ROWS)
     elif module == 'dbm.dumb':

@@ -11,8 +11,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import List, Sequence
 
-LOGS = '-wal', '-journal'      # the endings of what holds a part of the file
-SIDE_FILES = (*LOGS, '-shm')   # and of all that SQLite makes beside it: the shared memory holds nothing that lasts
+# What SQLite makes beside a file has the file's name and one of these endings. The logs hold a part of the file: the
+# write-ahead log what was committed, the journal what is to be undone. The shared memory holds nothing that lasts.
+WAL_FILE, JOURNAL_FILE, SHARED_FILE = '-wal', '-journal', '-shm'
+LOGS = WAL_FILE, JOURNAL_FILE
+SIDE_FILES = WAL_FILE, JOURNAL_FILE, SHARED_FILE
 
 
 def side_files(path: str, endings: Sequence[str] = SIDE_FILES) -> List[str]:

@@ -9,6 +9,8 @@ import os
 import struct
 from contextlib import ExitStack
 
+from . import JOURNAL_FILE, WAL_FILE, side_files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
@@ -43,8 +45,9 @@ class Pages:
             self._file = self._files.enter_context(open(path, 'rb'))  # noqa: SIM115  # the stack closes it
             self.size = self._page_size()
             self.count = -(-os.path.getsize(path) // self.size)
-            self._add(f'{path}-journal', self._roll_back)
-            self._add(f'{path}-wal', self._apply)
+            journal, wal = side_files(path, (JOURNAL_FILE, WAL_FILE))
+            self._add(journal, self._roll_back)
+            self._add(wal, self._apply)
             self.count = self.count if most is None else min(self.count, most)
             self.kinds = self._kinds()  # the first byte of each page, at the place of its number
         except BaseException:

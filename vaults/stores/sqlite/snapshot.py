@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, List, Optional, Tuple
 
+    from ...files import Stamp
     from .connection import File
 
 
@@ -28,9 +29,9 @@ def reading(file: File) -> Optional[str]:
     return 'immutable'
 
 
-def _stamp(path: str) -> Tuple[int, ...]:
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns, os.path.exists(f'{path}-wal')
+def _stamp(path: str) -> Tuple[Stamp, bool]:
+    from ...files import stamp  # here: most vaults never need it
+    return stamp(path), os.path.exists(f'{path}-wal')
 
 
 class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a cursor's clothes

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from ...errors import VaultError
 from ..base import MEMORY
+from . import side_files
 from .checkpoint import has_wal_reset_race
 from .schema import FORMAT
 
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from .store import SQLiteStore
 
 STEPS = 100_000      # of SQLite's virtual machine between two looks for an interrupt; some milliseconds
-SUFFIXES = '', '-wal', '-shm', '-journal'
 
 
 def files(path: str) -> Tuple[str, ...]:
     """Return the paths of the files that SQLite makes of a vault at `path`."""
-    return () if path == MEMORY else tuple(path + suffix for suffix in SUFFIXES)
+    return () if path == MEMORY else (path, *side_files(path))
 
 
 def destroy(store: SQLiteStore) -> None:
-    """Delete the files."""
-    for path in store.files:
+    """Delete the files. Of a link only the link goes, since what it leads to, with its log, is still a vault."""
+    is_link = os.path.islink(store.file.path)
+    for path in store.files[:1] if is_link else store.files:
         try:
             os.unlink(path)
         except FileNotFoundError:
