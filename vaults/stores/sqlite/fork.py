@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .connection import Connection, File
     from .store import SQLiteStore
+    from .transactions import Transactional
 
 SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
 HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
@@ -29,7 +30,7 @@ HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
 open_stores: WeakSet[SQLiteStore] = WeakSet()
 
 
-def own(store: SQLiteStore) -> Optional[Connection]:
+def own(store: Transactional) -> Optional[Connection]:
     """Return the connection of this thread if it has one already."""
     local = vars(store._local)
     connection: Optional[Connection] = local.get('c') or local.get('held')

@@ -56,7 +56,7 @@ def sync(store: SQLiteStore) -> None:
 def compact(store: SQLiteStore, progress: Progress = None) -> None:
     """Count anew, give unused space back, and cut the log."""
     c = store._outside('compact')
-    store._same_file()
+    store.file.require_same()
     try:
         total = store._page(c, 'PRAGMA page_count', ())[0][0]
         if progress:

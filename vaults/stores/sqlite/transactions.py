@@ -1,0 +1,338 @@
+"""Transactions of the SQLite store: blocks that nest, belong to a thread and a task, and may be interrupted anywhere.
+Knows connections and what SQLite says of them; neither keys nor values.
+"""
+from __future__ import annotations
+
+import gc
+import sqlite3
+import sys
+import threading
+from _thread import get_ident
+from abc import abstractmethod
+from functools import partial
+
+from ...errors import VaultClosedError, VaultError, VaultTaskError
+from ..base import Store
+from ..tasks import Owner, may_run
+from .checkpoint import ALONE, CHECKPOINT, TOGETHER
+from .connection import Broken, Connection
+from .failures import is_too_big
+from .fork import own
+from .schema import BEGIN, COMMIT, MAX_DEPTH, READ, RELEASE, ROLLBACK, SAVE, UNDO, WRITING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, NoReturn, Optional, Tuple
+
+    from ...keys import Stored
+    from .connection import File
+
+NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
+FRAME = type(sys._getframe())
+# What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
+SUSPENDED = {'generator': 'gi_frame', 'coroutine': 'cr_frame', 'async_generator': 'ag_frame'}
+
+
+class Transactional(Store):
+    """The half of the store that begins and ends transactions."""
+
+    file: File
+    _local: Any
+    inherited = 0  # depth of the transaction that was open when this process was forked
+
+    @abstractmethod
+    def _run(self, c: Connection, sql: str) -> None:
+        """Run a statement that takes the write lock."""
+
+    @abstractmethod
+    def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+        """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
+
+    @abstractmethod
+    def _look(self, c: Connection) -> None:
+        """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
+
+    # An interrupt can come between any two instructions: what an exception leaves behind is decided by c.depth, which
+    # is raised before a transaction begins and lowered after it has ended, and by what SQLite says.
+
+    # Whoever begins a transaction may say who it is: an object, or the frame with the `with`. Two generators can hold
+    # blocks of one thread, and then the end of the older one is not the end of the innermost transaction.
+
+    def begin(self, who: Any = None) -> None:
+        make_room()
+        c = self._local.c
+        depth = c.depth
+        try:
+            if depth:
+                self._nest(c)
+            else:
+                self.file.require_same()
+                c.depth, c.row, c.begun, c.changes, c.thread = 1, TOGETHER, c.written, c.raw.total_changes, get_ident()
+                self._run(c, READ if self.file.flag == 'r' else BEGIN)
+            # Last, because a signal handler's block, nested in this one, takes its own away again.
+            c.blocks[depth] = who
+            if may_run() and c.owner is None:
+                self._take(c, Owner.now(depth, self.file.path))
+        except sqlite3.Error as error:
+            raise self._undone(c, depth, error) from error
+        except BaseException:
+            self._undo(c, depth)
+            raise
+
+    def _take(self, c: Connection, owner: Optional[Owner]) -> None:
+        """Put the connection aside for a task, so that whoever asks for it is asked: see Asked."""
+        if owner is not None:
+            local = vars(self._local)
+            c.owner = owner
+            local['held'] = c
+            del local['c']
+
+    def _give_back(self, c: Connection) -> None:
+        """Let all tasks have the connection again, unless a block of the owner is still open."""
+        if c.owner is not None and c.depth <= c.owner.depth:
+            vars(self._local)['c'] = c
+            c.owner = None
+
+    def _undone(self, c: Connection, depth: int, error: BaseException) -> VaultError:
+        """Undo, and return the error of ours: one kept in a frame that it runs through would keep the connection."""
+        problem = self._failed(error)
+        self._undo(c, depth)
+        return problem
+
+    def _nest(self, c: Connection) -> None:
+        if c.lost:
+            c.execute(SAVE[0])  # raises
+        if c.depth > MAX_DEPTH:
+            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}; leave some '
+                             'first, or begin none in each call of a function that calls itself')
+        c.depth += 1
+        c.execute(SAVE[c.depth - 1])
+
+    def commit(self, who: Any = None) -> None:
+        depth = None
+        try:
+            c, depth, problem = self._level(who)
+            if problem:
+                raise problem()
+            if depth >= 0:
+                c.execute(RELEASE[depth] if depth else COMMIT)
+                c.depth = depth
+                c.blocks[depth] = None
+                if c.owner is not None:
+                    self._give_back(c)
+            if not depth:
+                c.row = ALONE
+                self.ended()
+        except BaseException as error:
+            self._still_open()
+            c = self._here()
+            depth = _place(c, who) if depth is None else max(depth, 0)
+            if isinstance(error, sqlite3.Error):
+                raise self._undone(c, depth, error) from error
+            self._undo(c, depth)
+            raise
+        if depth < 0:
+            self._left_to_parent(who)
+        elif not depth:
+            if c.raw.total_changes != c.changes:
+                c.written += ALONE  # of a small block, what it takes besides its entries
+            if c.written > c.due or c.written - c.checkpointed > CHECKPOINT:  # the look within a block left it to this
+                self._look(c)
+
+    def rollback(self, who: Any = None) -> None:
+        depth = None
+        try:
+            self._still_open()
+            c, depth, _ = self._level(who)
+            self._undo(c, depth) if depth >= 0 else self._left_to_parent(who)
+        except VaultError:
+            raise
+        except BaseException:  # an interrupt; what it interrupted is done again
+            c = self._here()
+            self._undo(c, max(_place(c, who) if depth is None else depth, 0))
+            raise
+
+    def _here(self) -> Connection:
+        """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
+        c: Connection = own(self) or self._local.c
+        return c
+
+    def _level(self, who: Any) -> Tuple[Connection, int, Optional[Callable[[], VaultError]]]:
+        """Return the connection, its depth when the block of `who` has ended, and what makes the error if it may not.
+
+        The depth is -1 where this thread has no such block.
+        """
+        problem: Optional[Callable[[], VaultError]] = None
+        try:
+            c = self._local.c
+        except VaultTaskError:
+            c = self._here()
+            problem = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
+        if c.depth and c.blocks[c.depth - 1] is who and c.thread == get_ident():
+            return c, c.depth - 1, problem
+        depth, other = self._out_of_order(c, who)
+        return c, depth, None if depth < 0 else problem or other
+
+    def _out_of_order(self, c: Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
+        """Return the same of a block that is not known to be the innermost one.
+
+        A frame that is not known is that of a stack, or of a subclass's method: it ends the innermost block.
+        """
+        place, here = _place(c, who), c.thread == get_ident()
+        if here and 0 <= place < c.depth - 1 and c.blocks[place] is who:
+            c.undone += [one for one in c.blocks[place + 1:c.depth] if type(one) is FRAME]
+            return place, lambda: VaultError(f'a block ended out of its order, before one that began later: vault '
+                                             f'{self.file.path}; both were rolled back. {NEST}')
+        if here and any(one is who for one in c.undone):
+            c.undone[:] = [one for one in c.undone if one is not who]
+            return c.depth, self._was_undone
+        if here and self._holder(who) is None and (who is None or type(who) is FRAME):
+            if c.depth or not c.undone:
+                return c.depth - 1, None
+            c.undone.pop()
+            return 0, self._was_undone
+        return -1, None
+
+    def _was_undone(self) -> VaultError:
+        return VaultError(f'a block around this one ended before it, and undid it: vault {self.file.path}; nothing of '
+                          f'it was kept. {NEST}')
+
+    def _still_open(self) -> None:
+        """Raise when another thread has closed the store, having let the next writer in."""
+        if isinstance(self._local, Broken):
+            self.ended()
+            raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
+
+    def _undo(self, c: Connection, depth: int) -> None:
+        """Roll back to `depth` what is open deeper; also what is half begun or ended."""
+        c.epoch += 1
+        self.deletions += 1
+        if not c.lost:
+            self._renew(c)
+        try:
+            if depth and c.depth > depth and c.raw.in_transaction:
+                c.raw.execute(UNDO[depth])
+                c.raw.execute(RELEASE[depth])
+        except sqlite3.Error as error:
+            if 'no such savepoint' not in str(error):  # not yet begun, or just released
+                raise self._failed(error) from error
+        finally:
+            for place in range(depth, c.depth):
+                c.blocks[place] = None
+            c.depth = min(c.depth, depth)
+            if not depth:
+                if c.raw.in_transaction:
+                    c.raw.execute(ROLLBACK)
+                c.row, c.lost = ALONE, None
+                self._renew(c)
+                self.ended()
+            self._give_back(c)
+
+    def _renew(self, c: Connection) -> None:
+        """Take a new cursor: the old one may have a statement in progress.
+
+        While a block goes on that was undone, it writes nothing: what that block puts would be kept, alone.
+        """
+        execute = c.execute = c.raw.cursor().execute
+        if c.undone:
+            thread, undone, problem = c.thread, c.undone, self._was_undone
+
+            def reading(sql: str, *arguments: Any) -> Any:
+                if sql.startswith(WRITING) and get_ident() == thread:
+                    undone[:] = filter(_goes_on, undone)
+                    if undone:
+                        raise problem()
+                return execute(sql, *arguments)
+            c.execute = reading
+
+    def _left_to_parent(self, who: Any) -> None:
+        """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
+        if self.inherited:
+            self.inherited -= 1
+            return
+        names = {thread.ident: repr(thread.name) for thread in threading.enumerate()}
+        holder = self._holder(who)
+        if holder is None:
+            others = ', '.join(names[c.thread] for c in self._of_others() if c.depth and c.thread in names)
+            raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}; leave a block in '
+                             f'the thread that entered it{others and f": {others}"}')
+        said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")} was left in another '
+                f'thread, {names.get(get_ident())}: vault {self.file.path}; it was rolled back. A block belongs to '
+                'one thread: begin and end it in one function, and hold none over the `yield` of what a framework '
+                'runs in threads')
+        self._abandon(holder, said)
+        raise VaultTaskError(said)
+
+    def _of_others(self) -> List[Connection]:
+        """Return the connections in which other threads begin blocks."""
+        connections = [reference() for reference in self.file.connections.valuerefs()]
+        return [c for c in connections if c is not None and c.thread != get_ident()]
+
+    def _holder(self, who: Any) -> Optional[Connection]:
+        """Return the connection of another thread in which `who` has a block open."""
+        return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks[:c.depth])),
+                    None)
+
+    def _abandon(self, c: Connection, said: str) -> None:
+        """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
+
+        It is that call which ends it: what is Python's here is not for two threads at once.
+        """
+        def end(*_: Any) -> NoReturn:
+            self._undo(c, 0)
+            raise VaultError(f'what this thread has done since is undone: {said}')
+        c.lost, c.execute = VaultError(said), end
+        try:  # noqa: SIM105  # contextlib is not imported for this
+            c.raw.execute(ROLLBACK)
+        except sqlite3.Error:
+            pass  # it has ended meanwhile
+
+    def _depth(self, c: Connection) -> int:
+        """Return how deep this thread's transaction is nested."""
+        return c.depth
+
+    def transact(self, operation: Callable[[], Any]) -> Any:
+        c = self._local.c
+        depth = self._depth(c)
+        try:
+            self.begin(operation)
+            result = operation()
+            self.commit(operation)
+        except BaseException as error:
+            problem = self._failed(error) if isinstance(error, sqlite3.Error) or is_too_big(error) else error
+            try:
+                if c.depth > depth and c.thread == get_ident():
+                    self.rollback(operation)
+                elif not depth:
+                    self.ended()
+                if problem is error:
+                    raise
+                raise problem from error
+            finally:
+                del problem  # see _undone
+        return result
+
+
+def make_room(calls: int = 12) -> None:
+    """Raise RecursionError now rather than at the end: what ends or undoes a transaction must find room to do it."""
+    if calls:
+        make_room(calls - 1)
+
+
+def _place(c: Connection, who: Any) -> int:
+    """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
+    known = range(c.depth - 1, -1, -1) if who is not None else ()
+    return next((place for place in known if c.blocks[place] is who), c.depth - 1)
+
+
+def _goes_on(frame: Any) -> bool:
+    """Tell whether a function has not ended: it is running in this thread, or waits in a generator or coroutine.
+
+    One that an interrupt has left on its way out of a block never ends that.
+    """
+    running = sys._getframe()
+    while running.f_back is not None:
+        running = running.f_back
+        if running is frame:
+            return True
+    return any(getattr(one, SUSPENDED.get(type(one).__name__, ''), None) is frame for one in gc.get_referrers(frame))
