@@ -739,6 +739,10 @@ class SQLiteStore(Transactional):
         from .whole import Interruptible
         return Interruptible(self._local.c.raw, interrupted)
 
+    def require_own(self) -> None:
+        if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
+            raise self.file.gone()
+
     def refuse_others(self) -> None:
         c = own(self)
         if c is not None and c.owner is not None and not c.owner.is_left():
