@@ -85,7 +85,7 @@ from vaults.codecs.serializers import AS_STORED, Serializer
 from vaults.sections import Prefixed, suffix
 from vaults.stores.base import Store
 from vaults.stores.sqlite import backup as sqlite_backup
-from vaults.stores.sqlite import guard
+from vaults.stores.sqlite import connection, guard
 from vaults.stores.sqlite import recovery as recovering
 from vaults.stores.sqlite import store as sqlite
 from vaults.writeback import LiveStore
@@ -5937,7 +5937,7 @@ class TestTraps:
     @pytest.mark.parametrize('in_threads', [False, True])
     def test_the_log_does_not_grow_without_bound_by_writers_that_come_and_go(self, v, monkeypatch, in_threads):
         monkeypatch.setattr(sqlite, 'LONG', 1 << 20)
-        monkeypatch.setattr(sqlite, 'KEEP_LOG', 'PRAGMA journal_size_limit = 1000000')
+        monkeypatch.setattr(connection, 'KEEP_LOG', 'PRAGMA journal_size_limit = 1000000')
 
         def write(into, number):
             for n in range(30):
@@ -6147,7 +6147,7 @@ class TestTraps:
         assert (done.returncode, done.stderr) == (0, '')
 
     def test_where_no_log_can_be_a_rollback_journal_keeps_the_promises(self, root, monkeypatch, caplog):
-        monkeypatch.setattr(sqlite, '_uri', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
+        monkeypatch.setattr(connection, 'uri_of', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
         v = Vault('t')
         assert 'rollback journal' in caplog.text
         v['a'] = 1
@@ -6164,7 +6164,7 @@ class TestTraps:
 
     @pytest.mark.parametrize('asked', ['NORMAL', 'FULL', 'EXTRA'])
     def test_a_rollback_journal_that_is_gone_stays_gone(self, root, monkeypatch, asked):
-        monkeypatch.setattr(sqlite, '_uri', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
+        monkeypatch.setattr(connection, 'uri_of', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
         for _ in ('made', 'opened again'):
             v = Vault('t', synchronous=asked)
             assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (3,)
