@@ -9,6 +9,7 @@ from .registry import Unbuilt, named_type, rebuild
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, Callable, Iterable, NoReturn, Optional, Protocol, Union
 
     AllowPickle = Union[bool, Iterable[type]]
@@ -31,27 +32,28 @@ class Trusting:
     """Reads and writes pickles, once `check` has passed; it raises when the place is not to be trusted."""
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
-        self._check: Optional[Callable[[], None]] = check
+        self._check = check
+        self._pickling: Optional[ModuleType] = None  # what makes and reads them, once the check has passed
 
     def dumps(self, obj: Any) -> bytes:
-        self.checked()
-        from .pickling import pickled, prove
-        data = pickled(obj)
-        prove(obj, data)
+        pickling = self._pickling or self.checked()
+        data: bytes = pickling.pickled(obj)
+        pickling.prove(obj, data)
         return data
 
     def loads(self, data: bytes) -> Any:
-        self.checked()
-        from .pickling import unpickled
-        return unpickled(data)
+        return (self._pickling or self.checked()).unpickled(data)
 
     rebuild = staticmethod(rebuild)
     serialized = staticmethod(_serialized)
 
-    def checked(self) -> None:
-        if self._check is not None:
+    def checked(self) -> ModuleType:
+        """Return what makes and reads pickles. Raises: what `check` does, until it passes once."""
+        if self._pickling is None:
             self._check()
-            self._check = None
+            from . import pickling
+            self._pickling = pickling
+        return self._pickling
 
 
 class Refusing:

@@ -13,6 +13,7 @@ from functools import partial
 from msgpack import ExtType, Packer
 
 from ..errors import SerializationError
+from . import registry
 from .codes import (
     BYTEARRAY,
     COMPLEX,
@@ -38,7 +39,7 @@ from .codes import (
     InParts,
     TooDeep,
 )
-from .registry import Unbuilt, by_class, live_types, provided
+from .registry import Unbuilt, live_types, provided
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -198,6 +199,10 @@ def _lazy(kind: type) -> Encoder:
         return LAZY['numpy', 'generic']
     return provided(kind)
 
+
+
+# Not imported by name: a method of an imported name is called without CPython's shortcut for methods, 30 ns a value.
+by_class = registry.by_class
 
 
 def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
