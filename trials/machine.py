@@ -9,7 +9,7 @@ the middle; in every mode a vault has. After each step it must hold what the mod
 types, and at the end pass its `_check()`. In half of the programs parts, pages and checkpoints are tiny, so that a few
 items make deep trees and a walk of many pages.
 
-The rules of a dict are those of the state machines in tests.py. Prints how often each rule did something. When a promise
+The rules of a dict are those of the state machines in spec/machines.py. Prints how often each rule did something. When a promise
 broke, it prints the shortest program that Hypothesis finds for it, and exits with 1. By hand: --rounds 5000 --steps 100.
 """
 from __future__ import annotations
@@ -48,7 +48,8 @@ try:
     from hypothesis import strategies as st
     from hypothesis.stateful import initialize, invariant, precondition, rule, run_state_machine_as_test
 
-    import tests
+    from spec import helpers
+    from spec.machines import DictMachine
 except ImportError as missing:
     print(f"nothing was tried, the machine needs what the tests need ({missing}): pip install '.[test]'")
     sys.exit(0)
@@ -507,7 +508,7 @@ writes_back = precondition(lambda self: self.aliased)
 keeps_all = precondition(lambda self: self.mode == 'write-back of all')
 
 
-class Surface(tests.DictMachine):
+class Surface(DictMachine):
     """A program: what it has open, and the model of what is in the file."""
 
     other = None    # the second process
@@ -563,7 +564,7 @@ class Surface(tests.DictMachine):
         if results[1][0] == 'raised':
             return NOTHING
         caller = sys._getframe(1).f_code
-        if caller.co_filename != __file__:  # a rule of tests.py, which has no other counter
+        if caller.co_filename != __file__:  # a rule of spec/machines.py, which has no other counter
             COUNTS[caller.co_name] += 1
         return None
 
@@ -1156,14 +1157,14 @@ class Surface(tests.DictMachine):
     @step(key=KEYS, verb=st.sampled_from(['look', 'set', 'pop']), value=VALUES)
     def fork(self, key, verb, value):
         """Use the vault in a child, which is not in the block that its parent has open."""
-        self.from_outside(lambda function, *arguments: tests.in_child(
+        self.from_outside(lambda function, *arguments: helpers.in_child(
             lambda: outcome(function, self.vault, *arguments)).answer(), key, verb, value)
 
     @step(key=KEYS, verb=st.sampled_from(['look', 'set', 'pop']), value=VALUES)
     def thread(self, key, verb, value):
         if self.saved and (self.vault._options[0] or self.mode not in ('plain', 'serializer', 'validate')):
             return NOTHING  # the block keeps all other threads waiting
-        self.from_outside(lambda function, *arguments: tests.in_thread(
+        self.from_outside(lambda function, *arguments: helpers.in_thread(
             lambda: outcome(function, self.vault, *arguments)), key, verb, value)
         return None
 

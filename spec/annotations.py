@@ -1,0 +1,185 @@
+"""The annotations: what a type checker says of programs."""
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+
+import pytest
+
+from vaults import Vault
+
+from .helpers import HERE, output
+
+
+class TestTyping:
+    def test_subscripts_mean_nothing_at_run_time(self, root):
+        v: Vault[str, int] = Vault[str, int]('typed')
+        v['a'] = 1
+        assert type(v) is Vault
+
+    def test_mypy_infers_what_users_expect(self, tmp_path):
+        api = pytest.importorskip('mypy.api')
+        program = tmp_path / 'program.py'
+        program.write_text(textwrap.dedent('''
+            from vaults import Vault
+            untyped = Vault('untyped')
+            untyped[1] = 'a'
+            v: Vault[str, int] = Vault('typed')
+            reveal_type(v['k'])
+            reveal_type(v.get('k'))
+            reveal_type(v.get('k', 'd'))
+            reveal_type(v['a':'b'])
+            reveal_type(v.pop('k'))
+            reveal_type(v.setdefault('k', 1))
+            for key, value in v.items():
+                reveal_type((key, value))
+            with v as same:
+                reveal_type(same)
+            users = v.section('users', value_type=bytes)
+            reveal_type(users['ann'])
+            reveal_type(v.section('all').section('inner')['x'])
+            for item in v.list('log'):
+                reveal_type(v.column('c', 'int8').dtype)
+            class Sub(Vault[str, int]):
+                def own(self) -> bytes:
+                    return b''
+            with Sub('sub') as sub:
+                reveal_type(sub.own())
+            sub |= {'a': 1}
+            reveal_type(sub.own())
+            reveal_type(Sub.fromkeys('ab', 1).own())
+            reveal_type(v.popitem(last=False))
+            v.move_to_end('k', last=False)
+            users['ann'] = 5
+            v[1] = 2
+            v['k'] = 'text'
+            '''))
+        before = os.getcwd()
+        os.chdir(HERE)
+        try:
+            out, _, _ = api.run(['--strict', str(program)])
+        finally:
+            os.chdir(before)
+        short = re.sub(r'builtins\.|vaults\.views\.|vaults\.vault\.', '', out)
+        revealed = re.findall(r'Revealed type is "(.*?)"', short)
+        union = {'int | None', 'Union[int, None]'}, {'int | str', 'Union[int, str]', 'str | int'}
+        assert revealed[0] == 'int' and revealed[1] in union[0] and revealed[2] in union[1], out
+        assert revealed[3] == 'SortedSlice[str, int]' and revealed[4:6] == ['int', 'int'], out
+        assert revealed[6] in ('tuple[str, int]', 'Tuple[str, int]') and revealed[7] == 'Vault[str, int]', out
+        assert revealed[8:14] == ['bytes', 'int', 'str', 'bytes', 'bytes', 'bytes'], out
+        assert revealed[14:] in (['tuple[str, int]'], ['Tuple[str, int]']), out
+        assert len(re.findall('error:', out)) == 3, out
+
+    GOOD = """
+        from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+        import vaults
+        from vaults import Vault
+        untyped = Vault('untyped')
+        untyped.update({1: 'a'})
+        untyped.update({'a': 'a'}, b=5)
+        untyped.update([('a', None)])
+        v: Vault[str, int] = Vault('typed', flag='n', synchronous='FULL')
+        one: int = v.values()[0]
+        key: str = v.keys()[-1]
+        pair: Tuple[str, int] = v.items()[0]
+        keys: List[str] = v.keys()[1:3]
+        numbers: List[int] = v.values()[:]
+        pairs: List[Tuple[str, int]] = v.items()[::2]
+        first: Tuple[str, int] = v[:].first()
+        last: Tuple[str, int] = v.prefix('a').last()
+        maybe: Optional[Tuple[str, int]] = v['a':].first(None)
+        part: Dict[str, int] = dict(v['a':'b']['a':].items())
+        got: Optional[int] = v['a':].get('b')
+        with v.edit('n', 0) as number:
+            number += 1
+        lists: Vault[str, List[int]] = Vault('lists')
+        with lists.edit('k', []) as found:
+            found.append(5)
+        v.update({'a': 1})
+        v.update([('a', 1)], b=2)
+        v.update(a=1)
+        v.update(v)
+        v.update(v.section('s'))
+        v.update((key, 1) for key in 'ab')
+        v |= {'a': 1}
+        v |= [('a', 1)]
+        v |= v.section('s')
+        untyped |= {1: 'a'}
+        both: Dict[str, int] = v | {'a': 1}
+        both = {'a': 1} | v
+        mixed: Dict[Union[str, bytes], Union[int, bytes]] = v | {b'a': b'b'}
+        count: int = v.put_many({'a': 1})
+        live = v.list('live')
+        plain: List[Any] = live[1:] + live + [5] + [None] * 2
+        items: List[Any] = live.copy()
+        live += ['a']
+        live *= 2
+        same: vaults.List[Any] = live
+        fast: bool = live < [5]
+        temps = v.column('temps', 'float64')
+        temps.extend([1.5, 2])
+        temp: float = temps[0]
+        temp = temps.pop()
+        listed: List[float] = temps.tolist()
+        ints: vaults.Column[int] = v.column('ints', 'uint8')
+        flags: vaults.Column[bool] = v.column('flags', bool)
+        names: vaults.Column[Any] = v.column('names', 'S5')
+        walk: Iterator[float] = iter(temps)
+        db = vaults.open('shelf', 'n')
+        db['any'] = 5
+        """
+    BAD = """
+        from typing import List
+        from vaults import Vault
+        v: Vault[str, int] = Vault('typed')
+        text: str = v.values()[0]
+        number: int = v.keys()[0]
+        texts: List[str] = v.values()[0:2]
+        wrong: int = v[:].first()[0]
+        v.update({'a': 'no'})
+        v |= {'a': 'no'}
+        v |= [(5, 5)]
+        (v | {'a': 1})['a'].append(5)
+        v.update([('a', 'no')])
+        v.update(a='no')
+        v.put_many({'a': 'no'})
+        v.put_many([(1, 1)])
+        v.edit('a', 'no')
+        with v.edit('a') as value:
+            value.append(5)
+        Vault('a', flag='rw')
+        Vault('a', flag=5)
+        Vault('a', synchronous='ALL')
+        v.column('c', 'int8').append('text')
+        v.column('c', 'float64')[0] = 'text'
+        v.column('c', bool)[0].append(5)
+        v.list('a') < (1, 2)
+        v['a':].last().append(5)
+        v['a':].get('b').append(5)
+        """
+
+    def errors(self, tmp_path, program):
+        api = pytest.importorskip('mypy.api')
+        (tmp_path / 'program.py').write_text(textwrap.dedent(program))
+        before = os.getcwd()
+        os.chdir(HERE)
+        try:
+            out, _, _ = api.run(['--strict', str(tmp_path / 'program.py')])
+        finally:
+            os.chdir(before)
+        return {int(line) for line in re.findall(r'program.py:(\d+): error:', out)}, out
+
+    def test_what_views_slices_lists_and_columns_hold_is_known(self, tmp_path):
+        lines, out = self.errors(tmp_path, self.GOOD)
+        assert not lines, out
+
+    def test_what_is_wrong_is_an_error_on_its_line(self, tmp_path):
+        lines, out = self.errors(tmp_path, self.BAD)
+        program = textwrap.dedent(self.BAD).split('\n')
+        wrong = [line for line, text in enumerate(program, 1) if line > 4 and text and not text.startswith('with ')]
+        assert lines == set(wrong), out
+
+    def test_typing_is_not_imported_for_it(self):
+        assert output('import sys, vaults; print("typing" in sys.modules, "typing_extensions" in sys.modules)') == output(
+            'import sys, sqlite3, msgpack; print("typing" in sys.modules, False)')

@@ -1,0 +1,171 @@
+"""The documents: what README and docs say is so."""
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import vaults
+from vaults import columns, sequences, vault
+from vaults.codecs import values
+from vaults.stores.sqlite import store as sqlite
+
+from .helpers import HERE, MIGRATING, PAGES, TESTDATA, run
+
+
+def sections(page):
+    """Return the headings of a page, each with the text up to the next one."""
+    text = re.sub(r'^(```.*?^```)$', lambda block: block[0].replace('\n#', '\n\0#'), page.read_text('utf-8'), flags=re.M | re.S)
+    parts = re.split(r'^##+ (.*)$', text, flags=re.M)
+    return [(heading, part.replace('\0', '')) for heading, part in zip(['', *parts[1::2]], parts[::2])]
+
+
+def blocks(text):
+    return re.findall(r'^```(\w*)\n(.*?)^```$', text, re.M | re.S)
+
+
+def can_import(program):
+    names = ','.join(re.findall(r'^ *(?:import|from) ([\w, ]+?)(?: import.*)?$', program, re.M)).split(',')
+    return (all(importlib.util.find_spec(re.match(r'\w+', name.strip())[0]) for name in names if name)
+            and ('asyncio.to_thread' not in program or hasattr(asyncio, 'to_thread')))
+
+
+def installs(commands):
+    """Tell whether commands need the network; what they install is what CI installs, which a test holds."""
+    return bool(re.match(r'python3 -m venv|pip install|apt-get|git clone', commands))
+
+
+def shell(commands, folder, **options):
+    """Run commands in bash as they stand, with the command `vaults` on the path."""
+    programs = folder.parent / 'programs'
+    programs.mkdir(exist_ok=True)
+    for name, arguments in (('vaults', '-m vaults '), ('python', '')):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        (programs / name).chmod(0o755)
+    env = {**os.environ, 'PYTHONPATH': str(HERE), 'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}'}
+    return subprocess.run(['bash', '-e', '-c', commands], cwd=str(folder), env=env, capture_output=True, text=True,
+                          timeout=60, **{'input': '', **options})
+
+
+def assert_shown(program, stdout):
+    """Compare what was printed with the comments behind each print; `{...}` stands for what is left out."""
+    expected = re.findall(r'print\(.*\)\s+# (.*)', program)
+    assert not expected or len(expected) == len(stdout.splitlines()), (expected, stdout)
+    for line, said in zip(stdout.splitlines(), expected):
+        assert line == said or said.endswith('{...})]'), (line, said)
+
+
+class TestDocuments:
+    def test_the_docstrings_run(self):
+        import doctest
+
+        for module in (vault, values, sequences, columns):
+            failed, tried = doctest.testmod(module)
+            assert not failed and tried
+
+    @pytest.mark.parametrize('page', [pytest.param(page, id=page.stem) for page in PAGES])
+    def test_the_programs_and_commands_of_the_page_run_as_they_stand(self, root, page):
+        # The blocks below one heading run in order in one folder, which is empty at first; the tutorial goes on from one
+        # heading to the next. Left out is what this Python lacks: a program that imports a package that is not installed,
+        # commands where there is no bash.
+        for number, (heading, section) in enumerate(sections(page)):
+            folder = root / ('all' if page.stem == 'tutorial' else str(number))
+            folder.mkdir(exist_ok=True)
+            for language, block in blocks(section):
+                if language == 'python' and can_import(block):
+                    done = run(block, cwd=str(folder))
+                elif language == 'sh' and not installs(block) and shutil.which('bash'):
+                    done = shell(block, folder)
+                else:
+                    continue
+                assert done.returncode == 0, (heading, block + done.stderr)
+                assert_shown(block, done.stdout)
+
+    def test_what_the_pages_install_is_what_ci_installs(self):
+        ci = (HERE / '.ci' / 'run').read_text('utf-8')
+        seen = [block for page in (*PAGES, MIGRATING) for _, section in sections(page)
+                for language, block in blocks(section) if language == 'sh' and installs(block)]
+        for extra in re.findall(r"pip install (?:-e )?'(\.\[.*?\])'", '\n'.join(seen)):
+            assert f"pip\" install -q '{extra}'" in ci, extra
+        for program in re.findall(r'\.venv/bin/(?!activate)(\S+)', '\n'.join(seen)):
+            assert f'bin/{program}"' in ci, program
+
+    def test_the_programs_of_the_migration_page_run(self, root):
+        # Before and after use the same names of files, so each have a folder of their own, below one heading.
+        ran = 0
+        for number, (_, section) in enumerate(sections(MIGRATING)):
+            before, after = root / f'before{number}', root / f'after{number}'
+            for folder in (before, after):
+                shutil.copytree(TESTDATA, folder)
+            (before / 'vaults').mkdir()
+            shutil.copy(TESTDATA / 'vaults-earlier.sqlite', before / 'vaults' / 'settings.db')
+            known = True  # whether this Python has the library that the section is about
+            for language, block in blocks(section):
+                if block.startswith('# before'):
+                    known = known and can_import(block)
+                if language == 'text' or (not known and not block.startswith('# after')):
+                    continue
+                folder = after if block.startswith('# after') else before
+                done = run(block, cwd=str(folder)) if language == 'python' else shell(block, folder)
+                assert done.returncode == 0, block + done.stderr
+                assert_shown(block, done.stdout)
+                ran += block.startswith('# after')
+        assert ran >= 12
+
+    @pytest.mark.skipif(not shutil.which('bash'), reason='no bash to run the commands with')
+    def test_what_the_commands_of_their_page_leave(self, root):
+        block, = (block for _, section in sections(HERE / 'docs' / 'command.md') for language, block in blocks(section)
+                  if 'vaults set books dune' in block)
+        done = shell(block, root, input='print(len(v))')
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith('Frank Herbert\ndune\n') and done.stdout.endswith('\n4\n'), done.stdout
+        assert (root / 'copy.jpg').read_bytes() == (root / 'photo.jpg').read_bytes()
+        assert dict(vaults.moving.read(root / 'books.jsonl')) == {
+            'dune': 'Frank Herbert', ('log', 2026): {'a': [1, 2]}, 'emma': {'by': 'Jane Austen'}}
+
+    @pytest.mark.parametrize('page', [HERE / 'README.md', HERE / 'docs' / 'tutorial.md'], ids=lambda page: page.stem)
+    def test_the_first_programs_can_be_pasted_into_a_prompt(self, page):
+        import codeop
+        for language, block in blocks(page.read_text('utf-8')):
+            lines = []
+            for line in [*block.splitlines(), ''] if language == 'python' else ():
+                lines.append(line)
+                if codeop.compile_command('\n'.join(lines)):
+                    lines = []
+            assert not lines, block
+
+    def test_the_readme_fits_one_look(self):
+        assert len((HERE / 'README.md').read_bytes()) <= 9 * 1024
+
+    def test_the_reference_has_every_public_name(self):
+        page = (HERE / 'docs' / 'api.md').read_text('utf-8')
+        for name in vaults.__all__:
+            if not isinstance(getattr(vaults, name), type) or not issubclass(getattr(vaults, name), vaults.VaultError):
+                assert re.search(rf'auto\w+:: (vaults\.)?{name}$', page, re.M), name
+
+    def test_what_the_page_about_the_implementation_names_is_there(self):
+        page = re.sub('^```.*?^```$', '', (HERE / 'docs' / 'implementation.md').read_text('utf-8'), flags=re.M | re.S)
+        source = '\n'.join(file.read_text('utf-8') for file in (*HERE.glob('spec/*.py'), *(HERE / 'vaults').rglob('*.py')))
+        words = set(re.findall(r'\w+', source))
+        named = set(re.findall(r'`([\w./]+)(?:\(.*?\))?`', page))
+        for name in named:
+            if name.endswith('.py'):
+                assert any((HERE / folder / name).exists() for folder in ('', 'vaults', 'trials')), name
+            elif re.search('[_A-Z.]', name) and not name.startswith('NAME') and '/' not in name:
+                assert words.issuperset(name.split('.')), name
+        assert len(named) > 150
+
+    def test_the_changelog_knows_this_version(self):
+        assert f'## {vaults.__version__}' in (HERE / 'CHANGELOG.md').read_text('utf-8')
+
+    def test_the_pragma_of_the_format_page(self):
+        page = (HERE / 'docs' / 'format.md').read_text('utf-8')
+        for name in 'INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL FRACTION UUID'.split():
+            assert re.search(rf'\| *`?{getattr(values, name)}`? *\|', page), name
+        assert str(sqlite.APPLICATION_ID) in page or '0x7661756c' in page.lower()

@@ -1,0 +1,178 @@
+"""What several parts of the specification use: where things are, fixtures, programs in processes of their own."""
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import vaults
+from vaults import Vault
+
+HERE = pathlib.Path(__file__).parent.parent
+TESTDATA = HERE / 'testdata'
+LINUX = sys.platform.startswith('linux')
+needs_fork = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork on this system')
+needs_posix = pytest.mark.skipif(os.name == 'nt', reason='signals and terminals are other things there')
+needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes another user, which only root may')
+settings.register_profile('vaults', deadline=None, max_examples=45, suppress_health_check=list(HealthCheck))
+settings.load_profile('vaults')
+UTC = dt.timezone.utc
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path):
+    vaults.set_root_path(tmp_path)
+    yield tmp_path
+    vaults.set_root_path(None)
+
+
+@pytest.fixture
+def v(root):
+    vault = Vault('test')
+    yield vault
+    if 'closed' not in repr(vault):
+        vault._check()
+        vault.close()
+
+
+def run(code, *arguments, **options):
+    """Run a program in a Python of its own, with warnings as errors; return its completed process."""
+    env = {**os.environ, 'PYTHONPATH': str(HERE), **options.pop('env', {})}
+    return subprocess.run([sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *map(str, arguments)], env=env,
+                          capture_output=True, text=True, timeout=60, **options)
+
+
+def output(code, *arguments, **options):
+    done = run(code, *arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def in_child(function):
+    """Fork, run `function` in the child, and return what it returned or raised there."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            answer = function()
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, pickle.dumps(answer))
+        os._exit(0)
+    os.close(writer)
+    return Child(child, reader)
+
+
+class Child:
+    def __init__(self, process, reader):
+        self.process, self.reader = process, reader
+
+    def answer(self):
+        data = b''.join(iter(lambda: os.read(self.reader, 65536), b''))
+        os.close(self.reader)
+        os.waitpid(self.process, 0)
+        return pickle.loads(data)
+
+
+def crowd(work, count, *argument_lists):
+    """Run `work` in `count` threads at once; raise what any of them raised."""
+    problems = []
+    barrier = threading.Barrier(count)
+
+    def guarded(*arguments):
+        barrier.wait()
+        try:
+            work(*arguments)
+        except BaseException as error:
+            problems.append(error)
+    lists = argument_lists or [()] * count
+    threads = [threading.Thread(target=guarded, args=arguments) for arguments in lists]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+@contextlib.contextmanager
+def block_elsewhere(v, key):
+    """Have another thread in a block that has set `key`; it ends when the event that this gives is set, or with this."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def block():
+        with v:
+            v[key] = 1
+            inside.set()
+            leave.wait(10)
+    thread = threading.Thread(target=block)
+    thread.start()
+    inside.wait(10)
+    try:
+        yield leave
+    finally:
+        leave.set()
+        thread.join()
+
+
+def open_files():
+    return len(os.listdir('/proc/self/fd')) if LINUX else 0
+
+
+TASK_KINDS = {
+    'plain': lambda: Vault('t'), 'thread_safe': lambda: Vault('t', thread_safe=True), 'memory': lambda: Vault(':memory:'),
+    'writeback': lambda: Vault('t', writeback=True), 'writeback in memory': lambda: Vault(':memory:', writeback=True),
+    'section': lambda: Vault('t').section('s'), 'section in memory': lambda: Vault(':memory:').section('s'),
+    'writeback section': lambda: Vault('t', writeback=True).section('s'),
+    'shelf': lambda: vaults.open('t'),
+    'validating': lambda: Vault('t', validate=lambda key, value: None),
+    'validating writeback': lambda: Vault('t', writeback=True, validate=lambda key, value: None)}
+
+
+def block_over(v, key='held', block=None):
+    """Hold a block over a yield."""
+    with block or v.transaction():
+        v[key] = 1
+        yield
+        v[key] = 2
+
+
+def statements(v):
+    """Return a list that will hold the SQL which this thread's connection runs from now on."""
+    seen = []
+    store = getattr(v._store, '_store', v._store)
+    store._local.c.raw.set_trace_callback(seen.append)
+    return seen
+
+
+def in_thread(function):
+    """Return what `function` returns in another thread."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(function()), daemon=True)
+    thread.start()
+    thread.join(10)
+    return answers[0]
+
+
+def is_free(lock):
+    free = lock.acquire(blocking=False)
+    if free:
+        lock.release()
+    return free
+
+
+def raw_entries(v):
+    return [entry for page in v._store.scan() for entry in zip(map(repr, page[0]), page[1])]
+
+
+MIGRATING = HERE / 'docs' / 'migrating.md'
+PAGES = [HERE / 'README.md', *sorted(page for page in (HERE / 'docs').glob('*.md') if page != MIGRATING)]
