@@ -419,7 +419,7 @@ class Column(_Sequence[T]):
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             cls = next(cls for cls in (MisfitError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
                        cls is TypeError)
-            raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._vault._path})'
+            raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._vault.db_path})'
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:

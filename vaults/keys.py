@@ -107,6 +107,11 @@ def order(stored: Stored) -> Tuple[int, Stored]:
     return (2 if isinstance(stored, bytes) else 1 if isinstance(stored, str) else 0), stored
 
 
+def whole(key: Any) -> Any:
+    """Return the vault's key that a key is: itself. That of a section is part of one."""
+    return key
+
+
 def bounds(low: Any = None, high: Any = None) -> Tuple[Stored, Stored]:
     """Return the stored ends of the half-open range [low, high); None leaves an end open."""
     return LOWEST if low is None else encode(low), HIGHEST if high is None else encode(high)

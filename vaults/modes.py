@@ -5,13 +5,13 @@ A mode is a layer right above Vault: what a user's class overrides stays on top 
 from __future__ import annotations
 
 from ._typing import TYPE_CHECKING, K, V
-from .errors import VaultError
 from .vault import Vault, _pairs
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, NoReturn, Tuple, Type
+    from typing import Any, Dict, Iterator, Tuple, Type
 
-    Check = Callable[[Any, Any], object]
+    from .place import Check
+
 
 _classes: Dict[Tuple[Type[Any], ...], Type[Any]] = {}
 
@@ -40,6 +40,7 @@ class ValidatingVault(Vault[K, V]):
     """A vault with `validate`, or a section with that or `value_type`: they are called before each write."""
 
     __slots__ = ()
+    _validate: Check
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) is not slice:
@@ -53,7 +54,3 @@ class ValidatingVault(Vault[K, V]):
         for key, value in pairs:
             self._validate(key, value)
             yield key, value
-
-    def _allow_parts(self, key: Any) -> NoReturn:
-        raise self._about(VaultError('a list, column or stream has no whole value to validate: make it in a vault or '
-                                     'section without validate and value_type'), key)

@@ -240,7 +240,7 @@ class _Incoming:
 
     def _put_parts(self, key: Any, parts: peers.Parts) -> None:
         vault = self.vault
-        vault._allow_parts(key)
+        vault._place.allow_parts(key)
         if parts.code == codes.STREAM:
             with vault.open(key, 'wb', buffering=0) as file:
                 for run in parts.runs:

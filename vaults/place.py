@@ -1,17 +1,35 @@
-"""Place: what the house knows of a vault that works on its entries. Knows no vault.
+"""Place: all that a section, a collection, a stream or an import may know of its vault. Knows no vault.
 
-For now the words of its errors, and what stands for nothing.
+    store       where the entries are
+    keys        stored forms of keys: the module keys.py, or what a section has in its place
+    codec       bytes of values
+    name, path  what the vault is called, and what errors call it
+    read_only, validate     what may be written
 """
 from __future__ import annotations
 
 from . import keys
-from .errors import shown
+from .errors import VaultError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, Iterable, Optional, Protocol, Sequence, Tuple
 
-    from .errors import VaultError
+    from .codecs.packing import Codec
+    from .keys import Stored
+    from .stores.base import Store
+
+    Check = Callable[[Any, Any], object]
+
+    class KeyCodec(Protocol):
+        """How the keys of a vault or section are stored. Raises: as the functions of keys.py."""
+
+        def encode(self, key: Any) -> Stored: ...
+        def decode(self, stored: Stored) -> Any: ...
+        def decode_many(self, stored: Sequence[Stored]) -> Iterable[Any]: ...
+        def bounds(self, low: Any = None, high: Any = None) -> Tuple[Stored, Stored]: ...
+        def prefix_bounds(self, prefix: Any) -> Tuple[Stored, Stored]: ...
+        def whole(self, key: Any) -> Any: ...
 
 
 class _Missing:
@@ -25,6 +43,59 @@ class _Missing:
 
 MISSING: Any = _Missing()
 NOWHERE = keys.encode(None)     # a key to look for where what is looked for has no stored form
+
+
+class Place:
+    """Where entries are kept, and how: those of a vault, or of a section in it.
+
+    When the vault is closed `store` becomes another one: whoever keeps a place asks it each time. What a vault itself
+    reads in each call, it has beside its place. Safe in any thread.
+    """
+
+    __slots__ = ('codec', 'keys', 'name', 'path', 'read_only', 'store', 'validate')
+
+    def __init__(self, store: Store, keys: KeyCodec, codec: Codec, name: str, path: str, read_only: bool,
+                 validate: Optional[Check]) -> None:
+        self.store, self.keys, self.codec = store, keys, codec
+        self.name, self.path = name, path
+        self.read_only, self.validate = read_only, validate
+
+    def within(self, store: Store, keys: KeyCodec, validate: Optional[Check]) -> Place:
+        """Return the place of a section in this one."""
+        return Place(store, keys, self.codec, self.name, self.path, self.read_only, validate)
+
+    def sought(self, key: Any) -> Optional[Stored]:
+        """Return the stored form of a key to look for, or None for one that cannot be stored, and so is not there.
+
+        Raises: TypeError for what is not hashable. Where each call counts, these lines stand instead.
+        """
+        try:
+            return self.keys.encode(key)
+        except (TypeError, ValueError):
+            self.cannot_hold(key)
+            return None
+
+    def cannot_hold(self, key: Any) -> None:
+        """Raise what looking for a key raises that cannot be stored: for what is not hashable what a dict does."""
+        hash(key)
+        self.store.contains(NOWHERE)  # as for any key: VaultClosedError, say
+
+    def load(self, key: Stored, data: bytes) -> Any:
+        """Return the value that an entry's bytes are. Raises: InParts for what is kept in parts."""
+        try:
+            return self.codec.loads(data)
+        except VaultError as error:
+            raise self.about(error, self.keys.decode(key)) from error
+
+    def allow_parts(self, key: Any) -> None:
+        """Raise VaultError where lists, columns and streams may not be."""
+        if self.validate is not None:
+            raise self.about(VaultError('a list, column or stream has no whole value to validate: make it in a vault '
+                                        'or section without validate and value_type'), key)
+
+    def about(self, error: VaultError, key: Any) -> VaultError:
+        """Return the error with the key and the vault that it is about."""
+        return about(error, self.keys.whole(key), self.path)
 
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:

@@ -16,15 +16,14 @@ from ._typing import TYPE_CHECKING, K, V
 from .errors import VaultError, VaultTypeError
 from .modes import ValidatingVault, layered
 from .opening import require_function
-from .place import about
 from .stores.base import ClosedStore
-from .vault import Vault
+from .vault import Vault, place_of
 
 if TYPE_CHECKING:
     from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence, Tuple
 
     from .keys import Stored
-    from .modes import Check
+    from .place import Check, Place
 
 
 MANY = 1000  # items; of more, repr does not tell the number, because they would have to be counted
@@ -93,6 +92,10 @@ class Prefixed:
                 return found
         return map(self.decode, stored)
 
+    def whole(self, key: Any) -> Tuple[Any, ...]:
+        """Return the vault's key that the section's key is part of."""
+        return (*self.path, *suffix(key))
+
     def bounds(self, low: Any = None, high: Any = None) -> Tuple[Stored, Stored]:
         """Return the stored ends of the half-open range [low, high); None is an end of the section."""
         return (self._packed + b'\x01' if low is None else self.encode(low),
@@ -125,22 +128,22 @@ class Section(Vault[K, V]):
     """
 
     __slots__ = ('_own', '_parent')
+    _keys: Prefixed
 
     def __init__(self, parent: Vault[Any, Any], name: Any, value_type: Any = None,
                  validate: Optional[Check] = None) -> None:
         self._parent, self._own = parent, (name, value_type, validate)
-        self._codec, self._hook, self._options = parent._codec, parent._hook, parent._options
-        self._name, self._path = parent._name, parent._path
-        above = parent.path if isinstance(parent, Section) else ()
-        self._keys = Prefixed((*above, name))
-        self._validate = _validation(parent, self.path, value_type, validate)
-        self._store = parent._store_of_section(self._keys, self._validate)
-        self.__class__ = layered(Section, *((ValidatingVault,) if self._validate else ()), *type(parent)._layers)
+        above, names = place_of(parent), parent.path if isinstance(parent, Section) else ()
+        coder = Prefixed((*names, name))
+        check = _validation(above.validate, coder.path, value_type, validate)
+        self._place = above.within(parent._store_of_section(coder, check), coder, check)
+        self._settle()
+        self.__class__ = layered(Section, *((ValidatingVault,) if check else ()), *type(parent)._layers)
 
     @property
     def path(self) -> Tuple[Any, ...]:
         """The names that lead here: what the section's keys begin with in the vault."""
-        return self._keys.path  # type: ignore[no-any-return]
+        return self._keys.path
 
     def __bool__(self) -> bool:
         return any(True for _ in self._scan(False, self._keys.bounds(), False))  # and not all counted
@@ -159,7 +162,8 @@ class Section(Vault[K, V]):
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):
             self._store.refuse_others()
-            self._store = self._closed(f'{self._path}, section {self.path!r}', self._store.rollback)
+            self._store = self._place.store = self._closed(
+                f'{self._place.path}, section {self.path!r}', self._store.rollback)
 
     def delete_vault(self) -> NoReturn:
         """Raise VaultError: a section has no file."""
@@ -173,19 +177,15 @@ class Section(Vault[K, V]):
         return super()._size() if self._count_up_to(MANY + 1) <= MANY else f'more than {MANY} items'
 
     def _title(self) -> str:
-        return f'{self._name!r}, {self.path!r}'
-
-    def _about(self, error: VaultError, key: Any) -> VaultError:
-        return about(error, (*self.path, *suffix(key)), self._path)
+        return f'{super()._title()}, {self.path!r}'
 
 
-def _validation(parent: Vault[Any, Any], path: Tuple[Any, ...], value_type: Any,
+def _validation(above: Optional[Check], path: Tuple[Any, ...], value_type: Any,
                 validate: Optional[Check]) -> Optional[Check]:
-    """Return what refuses a value in the section, the parent's validation first, or None.
+    """Return what refuses a value in the section, the validation above it first, or None.
 
     It holds no vault: in write-back mode the store holds it, and is to end when the vault is dropped.
     """
-    above = parent._validate
     require_function(validate)
     wanted = _type_names(value_type)
     if above is validate is value_type is None:
@@ -212,17 +212,19 @@ def _type_names(value_type: Any) -> str:
 
 def names(vault: Vault[Any, Any]) -> Iterator[Any]:
     """Yield the first elements of the tuple keys of more than one element, sorted, going from each to the next."""
-    low, high = vault._keys.prefix_bounds(())
+    place = place_of(vault)
+    low, high = place.keys.prefix_bounds(())
     start = len(_packed(vault.path if isinstance(vault, Section) else ()))
-    name = _first_name(vault, low, high, start)
+    name = _first_name(place, low, high, start)
     while name:
         yield from name
-        name = _first_name(vault, vault._keys.prefix_bounds(name)[1], high, start)
+        name = _first_name(place, place.keys.prefix_bounds(name)[1], high, start)
 
 
-def _first_name(vault: Vault[Any, Any], low: Any, high: Any, start: int) -> Tuple[Any, ...]:
-    for page, _, _ in vault._store.scan(low, high, by_key=True, values=False):
-        for key in map(vault._keys.decode, [one for one in page if not _is_alone(one, start)]):
+def _first_name(place: Place, low: Stored, high: Stored, start: int) -> Tuple[Any, ...]:
+    for page, _, _ in place.store.scan(low, high, by_key=True, values=False):
+        packed: Any = page  # of bytes: between the bounds of tuples there is nothing else
+        for key in map(place.keys.decode, [one for one in packed if not _is_alone(one, start)]):
             if type(key) is tuple and len(key) > 1:
                 return key[:1]
     return ()

@@ -134,7 +134,7 @@ class _Sequence(Displayed, MutableSequence[T]):
 
     def _gone(self) -> VaultError:
         return VaultError(f'the {self._KIND} was deleted or replaced: key {self._key!r} of the vault '
-                          f'{self._vault._path}; make it anew with the vault')
+                          f'{self._vault.db_path}; make it anew with the vault')
 
     def _make(self, head: Head) -> None:
         """Put an empty one."""
@@ -144,7 +144,7 @@ class _Sequence(Displayed, MutableSequence[T]):
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
         return steadily(self._vault._store, lambda: read(self._head()),
-                        f'the {self._KIND} is missing (key {self._key!r} of the vault {self._vault._path})')
+                        f'the {self._KIND} is missing (key {self._key!r} of the vault {self._vault.db_path})')
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
@@ -166,7 +166,7 @@ class _Sequence(Displayed, MutableSequence[T]):
         """Return the run of a leaf when it can have so many items."""
         if not self._holds(run, count):
             raise VaultCorruptError(f'the parts of the {self._KIND} do not fit together: key {self._key!r} of the '
-                                    f'vault {self._vault._path}; run check()')
+                                    f'vault {self._vault.db_path}; run check()')
         return run
 
     def _head_with(self, index: Any) -> Head:
@@ -332,7 +332,7 @@ class _Sequence(Displayed, MutableSequence[T]):
     def _change(self, change: Callable[[Head, Tree], Any]) -> Any:
         """Return what `change` does with the head, and put the head and the parts that it has made."""
         store = self._vault._store
-        self._vault._allow_parts(self._key)
+        self._vault._place.allow_parts(self._key)
 
         def changed() -> Any:
             head = self._parsed(store.get(self._stored))
@@ -345,12 +345,12 @@ class _Sequence(Displayed, MutableSequence[T]):
             return store.transact(changed)
         except Gone:  # with everybody else kept out
             raise VaultCorruptError(f'a part of the {self._KIND} is missing: key {self._key!r} of the vault '
-                                    f'{self._vault._path}; run check(), and restore it from a backup') from None
+                                    f'{self._vault.db_path}; run check(), and restore it from a backup') from None
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
         run, store = self._packed_one(value), self._vault._store
-        self._vault._allow_parts(self._key)
+        self._vault._place.allow_parts(self._key)
 
         def add() -> None:
             head = self._parsed(store.get(self._stored))
@@ -369,7 +369,7 @@ class _Sequence(Displayed, MutableSequence[T]):
                 self._append(head, tree, run, count)
             if self._vault._store.get(self._stored) != before:
                 raise VaultError(f'what the {self._KIND} was extended by has changed it: key {self._key!r} of the '
-                                 f'vault {self._vault._path}; extend it by list(...)')
+                                 f'vault {self._vault.db_path}; extend it by list(...)')
         if values is self:
             values = self.copy()
         self._change(add)
@@ -587,7 +587,7 @@ class _Sequence(Displayed, MutableSequence[T]):
         if vault._store is self._vault._store and vault._keys.encode(key) == self._stored:
             self._head()
             return
-        vault._allow_parts(key)
+        vault._place.allow_parts(key)
 
         def copy() -> None:
             head = Head(self._CODE, self._head().meta)
@@ -690,7 +690,7 @@ class List(_Sequence[T]):
 
     def _damaged(self, error: Exception) -> VaultError:
         return VaultCorruptError(f'the parts of the list do not fit together ({error!r}): key {self._key!r} of the '
-                                 f'vault {self._vault._path}; run check()')
+                                 f'vault {self._vault.db_path}; run check()')
 
     def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         ends = self._offsets(run, count) if self._full(run, count) else [0, *([len(run)] if count else [])]
@@ -736,7 +736,7 @@ class List(_Sequence[T]):
             raise self._about(error) from error
 
     def _about(self, error: VaultError) -> VaultError:
-        return self._vault._about(error, self._key)
+        return self._vault._place.about(error, self._key)
 
     def _packed_one(self, item: Any) -> bytes:
         return self._dumped([item])
@@ -810,7 +810,7 @@ def made_at(sequence: Any, meta: Any) -> Any:
         def make() -> bool:
             if store.get(stored) is not None:
                 return False
-            sequence._vault._allow_parts(sequence._key)
+            sequence._vault._place.allow_parts(sequence._key)
             sequence._make(Head(sequence._CODE, meta))
             return True
         if store.transact(make):
@@ -824,6 +824,6 @@ def made_at(sequence: Any, meta: Any) -> Any:
         from .as_json import type_name
         there, wanted = type_name(data), f'a column of {meta}' if meta else 'a live list'
         raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at key '
-                        f'{sequence._key!r} of the vault {sequence._vault._path}: take another key, or delete it first'
-                        ) from None
+                        f'{sequence._key!r} of the vault {sequence._vault.db_path}: take another key, or delete it '
+                        'first') from None
     return sequence

@@ -59,7 +59,7 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         whole += head.tail
         if len(whole) != head.size:
             raise VaultCorruptError(f'the parts of the stream do not fit together: key {key!r} of the vault '
-                                    f'{vault._path}; run check()')
+                                    f'{vault.db_path}; run check()')
         return whole
     return steadily(store, read, 'the stream is missing')
 
@@ -102,7 +102,7 @@ class Content:
             value = value.encode('utf-8', 'surrogatepass')
         if not isinstance(value, (bytes, bytearray)):
             raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: key {self.key!r} '
-                            f'of the vault {self.vault._path}; read it with v[key]')
+                            f'of the vault {self.vault.db_path}; read it with v[key]')
         self._base = bytes(value)
         return Head(codes.STREAM)
 
@@ -118,7 +118,7 @@ class Content:
             except Gone:
                 raise self._missing(index in self._staged) from None
             except VaultCorruptError as error:
-                raise about(error, self.key, self.vault._path) from error
+                raise about(error, self.key, self.vault.db_path) from error
         return self._last[1]
 
     def _fetched(self, index: int) -> bytes:
@@ -147,7 +147,7 @@ class Content:
         return data
 
     def _missing(self, staged: bool) -> VaultError:
-        where = f'key {self.key!r} of the vault {self.vault._path}'
+        where = f'key {self.key!r} of the vault {self.vault.db_path}'
         if staged:
             return VaultError(f'what was written is not there any more, because its entry was replaced, the block '
                               f'was rolled back, or it took more than a day: {where}; nothing was changed')
@@ -357,10 +357,10 @@ class RawStream(_Whole, io.RawIOBase):
     def __init__(self, vault: Vault[Any, Any], key: Any, mode: str) -> None:
         """Open it; `mode` is r, w, a or x, with or without +. Raises: as Vault.open."""
         if mode != 'r':
-            if vault._options[1] == 'r':
-                raise VaultReadOnlyError(f"the vault was opened with flag='r': key {key!r} of {vault._path}; open it "
+            if vault._place.read_only:
+                raise VaultReadOnlyError(f"the vault was opened with flag='r': key {key!r} of {vault.db_path}; open it "
                                          'to write')
-            vault._allow_parts(key)
+            vault._place.allow_parts(key)
         self._vault, self._process, self._truncated = vault, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
         self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised
@@ -372,11 +372,11 @@ class RawStream(_Whole, io.RawIOBase):
     def _opened(self, kind: str) -> Content:
         """Return what is to be read or changed."""
         vault, store = self._vault, self._vault._store
-        stored = vault._sought(self.name) if kind == 'r' else vault._keys.encode(self.name)
         if kind in 'wx':
-            if store.contains(stored) and kind == 'x':
+            if store.contains(vault._keys.encode(self.name)) and kind == 'x':
                 raise self._exists()
             return Content(self._vault, self.name, None)
+        stored = vault._place.sought(self.name) if kind == 'r' else vault._keys.encode(self.name)
         data = None if stored is None else store.get(stored)
         if data is None and kind == 'r':
             raise KeyError(self.name)
@@ -387,7 +387,7 @@ class RawStream(_Whole, io.RawIOBase):
 
     def _exists(self) -> VaultExistsError:
         return VaultExistsError(f"there is something at the key already: key {self.name!r} of the vault "
-                                f"{self._vault._path}; open it with 'w' to replace it")
+                                f"{self._vault.db_path}; open it with 'w' to replace it")
 
     def readable(self) -> bool:
         self._require_open()
@@ -492,7 +492,7 @@ class RawStream(_Whole, io.RawIOBase):
         if self._lost:
             kind, why = self._lost
             raise kind(f'a write to the file failed, so that nothing of it is kept: key {self.name!r} of the vault '
-                       f'{self._vault._path}; open it again and write all of it ({why})')
+                       f'{self._vault.db_path}; open it again and write all of it ({why})')
 
     # --- the end ---
 
@@ -511,7 +511,7 @@ class RawStream(_Whole, io.RawIOBase):
         except Gone:  # with everybody else kept out
             self.discard()
             raise VaultCorruptError(f'a part of the stream is missing: key {self.name!r} of the vault '
-                                    f'{self._vault._path}; run check(), and restore it from a backup') from None
+                                    f'{self._vault.db_path}; run check(), and restore it from a backup') from None
         except BaseException:
             self.discard()
             raise
@@ -520,7 +520,7 @@ class RawStream(_Whole, io.RawIOBase):
     def _same_process(self) -> None:
         if os.getpid() != self._process:
             raise VaultError(f'the stream was opened to write in the process that forked this one: key {self.name!r} '
-                             f'of the vault {self._vault._path}; open it here')
+                             f'of the vault {self._vault.db_path}; open it here')
 
     def _save(self) -> None:
         store, stored = self._vault._store, self._vault._keys.encode(self.name)
@@ -535,7 +535,7 @@ class RawStream(_Whole, io.RawIOBase):
         """Append to what somebody else has put meanwhile."""
         if self._kind == 'r' or self._truncated:
             raise VaultError(f'somebody else has changed the stream since it was opened: key {self.name!r} of the '
-                             f'vault {self._vault._path}; nothing was written, open it again')
+                             f'vault {self._vault.db_path}; nothing was written, open it again')
         theirs = Content(self._vault, self.name, data)
         self._content.append_to(theirs, self._began)
         self._content.discard()
@@ -556,7 +556,7 @@ class RawStream(_Whole, io.RawIOBase):
         if self.writable() and self._content.changed and not sys.is_finalizing():
             from .log import get_logger
             get_logger().warning('a file was dropped without close(), nothing of it was written: key %r of the vault '
-                                 '%s', self.name, self._vault._path)
+                                 '%s', self.name, self._vault.db_path)
             self.discard()
         super().close()
 
@@ -679,7 +679,7 @@ def _length(file: Any) -> Optional[int]:
 
 def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Optional[Callable[[int, int], object]]) -> int:
     """Do what Vault.get_file says."""
-    with RawStream(vault, key, 'r') as stream, _target(target, vault._path) as (file, is_new):
+    with RawStream(vault, key, 'r') as stream, _target(target, vault.db_path) as (file, is_new):
         total: int = stream._content.size
         done = 0
         for index in range(-(-total // LEAF)):

@@ -1,4 +1,4 @@
-"""Transactions: the blocks `v.transaction()` and `v.edit(key)`. Knows of a vault a mapping and the store."""
+"""Transactions: the blocks `v.transaction()` and `v.edit(key)`. Knows a vault as a mapping that has a place."""
 from __future__ import annotations
 
 import sys
@@ -9,8 +9,9 @@ from .place import MISSING
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Optional, Type
+    from typing import Any, MutableMapping, Optional, Type
 
+    from .place import Place
     from .stores.base import Store
 
 
@@ -34,15 +35,15 @@ class Transaction:
 class Edit(Transaction, Generic[V]):
     """A block in which one value is loaded, changed in place, and written back."""
 
-    __slots__ = ('_default', '_key', '_thread', '_value', '_vault')
+    __slots__ = ('_default', '_encode', '_key', '_thread', '_value', '_vault')
 
-    def __init__(self, vault: Any, key: Any, default: Any) -> None:
-        super().__init__(vault._store)
-        self._vault, self._key, self._default = vault, key, default
+    def __init__(self, vault: MutableMapping[Any, Any], place: Place, key: Any, default: Any) -> None:
+        super().__init__(place.store)
+        self._vault, self._encode, self._key, self._default = vault, place.keys.encode, key, default
 
     def __enter__(self) -> V:  # type: ignore[override]  # a block that gives something
         if self._default is not MISSING:
-            self._vault._keys.encode(self._key)  # raises for what cannot be put
+            self._encode(self._key)  # raises for what cannot be put
         frame = with_frame()
         self._store.begin(frame)
         try:
@@ -54,7 +55,7 @@ class Edit(Transaction, Generic[V]):
             self._store.rollback(frame)
             raise
         self._thread = get_ident()
-        return self._value  # type: ignore[no-any-return]
+        return self._value  # type: ignore[return-value]  # no value but V is in the vault
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:

@@ -22,7 +22,7 @@ from .errors import (
     VaultValueError,
     plural,
 )
-from .place import MISSING, NOWHERE, about
+from .place import MISSING, Place
 from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore, Options
 from .transactions import Edit, Transaction, with_frame
 from .views import Displayed, Items, Keys, SortedSlice, Values, equal
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from . import columns, sequences
     from .keys import Stored
     from .opening import Flag, Path, Synchronous
+    from .place import Check, KeyCodec
     from .sections import Section
+    from .stores.base import Store
 
     Floats = Literal['float32', 'float64']
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
@@ -63,10 +65,10 @@ class Vault(Displayed, MutableMapping[K, V]):
     and over forks. It can be pickled, which sends where it is, not what it holds.
     """
 
-    __slots__ = ('__weakref__', '_codec', '_hook', '_keys', '_name', '_options', '_path', '_store', '_validate')
-    _store: Any
-    _keys: Any
-    _validate: Any
+    __slots__ = ('__weakref__', '_codec', '_hook', '_keys', '_options', '_place', '_store', '_validate')
+    _store: Store
+    _keys: KeyCodec
+    _validate: Optional[Check]
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
     _closed = ClosedStore
@@ -106,20 +108,19 @@ class Vault(Displayed, MutableMapping[K, V]):
             from .codecs.serializers import Serializer
             serializer = Serializer.of(serializer)
         flag = 'w' if flag == 'c' and not to_create else flag
-        self._store = ClosedStore(str(name))
-        self._name, self._path = opening.locate(name, flag in ('c', 'n'))
-        path = self._path
+        self._store = ClosedStore(str(name))  # until it is open
+        title, path = opening.locate(name, flag in ('c', 'n'))
         if path == MEMORY and flag in 'rw':
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
-        self._keys, self._validate = keys, validate
-        self._codec = packing.Codec(pickles.rule(allow_pickle, lambda: opening.require_trust(path)))
-        self._hook = self._codec.ext_hook
+        codec = packing.Codec(pickles.rule(allow_pickle, lambda: opening.require_trust(path)))
         self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
                          serializer)
+        self._place = Place(self._store, keys, codec, title, path, flag == 'r', validate)
         try:
-            self._store = stores.open(path, Options(flag, timeout, str(synchronous).upper(), thread_safe))
+            self._place.store = stores.open(path, Options(flag, timeout, str(synchronous).upper(), thread_safe))
         except VaultFormatError as error:
             raise opening.with_cure(error, path) from error
+        self._settle()
         self._use_serializer(serializer, flag)
         if writeback and flag != 'r':  # a reader has nothing to write back
             from .writeback import attach
@@ -128,14 +129,21 @@ class Vault(Displayed, MutableMapping[K, V]):
             from .modes import ValidatingVault, layered
             self.__class__ = layered(type(self), ValidatingVault)
 
+    def _settle(self) -> None:
+        """Take from the place what each call reads, lest each look it up there."""
+        place = self._place
+        self._store, self._keys, self._codec = place.store, place.keys, place.codec
+        self._hook, self._validate = place.codec.ext_hook, place.validate
+
     def _use_serializer(self, serializer: Any, flag: str) -> None:
         """Take the codec that the file asks for, or close and raise when it is not the one that was passed."""
         try:
             if serializer is None and self._store.get_part(SETTINGS_OWNER, 0) is None:
                 return
             from .codecs.serializers import codec_for
-            self._codec = codec_for(self._store, self._codec, serializer, flag, self._path)
-            self._hook = self._codec.ext_hook
+            place = self._place
+            place.codec = codec_for(place.store, place.codec, serializer, flag, place.path)
+            self._settle()
         except VaultCorruptError:
             if serializer is not None:  # without one no serialized value can be read anyway: read what can be
                 self.close()
@@ -147,7 +155,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     @property
     def name(self) -> str:
         """The vault's name; of an exact file, its file name without the ending."""
-        return self._name
+        return self._place.name
 
     @property
     def closed(self) -> bool:
@@ -157,7 +165,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     @property
     def db_path(self) -> str:
         """The absolute path of the vault's file, or ':memory:'."""
-        return self._path
+        return self._place.path
 
     # --- the five methods of a mutable mapping ---
 
@@ -173,7 +181,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            self._cannot_be_there(key)
+            self._place.cannot_hold(key)
             return self._missing(key)
         data = self._store.get(stored)
         if data is None:
@@ -196,7 +204,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             self._put_in_parts(key, value)
             return
         except VaultError as error:
-            raise self._about(error, key) from error
+            raise self._place.about(error, key) from error
         self._store.put(stored, data)
 
     def __delitem__(self, key: Union[K, slice]) -> None:
@@ -204,8 +212,12 @@ class Vault(Displayed, MutableMapping[K, V]):
         if type(key) is slice:
             self._delete_range(*self._slice_bounds(key))
             return
-        stored = self._sought(key)
-        if stored is None or not self._store.delete(stored):
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            self._place.cannot_hold(key)
+            raise KeyError(key) from None
+        if not self._store.delete(stored):
             raise KeyError(key)
 
     def __iter__(self) -> Iterator[K]:
@@ -223,9 +235,9 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            self._cannot_be_there(key)
+            self._place.cannot_hold(key)
             return False
-        return self._store.contains(stored)  # type: ignore[no-any-return]
+        return self._store.contains(stored)
 
     def __bool__(self) -> bool:
         """Tell whether there is an entry."""
@@ -245,7 +257,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            self._cannot_be_there(key)
+            self._place.cannot_hold(key)
             return default
         data = self._store.get(stored)
         if data is None:
@@ -303,7 +315,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         Raises: KeyError when there is no such key.
         """
-        stored = self._sought(key)
+        stored = self._place.sought(key)
         if stored is None or not self._store.move(stored, last):
             raise KeyError(key)
 
@@ -412,7 +424,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         """
         copied: List[Any] = []
         done = self._store.put_many(self._encoded(_pairs(pairs, {}), copied))
-        return done + len(copied)  # type: ignore[no-any-return]
+        return done + len(copied)
 
     def get_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Return a dict of those keys that exist, in the order asked for.
@@ -429,7 +441,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             for key in found:
                 self._store.delete(self._keys.encode(key))
             return found
-        return self._store.transact(take)  # type: ignore[no-any-return]
+        return self._store.transact(take)
 
     def has_keys(self, wanted: Iterable[object]) -> bool:
         """Tell whether all the keys exist; true for none."""
@@ -597,7 +609,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         Raises: KeyError on entering when there is no such key and no default.
         """
-        return Edit(self, key, default)
+        return Edit(self, self._place, key, default)
 
     # --- upkeep ---
 
@@ -606,7 +618,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         Raises: VaultError inside a transaction, SerializationError for a changed value that cannot be stored.
         """
-        if self._options[1] != 'r':
+        if not self._place.read_only:
             self._store.sync()
 
     def check(self, progress: Progress = None) -> List[str]:
@@ -627,14 +639,14 @@ class Vault(Displayed, MutableMapping[K, V]):
             except (VaultError, ImportError) as error:
                 return f'key {keys.named(key)}: {error}'
             return None
-        return self._store.check(examine, progress)  # type: ignore[no-any-return]
+        return self._store.check(examine, progress)
 
     def compact(self, progress: Progress = None) -> None:
         """Give the space of deleted entries back. `progress(done, total)` is called with numbers of pages.
 
         Raises: VaultError inside a transaction.
         """
-        if self._options[1] != 'r':
+        if not self._place.read_only:
             from .parts import sweep
             try:  # noqa: SIM105  # contextlib takes a tenth of `import vaults`
                 sweep(self._store)
@@ -661,7 +673,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         store = self._store
         if not isinstance(store, ClosedStore):
             store.refuse_others()
-            self._store = self._closed(self._path, store.ended, store)
+            self._store = self._place.store = self._closed(self._place.path, store.ended, store)
             store.close()
 
     def delete_vault(self) -> None:
@@ -669,7 +681,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
         Raises: VaultReadOnlyError with flag='r', VaultNotFoundError when another file has taken the place of its own.
         """
-        if self._options[1] == 'r':
+        if self._place.read_only:
             raise VaultReadOnlyError(f"{self!r} was opened with flag='r': open it to write, to delete it")
         store = self._store
         if isinstance(store, ClosedStore):
@@ -681,12 +693,13 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
-        if self._path == MEMORY:
+        path, name = self._place.path, self._place.name
+        if path == MEMORY:
             raise TypeError('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a '
                             'dict of it, and v.backup(path) writes it to a file')
         thread_safe, flag, *rest = self._options
         bare = type(self).__dict__.get('_bare', type(self))
-        place = bare, self._path, self._name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest
+        place = bare, path, name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest
         return (_reopen, place, self._added()) if bare is not Vault else (_reopen, place)
 
     def _added(self) -> Any:
@@ -714,7 +727,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         return f"{count} {plural(count, 'item')}"
 
     def _title(self) -> str:
-        return repr(self._name)
+        return repr(self._place.name)
 
     # --- for the views, which see a vault as walks over entries ---
 
@@ -730,7 +743,7 @@ class Vault(Displayed, MutableMapping[K, V]):
                 if alive(self._keys.encode(key)):
                     yield key
                     seen = self._store.deletions
-            stored = alive = rest = key = None  # before the next page is read, and below
+            stored = alive = rest = key = None  # type: ignore[assignment]  # before the next page is read, and below
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         store, load = self._store, self._load_first
@@ -769,17 +782,17 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         low, high = bounds or self._keys.bounds()
-        return self._store.scan(  # type: ignore[no-any-return]
+        return self._store.scan(
             low, high, by_key=bounds is not None, reverse=reverse, values=values)
 
     def _count(self, *bounds: Any) -> int:
-        return self._store.count(*(bounds or self._keys.bounds()))  # type: ignore[no-any-return]
+        return self._store.count(*(bounds or self._keys.bounds()))
 
     def _count_up_to(self, most: int, *bounds: Any) -> int:
-        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))  # type: ignore[no-any-return]
+        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))
 
     def _delete_range(self, low: Any, high: Any) -> int:
-        return self._store.delete_range(low, high)  # type: ignore[no-any-return]
+        return self._store.delete_range(low, high)
 
     def _slice_bounds(self, key: slice) -> Any:
         if key.step is not None:
@@ -794,22 +807,6 @@ class Vault(Displayed, MutableMapping[K, V]):
         return key
 
     # --- helpers ---
-
-    def _sought(self, key: Any) -> Any:
-        """Return the stored form of a key to look for, or None for one that cannot be stored, and so is not there.
-
-        Raises: TypeError for what is not hashable. Where each call counts, these lines stand instead.
-        """
-        try:
-            return self._keys.encode(key)
-        except (TypeError, ValueError):
-            self._cannot_be_there(key)
-            return None
-
-    def _cannot_be_there(self, key: Any) -> None:
-        """Raise what looking for a key raises that cannot be stored: for what is not hashable what a dict does."""
-        hash(key)
-        self._store.contains(NOWHERE)  # as for any key: VaultClosedError, say
 
     def _missing(self, key: Any) -> Any:
         """Return what a subclass has for a key that is not there, as v[key] of a dict does. Raises: KeyError."""
@@ -829,7 +826,7 @@ class Vault(Displayed, MutableMapping[K, V]):
                 copied.append(key)
                 continue
             except VaultError as error:
-                raise self._about(error, key) from error
+                raise self._place.about(error, key) from error
             yield encode(key), data
 
     def _load(self, key: Stored, data: bytes) -> Any:
@@ -838,10 +835,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         except codes.InParts:
             return self._in_parts(self._keys.decode(key), data)
         except VaultError as error:
-            raise self._about(error, self._keys.decode(key)) from error
-
-    def _allow_parts(self, key: Any) -> None:
-        """Raise where lists, columns and streams may not be."""
+            raise self._place.about(error, self._keys.decode(key)) from error
 
     def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
         """Return what is kept in parts: the bytes of a stream, or the live list or column."""
@@ -853,14 +847,14 @@ class Vault(Displayed, MutableMapping[K, V]):
                 raise
             return default[0]
         except VaultError as error:
-            raise self._about(error, key) from error
+            raise self._place.about(error, key) from error
 
     def _put_in_parts(self, key: Any, value: Any) -> None:
         """Make the entry a copy of a live list or column; what is the entry's own stays as it is."""
         try:
             assign = value._assign
         except AttributeError:
-            raise self._about(registry.inside_another(), key) from None
+            raise self._place.about(registry.inside_another(), key) from None
         assign(self, key)
 
     def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
@@ -870,10 +864,7 @@ class Vault(Displayed, MutableMapping[K, V]):
                 return self._codec.loads(data)
             packing.undecodable(error)
         except VaultError as problem:
-            raise self._about(problem, key) from error
-
-    def _about(self, error: VaultError, key: Any) -> VaultError:
-        return about(error, key, self._path)
+            raise self._place.about(problem, key) from error
 
     def _store_of_section(self, coder: Any, validate: Any) -> Any:
         """Return the store for a section whose keys `coder` codes and whose values `validate` may refuse."""
@@ -892,6 +883,11 @@ class Vault(Displayed, MutableMapping[K, V]):
 
 
 registry.never_stored += [Vault, SortedSlice, Keys, Values, Items]
+
+
+def place_of(vault: Vault[Any, Any]) -> Place:
+    """Return the place of a vault or section: for the rooms that work on its entries without it."""
+    return vault._place
 
 
 def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
@@ -931,7 +927,7 @@ def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, fl
     except VaultNotFoundError as error:
         raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
                                  'back, or open it where it is and pickle that') from error
-    vault._name = name
+    vault._place.name = name
     return vault
 
 

@@ -218,7 +218,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
         self._bounds = low, high
 
     def _has(self, key: Any) -> bool:
-        stored = self._vault._sought(key)
+        stored = self._vault._place.sought(key)
         return (stored is not None
                 and keys.order(self._bounds[0]) <= keys.order(stored) < keys.order(self._bounds[1]))
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from .keys import Stored
-    from .modes import Check
+    from .place import Check
     from .stores.base import Entry, Progress
 
     Checks = Dict[Tuple[Any, ...], Callable[[Stored, Any], object]]
@@ -790,6 +790,7 @@ class WriteBackVault(Vault[K, V]):
 
     __slots__ = ()
     _closed = ClosedLiveStore
+    _store: Any  # a LiveStore, or a _Guarded before one
 
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice:
@@ -801,7 +802,7 @@ class WriteBackVault(Vault[K, V]):
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
-            self._cannot_be_there(key)
+            self._place.cannot_hold(key)
             return default
         hot = self._store.hot
         try:
@@ -880,7 +881,8 @@ def attach(vault: Any, size: int, timeout: float) -> None:
     """Put a vault that has just been opened in write-back mode."""
     vault.__class__ = layered(type(vault), WriteBackVault)
     checks = {} if vault._validate is None else {(): _check(vault._keys, vault._validate)}
-    store = vault._store = LiveStore(vault._store, vault._codec, vault._path, size, timeout, checks)
+    place = vault._place
+    store = vault._store = place.store = LiveStore(place.store, place.codec, place.path, size, timeout, checks)
     store.undo.append(weakref.finalize(vault, store.end).detach)  # it ends at exit, too
     _end_with_process(store)
 
