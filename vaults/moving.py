@@ -39,6 +39,7 @@ from .parts import Head, is_head
 from .place import about
 from .stores.base import MEMORY, entries_of
 from .stores.sqlite import WAL_FILE, side_files
+from .stores.sqlite.failures import is_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ class Source:
             raise VaultFormatError(f'{self.path} is not in {self.encoding or UTF_8} ({error}): pass encoding=...'
                                    ) from error
         except (OSError, sqlite3.Error) as error:
-            locked = isinstance(error, sqlite3.Error) and 'locked' in str(error)  # SQLite's words; of gdbm, the number:
+            locked = isinstance(error, sqlite3.Error) and is_locked(error)  # of gdbm, the number tells:
             if locked or getattr(error, 'errno', None) == errno.EAGAIN:
                 raise VaultBusyError(f'{self.path} cannot be read ({error}): another program has it open to write, '
                                      'close it there') from error

@@ -8,13 +8,12 @@ from the first byte on, and gets its own name at the end: whoever finds that fin
 """
 from __future__ import annotations
 
-import sqlite3
 from time import monotonic
 
 from ...files import NewFile
 from ..base import MEMORY
-from . import SIDE_FILES
-from .failures import WAITING
+from . import SIDE_FILES, driver
+from .failures import BUSY, WAITING
 from .schema import NEWEST, ROLLBACK
 from .snapshot import Snapshot
 
@@ -34,7 +33,7 @@ def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
     try:
         with NewFile(path, *sources, what=f'the backup to {path}', beside=SIDE_FILES, most=most) as new:
             _copy(store, new.part, progress, in_memory or stale)
-    except sqlite3.Error as error:
+    except driver.Error as error:
         kind = type(store.file.explain(error))
         raise kind(f'the backup to {path} failed, nothing was written: {error}; make room, see that you may write '
                    'there, and repeat') from error
@@ -44,13 +43,9 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
     """Copy by a connection apart or, where that would not find what this one holds, by this thread's `own`."""
     source = _source(store, own)
     try:
-        target = sqlite3.connect(path)
-        try:
-            source.execute('BEGIN')
-            source.execute(NEWEST).fetchone()  # from here on the copy sees this commit and no later one
-            source.backup(target, pages=1024, progress=_reported(progress, store.file.timeout))
-        finally:
-            target.close()
+        source.execute('BEGIN')
+        source.execute(NEWEST).fetchall()  # from here on the copy sees this commit and no later one
+        source.copy_to(path, _reported(progress, store.file.timeout))
     finally:
         if not own:
             source.close()
@@ -58,9 +53,9 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
             source.execute(ROLLBACK)
 
 
-def _source(store: SQLiteStore, own: bool) -> sqlite3.Connection:
+def _source(store: SQLiteStore, own: bool) -> driver.Connection:
     c = store._outside('backup')
-    if store.file.journal == 'immutable':
+    if isinstance(c.raw, Snapshot):
         return Snapshot(store.file)._raw
     return c.raw if own else store.file.connect()
 
@@ -76,5 +71,5 @@ def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], o
             if progress:
                 progress(total - remaining, total)
         elif monotonic() > moved + timeout:
-            raise sqlite3.OperationalError('database is locked')
+            raise driver.Error(BUSY.words)
     return step

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from _thread import get_ident
 from weakref import WeakValueDictionary
@@ -10,9 +9,9 @@ from weakref import WeakValueDictionary
 from ...errors import VaultError, VaultNotFoundError
 from ...keys import named
 from ..base import MEMORY
-from . import guard
+from . import driver, guard
 from .checkpoint import ALONE
-from .failures import MEANINGS, is_locked
+from .failures import BUSY, failure
 from .schema import (
     CACHE_SIZE,
     CONTAINS,
@@ -25,12 +24,12 @@ from .schema import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Tuple
+    from typing import Any, Callable, List, NoReturn, Optional, Tuple, Union
 
     from ...keys import Stored
     from ..tasks import Owner
 
-inherited: List[sqlite3.Connection] = []  # a forked child keeps the connections it may not close
+inherited: List[driver.Connection] = []  # a forked child keeps the connections it may not close
 
 
 def uri_of(path: str, parameters: str) -> str:
@@ -55,10 +54,9 @@ class File:
         self.connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()  # by the thread that opened it
         self.permissions: Optional[int] = None  # the mode of the file, as last seen
 
-    def connect(self, parameters: Optional[str] = None) -> sqlite3.Connection:
+    def connect(self, parameters: Optional[str] = None) -> driver.Connection:
         uri = MEMORY if self.path == MEMORY else uri_of(self.path, parameters or self.mode)
-        return sqlite3.connect(uri, timeout=self.timeout, isolation_level=None, check_same_thread=False,
-                               uri=uri != MEMORY)
+        return driver.connect(uri, self.timeout)
 
     def stat(self) -> Optional[Tuple[int, int]]:
         try:
@@ -98,15 +96,12 @@ class File:
                                   'backup(), then close it and open it again')
 
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
-        """Return the error of ours that a sqlite3 error means, saying which vault and what to do."""
-        if not is_locked(error) and self.is_gone():
+        """Return the error of ours that an error of the driver's means, saying which vault and what to do."""
+        what = failure(error)
+        if what is not BUSY and self.is_gone():
             return self.gone()
-        text = str(error)
         where = f'vault {self.path}' + ('' if key is None else f', key {named(key)}')
-        for words, cls, message in MEANINGS:
-            if words in text:
-                return cls(message.format(where=where, text=text, timeout=self.timeout))
-        return VaultError(f'SQLite failed ({text}): {where}; nothing of this call was kept, run check()')
+        return what.error(what.cure.format(where=where, text=error, timeout=self.timeout))
 
 
 class Connection:
@@ -128,11 +123,11 @@ class Connection:
         self.owner: Optional[Owner] = None         # the task whose they are
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
-            self.raw: Any = Snapshot(file)
+            self.raw: Union[driver.Connection, Snapshot] = Snapshot(file)
             self.execute: Callable[..., Any] = self.raw.execute
             return
         self.raw = file.connect()
-        self.execute = self.raw.cursor().execute
+        self.execute = self.raw.statements().execute
         self.execute(file.synchronous)
         self.execute(CACHE_SIZE)
         self.execute(NO_SECURE_DELETE)
@@ -145,12 +140,12 @@ class Connection:
         """Arrange for write-ahead logging: our own checkpoints and waits, and the locks that others must not drop."""
         for pragma in (NO_AUTO_CHECKPOINT, KEEP_LOG, NO_BUSY_HANDLER):
             self.execute(pragma)
-        self.execute(CONTAINS, (b'',)).fetchone()  # opens the WAL, so that there is something to guard
+        self.execute(CONTAINS, (b'',)).fetchall()  # opens the WAL, so that there is something to guard
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
 
     def close(self) -> None:
-        raw, self.raw = getattr(self, 'raw', None), None
+        raw = vars(self).pop('raw', None)
         if raw is None:
             return
         if self.pid != os.getpid():
@@ -185,7 +180,7 @@ class Local(threading.local):
         file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
         try:
             self.c = file.connections[get_ident()] = Connection(file)
-        except (sqlite3.Error, UnicodeError) as error:
+        except (driver.Error, UnicodeError) as error:
             raise file.explain(error) from error
         file.require_same()
 

@@ -1,7 +1,12 @@
-"""Failures: what an error of SQLite means, and what to do about it. Knows neither connections nor SQL."""
-from __future__ import annotations
+"""Failures: what an error of SQLite means, and what to do about it. Knows neither connections nor SQL.
 
-import sqlite3
+The trap: an error's words are not meant for programs. They quote what is in the file, so that a damaged key may read as
+a full disk does. And its code is not enough either: SQLITE_ERROR is everything that has no code of its own, and
+SQLITE_BUSY is said of another's lock, which will go, and of a statement of one's own that is in progress, which waiting
+does not end. So there is one table. A failure is known by its code and, where the code has several meanings, by words
+as well; by words alone where nobody tells the code, as before Python 3.11, and of what the driver itself refuses.
+"""
+from __future__ import annotations
 
 from ...errors import (
     SerializationError,
@@ -13,50 +18,103 @@ from ...errors import (
     VaultFullError,
     VaultReadOnlyError,
 )
+from .driver import code
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Tuple, Type
-
-WAITING = 5, 6          # SQLITE_BUSY and SQLITE_LOCKED, which sqlite3 names from Python 3.11 on
-TOO_BIG = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with open() or '
-           'put_file(), numbers to a column(), other items to a list()')
-MEANINGS: Tuple[Tuple[str, Type[VaultError], str], ...] = (
-    ('locked', VaultBusyError, 'another thread or process was writing for the whole timeout of {timeout} s: {where}; '
-                               'wait, make its transactions shorter, or open with a larger timeout'),
-    ('readonly', VaultReadOnlyError, "it can only be read: {where}; open it without flag='r', as a user who may write "
-                                     'the file and its folder'),
-    ('disk is full', VaultFullError, 'the disk is full: {where}; nothing of this call was kept, make room and repeat'),
-    ('disk I/O error', VaultFullError, 'the disk is full, a file may not grow so far, or the disk fails '
-                                       '({text}): {where}; nothing of this call was kept, make room and repeat'),
-    ('malformed', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
-                                       'backup, or `vaults recover` what can be read'),
-    ('codec', VaultCorruptError, 'the file is damaged ({text}): {where}; run check(), and restore a '
-                                       'backup, or `vaults recover` what can be read'),
-    ('decode to UTF-8', VaultCorruptError, 'a stored key is damaged: {where} ({text}); run check()'),
-    ('not a database', VaultFormatError, 'the file is not a vault: {where}; give another name or path'),
-    ('unable to open', VaultError, 'the file or one beside it cannot be opened ({text}): {where}; check that the '
-                                   'folder exists and that you may read and write it'),
-    ('closed database', VaultClosedError, 'it was closed meanwhile: {where}; open it again'),
-    ('too big', SerializationError, TOO_BIG),
-    ('INT_MAX', SerializationError, TOO_BIG),
-)
+    from typing import Optional, Type
 
 
-def is_too_big(error: BaseException) -> bool:
-    """Tell whether SQLite's module refuses 2 GB or more; other OverflowErrors are the caller's."""
-    return isinstance(error, OverflowError) and 'INT_MAX' in str(error)
+class Failure:
+    """What can go wrong: how it is known, and the error of ours that it is.
+
+    `code` is SQLite's result code, primary or extended, or None for what the driver says without asking SQLite.
+    `vague` codes have several meanings: then the words decide.
+    """
+
+    __slots__ = ('code', 'cure', 'error', 'vague', 'words')
+
+    def __init__(self, code: Optional[int], words: str, error: Type[VaultError], cure: str,
+                 vague: bool = False) -> None:
+        self.code, self.words, self.error, self.cure, self.vague = code, words, error, cure, vague
+
+    def is_it(self, code: Optional[int], text: str) -> bool:
+        """Tell whether an error with this extended code, None when it is not known, and these words is this failure."""
+        if code is None:
+            return self.words in text
+        return self.code in (code, code & 0xFF) and (not self.vague or self.words in text)
+
+
+DAMAGED = ('the file is damaged ({text}): {where}; run check(), and restore a backup, or `vaults recover` what can be '
+           'read')
+DISK = ('the disk is full, a file may not grow so far, or the disk fails ({text}): {where}; nothing of this call was '
+        'kept, make room and repeat')
+LARGE = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with open() or '
+         'put_file(), numbers to a column(), other items to a list()')
+OTHER = 'SQLite failed ({text}): {where}; nothing of this call was kept, run check()'
+
+UNDECODED = Failure(None, 'decode to UTF-8', VaultCorruptError,
+                    'a stored key is damaged: {where} ({text}); run check()')
+MESSAGE_UNDECODED = Failure(None, 'codec', VaultCorruptError, DAMAGED)  # SQLite's message quotes damaged text
+CLOSED = Failure(None, 'closed database', VaultClosedError,
+                 'it was closed meanwhile: {where}; open it again')
+BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, LARGE)
+NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
+NO_PARTS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
+IN_PROGRESS = Failure(5, 'statements in progress', VaultError, OTHER, vague=True)
+BUSY = Failure(5, 'database is locked', VaultBusyError,
+               'another thread or process was writing for the whole timeout of {timeout} s: {where}; wait, make its '
+               'transactions shorter, or open with a larger timeout')
+LOCKED = Failure(6, 'is locked', VaultBusyError, BUSY.cure)  # by this very connection
+READ_ONLY = Failure(8, 'readonly', VaultReadOnlyError,
+                    "it can only be read: {where}; open it without flag='r', as a user who may write the file and its "
+                    'folder')
+# SQLITE_IOERR_FSYNC. Before Python 3.11 every error of the disk is said to be the same, and may be this worst one.
+FAILED_SYNC = Failure(1034, 'disk I/O error', VaultFullError, DISK)
+FAILED_DISK = Failure(10, 'disk I/O error', VaultFullError, DISK)
+CORRUPT = Failure(11, 'malformed', VaultCorruptError, DAMAGED)
+FULL = Failure(13, 'disk is full', VaultFullError,
+               'the disk is full: {where}; nothing of this call was kept, make room and repeat')
+NOT_OPENED = Failure(14, 'unable to open', VaultError,
+                     'the file or one beside it cannot be opened ({text}): {where}; check that the folder exists and '
+                     'that you may read and write it')
+TOO_BIG = Failure(18, 'too big', SerializationError, LARGE)
+NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
+                      'the file is not a vault: {where}; give another name or path')
+UNKNOWN = Failure(None, '', VaultError, OTHER)
+
+# The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
+FAILURES = (UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_PARTS, IN_PROGRESS, BUSY, LOCKED,
+            READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
+WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
+
+
+def failure(error: BaseException) -> Failure:
+    """Return what an error of the driver's means."""
+    known, text = code(error), str(error)
+    return next((one for one in FAILURES if one.is_it(known, text)), UNKNOWN)
 
 
 def is_locked(error: BaseException) -> bool:
-    return 'database is locked' in str(error)
+    """Tell whether another holds a lock: it can be tried again."""
+    return failure(error) is BUSY
+
+
+def is_too_big(error: BaseException) -> bool:
+    """Tell whether the driver refuses 2 GB or more; other OverflowErrors are the caller's."""
+    return isinstance(error, OverflowError) and failure(error) is BEYOND_INT
 
 
 def is_failed_sync(error: BaseException) -> bool:
-    """Tell whether an fsync failed, or may have: before Python 3.11 every error of the disk is said to be the same."""
-    return ('disk I/O error' in str(error)
-            and getattr(error, 'sqlite_errorname', 'SQLITE_IOERR_FSYNC') == 'SQLITE_IOERR_FSYNC')
+    """Tell whether an fsync failed, or may have."""
+    return failure(error) is FAILED_SYNC
 
 
-def lacks_parts(error: sqlite3.Error) -> bool:
-    return 'no such table: parts' in str(error)
+def lacks_parts(error: BaseException) -> bool:
+    """Tell whether the table of parts is not there: no value in parts was put yet."""
+    return failure(error) is NO_PARTS
+
+
+def lacks_savepoint(error: BaseException) -> bool:
+    """Tell whether the savepoint was not begun yet, or just released."""
+    return failure(error) is NO_SAVEPOINT

@@ -41,6 +41,8 @@ class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a curso
     def fetchone(self) -> Any:
         return self[0] if self else None
 
+    get = property(fetchone)
+
 
 class Snapshot:
     """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
@@ -52,7 +54,7 @@ class Snapshot:
         self._file = file
         self._open()
 
-    def cursor(self) -> Snapshot:
+    def statements(self) -> Snapshot:
         return self
 
     def _open(self) -> None:
@@ -66,8 +68,11 @@ class Snapshot:
     def in_transaction(self) -> bool:
         return self._raw.in_transaction
 
-    def executemany(self, sql: str, rows: Iterable[Any]) -> Any:
-        return self._raw.executemany(sql, rows)  # which only says that nothing can be written
+    def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
+        return self._raw.changed(sql, arguments)  # which only says that nothing can be written
+
+    def many(self, sql: str, rows: Iterable[Any]) -> int:
+        return self._raw.many(sql, rows)  # as above
 
     def execute(self, sql: str, arguments: Tuple[Any, ...] = ()) -> _Rows:
         while True:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 
 from ...errors import VaultBusyError, VaultError
 from ...files import stamps
-from . import LOGS, SHARED_FILE, WAL_FILE, side_files
+from . import LOGS, SHARED_FILE, WAL_FILE, driver, side_files
 from .connection import File, uri_of
 from .store import SQLiteStore, _is_empty, _require_schema
 
@@ -29,11 +28,10 @@ TIMEOUT = 5.0    # seconds to wait for a writer
 
 
 @contextmanager
-def one_state(path: str) -> Iterator[sqlite3.Connection]:
+def one_state(path: str) -> Iterator[driver.Connection]:
     """Give a connection that sees one state of an SQLite file, which stays as it is."""
-    with _left_alone(path) as (place, parameters), closing(sqlite3.connect(
-            uri_of(place, parameters), timeout=TIMEOUT, isolation_level=None, check_same_thread=False,
-            uri=True)) as raw:
+    with _left_alone(path) as (place, parameters), closing(
+            driver.connect(uri_of(place, parameters), TIMEOUT)) as raw:
         raw.execute('PRAGMA query_only = ON')
         raw.execute('PRAGMA trusted_schema = OFF')
         raw.execute('BEGIN')  # one state of all its tables
@@ -85,7 +83,7 @@ def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
     else:
         try:
             yield path, 'mode=ro&immutable=1'
-        except (sqlite3.Error, VaultError):
+        except (driver.Error, VaultError):
             _require_unchanged(path, before)
             raise
         _require_unchanged(path, before)

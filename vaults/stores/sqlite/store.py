@@ -6,7 +6,6 @@ store does. Nothing here reads the file but SQLite (guard.py says why).
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 import threading
 from _thread import get_ident
@@ -29,7 +28,7 @@ from ...errors import (
 from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
 from ..base import MEMORY
 from ..tasks import free, is_alive
-from . import guard
+from . import driver, guard
 from .checkpoint import ALONE, CHECKPOINT, LONG, PAUSE, TICK, TOGETHER, TRIES
 from .checkpoint import has_wal_reset_race as has_wal_reset_race
 from .connection import Broken, Connection, File, Local, Shared
@@ -151,10 +150,10 @@ class SQLiteStore(Transactional):
     def get(self, key: Stored) -> Optional[bytes]:
         c = self._local.c  # held while it works: close() in another thread lets go of it
         try:
-            row = c.execute(GET, (key,)).fetchone()
+            row = c.execute(GET, (key,)).get
             while row is None:
-                row = c.execute(GET, (key,)).fetchone()
-        except sqlite3.Error as error:
+                row = c.execute(GET, (key,)).get
+        except driver.Error as error:
             row = self._once_more(error, GET, (key,), key)
         data, crc = row
         if data is None and crc is None:
@@ -176,11 +175,11 @@ class SQLiteStore(Transactional):
     def contains(self, key: Stored) -> bool:
         c = self._local.c
         try:
-            row = c.execute(CONTAINS, (key,)).fetchone()
+            row = c.execute(CONTAINS, (key,)).get
             while row is None:
-                row = c.execute(CONTAINS, (key,)).fetchone()
+                row = c.execute(CONTAINS, (key,)).get
             return bool(row[0])
-        except sqlite3.Error as error:
+        except driver.Error as error:
             return bool(self._once_more(error, CONTAINS, (key,), key)[0])
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
@@ -189,7 +188,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             c.execute(PUT, (key, data, crc | flag))
-        except (sqlite3.Error, OverflowError) as error:
+        except (driver.Error, OverflowError) as error:
             self._once_more(error, PUT, (key, data, crc | flag), key)
         c.written += c.row + len(data)
         if c.written > c.due:
@@ -197,8 +196,7 @@ class SQLiteStore(Transactional):
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         c = self._local.c
-        done = self.transact(lambda: c.raw.executemany(PUT, _counted(c, pairs)).rowcount)
-        return max(int(done), 0)  # -1 when there was none
+        return int(self.transact(lambda: c.raw.many(PUT, _counted(c, pairs))))
 
     def delete(self, key: Stored) -> bool:
         return bool(self.transact(lambda: self._delete(self._local.c, key)))
@@ -235,7 +233,7 @@ class SQLiteStore(Transactional):
             c.execute(DELETE_ALL)
             c.execute(MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest))
         else:
-            count = c.raw.execute(DELETE_RANGE, (low, high)).rowcount
+            count = c.raw.changed(DELETE_RANGE, (low, high))
             c.execute(MARK, (count, newest, newest))
         c.written += min(count * ALONE, CACHE)
         return int(count)
@@ -251,7 +249,7 @@ class SQLiteStore(Transactional):
         before = c.raw.total_changes
         if not last:
             c.execute(MARK_FIRST)
-        moved = c.raw.execute(MOVE_LAST if last else MOVE_FIRST, (key,)).rowcount
+        moved = c.raw.changed(MOVE_LAST if last else MOVE_FIRST, (key,))
         if last and moved:
             c.execute(MARK_ONE)
         self._count_anew_if_disturbed(c, before)
@@ -270,7 +268,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             row, = self._page(c, sql, arguments)
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._failed(error) from error
         count = row[0]
         if type(count) is not int or count < 0 or (count > FEW and count > self._bytes(c) // SMALLEST):
@@ -310,7 +308,7 @@ class SQLiteStore(Transactional):
                     del rows
                     yield pages.pop()
             self._complete(walked, low, high, by_key, state)
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._failed(error) from error
 
     def _scan_within(self, low: Stored, high: Stored, reverse: bool, values: bool) -> Iterator[Any]:
@@ -332,7 +330,7 @@ class SQLiteStore(Transactional):
                         del rows
                         yield pages.pop()
             self._not_undone(self._local.c, began)
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._failed(error) from error
 
     def _pages(self, rows: List[Any], pace: _Pace, more: bool) -> Tuple[List[Any], Optional[int]]:
@@ -419,7 +417,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             version = self._page(c, DATA_VERSION, ())[0][0]
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._failed(error) from error
         changed = bool(c.version != version)
         c.version = version
@@ -462,7 +460,7 @@ class SQLiteStore(Transactional):
             c.execute(sql)  # raises
         try:
             rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
-        except sqlite3.OperationalError as error:
+        except driver.Error as error:
             if not is_locked(error):
                 raise
             rows = self._once_more(error, sql, arguments, rows=True)
@@ -504,7 +502,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             rows = self._page(c, GET_PART, (owner, number))
-        except sqlite3.Error as error:
+        except driver.Error as error:
             if lacks_parts(error):
                 return None
             raise self._failed(error) from error
@@ -514,7 +512,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             rows = self._page(c, GET_BOTH, (owner, number, key))
-        except sqlite3.Error as error:
+        except driver.Error as error:
             if lacks_parts(error):
                 return self.get(key), None
             raise self._failed(error, key) from error
@@ -535,18 +533,18 @@ class SQLiteStore(Transactional):
 
     def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
         c = self._local.c
-        self.transact(lambda: self._with_parts(c, lambda: c.raw.executemany(PUT_PART, _part_rows(c, owner, parts))))
+        self.transact(lambda: self._with_parts(c, lambda: c.raw.many(PUT_PART, _part_rows(c, owner, parts))))
 
     def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         c = self._local.c
         self.transact(lambda: self._with_parts(c, lambda: c.execute(DELETE_PARTS, (owner,)) if numbers is None else
-                                               c.raw.executemany(DELETE_PART, ((owner, one) for one in numbers))))
+                                               c.raw.many(DELETE_PART, ((owner, one) for one in numbers))))
 
     def _with_parts(self, c: Connection, operation: Callable[[], Any]) -> None:
         """Do it where the table is; it is made when the first part is put."""
         try:
             operation()
-        except sqlite3.OperationalError as error:
+        except driver.Error as error:
             if not lacks_parts(error):
                 raise
             for statement in CREATE_PARTS:
@@ -557,7 +555,7 @@ class SQLiteStore(Transactional):
         c = self._local.c
         try:
             rows = self._page(c, OWNERS, ()) if owner is None else self._page(c, NUMBERS, (owner,))
-        except sqlite3.Error as error:
+        except driver.Error as error:
             if lacks_parts(error):
                 return iter(())
             raise self._failed(error) from error
@@ -570,7 +568,7 @@ class SQLiteStore(Transactional):
         """Run a statement that takes the write lock."""
         try:
             c.execute(sql)
-        except sqlite3.OperationalError as error:
+        except driver.Error as error:
             self._once_more(error, sql)
 
     def _once_more(self, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
@@ -586,9 +584,9 @@ class SQLiteStore(Transactional):
             self._require_another()
         while self.file.journal == 'wal' and is_locked(error) and _paused(began, timeout):
             try:
-                cursor = c.raw.execute(sql, arguments)
-                return cursor.fetchall() if rows else cursor.fetchone()
-            except sqlite3.Error as again:
+                found = c.raw.execute(sql, arguments).fetchall()
+                return found if rows else next(iter(found), None)
+            except driver.Error as again:
                 error = again
         raise self._failed(error, key) from error
 
@@ -658,7 +656,7 @@ class SQLiteStore(Transactional):
             c.thread, c.depth = get_ident(), 1
             self._move_log(checkpointer)
             c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
-        except (sqlite3.Error, VaultError) as error:
+        except (driver.Error, VaultError) as error:
             self._checkpoint_failed(error)
         finally:
             if c.raw.in_transaction:
@@ -945,8 +943,8 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
 
     Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
     """
-    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
-        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {sqlite3.sqlite_version}: '
+    if driver.VERSION_INFO < OLDEST_SQLITE:
+        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {driver.VERSION}: '
                          'use a newer Python, or one linked to a newer SQLite')
     file = File(path, flag, timeout, synchronous)
     if path == MEMORY:
@@ -957,7 +955,7 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
         try:
             empty = _is_empty(file)
             store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
-        except (sqlite3.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
+        except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
     open_stores.add(store)
     return store
@@ -988,7 +986,7 @@ def _is_empty(file: File) -> bool:
         return True
     try:
         found, version = _marks(file)
-    except sqlite3.DatabaseError:
+    except driver.Error:
         if not _was_being_made(file.path):
             raise
         return _patiently(lambda: _undone(file), file.timeout) or _is_empty(file)
@@ -1006,8 +1004,8 @@ def _marks(file: File) -> Tuple[int, int]:
     raw = file.connect('immutable=1&mode=ro')
     try:
         raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
-        application, = raw.execute('PRAGMA application_id').fetchone()
-        version, = raw.execute('PRAGMA user_version').fetchone()
+        (application,), = raw.execute('PRAGMA application_id').fetchall()
+        (version,), = raw.execute('PRAGMA user_version').fetchall()
         return application, version
     finally:
         raw.close()
@@ -1029,7 +1027,7 @@ def _undone(file: File) -> bool:
     """Have SQLite wait for who is making the file, or undo what a power cut has left; tell whether it is empty then."""
     raw = file.connect()
     try:
-        return bool(raw.execute('PRAGMA page_count').fetchone()[0] == 0)
+        return raw.execute('PRAGMA page_count').fetchall() == [(0,)]
     finally:
         raw.close()
 
@@ -1084,8 +1082,8 @@ def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
     while True:
         try:
             return operation()
-        except sqlite3.OperationalError as error:
-            if 'locked' not in str(error) or not _paused(began, timeout):
+        except driver.Error as error:
+            if not is_locked(error) or not _paused(began, timeout):
                 raise
 
 
@@ -1094,7 +1092,7 @@ def _create(c: Connection, file: File) -> None:
     c.execute(PAGE_SIZE)
     c.execute(BEGIN)
     try:
-        if c.execute('PRAGMA application_id').fetchone()[0] != APPLICATION_ID:
+        if c.execute('PRAGMA application_id').get[0] != APPLICATION_ID:
             c.execute(f'PRAGMA application_id = {APPLICATION_ID}')
             c.execute(f'PRAGMA user_version = {FORMAT}')
             c.execute(CREATE)
@@ -1121,8 +1119,8 @@ def _require_schema(c: Any, file: File) -> None:
 def _choose_journal(c: Connection, file: File) -> str:
     """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
     if file.flag == 'r':
-        return str(c.execute('PRAGMA journal_mode').fetchone()[0])
-    mode = c.execute('PRAGMA journal_mode = WAL').fetchone()[0]
+        return str(c.execute('PRAGMA journal_mode').get[0])
+    mode = c.execute('PRAGMA journal_mode = WAL').get[0]
     if mode == 'wal':
         return 'wal'
     log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '

@@ -4,7 +4,6 @@ Knows connections and what SQLite says of them; neither keys nor values.
 from __future__ import annotations
 
 import gc
-import sqlite3
 import sys
 import threading
 from _thread import get_ident
@@ -14,9 +13,10 @@ from functools import partial
 from ...errors import VaultClosedError, VaultError, VaultTaskError
 from ..base import Store
 from ..tasks import Owner, may_run
+from . import driver
 from .checkpoint import ALONE, CHECKPOINT, TOGETHER
 from .connection import Broken, Connection
-from .failures import is_too_big
+from .failures import is_too_big, lacks_savepoint
 from .fork import own
 from .schema import BEGIN, COMMIT, MAX_DEPTH, READ, RELEASE, ROLLBACK, SAVE, UNDO, WRITING
 
@@ -73,7 +73,7 @@ class Transactional(Store):
             c.blocks[depth] = who
             if may_run() and c.owner is None:
                 self._take(c, Owner.now(depth, self.file.path))
-        except sqlite3.Error as error:
+        except driver.Error as error:
             raise self._undone(c, depth, error) from error
         except BaseException:
             self._undo(c, depth)
@@ -127,7 +127,7 @@ class Transactional(Store):
             self._still_open()
             c = self._here()
             depth = _place(c, who) if depth is None else max(depth, 0)
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, driver.Error):
                 raise self._undone(c, depth, error) from error
             self._undo(c, depth)
             raise
@@ -213,8 +213,8 @@ class Transactional(Store):
             if depth and c.depth > depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
                 c.raw.execute(RELEASE[depth])
-        except sqlite3.Error as error:
-            if 'no such savepoint' not in str(error):  # not yet begun, or just released
+        except driver.Error as error:
+            if not lacks_savepoint(error):  # not yet begun, or just released
                 raise self._failed(error) from error
         finally:
             for place in range(depth, c.depth):
@@ -233,7 +233,7 @@ class Transactional(Store):
 
         While a block goes on that was undone, it writes nothing: what that block puts would be kept, alone.
         """
-        execute = c.execute = c.raw.cursor().execute
+        execute = c.execute = c.raw.statements().execute
         if c.undone:
             thread, undone, problem = c.thread, c.undone, self._was_undone
 
@@ -284,7 +284,7 @@ class Transactional(Store):
         c.lost, c.execute = VaultError(said), end
         try:  # noqa: SIM105  # contextlib is not imported for this
             c.raw.execute(ROLLBACK)
-        except sqlite3.Error:
+        except driver.Error:
             pass  # it has ended meanwhile
 
     def _depth(self, c: Connection) -> int:
@@ -299,7 +299,7 @@ class Transactional(Store):
             result = operation()
             self.commit(operation)
         except BaseException as error:
-            problem = self._failed(error) if isinstance(error, sqlite3.Error) or is_too_big(error) else error
+            problem = self._failed(error) if isinstance(error, driver.Error) or is_too_big(error) else error
             try:
                 if c.depth > depth and c.thread == get_ident():
                     self.rollback(operation)

@@ -9,11 +9,11 @@ nothing may be tried again, because the kernel may have dropped the pages: the s
 """
 from __future__ import annotations
 
-import sqlite3
 from itertools import chain
 
 from ...errors import VaultCorruptError, VaultFullError
 from ...keys import SIGN, named
+from . import driver
 from .failures import is_failed_sync
 from .schema import (
     ALL_OBJECTS,
@@ -47,7 +47,7 @@ def sync(store: SQLiteStore) -> None:
     try:
         c.execute('PRAGMA synchronous = FULL')
         _change_nothing(store, c)
-    except sqlite3.Error as error:
+    except driver.Error as error:
         raise store._failed(error) from error
     finally:
         c.execute(store.file.synchronous)
@@ -66,7 +66,7 @@ def compact(store: SQLiteStore, progress: Progress = None) -> None:
         store._checkpoint(c)
         if store.file.journal == 'wal':
             _cut_log(store, store._local.c)
-    except sqlite3.Error as error:
+    except driver.Error as error:
         raise (store._break(error) if is_failed_sync(error) else store._failed(error)) from error
     if progress:
         progress(total, total)
@@ -87,7 +87,7 @@ def _change_nothing(store: SQLiteStore, c: Connection) -> None:
         store.transact(lambda: (c.execute(MARK_ONE), c.execute(UNMARK_ONE)))
     except VaultFullError as error:
         cause = error.__cause__
-        if isinstance(cause, sqlite3.Error) and is_failed_sync(cause):
+        if isinstance(cause, driver.Error) and is_failed_sync(cause):
             raise store._break(cause) from error
         raise
 
@@ -109,7 +109,7 @@ def check(store: SQLiteStore, examine: Callable[[Stored, bytes], Optional[str]],
             del row  # before the next one is read
             if progress and (done % LAST_PAGE == 0 or done == total):
                 progress(done, total)
-    except (sqlite3.Error, VaultCorruptError, UnicodeError) as error:
+    except (driver.Error, VaultCorruptError, UnicodeError) as error:
         problems.append(f'the entries cannot all be read: {error}')
     return problems
 

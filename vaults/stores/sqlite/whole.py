@@ -8,12 +8,11 @@ again behind it.
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import suppress
 
 from ...errors import VaultError
 from ..base import MEMORY
-from . import side_files
+from . import driver, side_files
 from .checkpoint import has_wal_reset_race
 from .schema import FORMAT
 
@@ -46,8 +45,8 @@ def destroy(store: SQLiteStore) -> None:
 def describe(store: SQLiteStore) -> Dict[str, object]:
     """Return what `vaults info` tells of the file, and of the SQLite that reads it."""
     size = sum(os.path.getsize(path) for path in store.files[:2] if os.path.exists(path))
-    return {'engine': 'sqlite', 'format': FORMAT, 'bytes': size, 'sqlite': sqlite3.sqlite_version,
-            'journal': store.file.journal, 'wal_reset_race': has_wal_reset_race(sqlite3.sqlite_version_info)}
+    return {'engine': 'sqlite', 'format': FORMAT, 'bytes': size, 'sqlite': driver.VERSION,
+            'journal': store.file.journal, 'wal_reset_race': has_wal_reset_race(driver.VERSION_INFO)}
 
 
 class Interruptible:
@@ -60,7 +59,7 @@ class Interruptible:
         self._watch(self._interrupted)
 
     def __exit__(self, *error: object) -> None:
-        with suppress(sqlite3.ProgrammingError):  # the store was closed in the block
+        with suppress(driver.Error):  # the store was closed in the block
             self._watch(None)
 
     def _watch(self, look: Any) -> None:
