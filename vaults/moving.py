@@ -38,7 +38,7 @@ from .errors import SerializationError, UntrustedPickleError, VaultBusyError, Va
 from .parts import Head, is_head
 from .place import about
 from .stores.base import MEMORY, entries_of
-from .stores.sqlite import WAL_FILE, side_files
+from .stores.sqlite import LOGS, WAL_FILE, side_files
 from .stores.sqlite.failures import is_locked
 
 TYPE_CHECKING = False
@@ -319,7 +319,7 @@ class Source:
             raise UntrustedPickleError('there is a pickle, and a stream does not tell who wrote it: pass '
                                        'allow_pickle=True if you trust who did')
         for file in files if self.allow_pickle is None else ():
-            trust.require(file)
+            trust.require(file, *side_files(file, LOGS))
 
     def wrong(self, what: str, place: str, cure: str, cls: Type[VaultError] = VaultFormatError) -> VaultError:
         return cls(f'{what}: {place} of {self.path}; {cure}')

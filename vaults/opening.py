@@ -152,7 +152,8 @@ def _wrong(value: Any, kind: Any) -> Type[VaultError]:
 def require_trust(path: str) -> None:
     if path != MEMORY:
         from .codecs import trust  # here: most vaults never meet a pickle
-        trust.require(path)
+        from .stores.sqlite import LOGS, side_files
+        trust.require(path, *side_files(path, LOGS))
 
 
 class ExactPath:

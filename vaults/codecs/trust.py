@@ -1,4 +1,4 @@
-"""Trust: who may write a file, and so the pickles in it. Reads modes, never the file.
+"""Trust: who may write a file, and so the pickles in it. Reads modes, never the file; knows no store.
 
 The rule is what OpenSSH does with keys: the file is yours or root's and nobody else may write it, and the same goes for
 every folder up to the root, since whoever may write one can put another folder in the place of what is below. Others
@@ -21,25 +21,28 @@ CURE = ('pass allow_pickle=True if you trust everybody who may write there, or a
 LINKS = 40  # on the way to a file, as many as Linux follows
 
 
-def require(path: str) -> None:
-    """Pass when nobody else may have written the file at `path`.
+def require(path: str, *beside: str) -> None:
+    """Pass when nobody else may have written the file at `path`, nor what is read with it, `beside` it.
 
     Raises: UntrustedPickleError, which says who may, and what to do.
     """
-    reason = untrusted(path)
+    reason = untrusted(path, *beside)
     if reason:
         raise UntrustedPickleError(f'pickles are not read or written in {path}: {reason}, or {CURE}')
 
 
-def untrusted(path: str) -> Optional[str]:
-    """Return why somebody else may have written the file at `path`, and how to mend that, or None."""
+def untrusted(path: str, *beside: str) -> Optional[str]:
+    """Return why somebody else may have written the file at `path`, or one of those beside it, and how to mend that.
+
+    None when nobody may. The files beside it, which need not be there, are in its folder: where a link ends, in that.
+    """
     if not hasattr(os, 'geteuid'):
         return 'this system does not tell who may write a file'
     try:
         way = list(_way(os.path.abspath(path)))
     except RecursionError:
         return f'more than {LINKS} links lead to it: give the path that they end at'
-    for place in [way[-1], f'{way[-1]}-wal', f'{way[-1]}-journal', *reversed(way[:-1])]:
+    for place in [way[-1], *beside, *reversed(way[:-1])]:
         try:
             reason = _written_by_others(place)
         except FileNotFoundError:
