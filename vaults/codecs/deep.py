@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .pickles import Pickles
 
     Opened = Tuple[Optional[Iterable[Any]], bytes]  # the parts, or None, and the header or the packed object
+    Open = Tuple[Any, Iterator[Any], bytes]  # an object, those of its parts that are still to come, and its header
 
 LEVELS = 100_000      # so deep a value is packed; a tuple counts as two levels, a registered object as three
 # Python hashes a tuple in a tuple by recursion in C, unchecked: 100 bytes of the stack a level.
@@ -45,29 +46,35 @@ def packed(obj: Any, opener: Opener) -> bytes:
     """
     done: List[bytes] = []
     path: Set[int] = set()
-    # The objects that are being packed, each with those of its parts that are still to come and its header.
-    open_: List[Tuple[Any, Iterator[Any], bytes]] = [(None, iter((obj,)), b'')]
+    # What is being packed, the innermost last.
+    open_: List[Open] = [(None, iter((obj,)), b'')]
     while open_:
         owner, rest, header = open_[-1]
-        for part in rest:
-            parts, made = opener.opened(part)
-            if parts is None:
-                done.append(made)
-                continue
-            if id(part) in path:
-                raise Circle
-            if len(open_) > LEVELS:
-                raise SerializationError(f'the value is nested more than {LEVELS:,} deep: store it flat, as a list say')
-            path.add(id(part))
-            open_.append((part, iter(parts), made))
-            break
-        else:
+        below = _first_with_parts(rest, opener, done)
+        if below is None:
             open_.pop()
             path.discard(id(owner))
             done.append(header)
+            continue
+        if id(below[0]) in path:
+            raise Circle
+        if len(open_) > LEVELS:
+            raise SerializationError(f'the value is nested more than {LEVELS:,} deep: store it flat, as a list say')
+        path.add(id(below[0]))
+        open_.append(below)
     payload = b''.join(done)
     data: bytes = Packer().pack(ExtType(codes.DEEP, payload))
     return data
+
+
+def _first_with_parts(rest: Iterator[Any], opener: Opener, done: List[bytes]) -> Optional[Open]:
+    """Pack those that have no parts, until one has: return it, its parts and its header. None at the end."""
+    for part in rest:
+        parts, made = opener.opened(part)
+        if parts is not None:
+            return part, iter(parts), made
+        done.append(made)
+    return None
 
 
 class Opener:

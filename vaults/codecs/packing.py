@@ -2,6 +2,9 @@
 
 What msgpack carries is plain msgpack, readable by any msgpack reader. The other types travel as msgpack ExtTypes,
 and what no ExtType knows is pickled, only that leaf. Nothing is flattened: `type(loads(dumps(x))) is type(x)`.
+
+What is inside an ExtType is packed msgpack again. A packer cannot be called while it packs, its buffer is half full: so
+there is one for each depth, made when it is first needed. Reading, there is a hook for each depth, made with the codec.
 """
 from __future__ import annotations
 
@@ -34,21 +37,24 @@ if TYPE_CHECKING:
     from .pickles import Pickles
     from .registry import Pack, Unpack
 
-# Whatever msgpack and the decoders below raise for bytes that are no value; not what a signal handler may raise.
+    ExtHook = Callable[[int, bytes], Any]  # what msgpack calls for an ExtType: code, payload
+
+# Whatever msgpack and the decoders raise for bytes that are no value; not what a signal handler may raise.
 MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
              UnpackException, VaultError, ImportError)
 
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
 
+
 class Codec:
     """dumps() and loads() under one rule for pickles. Safe in any thread."""
 
     def __init__(self, pickles: Pickles) -> None:
         self.pickles = pickles
-        self._pool: List[Pack] = []  # a packer is used by one call at a time: list.pop and append are atomic
-        self._hooks = _hooks(pickles)
-        self.ext_hook = self._hooks[0]
+        # Packers that no call uses at the moment. Of threads that pop one at a time each gets another: pop is atomic.
+        self._pool: List[Pack] = []
+        self.ext_hook = _hook(pickles)
 
     def dumps(self, obj: Any) -> bytes:
         """Return `obj` as msgpack.
@@ -102,7 +108,7 @@ class Codec:
         """Load what msgpack packs, and does not unpack: its packer goes a level deeper, and pure Python's less deep."""
         from .deep import unpacked
         try:
-            return unpacked(data, _hooks(self.pickles, unpacked)[0])
+            return unpacked(data, _hook(self.pickles, unpacked))
         except MALFORMED as error:
             undecodable(error)
 
@@ -117,11 +123,12 @@ class Codec:
         try:
             with suppress(Circle):
                 return packed(obj, Opener(self.pickles))
-        except (ValueError, OverflowError) as error:  # more than 4 GB
+        except (ValueError, OverflowError) as error:  # of more than 4 GB
             raise SerializationError(f'{named_type(obj)} cannot be stored: {error}') from error
         return self._whole(obj)
 
     def _whole(self, obj: Any) -> bytes:
+        """Pack what holds itself as one pickle."""
         try:
             data: bytes = Packer().pack(ExtType(PICKLE, self.pickles.dumps(obj)))
         except UntrustedPickleError as error:
@@ -129,6 +136,8 @@ class Codec:
                                        f'circle. {error}') from error
         return data
 
+
+# --- packed objects, one after another ------------------------------------------------------------------------------
 
 def as_array(run: bytes, count: int) -> bytes:
     """Return packed objects, one after another, as one array of so many."""
@@ -150,15 +159,10 @@ def offsets(run: bytes, count: int) -> List[int]:
     return found
 
 
-def undecodable(error: Exception) -> NoReturn:
-    """Raise what `error`, met while unpacking, means to a user."""
-    if isinstance(error, (VaultError, ImportError)):
-        raise error
-    raise VaultCorruptError(f'the stored bytes are no value of this format ({shown(error)})') from error
-
+# --- packing --------------------------------------------------------------------------------------------------------
 
 class _Packer:
-    """A msgpack packer and, for what lies inside ExtTypes, the packer one level deeper. For one thread at a time."""
+    """A msgpack packer and, for what is inside ExtTypes, the packer one level deeper. For one thread at a time."""
 
     def __init__(self, pickles: Pickles, depth: int = 0) -> None:
         self.pickles = pickles
@@ -167,10 +171,11 @@ class _Packer:
         self._deeper: Optional[_Packer] = None
 
     def default(self, obj: Any) -> ExtType:
-        """Turn what msgpack cannot carry into an ExtType. It never calls its own packer, whose buffer is half full."""
+        """Return what msgpack cannot carry as an ExtType. It must not call the packer that calls it."""
         return ExtType(*encoded(obj, self.inner, self.pickles))
 
     def inner(self, obj: Any) -> bytes:
+        """Pack a payload, one level deeper."""
         if self._deeper is None:
             if self.depth == MAX_DEPTH:
                 raise TooDeep
@@ -182,21 +187,32 @@ class _Packer:
         return data if data.translate(IN_LONG).isascii() or not hides(obj) else self._deeper.pack(revealed(obj))
 
 
-def _hooks(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> List[Callable[[int, bytes], Any]]:
-    """Return msgpack's ext_hook for each depth of nesting, the outermost first; `unpack` reads payloads."""
-    def refuse(code: int, data: bytes) -> NoReturn:
-        raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
-    hooks: List[Callable[[int, bytes], Any]] = [refuse]
+# --- reading --------------------------------------------------------------------------------------------------------
+
+def undecodable(error: Exception) -> NoReturn:
+    """Raise what `error`, met while unpacking, means to a user."""
+    if isinstance(error, (VaultError, ImportError)):
+        raise error
+    raise VaultCorruptError(f'the stored bytes are no value of this format ({shown(error)})') from error
+
+
+def _hook(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> ExtHook:
+    """Return msgpack's ext_hook for a value: it reads payloads, with `unpack` if given, under a hook of their own."""
+    hook: ExtHook = _refuse
     for depth in range(MAX_DEPTH, -1, -1):
-        inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hooks[0])
-        hooks.insert(0, partial(load_ext, pickles, inner, depth == 0))
-    return hooks
+        inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hook)
+        hook = partial(_decoded, pickles, inner, depth == 0)
+    return hook
+
+
+def _refuse(code: int, data: bytes) -> NoReturn:
+    raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
 
 
 _unpack_quickly = partial(unpackb, strict_map_key=False)
 
 
-def _unpack_leanly(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
+def _unpack_leanly(data: bytes, ext_hook: ExtHook) -> Any:
     unpacker = Unpacker(ext_hook=ext_hook, strict_map_key=False, max_buffer_size=len(data))
     unpacker.feed(data)
     obj = unpacker.unpack()
@@ -209,7 +225,8 @@ def _unpack_leanly(data: bytes, ext_hook: Callable[[int, bytes], Any]) -> Any:
 _decoder_of = DECODERS.get
 
 
-def load_ext(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
+def _decoded(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
+    """Return the object of an ExtType; `inner` unpacks what is inside its payload."""
     decoder = _decoder_of(code)
     if decoder is not None:
         return decoder(data, inner)
@@ -220,16 +237,20 @@ def load_ext(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, dat
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
     if code == DEEP:
-        if not is_outermost:  # one in another would begin to count depth anew, down to the end of the stack
-            raise ValueError('a deep value is part of another')
-        from .deep import loaded
-        return loaded(data, _hooks(pickles)[0], dict,
-                      lambda code, part: load_ext(pickles, lambda _: part, False, code, b''))
+        return _decoded_deep(pickles, is_outermost, data)
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one, install that')
     name, payload = inner(data)
     return pickles.rebuild(name, payload)
+
+
+def _decoded_deep(pickles: Pickles, is_outermost: bool, data: bytes) -> Any:
+    """Return the object of a DEEP value, which is a whole value: one in another would begin to count depth anew."""
+    if not is_outermost:
+        raise ValueError('a deep value is part of another')
+    from .deep import loaded
+    return loaded(data, _hook(pickles), dict, lambda code, part: _decoded(pickles, lambda _: part, False, code, b''))
 
 
 class _Singly:
@@ -248,4 +269,4 @@ class _Singly:
         raise InParts
 
 
-_hook_for_many = _hooks(_Singly())[0]
+_hook_for_many = _hook(_Singly())

@@ -23,12 +23,17 @@ if TYPE_CHECKING:
         def serialized(self, payload: Any) -> Any: ...
 
 
-def _serialized(payload: Any) -> NoReturn:
-    raise SerializationError('the value was made by a serializer: only a vault that is opened with the same one, '
-                             'Vault(..., serializer=...), reads it')
+class _Building:
+    """Makes registered objects, whatever the rule for pickles: their functions are the program's own."""
+
+    rebuild = staticmethod(rebuild)
+
+    def serialized(self, payload: Any) -> NoReturn:
+        raise SerializationError('the value was made by a serializer: only a vault that is opened with the same one, '
+                                 'Vault(..., serializer=...), reads it')
 
 
-class Trusting:
+class Trusting(_Building):
     """Reads and writes pickles, once `check` has passed; it raises when the place is not to be trusted."""
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
@@ -44,9 +49,6 @@ class Trusting:
     def loads(self, data: bytes) -> Any:
         return (self._pickling or self.checked()).unpickled(data)
 
-    rebuild = staticmethod(rebuild)
-    serialized = staticmethod(_serialized)
-
     def checked(self) -> ModuleType:
         """Return what makes and reads pickles. Raises: what `check` does, until it passes once."""
         if self._pickling is None:
@@ -56,7 +58,7 @@ class Trusting:
         return self._pickling
 
 
-class Refusing:
+class Refusing(_Building):
     """Neither reads nor writes pickles."""
 
     def dumps(self, obj: Any) -> bytes:
@@ -67,11 +69,8 @@ class Refusing:
         raise UntrustedPickleError('the value holds a pickle, which allow_pickle=False does not read: pass '
                                    'allow_pickle=True, or a list of its types, if you trust who wrote the file')
 
-    rebuild = staticmethod(rebuild)
-    serialized = staticmethod(_serialized)
 
-
-class Listed:
+class Listed(_Building):
     """Reads and writes pickles that name no class or function but the listed types."""
 
     def __init__(self, types: Iterable[type]) -> None:
@@ -93,9 +92,6 @@ class Listed:
         except KeyError:
             raise UntrustedPickleError(f'the value holds a pickle that names {module}.{name}, which is not in '
                                        'allow_pickle: add the type to the list if you trust it') from None
-
-    rebuild = staticmethod(rebuild)
-    serialized = staticmethod(_serialized)
 
 
 class Unread:

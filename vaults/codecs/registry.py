@@ -13,24 +13,36 @@ from .codes import PICKLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar
+    from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Type, TypeVar
 
     T = TypeVar('T')
     Pack = Callable[[Any], bytes]
     Unpack = Callable[[bytes], Any]
-    Encoder = Tuple[int, Callable[[Any, Pack], Optional[bytes]]]  # None as a payload leaves the object to pickle
+    Encoder = Tuple[int, Callable[[Any, Pack], Optional[bytes]]]  # code, payload; None leaves the object to pickle
+
+    class Provider(Protocol):
+        """A room that stores classes of other packages by name."""
+
+        BY_NAME: Mapping[str, Registered]
+
+        def encoder(self, package: str, kind: type) -> Encoder: ...
 
 # Stored as what they are: none of them can be registered.
 STANDARD = frozenset([type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, tuple, list, dict, set,
                       frozenset, range, date, datetime, time, timedelta])
 
-# The rooms by package. Each has `encoder(package, kind)`, and BY_NAME, of what is stored by name.
+# The rooms by package, which is what a class's module begins with, and the name under which its objects are stored.
 PROVIDERS = {'pandas': 'frames', 'polars': 'frames', 'PIL': 'images',
              **dict.fromkeys(('array', 'builtins', 'datetime', 'dateutil', 'ipaddress', 'pathlib', 'pytz', 'zoneinfo'),
                              'named')}
 
-live_types: Dict[type, Callable[[Any], Any]] = {}  # of objects that are in parts: what makes a copy apart from them
-never_stored: List[type] = []  # what is a vault, or looks into one
+
+# --- what lives in a vault ------------------------------------------------------------------------------------------
+
+# The classes of objects that are in parts, lists and columns, each with what makes a copy of one that is not.
+live_types: Dict[type, Callable[[Any], Any]] = {}
+never_stored: List[type] = []  # the classes of vaults, and of what looks into one
+
 
 def detached(value: Any) -> Any:
     """Return the value, or a copy of it that stays when its entry goes."""
@@ -42,6 +54,8 @@ def inside_another() -> SerializationError:
     """Return the error about a live object that is part of a value."""
     return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
 
+
+# --- classes of a program -------------------------------------------------------------------------------------------
 
 class Registered:
     """A user's class, with the name it is stored under."""
@@ -101,6 +115,7 @@ def register(cls: Type[T], dump: Optional[Callable[[T], Any]] = None, load: Opti
 
 
 def named_type(obj: Any) -> str:
+    """Return what errors call an object that is not shown."""
     return f'an object of type {type(obj).__module__}.{type(obj).__qualname__}'
 
 
@@ -110,15 +125,17 @@ class Unbuilt(tuple):  # type: ignore[type-arg]  # of what it is and its name
 
 # --- the rooms of other packages ------------------------------------------------------------------------------------
 
-_rooms: Dict[str, Any] = {}  # by package, once they are imported whole: another thread may be about it
+# By package. Not looked up in sys.modules, where a room may be half imported, by another thread.
+_rooms: Dict[str, Provider] = {}
 
 
-def provider(package: str) -> Any:
+def provider(package: str) -> Optional[Provider]:
     """Return the room of a package whose types are stored without pickle, or None."""
     room = _rooms.get(package)
     if room is None and package in PROVIDERS:
         from importlib import import_module
-        room = _rooms[package] = import_module(f'.{PROVIDERS[package]}', __package__)
+        imported: Any = import_module(f'.{PROVIDERS[package]}', __package__)
+        room = _rooms[package] = imported
     return room
 
 
@@ -141,7 +158,7 @@ def rebuild(name: str, payload: Any) -> Any:
     entry = by_name.get(name)
     if entry is None:
         room = provider(name.partition('.')[0])
-        entry = room and room.BY_NAME.get(name)
+        entry = None if room is None else room.BY_NAME.get(name)
     if entry is None:
         raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
                                  f'registered: call vaults.register(..., name={name!r}) first')

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .pickles import AllowPickle
 
     T = TypeVar('T')
+
 _codecs = {allowed: Codec(rule(allowed, lambda: None)) for allowed in (True, False)}
+
 
 def _codec(allow_pickle: AllowPickle) -> Codec:
     if isinstance(allow_pickle, bool):

@@ -1,7 +1,8 @@
 """Types: how objects of Python's standard types become payloads of ExtTypes, and payloads objects. Knows no store.
 
-For each a pair of functions: (obj, inner packer) -> payload; (payload, inner unpacker) -> obj. And what is to be done
-about objects that msgpack would pack as something else.
+For each a pair of functions: (obj, inner packer) -> payload; (payload, inner unpacker) -> obj. The tables at the end
+say which belongs to which type and code. Behind them stands what is to be done about objects that msgpack would pack
+as something else.
 """
 from __future__ import annotations
 
@@ -48,10 +49,8 @@ if TYPE_CHECKING:
     from .pickles import Pickles
     from .registry import Encoder, Pack, Unpack
 
-# msgpack packs these by itself as something else (bytes, a foreign ExtType), so `default` never sees them. Their
-# headers are looked for in the packed bytes, which takes 0.1 us; only where one may be are the objects walked.
-HIDING = frozenset([bytearray, memoryview, ExtType])
-PLAIN = frozenset([type(None), bool, int, float, str, bytes])
+
+# --- time zones, datetimes and times --------------------------------------------------------------------------------
 
 _UNKNOWN_ZONE = object()
 
@@ -103,22 +102,14 @@ def _load_moment(kind: Any, data: bytes, inner: Unpack) -> Any:
     return kind.fromisoformat(text).replace(fold=fold, tzinfo=rezone(zone))
 
 
+# --- what holds items, numbers, and text ------------------------------------------------------------------------------
+
 def _dump_int(obj: int, inner: Pack) -> bytes:
     return obj.to_bytes(obj.bit_length() // 8 + 1, 'big', signed=True)
 
 
 def _dump_list(obj: Any, inner: Pack) -> bytes:
     return inner(list(obj))
-
-
-ENCODERS: Dict[type, Encoder] = {
-    tuple: (TUPLE, _dump_list), set: (SET, _dump_list), frozenset: (FROZENSET, _dump_list),
-    int: (INT, _dump_int), complex: (COMPLEX, lambda obj, _: struct.pack('>dd', obj.real, obj.imag)),
-    date: (DATE, lambda obj, _: obj.isoformat().encode()),
-    datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
-    timedelta: (TIMEDELTA, lambda obj, inner: inner([obj.days, obj.seconds, obj.microseconds])),
-    range: (RANGE, lambda obj, inner: inner([obj.start, obj.stop, obj.step])),
-}
 
 
 def _of_items(kind: Callable[..., Any]) -> Callable[[bytes, Unpack], Any]:
@@ -154,6 +145,16 @@ def _load_exttype(data: bytes, inner: Unpack) -> ExtType:
     return ExtType(code, payload)
 
 
+# --- which is which -------------------------------------------------------------------------------------------------
+
+ENCODERS: Dict[type, Encoder] = {
+    tuple: (TUPLE, _dump_list), set: (SET, _dump_list), frozenset: (FROZENSET, _dump_list),
+    int: (INT, _dump_int), complex: (COMPLEX, lambda obj, _: struct.pack('>dd', obj.real, obj.imag)),
+    date: (DATE, lambda obj, _: obj.isoformat().encode()),
+    datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
+    timedelta: (TIMEDELTA, lambda obj, inner: inner([obj.days, obj.seconds, obj.microseconds])),
+    range: (RANGE, lambda obj, inner: inner([obj.start, obj.stop, obj.step])),
+}
 DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     INT: lambda data, _: int.from_bytes(data, 'big', signed=True),
     BYTEARRAY: lambda data, _: bytearray(data), TEXT: lambda data, _: data.decode('utf-8', 'surrogatepass'),
@@ -169,8 +170,6 @@ DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     NDARRAY: lambda data, inner: _arrays().load_array(data, inner),
     NUMPY_SCALAR: lambda data, inner: _arrays().load_scalar(data, inner),
 }
-
-
 # Types of modules that this one does not import: an object of theirs can only come from a program that has.
 LAZY: Dict[Tuple[str, str], Encoder] = {
     ('decimal', 'Decimal'): (DECIMAL, lambda obj, _: str(obj).encode()),
@@ -200,7 +199,6 @@ def _lazy(kind: type) -> Encoder:
     return provided(kind)
 
 
-
 # Not imported by name: a method of an imported name is called without CPython's shortcut for methods, 30 ns a value.
 by_class = registry.by_class
 
@@ -218,10 +216,18 @@ def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
     return (PICKLE, pickles.dumps(obj)) if payload is None else (code, payload)
 
 
+# --- what msgpack would pack as something else ----------------------------------------------------------------------
+# It takes these for bytes, or for ExtTypes of its own, and does not ask for an encoder. Their headers are looked for in
+# the packed bytes, which takes 0.1 us; only where there may be one of them are the objects walked.
+
+HIDING = frozenset([bytearray, memoryview, ExtType])
+PLAIN = frozenset([type(None), bool, int, float, str, bytes])
+
+
 def hides(obj: Any) -> bool:
-    """Tell whether msgpack would flatten something in `obj`. Looks into lists and dicts; `inner` sees to the rest."""
+    """Tell whether msgpack would flatten something in `obj`. Looks into lists and dicts, not into other objects."""
     unseen = [obj]
-    for part in unseen:  # which grows meanwhile
+    for part in unseen:  # more are added to it on the way
         kind = type(part)
         if kind is dict:
             kinds, inner = {*map(type, part), *map(type, part.values())}, part.values()
