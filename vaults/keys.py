@@ -112,6 +112,13 @@ def whole(key: Any) -> Any:
     return key
 
 
+def sortable(stored: Stored) -> bytes:
+    """Return bytes that sort as `order` sorts, the same for keys that are equal: for an engine that sorts bytes."""
+    if isinstance(stored, bytes):
+        return b'\x02' + stored
+    return b'\x01' + stored.encode() if isinstance(stored, str) else b'\x00' + _pack(stored)
+
+
 def bounds(low: Any = None, high: Any = None) -> Tuple[Stored, Stored]:
     """Return the stored ends of the half-open range [low, high); None leaves an end open."""
     return LOWEST if low is None else encode(low), HIGHEST if high is None else encode(high)

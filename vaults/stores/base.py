@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 
 from ..errors import VaultClosedError, VaultError
-from ..keys import HIGHEST, LOWEST
+from ..keys import HIGHEST, LOWEST, sortable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ else:
 MEMORY = ':memory:'         # the name of a vault without a file
 OWNER = 12                  # bytes of an owner of parts
 SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see serializers.py
+OWNERS, PARTS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where parts are entries: persisted, never change
+NUMBER = 8                  # bytes of a part's number in them
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
@@ -68,6 +70,9 @@ else:
     """
 
 
+PLAIN = Options()
+
+
 class Store(ABC):
     """An ordered, transactional map of encoded keys to bytes. Safe in any thread.
 
@@ -78,6 +83,7 @@ class Store(ABC):
     is its own, and survives a killed process once it has returned.
     """
 
+    private = False  # whether nobody but this process can have written what is in it: then its pickles can be trusted
     deletions = 0  # counts what may have deleted entries: a walk looks at it at every step
 
     @abstractmethod
@@ -85,7 +91,10 @@ class Store(ABC):
         """Return the value, or None. Raises VaultCorruptError rather than return a value that was not put."""
 
     def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
-        """Return how many bytes the value has, and it unless they are more than `most`; 0 and None without one."""
+        """Return how many bytes the value has, and it unless they are more than `most`; 0 and None without one.
+
+        An empty value, which no vault puts, may look as if there were none.
+        """
         data = self.get(key)
         return (0, None) if data is None else (len(data), data if len(data) <= most else None)
 
@@ -93,25 +102,40 @@ class Store(ABC):
         """Return the object that is kept for the entry, alone in a tuple; None when there is none."""
         return None
 
-    @abstractmethod
     def contains(self, key: Stored) -> bool:
-        """Tell whether the key is there, without reading its value."""
+        """Tell whether the key is there. A store need not read its value then."""
+        return self.get(key) is not None
 
     @abstractmethod
     def put(self, key: Stored, data: bytes) -> None:
-        """Set the value; a new key comes last in insertion order, an old one keeps its place and its form."""
+        """Set the value; a new key comes last in insertion order, an old one keeps its place and its form.
 
-    @abstractmethod
+        In the same transaction it lets go of the parts of what was there: `free_parts`.
+        """
+
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        """Put all pairs or, when the iterable or a pair fails, none. Returns how many there were."""
+        """Put all pairs or, when the iterable or a pair fails, none. Returns how many there were.
+
+        The iterable may use the store, and sees the pairs that it has given so far.
+        """
+        def put_all() -> int:
+            done = 0
+            for key, data in pairs:
+                self.put(key, data)
+                done += 1
+            return done
+        return self.transact(put_all)
 
     @abstractmethod
     def delete(self, key: Stored) -> bool:
-        """Remove the entry; tell whether there was one."""
+        """Remove the entry, and in the same transaction its parts: `free_parts`; tell whether there was one."""
 
-    @abstractmethod
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         """Remove all keys in [low, high), all or none; returns how many. All keys by default."""
+        def delete_all() -> int:
+            found = [key for keys, _, _ in self.scan(low, high, values=False) for key in keys]
+            return sum(map(self.delete, found))
+        return self.transact(delete_all)
 
     @abstractmethod
     def move(self, key: Stored, last: bool = True) -> bool:
@@ -178,32 +202,68 @@ class Store(ABC):
     # to the entry that was put for it. They are written once, under a number that is not used again: so what was read
     # of them can be kept, and a reader that finds one gone knows that its entry has changed.
 
-    @abstractmethod
+    #
+    # A store that does nothing about them keeps them as entries under keys from HIGHEST on, which its default bounds
+    # leave out: each part, and for each entry that has parts their owner.
+
     def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
         """Return a part, or None. Raises VaultCorruptError rather than return what was not put."""
+        return self.get(_part(owner, number))
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
-        """Return a value and a part. A store that answers both at once is quicker."""
+        """Return a value and a part, which may be None without one. A store that answers both at once is quicker."""
         return self.get(key), self.get_part(owner, number)
 
-    @abstractmethod
     def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
         """Put all parts, whose numbers are new, or when the iterable or one fails, none."""
+        self.put_many((_part(owner, number), data) for number, data in parts)
 
-    @abstractmethod
     def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         """Remove those parts of the owner; all of them by default."""
+        def delete_all() -> None:
+            for number in list(self.part_numbers(owner)) if numbers is None else numbers:
+                self.delete(_part(owner, number))
+        self.transact(delete_all)
 
-    @abstractmethod
     def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
         """Yield the numbers of the owner's parts, in order; without one, all owners, in order."""
+        start = PARTS + (owner or b'')
+        last = None
+        for keys, _, _ in self.scan(start, start + b'\xff' * (OWNER + NUMBER), by_key=True, values=False):
+            for key in keys:
+                found: Any = key[len(PARTS):-NUMBER]  # type: ignore[index]  # those in this range are bytes
+                if owner:
+                    found = int.from_bytes(key[-NUMBER:], 'big')  # type: ignore[index, arg-type]  # as above
+                if found != last:
+                    yield found
+                last = found
 
-    @abstractmethod
     def put_owner(self, key: Stored, data: bytes) -> None:
         """Put an entry that has parts: its last 12 bytes are their owner.
 
         They are removed with the entry, and when anything is put in its place that has not the same owner.
         """
+        owner, known = data[-OWNER:], OWNERS + sortable(key)
+
+        def put() -> None:
+            if self.get(known) == owner:
+                self.delete(known)  # lest `put` removes the parts
+            self.put(key, data)
+            self.put(known, owner)
+        self.transact(put)
+
+    def free_parts(self, key: Stored) -> None:
+        """Remove the parts of an entry that is being replaced or deleted.
+
+        It is what `put` and `delete` of an engine call, in their transaction, unless it keeps parts in its own way.
+        """
+        if is_of_parts(key):
+            return
+        known = OWNERS + sortable(key)
+        owner = self.get(known)
+        if owner is not None:
+            self.delete_parts(owner)
+            self.delete(known)
 
     def others_wrote(self) -> bool:
         """Tell whether anybody else may have written since this thread last asked; true the first time."""
@@ -264,6 +324,16 @@ class Store(ABC):
         return nullcontext()
 
 
+def is_of_parts(key: Stored) -> bool:
+    """Tell whether a key is one under which parts are kept, which no default bounds reach."""
+    return isinstance(key, bytes) and key >= HIGHEST
+
+
+def _part(owner: bytes, number: int) -> bytes:
+    """Return the key of a part where parts are entries."""
+    return PARTS + owner + number.to_bytes(NUMBER, 'big')
+
+
 def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
     """Yield the keys and values of a scan's pages; a page is let go of before the next one is read."""
     for page, datas, alive in pages:
@@ -293,10 +363,11 @@ class ClosedStore(Store):
     def refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
-    get = glance = held = contains = put = put_many = delete = delete_range = move = refuse
+    get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
     count = count_up_to = scan = begin = transact = others_wrote = refuse
     get_part = get_both = put_parts = delete_parts = part_numbers = put_owner = refuse
     ended = refuse_others = close = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)
+    private = property(refuse)  # an attribute of other stores
     deletions = property(refuse)  # an attribute of other stores

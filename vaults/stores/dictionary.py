@@ -1,0 +1,132 @@
+"""DictionaryStore: the plain engine, a dict of entries. The example of an engine; nothing of it outlives the process.
+
+An entry is a tuple of its position, its key as it was first put, and its value, and is never changed, only replaced: so
+that a walk knows by identity of position what is still there, and what was there before a write is noted as it was.
+"""
+from __future__ import annotations
+
+from ..keys import HIGHEST, LOWEST, order
+from .base import MEMORY, PLAIN, is_of_parts
+from .locked import LockedStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+    from ..keys import Stored
+    from .base import Options, Page
+
+    Kept = Tuple[int, Stored, bytes]
+
+PAGE = 1024  # entries that a walk reads at a time
+
+
+class DictionaryStore(LockedStore):
+    """Entries in a dict. Safe in any thread: each call has the store to itself, and a transaction to its end."""
+
+    private = True
+
+    def __init__(self, options: Options = PLAIN, name: str = MEMORY) -> None:
+        super().__init__(name, options)
+        self.entries: Dict[Stored, Kept] = {}
+        self._first = self._last = 0        # the positions given last, at either end
+        self._hidden = 0                    # how many of the entries no default bounds reach
+        self._before: List[Tuple[Stored, Optional[Kept]]] = []  # what was at each key before it was written
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        with self.reading:
+            found = self.entries.get(key)
+        return None if found is None else found[2]
+
+    def put(self, key: Stored, data: bytes) -> None:
+        with self.writing:
+            position, first, _ = self.entries.get(key) or (self._next(), key, b'')
+            self.replace(key, (position, first, data))
+            self.free_parts(key)
+
+    def delete(self, key: Stored) -> bool:
+        with self.writing:
+            if key not in self.entries:
+                return False
+            self.deletions += 1
+            self.replace(key, None)
+            self.free_parts(key)
+            return True
+
+    def move(self, key: Stored, last: bool = True) -> bool:
+        with self.writing:
+            if key not in self.entries:
+                return False
+            self.deletions += 1
+            _, first, data = self.entries[key]
+            self.replace(key, (self._next() if last else self._next_before(), first, data))
+            return True
+
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        with self.reading:
+            if (low, high) == (LOWEST, HIGHEST):
+                return len(self.entries) - self._hidden
+            return len(self._within(low, high))
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[Page]:
+        with self.reading:
+            began = self.began_in()
+            found = self._within(low, high)
+        found.sort(key=(lambda entry: order(entry[1])) if by_key else None, reverse=reverse)
+        for at in range(0, len(found) + 1, PAGE):
+            with self.reading:
+                self.require_not_undone(began)
+                page = [self.entries[entry[1]] for entry in found[at:at + PAGE] if self._is_there(entry)]
+            if page:
+                _, names, datas = zip(*page)
+                yield names, datas if values else (), self._alive({entry[1]: entry for entry in page})
+
+    def _within(self, low: Stored, high: Stored) -> List[Kept]:
+        first, end = order(low), order(high)
+        return [entry for entry in self.entries.values() if first <= order(entry[1]) < end]
+
+    def _is_there(self, entry: Kept) -> bool:
+        """Tell whether it is the same entry still, and not a new one with its key: then it has another position."""
+        return self.entries.get(entry[1], (None,))[0] == entry[0]
+
+    def _alive(self, page: Dict[Stored, Kept]) -> Any:
+        def alive(key: Stored) -> bool:
+            with self.reading:
+                return self._is_there(page[key])
+        return alive
+
+    def _next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def _next_before(self) -> int:
+        self._first -= 1
+        return self._first
+
+    def replace(self, key: Stored, entry: Optional[Kept]) -> None:
+        """Put the entry in the place of what is at the key, None for nothing; what was there is noted."""
+        before = self.entries.get(key)
+        self._before.append((key, before))
+        if entry is not None:
+            self.entries[key] = entry
+        elif before is not None:
+            del self.entries[key]
+        if is_of_parts(key):
+            self._hidden += (entry is not None) - (before is not None)
+
+    def mark(self) -> int:
+        return len(self._before)
+
+    def go_back(self, mark: object) -> None:
+        while len(self._before) > mark:  # type: ignore[operator]  # what `mark` gave
+            key, before = self._before.pop()
+            self.replace(key, before)
+            self._before.pop()
+
+    def keep(self) -> None:
+        self._before.clear()
+
+    def close(self) -> None:
+        super().close()
+        self.entries = {}

@@ -1,0 +1,647 @@
+"""Testing: the conformance suite for engines, which an engine's author runs with pytest. Knows the contract alone.
+
+    from vaults.testing import StoreConformance
+
+    class TestMyStore(StoreConformance):
+        def make_store(self, folder):
+            return MyStore(folder / 'entries')
+
+Needs pytest and hypothesis: `pip install 'vaults[test]'`. What each test demands, stores/base.py promises.
+"""
+from __future__ import annotations
+
+import asyncio
+import pathlib
+import tempfile
+import threading
+from contextlib import closing, suppress
+
+from ._typing import TYPE_CHECKING
+from .errors import VaultBusyError, VaultClosedError, VaultError, VaultTaskError
+from .keys import HIGHEST, LOWEST, order
+from .stores.base import OWNER, Store, entries_of
+
+try:
+    import pytest
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(f"{error}: the conformance suite needs it, pip install 'vaults[test]'") from error
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+
+    from .keys import Stored
+    from .stores.base import Entry
+
+MANY = 5000  # entries: of any engine more than one page
+
+
+class Oracle:
+    """The contract's data in the plainest way, right at a glance: dicts, and copies of them to go back to."""
+
+    def __init__(self) -> None:
+        self.entries: Dict[Stored, bytes] = {}
+        self.owners: Dict[Stored, bytes] = {}
+        self.parts: Dict[Tuple[bytes, int], bytes] = {}
+        self.saved: List[Tuple[Any, ...]] = []
+
+    def put(self, key: Stored, data: bytes) -> None:
+        self.disown(key)
+        self.entries[key] = data
+
+    def disown(self, key: Stored) -> None:
+        if key in self.owners:
+            self.delete_parts(self.owners.pop(key))
+
+    def put_many(self, pairs: Iterable[Entry]) -> int:
+        pairs = list(pairs)
+        for pair in pairs:
+            self.put(*pair)
+        return len(pairs)
+
+    def delete(self, key: Stored) -> bool:
+        self.disown(key)
+        return self.entries.pop(key, None) is not None
+
+    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        return sum([self.delete(key) for key in self.within(low, high)])
+
+    def move(self, key: Stored, last: bool = True) -> bool:
+        if key not in self.entries:
+            return False
+        moved = {one: data for one, data in self.entries.items() if one == key}
+        others = {one: data for one, data in self.entries.items() if one != key}
+        self.entries = {**others, **moved} if last else {**moved, **others}
+        return True
+
+    def within(self, low: Stored, high: Stored) -> List[Stored]:
+        return [key for key in sorted(self.entries, key=order) if order(low) <= order(key) < order(high)]
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, by_key: bool = False,
+             reverse: bool = False) -> List[Entry]:
+        found = self.within(low, high)
+        found = found if by_key else [key for key in self.entries if key in found]
+        return [(key, self.entries[key]) for key in (found[::-1] if reverse else found)]
+
+    def put_owner(self, key: Stored, data: bytes) -> None:
+        if self.owners.get(key) != data[-OWNER:]:
+            self.disown(key)
+        self.entries[key], self.owners[key] = data, data[-OWNER:]
+
+    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
+        self.parts.update({(owner, number): data for number, data in parts})
+
+    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        self.parts = {(one, number): data for (one, number), data in self.parts.items()
+                      if one != owner or (numbers is not None and number not in numbers)}
+
+    def part_numbers(self, owner: Optional[bytes] = None) -> List[Any]:
+        return sorted({number if owner else one for one, number in self.parts if owner in (None, one)})
+
+    def begin(self) -> None:
+        self.saved.append((dict(self.entries), dict(self.owners), dict(self.parts)))
+
+    def commit(self) -> None:
+        self.saved.pop()
+
+    def rollback(self) -> None:
+        self.entries, self.owners, self.parts = self.saved.pop()
+
+
+OWNERS = [b'owner%7d' % number for number in range(3)]
+KEYS = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'),
+                 st.binary(max_size=2).map(lambda data: b'\x04' + data))
+VALUES = st.binary(max_size=4)
+OPERATIONS = st.lists(st.one_of(
+    st.tuples(st.just('put'), KEYS, VALUES), st.tuples(st.just('delete'), KEYS),
+    st.tuples(st.just('move'), KEYS, st.booleans()),
+    st.tuples(st.just('delete_range'), KEYS, KEYS), st.tuples(st.just('delete_range')),
+    st.tuples(st.just('put_many'), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
+    st.tuples(st.just('put_owner'), KEYS, st.sampled_from(OWNERS)),
+    st.tuples(st.just('put_parts'), st.sampled_from(OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
+    st.tuples(st.just('delete_parts'), st.sampled_from(OWNERS), st.none() | st.lists(st.integers(1, 4), max_size=3)),
+    st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
+WALKS: List[Dict[str, Any]] = [
+    {}, {'reverse': True}, {'by_key': True}, {'by_key': True, 'reverse': True}, {'low': 0, 'high': 'b'},
+    {'low': 0, 'high': 'b', 'reverse': True}, {'low': 0, 'high': 'b', 'by_key': True}]
+# In stored order: numbers, text and bytes, each with its neighbours, no two of them equal.
+SORTED: List[Stored] = [
+    float('-inf'), -2.0**70, -1 << 63, -1.5, -1, -5e-324, 0, 5e-324, 0.5, 1, 1.5, 2**53, 2**53 + 1, (1 << 63) - 1,
+    1e300, float('inf'), '', '\0', 'A', 'a', 'a\0', 'aa', 'b', 'é', '\ud7ff', '\ue000', '\U0010ffff',
+    b'\x01\x81\x01\x00', b'\x02a\x00', b'\x04', b'\x04\x00', b'\x04\xff', b'\x09\x00']
+
+
+class Failed(Exception):
+    """What the suite makes fail with."""
+
+
+def listed(store: Store, **options: Any) -> List[Entry]:
+    return list(entries_of(store.scan(**options)))
+
+
+def names(store: Store, **options: Any) -> List[Stored]:
+    return [key for page in store.scan(values=False, **options) for key in page[0]]
+
+
+def failing(*pairs: Any) -> Iterator[Any]:
+    yield from pairs
+    raise Failed
+
+
+def in_thread(function: Callable[[], Any]) -> Any:
+    """Return what the function does in a thread of its own, or raise what it raises there."""
+    done: List[Any] = []
+
+    def run() -> None:
+        try:
+            done.append((function(), None))
+        except BaseException as error:
+            done.append((None, error))
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
+    assert done, 'the call in another thread did not return within a minute'
+    (result, raised), = done
+    if raised is not None:
+        raise raised
+    return result
+
+
+class StoreConformance:
+    """What every engine must do. Derive from it, and say in `make_store` how a store is made.
+
+    `persistent`: whether a store made in the same folder holds what one before it has put there.
+    """
+
+    persistent = True
+
+    def make_store(self, folder: pathlib.Path) -> Store:
+        """Return a new store; of one that is kept in files, with them in this folder, which is empty at first."""
+        raise NotImplementedError(f'{type(self).__name__} is to say how its store is made, in make_store(self, folder)')
+
+    @pytest.fixture
+    def folder(self, tmp_path: pathlib.Path) -> pathlib.Path:
+        folder = tmp_path / 'engine'
+        folder.mkdir()
+        return folder
+
+    @pytest.fixture
+    def store(self, folder: pathlib.Path) -> Iterator[Store]:
+        with closing(self.make_store(folder)) as store:
+            yield store
+
+    # --- one operation after the other ---
+
+    @settings(deadline=None, suppress_health_check=list(HealthCheck))
+    @given(operations=OPERATIONS)
+    def test_every_operation_does_what_the_oracle_does(self, operations: List[Any]) -> None:
+        with tempfile.TemporaryDirectory() as folder, closing(self.make_store(pathlib.Path(folder))) as store:
+            oracle, used = Oracle(), set()
+            for name, *arguments in operations:
+                if name in ('commit', 'rollback') and not oracle.saved:
+                    continue
+                if name == 'put_parts':
+                    fresh = {(arguments[0], number): data for number, data in arguments[1].items()}
+                    used |= set(oracle.parts)
+                    arguments[1] = [(number, data) for (owner, number), data in fresh.items()
+                                    if (owner, number) not in used]
+                assert getattr(store, name)(*arguments) == getattr(oracle, name)(*arguments)
+                self.same(store, oracle)
+            while oracle.saved:
+                store.rollback()
+                oracle.rollback()
+            self.same(store, oracle)
+            assert store.check(lambda key, data: None) == []
+            empty = sum(not data for data in oracle.entries.values())
+            assert store.check(lambda key, data: None if data else 'found') == ['found'] * empty
+
+    def same(self, store: Store, oracle: Oracle) -> None:
+        """Assert that a store holds what the oracle does."""
+        assert store.count() == len(oracle.entries) and store.count(0, 'b') == len(oracle.within(0, 'b'))
+        assert store.count_up_to(2) == min(2, len(oracle.entries))
+        assert list(store.part_numbers()) == oracle.part_numbers()
+        for owner in OWNERS:
+            numbers = list(store.part_numbers(owner))
+            assert numbers == oracle.part_numbers(owner)
+            assert [store.get_part(owner, one) for one in [*numbers, 0]] == [
+                oracle.parts.get((owner, one)) for one in [*numbers, 0]]
+        for options in WALKS:
+            mine, theirs = listed(store, **options), oracle.scan(**options)
+            assert repr(mine).replace('-0.0', '0.0') == repr(theirs).replace('-0.0', '0.0')
+            found = names(store, **options)
+            assert [*map(type, found)] == [type(key) for key, _ in theirs] and found == [key for key, _ in theirs]
+        for key, data in oracle.entries.items():
+            assert store.get(key) == data and store.contains(key)
+            if data:  # an empty one may look as if there were none
+                assert store.glance(key, 2) == (len(data), data if len(data) <= 2 else None)
+            assert store.get_both(key, OWNERS[0], 1) == (data, oracle.parts.get((OWNERS[0], 1)))
+        assert store.get('none') is None and not store.contains('none') and store.glance('none', 9) == (0, None)
+
+    # --- keys and values ---
+
+    def test_keys_sort_as_they_do_in_python_by_kind(self, store: Store) -> None:
+        for key in sorted(SORTED, key=repr):
+            store.put(key, repr(key).encode())
+        assert listed(store, by_key=True) == [(key, repr(key).encode()) for key in SORTED]
+        assert [*map(type, names(store, by_key=True))] == [*map(type, SORTED)]
+        for place in range(0, len(SORTED), 4):
+            assert names(store, low=SORTED[place], high=SORTED[-2], by_key=True) == SORTED[place:-2]
+            assert store.count(SORTED[place], SORTED[-2]) == len(SORTED[place:-2])
+            assert store.get(SORTED[place]) == repr(SORTED[place]).encode()
+
+    @pytest.mark.parametrize('first, second', [(1, 1.0), (True, 1), (0.0, False), (2.0**60, 2**60), (0, -0.0)])
+    def test_equal_keys_are_one_entry_in_its_first_form(self, store: Store, first: Stored, second: Stored) -> None:
+        store.put(first, b'1')
+        store.put(second, b'2')
+        found, = listed(store)
+        assert found == (first, b'2') and type(found[0]) is type(first)
+        assert store.get(second) == store.get(first) == b'2' and store.count() == 1
+        assert store.delete(second) and not store.delete(first) and store.count() == 0
+        store.put(second, b'3')
+        assert [type(key) for key in names(store)] == [type(second)]
+
+    @pytest.mark.parametrize('data', [b'', b'\0', bytes(range(256)), b'x' * 3_000_000], ids=len)
+    def test_a_value_comes_back_byte_by_byte(self, store: Store, data: bytes) -> None:
+        store.put('key', data)
+        assert store.get('key') == data and listed(store) == [('key', data)] and store.contains('key')
+        assert not data or store.glance('key', len(data)) == (len(data), data)
+        assert store.glance('key', len(data) - 1) == (len(data), None)
+
+    # --- the order of insertion ---
+
+    def test_a_replaced_entry_keeps_its_place_and_a_deleted_one_loses_it(self, store: Store) -> None:
+        for key in 'cab':
+            store.put(key, b'1')
+        store.put('c', b'2')
+        assert names(store) == ['c', 'a', 'b']
+        assert store.delete('c')
+        store.put('c', b'3')
+        assert names(store) == ['a', 'b', 'c'] and names(store, reverse=True) == ['c', 'b', 'a']
+
+    def test_an_entry_moves_to_either_end(self, store: Store) -> None:
+        for key in 'abc':
+            store.put(key, key.encode())
+        assert store.move('a') and names(store) == ['b', 'c', 'a']
+        assert store.move('a', False) and store.move('c', last=False) and names(store) == ['c', 'a', 'b']
+        assert not store.move('none') and not store.move('none', False) and store.get('none') is None
+        store.put('d', b'd')
+        assert listed(store) == [(key, key.encode()) for key in 'cabd']
+
+    # --- many at once ---
+
+    def test_what_is_put_at_once_is_all_there_or_nothing_of_it(self, store: Store) -> None:
+        store.put('a', b'old')
+        with pytest.raises(Failed):
+            store.put_many(failing(('a', b'new'), ('b', b'new')))
+        assert listed(store) == [('a', b'old')]
+        store.begin()
+        store.put('c', b'kept')
+        with pytest.raises(Failed):
+            store.put_many(failing(('a', b'new'), ('b', b'new')))
+        assert listed(store) == [('a', b'old'), ('c', b'kept')]
+        store.commit()
+        assert listed(store) == [('a', b'old'), ('c', b'kept')]
+        assert store.put_many([]) == 0 and store.put_many([('a', b'1'), ('a', b'2'), ('d', b'3')]) == 3
+        assert listed(store) == [('a', b'2'), ('c', b'kept'), ('d', b'3')]
+
+    def test_what_gives_the_pairs_may_use_the_store_and_sees_them(self, store: Store) -> None:
+        def pairs() -> Iterator[Entry]:
+            yield 'a', b'1'
+            assert store.get('a') == b'1' and store.count() == 1
+            store.put('between', b'2')
+            yield 'b', b'3'
+            assert names(store) == ['a', 'between', 'b']
+            assert store.delete('a')
+        assert store.put_many(pairs()) == 2
+        assert listed(store) == [('between', b'2'), ('b', b'3')]
+
+    def test_a_range_is_deleted_up_to_its_end(self, store: Store) -> None:
+        store.put_many((number, b'') for number in range(100))
+        store.put_many([('text', b''), (b'\x04bytes', b'')])
+        assert store.delete_range(10, 20) == 10 and store.count(10, 20) == 0 and store.count() == 92
+        assert store.delete_range(50) == 52 and store.delete_range(20, 10) == 0
+        assert store.delete_range() == 40 and store.count() == 0 and listed(store) == []
+
+    # --- walks ---
+
+    @pytest.mark.parametrize('options', WALKS[:4], ids=str)
+    def test_a_walk_sees_what_was_there_when_it_began(self, store: Store, options: Dict[str, Any]) -> None:
+        store.put_many((number, b'%d' % number) for number in range(MANY))
+        walk = store.scan(**options)
+        first = next(walk)
+        edge, other = (MANY - 1, 0) if options.get('reverse') else (0, MANY - 1)
+        assert first[0][0] == edge and len(first[0]) < MANY, 'a walk comes in pages'
+        assert store.delete(other) and store.delete(MANY // 2)
+        store.put(MANY // 2, b'a new entry')
+        store.put(MANY, b'behind all')
+        store.put(-1, b'before all')
+        seen = [*first[0], *(key for page in walk for key in page[0])]
+        expected = [key for key in range(MANY) if key not in (other, MANY // 2)]
+        assert seen == (expected[::-1] if options.get('reverse') else expected)
+
+    def test_a_page_tells_which_of_its_entries_are_still_there(self, store: Store) -> None:
+        for key in 'abc':
+            store.put(key, b'')
+        keys, _, alive = next(store.scan())
+        before = store.deletions
+        assert all(map(alive, keys))
+        store.delete('a')
+        assert store.deletions != before
+        store.delete('b')
+        store.put('b', b'a new entry')
+        assert [alive(key) for key in keys] == [False, False, True]
+
+    def test_a_walk_does_not_visit_twice_what_moves(self, store: Store) -> None:
+        store.put_many((number, b'') for number in range(MANY))
+        walk = store.scan()
+        seen = list(next(walk)[0])
+        assert store.move(seen[0]) and store.move(MANY - 1, False)
+        seen += [key for page in walk for key in page[0]]
+        assert len(seen) == len(set(seen)) and {*range(MANY - 1)} <= {*seen}
+
+    def test_a_walk_begun_in_a_transaction_that_was_rolled_back_raises(self, store: Store) -> None:
+        store.put('before', b'')
+        store.begin()
+        store.put_many((number, b'') for number in range(MANY))
+        walk = store.scan()
+        next(walk)
+        store.rollback()
+        with pytest.raises(VaultError):
+            list(walk)
+        assert names(store) == ['before']
+
+    def test_a_walk_without_values_has_none(self, store: Store) -> None:
+        store.put('a', b'1')
+        keys, datas, alive = next(store.scan(values=False))
+        assert list(keys) == ['a'] and not datas and alive('a')
+        assert list(store.scan('x', 'y')) == []
+
+    # --- transactions ---
+
+    def test_transactions_are_nested(self, store: Store) -> None:
+        store.put('a', b'0')
+        store.begin()
+        store.put('a', b'1')
+        store.begin()
+        store.put('a', b'2')
+        store.delete_range()
+        store.rollback()
+        assert listed(store) == [('a', b'1')]
+        store.begin()
+        store.put('b', b'3')
+        store.commit()
+        store.rollback()
+        assert listed(store) == [('a', b'0')]
+        for _ in range(50):
+            store.begin()
+        store.put('a', b'4')
+        for _ in range(50):
+            store.commit()
+        assert store.get('a') == b'4'
+
+    def test_transact_returns_what_the_function_does_or_undoes_it(self, store: Store) -> None:
+        def change() -> str:
+            store.put('a', b'1')
+            return 'done'
+
+        def fail() -> None:
+            store.put('a', b'2')
+            store.move('a')
+            raise Failed
+        assert store.transact(change) == 'done'
+        with pytest.raises(Failed):
+            store.transact(fail)
+        assert listed(store) == [('a', b'1')]
+
+    def test_what_was_rolled_back_leaves_no_trace(self, store: Store) -> None:
+        for key in 'abc':
+            store.put(key, key.encode())
+        store.begin()
+        store.move('a')
+        store.move('c', False)
+        store.delete('b')
+        store.put('b', b'new')
+        store.put('d', b'd')
+        store.rollback()
+        assert listed(store) == [(key, key.encode()) for key in 'abc'] and store.count() == 3
+        store.put('e', b'e')
+        assert names(store) == ['a', 'b', 'c', 'e']
+
+    def test_there_is_nothing_to_end_without_a_beginning(self, store: Store) -> None:
+        for end in (store.commit, store.rollback):
+            with pytest.raises(VaultError):
+                end()
+        store.put('a', b'1')
+        assert store.get('a') == b'1'
+
+    def test_who_ends_before_a_younger_one_takes_it_along(self, store: Store) -> None:
+        older, younger = object(), object()
+        store.begin(older)
+        store.put('a', b'1')
+        store.begin(younger)
+        store.put('b', b'2')
+        with pytest.raises(VaultError):
+            store.commit(older)
+        with pytest.raises(VaultError):
+            store.commit(younger)
+        assert listed(store) == []
+        store.begin(older)
+        store.put('a', b'1')
+        store.begin(younger)
+        store.put('b', b'2')
+        store.rollback(older)
+        with suppress(VaultError):
+            store.rollback(younger)
+        assert listed(store) == []
+        store.put('c', b'3')
+        assert listed(store) == [('c', b'3')]
+
+    # --- threads and tasks ---
+
+    def test_a_transaction_keeps_other_writers_out(self, store: Store) -> None:
+        store.put('count', b'0')
+
+        def add() -> None:
+            for _ in range(50):
+                store.transact(lambda: store.put('count', b'%d' % (int(store.get('count') or b'') + 1)))
+        threads = [threading.Thread(target=add, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert store.get('count') == b'150'
+
+    def test_what_is_in_a_transaction_is_seen_there_alone(self, store: Store) -> None:
+        store.put('a', b'old')
+        store.begin()
+        store.put('a', b'new')
+        seen: List[Optional[bytes]] = []
+
+        def look() -> None:
+            with suppress(VaultBusyError):
+                seen.append(store.get('a'))
+        thread = threading.Thread(target=look, daemon=True)  # which may wait for the end
+        thread.start()
+        thread.join(0.1)
+        store.rollback()
+        thread.join(60)
+        assert not thread.is_alive() and seen in ([b'old'], [])
+
+    def test_a_transaction_ends_in_its_thread(self, store: Store) -> None:
+        who = object()
+        store.begin(who)
+        store.put('a', b'1')
+        with pytest.raises(VaultError):
+            in_thread(lambda: store.commit(object()))
+        with pytest.raises(VaultTaskError):
+            in_thread(lambda: store.commit(who))
+        with suppress(VaultError):  # this thread is told, at its next call
+            store.get('a')
+        with suppress(VaultError):
+            store.rollback(who)
+        assert store.get('a') is None
+        in_thread(lambda: store.put('b', b'2'))
+        assert store.get('b') == b'2'
+
+    def test_a_transaction_is_of_the_task_that_began_it(self, store: Store) -> None:
+        async def hold(begun: asyncio.Event, end: asyncio.Event) -> None:
+            store.begin()
+            store.put('a', b'1')
+            begun.set()
+            await end.wait()
+            store.put('b', b'2')
+            store.commit()
+
+        async def both() -> None:
+            begun, end = asyncio.Event(), asyncio.Event()
+            task = asyncio.ensure_future(hold(begun, end))
+            await begun.wait()
+            for use in (lambda: store.get('a'), lambda: store.put('a', b'3'), store.count, store.begin,
+                        lambda: list(store.scan()), lambda: store.put_many([('c', b'4')])):
+                with pytest.raises(VaultTaskError):
+                    use()
+            end.set()
+            await task
+            assert listed(store) == [('a', b'1'), ('b', b'2')]
+        asyncio.run(both())
+        assert listed(store) == [('a', b'1'), ('b', b'2')]
+
+    # --- parts ---
+
+    def test_parts_go_with_their_entry(self, store: Store) -> None:
+        first, second, third = OWNERS
+        for key, owner in zip('abc', OWNERS):
+            store.put_parts(owner, [(1, b'one'), (2**62, b'far')])
+            store.put_owner(key, b'head of ' + owner)
+        assert list(store.part_numbers()) == OWNERS and list(store.part_numbers(first)) == [1, 2**62]
+        assert store.move('a') and store.get_part(first, 2**62) == b'far'
+        store.put_owner('a', b'another head of ' + first)
+        assert store.get_part(first, 1) == b'one'
+        store.put_owner('a', b'head of ' + second)
+        assert store.get_part(first, 1) is None and store.get_part(second, 1) == b'one'
+        store.put('c', b'plain')
+        assert list(store.part_numbers()) == [second] and store.get_part(third, 1) is None
+        store.put('c', b'plain again')
+        assert store.delete('a') and list(store.part_numbers()) == []
+
+    def test_parts_of_all_that_a_call_takes_away_go(self, store: Store) -> None:
+        wanted: List[Stored] = ['a', 1, b'\x04b']
+        for key, owner in zip(wanted, OWNERS):
+            store.put_parts(owner, [(1, b'one')])
+            store.put_owner(key, b'head of ' + owner)
+        assert store.put_many([(1.0, b'plain')]) == 1 and list(store.part_numbers()) == [OWNERS[0], OWNERS[2]]
+        assert store.delete_range('a', 'b') == 1 and list(store.part_numbers()) == [OWNERS[2]]
+        assert store.delete_range() == 2 and list(store.part_numbers()) == []
+
+    def test_parts_come_back_when_their_end_is_undone(self, store: Store) -> None:
+        store.put_parts(OWNERS[0], [(1, b'one')])
+        store.put_owner('a', b'head of ' + OWNERS[0])
+        for change in (lambda: store.delete('a'), lambda: store.put('a', b''), store.delete_range,
+                       lambda: store.delete_parts(OWNERS[0]), lambda: store.put_owner('a', OWNERS[1])):
+            store.begin()
+            change()
+            assert store.get_part(OWNERS[0], 1) is None
+            store.rollback()
+            assert store.get_part(OWNERS[0], 1) == b'one' and store.get('a') == b'head of ' + OWNERS[0]
+        assert store.delete('a') and store.get_part(OWNERS[0], 1) is None
+
+    def test_parts_are_put_together_or_not_at_all_and_are_no_entries(self, store: Store) -> None:
+        with pytest.raises(Failed):
+            store.put_parts(OWNERS[0], failing((1, b'one'), (2, b'two')))
+        assert list(store.part_numbers()) == []
+        store.put_parts(OWNERS[0], [(number, b'') for number in (3, 1, 2)])
+        assert list(store.part_numbers(OWNERS[0])) == [1, 2, 3] and store.get_part(OWNERS[0], 3) == b''
+        assert store.count() == 0 and listed(store) == [] and listed(store, by_key=True) == []
+        assert store.delete_range() == 0 and store.get_both('a', OWNERS[0], 1)[0] is None
+        store.delete_parts(OWNERS[0], [2, 9])
+        assert list(store.part_numbers(OWNERS[0])) == [1, 3] and list(store.part_numbers(OWNERS[1])) == []
+        store.delete_parts(OWNERS[0])
+        assert list(store.part_numbers()) == []
+
+    # --- the whole store ---
+
+    def test_it_is_checked_and_looked_after(self, store: Store) -> None:
+        store.put_many([('a', b'1'), ('b', b'2')])
+        seen: List[Entry] = []
+        done: List[Tuple[int, int]] = []
+
+        def examine(key: Stored, data: bytes) -> Optional[str]:
+            seen.append((key, data))
+            return f'{key} is bad' if key == 'b' else None
+        problems = store.check(examine, lambda *numbers: done.append(numbers))
+        assert [line for line in problems if 'bad' in line] == ['b is bad']
+        assert seen == [('a', b'1'), ('b', b'2')]
+        store.sync()
+        store.compact()
+        store.require_own()
+        store.refuse_others()
+        assert isinstance(store.others_wrote(), bool) and store.held('a') in (None, ('a',))
+        with store.interruptible(lambda: False):
+            assert store.get('a') == b'1'
+        assert listed(store) == [('a', b'1'), ('b', b'2')]
+        assert isinstance(store.describe()['engine'], str) and store.describe()['engine']
+        assert all(type(path) is str for path in store.files)
+
+    def test_what_is_whole_cannot_be_had_inside_a_transaction(self, store: Store) -> None:
+        store.begin()
+        with pytest.raises(VaultError):
+            store.sync()
+        store.rollback()
+
+    def test_a_closed_store_is_closed(self, store: Store) -> None:
+        store.put('a', b'1')
+        walk = store.scan()
+        store.close()
+        store.close()
+        for use in (lambda: store.get('a'), lambda: store.put('a', b''), lambda: store.delete('a'), store.count,
+                    lambda: store.put_many([('a', b'')]), lambda: list(store.scan()), lambda: list(walk), store.begin,
+                    lambda: store.contains('a'), lambda: store.move('a'), store.delete_range,
+                    lambda: store.get_part(OWNERS[0], 1), lambda: store.put_owner('a', OWNERS[0])):
+            with pytest.raises(VaultClosedError):
+                use()
+
+    def test_what_was_committed_is_there_when_it_is_opened_again(self, folder: pathlib.Path) -> None:
+        if not self.persistent:
+            pytest.skip('the engine keeps nothing')
+        with closing(self.make_store(folder)) as store:
+            store.put_many((key, repr(key).encode()) for key in SORTED[::-1])
+            store.move(1)
+            store.delete('a')
+            store.put_parts(OWNERS[0], [(1, b'one')])
+            store.put_owner('b', b'head of ' + OWNERS[0])
+            store.begin()
+            store.put('open', b'')
+        if store.files:
+            assert pathlib.Path(store.files[0]).exists()
+        with closing(self.make_store(folder)) as store:
+            found = names(store)
+            assert found == [key for key in SORTED[::-1] if key not in ('a', 1)] + [1]
+            assert [*map(type, found)][-1] is int and store.get('b') == b'head of ' + OWNERS[0]
+            assert store.get_part(OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_numbers()) == []
+            store.put('newest', b'')
+            assert names(store, reverse=True)[:2] == ['newest', 1]
+        store.destroy()
+        assert not any(pathlib.Path(path).exists() for path in store.files)
+        with closing(self.make_store(folder)) as store:
+            assert listed(store) == [] and store.count() == 0
