@@ -156,7 +156,7 @@ class TestPartsAsJson:
         v.column('k', 'int8').extend(range(100))
         assert moving.import_file(v, io.StringIO(lines + lines.replace('[1]', '[2]'))) == 2
         assert v['k'] == [2] and len(v) == 1
-        assert not list(v._store.part_numbers())
+        assert not list(v._store.part_owners())
 
     def test_a_write_back_vault_takes_them(self, v, root):
         filled(v)

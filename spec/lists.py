@@ -142,7 +142,7 @@ class TestLists:
         assert live == items and [*map(type, live)] == [*map(type, items)] and live[3] == 2**70
         live.insert(4, b'w' * 50_000)
         assert live[4] == b'w' * 50_000 and live[5] == Custom(5)
-        sizes = [len(v._store.get_part(owner, number)) for owner in v._store.part_numbers() for number in v._store.part_numbers(owner)]
+        sizes = [len(v._store.get_part(owner, number)) for owner in v._store.part_owners() for number in v._store.part_numbers(owner)]
         assert max(sizes) < 110_000
 
     def test_an_item_that_cannot_be_stored_changes_nothing(self, v):

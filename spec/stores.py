@@ -1,181 +1,429 @@
-"""The contract of a store: one suite for each of them."""
+"""The contract of a store: one suite for each of them, and engines that it must catch."""
 from __future__ import annotations
 
+import contextlib
+import inspect
+import itertools
+import os
+import textwrap
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import vaults
-from vaults import keys
-from vaults.codecs import values
-from vaults.stores.base import Store
+from spec.helpers import HERE, output
+from vaults import keys, stores
+from vaults.codecs import packing, pickles
+from vaults.stores import readonly
+from vaults.stores.base import ClosedStore, Options, Store
+from vaults.stores.dictionary import DictionaryStore
 from vaults.stores.sqlite import store as sqlite
-from vaults.writeback import LiveStore
+from vaults.testing import StoreConformance
+from vaults.writeback import ClosedLiveStore, LiveStore
+
+STORES = {'sqlite': lambda root: sqlite.open_store(str(root / 's.db')),
+          'queued': lambda root: sqlite.open_store(str(root / 's.db'), thread_safe=True),
+          'memory': lambda root: sqlite.open_store(':memory:'), 'dict': lambda root: DictionaryStore(),
+          'write-back': lambda root: LiveStore(sqlite.open_store(str(root / 's.db')), packing.Codec(pickles.Refusing()), 's.db', 2, 5.0)}
 
 
-class DictStore(Store):
-    """The oracle of the conformance suite: the contract, met in the plainest way."""
+class TestStoreConformance(StoreConformance):
+    """Every store meets the contract, with dicts as the oracle."""
 
-    def __init__(self):
-        self.entries, self.parts, self.owners, self.saved, self.given = {}, {}, {}, [], 0
+    @pytest.fixture(autouse=True, params=STORES)
+    def kind(self, request):
+        self.kind = request.param
+        self.persistent = self.kind not in ('memory', 'dict')
 
-    def get(self, key):
-        return self.entries[key][1] if key in self.entries else None
+    def make_store(self, folder):
+        return STORES[self.kind](folder)
 
-    def contains(self, key):
-        return key in self.entries
 
-    def put(self, key, data):
-        if key not in self.entries:
-            self.given += 1
-        self.entries[key] = (self.entries.get(key, (self.given,))[0], data)
-        self.disown(key)
+class TestStores:
+    def test_a_store_without_files_says_what_it_cannot(self):
+        store = DictionaryStore()
+        store.sync()
+        store.compact()
+        with pytest.raises(vaults.VaultError, match='DictionaryStore'):
+            store.backup('x')
 
-    def put_owner(self, key, data):
-        before = self.owners.pop(key, data[-12:])
-        self.put(key, data)
-        self.owners[key] = data[-12:]
-        if before != data[-12:]:
-            self.delete_parts(before)
+    def test_the_contract_is_eleven_operations_and_five_for_parts(self):
+        # An engine must have ten methods of it; the others are made of them.
+        operations = {'get', 'contains', 'put', 'put_many', 'delete', 'delete_range', 'move', 'count', 'scan', 'begin', 'close'}
+        parts = {'get_part', 'put_parts', 'delete_parts', 'part_numbers', 'put_owner'}
+        assert operations | parts <= set(dir(Store)) and len(operations) == 11
+        assert Store.__abstractmethods__ == operations - {'contains', 'put_many', 'delete_range'} | {'commit', 'rollback'}
 
-    def disown(self, key):
-        if key in self.owners:
-            self.delete_parts(self.owners.pop(key))
+    def test_all_of_a_closed_store_raises(self):
+        names = [name for name in dir(Store) if not name.startswith('_')]
+        assert len(names) > 35 and {'get', 'files', 'deletions', 'destroy'} <= {*names}
+        for store in (ClosedStore('it'), ClosedLiveStore('it')):
+            for name in names:
+                with pytest.raises(vaults.VaultClosedError, match="'it' is closed"):
+                    getattr(store, name)(*['x'] * needed(getattr(Store, name)))
 
-    def get_part(self, owner, number):
-        return self.parts.get((owner, number))
+    def test_all_of_a_live_store_that_is_not_of_the_contract_raises_when_it_is_closed(self):
+        # What a vault, its views and its sections use of one; the rest is between it and its locks.
+        for name in ('hot', 'live', 'fetch', 'walk', 'hold', 'hold_many', 'flush', 'finish', 'watch'):
+            with pytest.raises(vaults.VaultClosedError):
+                getattr(ClosedLiveStore('it'), name)()
 
-    def put_parts(self, owner, parts):
-        self.parts.update({(owner, number): data for number, data in parts})
+    @pytest.mark.parametrize('layer', [LiveStore, readonly.ReadOnlyStore], ids=lambda layer: layer.__name__)
+    def test_a_store_before_another_one_hands_on_all_of_the_contract(self, layer):
+        made_of_others = {'transact', 'glance', 'count_up_to', 'free_parts', 'held'}
+        own = {name for cls in layer.__mro__[:-3] for name in vars(cls)}
+        assert {name for name in dir(Store) if not name.startswith('_')} - own <= made_of_others
 
-    def delete_parts(self, owner, numbers=None):
-        self.parts = {(one, number): data for (one, number), data in self.parts.items()
-                      if one != owner or (numbers is not None and number not in numbers)}
 
-    def part_numbers(self, owner=None):
-        return iter(sorted({number if owner else one for one, number in self.parts if owner in (None, one)}))
+    def test_a_target_is_a_path_unless_it_has_a_scheme(self, root, monkeypatch):
+        monkeypatch.chdir(root)
+        for path in ('plain', 'C:\\x', 'C://x', os.path.join(str(root), 'a://b'), ':memory:', 'memory:'):
+            assert stores.scheme_of(path) == ''
+        assert [*map(stores.scheme_of, ('ab://c', 'A-B+c.1://'))] == ['ab', 'a-b+c.1']
+        with contextlib.closing(stores.open(str(root / 'x.db'), Options())) as store:
+            store.put('k', b'v')
+            assert store.files[0] == str(root / 'x.db') and store.describe()['engine'] == 'sqlite'
+        for target in (':memory:', 'memory:'):
+            with contextlib.closing(stores.open(target, Options())) as store:
+                assert store.files == () and store.private
+        assert os.listdir(root) == ['x.db']
+
+    def test_the_engine_of_another_package_is_found_by_its_scheme(self, tmp_path):
+        info = tmp_path / 'engines-1.0.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: engines\nVersion: 1.0\n')
+        (info / 'entry_points.txt').write_text('[vaults.stores]\nplain = engines:open_store\nnone = engines:no_store\n'
+                                               'lost = engines:lost\n[console_scripts]\nother = engines:lost\n')
+        (tmp_path / 'engines.py').write_text(textwrap.dedent("""
+            from vaults import DictionaryStore
+            def open_store(target, options):
+                return DictionaryStore(options, target)
+            def no_store(target, options):
+                return {}
+            """))
+        found, lost, none, other = output("""
+            import vaults
+            from vaults import stores
+            store = stores.open('plain://here/x', vaults.Options(timeout=2.5))
+            print(type(store).__name__, store.name, store.options.timeout)
+            for scheme in ('lost', 'none', 'other'):
+                try:
+                    stores.open(scheme + '://here', vaults.Options())
+                except vaults.VaultError as error:
+                    print(type(error).__name__, error)
+            """, env={'PYTHONPATH': os.pathsep.join([str(HERE), str(tmp_path)])}).splitlines()
+        assert found == 'DictionaryStore plain://here/x 2.5'
+        assert lost.startswith('VaultError the engine of lost://, engines:lost, cannot be loaded: AttributeError')
+        assert none.startswith('VaultTypeError the engine of none:// gave dict')
+        assert 'no engine is known for other://' in other and 'lost://, none://, plain://' in other and 'install' in other
+
+
+def needed(method):
+    """Return how many arguments a method must have."""
+    if not callable(method):
+        return 0
+    parameters = [*inspect.signature(method).parameters.values()][1:]
+    return sum(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in parameters)
+
+
+# --- engines that are broken --------------------------------------------------------------------------------------
+
+class Loses(DictionaryStore):
+    """Puts what comes before an error."""
 
     def put_many(self, pairs):
-        pairs = list(pairs)
-        for pair in pairs:
-            self.put(*pair)
-        return len(pairs)
+        return sum(self.put(*pair) is None for pair in pairs)
 
-    def delete(self, key):
-        self.deletions += 1
-        self.disown(key)
-        return self.entries.pop(key, None) is not None
 
-    def move(self, key, last=True):
-        if key not in self.entries:
-            return False
-        self.deletions += 1
-        self.given += 1
-        moved = {old: (self.given, data) for old, (_, data) in self.entries.items() if old == key}
-        others = {old: entry for old, entry in self.entries.items() if old != key}
-        self.entries = {**others, **moved} if last else {**moved, **others}
-        return True
+class Gathers(DictionaryStore):
+    """Lets what gives the pairs not see them."""
 
-    def inside(self, low, high):
-        return [key for key in sorted(self.entries, key=keys.order) if keys.order(low) <= keys.order(key) < keys.order(high)]
+    def put_many(self, pairs):
+        return super().put_many(list(pairs))
 
-    def delete_range(self, low=keys.LOWEST, high=keys.HIGHEST):
-        return sum(self.delete(key) for key in self.inside(low, high))
 
-    def count(self, low=keys.LOWEST, high=keys.HIGHEST):
-        return len(self.inside(low, high))
+class Reorders(DictionaryStore):
+    """Moves what is replaced to the end."""
+
+    def put(self, key, data):
+        with self.writing:
+            super().put(key, data)
+            self.move(key)
+
+
+class Remembers(DictionaryStore):
+    """Gives a deleted key its old place again."""
+
+    places = None
+
+    def put(self, key, data):
+        super().put(key, data)
+        self.places = self.places or {}
+        position, first, data = self.entries[key]
+        self.entries[key] = self.places.setdefault(key, position), first, data
+
+
+class Renames(DictionaryStore):
+    """Takes the form of a key that was put last."""
+
+    def put(self, key, data):
+        super().put(key, data)
+        self.entries[key] = self.entries[key][0], key, data
+
+
+class Splits(DictionaryStore):
+    """Takes 1 and 1.0 for two keys."""
+
+    def find(self, key):
+        found = self.entries.get(key)
+        return found if found and type(found[1]) is type(key) else None
+
+
+class SortsAsText(DictionaryStore):
+    """Sorts keys by what they look like."""
 
     def scan(self, low=keys.LOWEST, high=keys.HIGHEST, *, by_key=False, reverse=False, values=True):
-        found = self.inside(low, high)
-        found = found if by_key else [key for key in self.entries if key in found]
-        found = found[::-1] if reverse else found
-        if found:
-            yield found, [self.entries[key][1] for key in found] if values else None, self.contains
+        found = self._within(low, high)
+        found.sort(key=(lambda entry: str(entry[1])) if by_key else None, reverse=reverse)
+        return self.pages(found, values, None)
+
+
+class SeesAll(DictionaryStore):
+    """Walks over what was put since as well."""
+
+    def scan(self, low=keys.LOWEST, high=keys.HIGHEST, *, by_key=False, reverse=False, values=True):
+        seen = set()
+        while True:
+            found = [entry for entry in self._within(low, high) if entry[1] not in seen]
+            found.sort(key=(lambda entry: keys.order(entry[1])) if by_key else None, reverse=reverse)
+            if not found:
+                return
+            page = found[:1000]
+            seen.update(entry[1] for entry in page)
+            yield from self.pages(page, values, self.began_in())
+
+
+class WalksOn(DictionaryStore):
+    """Walks on when its transaction was rolled back."""
+
+    def began_in(self):
+        return None
+
+
+class KnowsKeys(DictionaryStore):
+    """Takes a new entry for the one that was deleted."""
+
+    def _alive(self, page):
+        return self.contains
+
+
+class CountsNone(DictionaryStore):
+    """Does not count what it deletes."""
+
+    deletions = property(lambda self: 0, lambda self, value: None)
+
+
+class UndoesAll(DictionaryStore):
+    """Takes a nested transaction for the outermost."""
+
+    def _undo(self, depth):
+        mark = self._blocks[0][1]
+        super()._undo(depth)
+        self.go_back(mark)
+
+
+class UndoesNothing(DictionaryStore):
+    """Keeps what was rolled back."""
+
+    def go_back(self, mark):
+        pass
+
+
+class ForgetsPlaces(DictionaryStore):
+    """Puts what was rolled back at the end."""
+
+    def go_back(self, mark):
+        back = dict(self._before[mark:][::-1])
+        for key, entry in back.items():
+            self.replace(key, entry and (self._next(), *entry[1:]))
+
+
+class CountsParts(DictionaryStore):
+    """Takes parts for entries."""
+
+    def count(self, low=keys.LOWEST, high=keys.HIGHEST):
+        return len(self.entries) if (low, high) == (keys.LOWEST, keys.HIGHEST) else super().count(low, high)
+
+
+class Litters(DictionaryStore):
+    """Leaves the parts of what it replaces."""
+
+    def free_parts(self, key):
+        pass
+
+
+class LosesParts(DictionaryStore):
+    """Frees the parts of an entry that is put again with the same owner."""
+
+    def put_owner(self, key, data):
+        def put():
+            self.put(key, data)
+            self.put(stores.base.OWNERS + keys.sortable(key), data[-12:])
+        self.transact(put)
+
+
+class StaysInFront(DictionaryStore):
+    """Moves to the end alone."""
+
+    def move(self, key, last=True):
+        return super().move(key, True)
+
+
+class LetsIn(DictionaryStore):
+    """Locks nobody out."""
 
     def begin(self, who=None):
-        self.saved.append((dict(self.entries), dict(self.parts), dict(self.owners)))
+        self._blocks.append((who, self.mark()))
 
     def commit(self, who=None):
-        self.saved.pop()
+        self._blocks and self._blocks.pop()
 
-    def rollback(self, who=None):
-        self.deletions += 1
-        self.entries, self.parts, self.owners = self.saved.pop()
+    rollback = commit
 
+
+class EndsAnything(DictionaryStore):
+    """Ends the innermost transaction, whoever ends one."""
+
+    def commit(self, who=None):
+        super().commit(self._blocks[-1][0] if self._blocks else None)
+
+
+class KnowsNoTasks(DictionaryStore):
+    """Lets all tasks of the thread use the transaction of one."""
+
+    def begin(self, who=None):
+        super().begin(who)
+        self._owner = None
+
+
+class KnowsNoThreads(DictionaryStore):
+    """Lets a transaction end in another thread."""
+
+    def commit(self, who=None):
+        self._thread = 0
+        self._blocks.clear()
+
+
+class NeverCloses(DictionaryStore):
     def close(self):
         pass
 
 
-OWNERS = [b'owner%7d' % number for number in range(3)]
-STORES = {'sqlite': lambda root: sqlite.open_store(str(root / 's.db')),
-          'queued': lambda root: sqlite.open_store(str(root / 's.db'), thread_safe=True),
-          'memory': lambda root: sqlite.open_store(':memory:'), 'dict': lambda root: DictStore(),
-          'write-back': lambda root: LiveStore(sqlite.open_store(str(root / 's.db')), values.Codec(values.Refusing()), 's.db', 2, 5.0)}
+class AlwaysThere(DictionaryStore):
+    """Says that it has deleted what was not there."""
+
+    def delete(self, key):
+        return super().delete(key) or True
 
 
-class TestStoreConformance:
-    """Every store meets the contract, with a dict as the oracle."""
+class TakesTheEnd(DictionaryStore):
+    """Deletes one key too many."""
 
-    stored_keys = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'),
-                            st.binary(max_size=2).map(lambda data: b'\x04' + data))
-    operations = st.lists(st.one_of(
-        st.tuples(st.just('put'), stored_keys, st.binary(max_size=4)), st.tuples(st.just('delete'), stored_keys),
-        st.tuples(st.just('move'), stored_keys, st.booleans()),
-        st.tuples(st.just('delete_range'), stored_keys, stored_keys), st.tuples(st.just('delete_range')),
-        st.tuples(st.just('put_many'), st.lists(st.tuples(stored_keys, st.binary(max_size=4)), max_size=4)),
-        st.tuples(st.just('put_owner'), stored_keys, st.sampled_from(OWNERS)),
-        st.tuples(st.just('put_parts'), st.sampled_from(OWNERS), st.dictionaries(st.integers(1, 2**40), st.binary(max_size=4))),
-        st.tuples(st.just('delete_parts'), st.sampled_from(OWNERS), st.none() | st.lists(st.integers(1, 4), max_size=3)),
-        st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
+    def delete_range(self, low=keys.LOWEST, high=keys.HIGHEST):
+        return super().delete_range(low, high) + self.delete(high)
 
-    @pytest.mark.parametrize('kind', STORES)
-    @given(operations=operations)
-    def test_every_operation_does_what_the_oracle_does(self, kind, operations, tmp_path_factory):
-        oracle, given = DictStore(), set()
-        store = STORES[kind](tmp_path_factory.mktemp('store'))
-        for name, *arguments in operations:
-            if name in ('commit', 'rollback') and not oracle.saved:
-                continue
-            if name == 'put_parts':
-                given = {(owner, number) for owner, number in oracle.parts} | given
-                arguments[1] = [(number, data) for number, data in arguments[1].items() if (arguments[0], number) not in given]
-            assert getattr(store, name)(*arguments) == getattr(oracle, name)(*arguments)
-            self.same(store, oracle)
-        while oracle.saved:
-            store.rollback()
-            oracle.rollback()
-        self.same(store, oracle)
-        assert store.check(lambda key, data: None) == []
-        empty = sum(not data for _, data in oracle.entries.values())
-        assert store.check(lambda key, data: None if data else 'found') == ['found'] * empty
-        store.close()
 
-    def same(self, store, oracle):
-        def flat(pages):
-            return [entry for page in pages for entry in zip(*page[:2])]
-        assert store.count() == oracle.count() and store.count(0, 'b') == oracle.count(0, 'b')
-        assert list(store.part_numbers()) == list(oracle.part_numbers())
-        for owner in OWNERS:
-            numbers = list(store.part_numbers(owner))
-            assert numbers == list(oracle.part_numbers(owner))
-            assert [store.get_part(owner, one) for one in [*numbers, 0]] == [oracle.get_part(owner, one) for one in [*numbers, 0]]
-        for options in ({}, {'reverse': True}, {'by_key': True}, {'by_key': True, 'reverse': True}, {'low': 0, 'high': 'b'},
-                        {'low': 0, 'high': 'b', 'reverse': True}):
-            mine, theirs = flat(store.scan(**options)), flat(oracle.scan(**options))
-            assert repr(mine).replace('-0.0', '0.0') == repr(theirs).replace('-0.0', '0.0')
-            names = [key for page in store.scan(values=False, **options) for key in page[0]]
-            assert [*map(type, names)] == [type(key) for key, _ in theirs] and names == [key for key, _ in theirs]
-        for key, (_, data) in oracle.entries.items():
-            assert store.get(key) == data and store.contains(key)
-        assert store.get('none') is None and not store.contains('none')
+class SeesNoEmptyValue(DictionaryStore):
+    def get(self, key):
+        return super().get(key) or None
 
-    def test_a_store_without_files_says_what_it_cannot(self):
-        store = DictStore()
-        store.sync()
-        store.compact()
-        with pytest.raises(vaults.VaultError, match='DictStore'):
-            store.backup('x')
 
-    def test_the_contract_is_eleven_operations_and_five_for_parts(self):
-        parts = {'get_part', 'put_parts', 'delete_parts', 'part_numbers', 'put_owner'}
-        assert parts < Store.__abstractmethods__ and len(Store.__abstractmethods__ - parts - {'commit', 'rollback'}) == 11
+class ExaminesNothing(DictionaryStore):
+    def check(self, examine, progress=None):
+        return []
+
+
+class HasOnePage(DictionaryStore):
+    """Holds all of a walk in memory."""
+
+    def pages(self, found, values, began):
+        pages = [*super().pages(found, values, began)]
+        if pages:
+            yield [key for page in pages for key in page[0]], [data for page in pages for data in page[1]], self.contains
+
+
+class KeepsNothing(DictionaryStore):
+    """Is said to be persistent."""
+
+
+BROKEN = {
+    Loses: 'test_what_is_put_at_once_is_all_there_or_nothing_of_it',
+    Gathers: 'test_what_gives_the_pairs_may_use_the_store_and_sees_them',
+    Reorders: 'test_a_replaced_entry_keeps_its_place_and_a_deleted_one_loses_it',
+    Remembers: 'test_a_replaced_entry_keeps_its_place_and_a_deleted_one_loses_it',
+    Renames: 'test_equal_keys_are_one_entry_in_its_first_form',
+    Splits: 'test_equal_keys_are_one_entry_in_its_first_form',
+    SortsAsText: 'test_keys_sort_as_they_do_in_python_by_kind',
+    SeesAll: 'test_a_walk_sees_what_was_there_when_it_began',
+    WalksOn: 'test_a_walk_begun_in_a_transaction_that_was_rolled_back_raises',
+    KnowsKeys: 'test_a_page_tells_which_of_its_entries_are_still_there',
+    CountsNone: 'test_a_page_tells_which_of_its_entries_are_still_there',
+    UndoesAll: 'test_transactions_are_nested',
+    UndoesNothing: 'test_transactions_are_nested',
+    ForgetsPlaces: 'test_what_was_rolled_back_leaves_no_trace',
+    CountsParts: 'test_parts_are_put_together_or_not_at_all_and_are_no_entries',
+    Litters: 'test_parts_go_with_their_entry',
+    LosesParts: 'test_parts_go_with_their_entry',
+    StaysInFront: 'test_an_entry_moves_to_either_end',
+    LetsIn: 'test_a_transaction_keeps_other_writers_out',
+    EndsAnything: 'test_who_ends_before_a_younger_one_takes_it_along',
+    KnowsNoTasks: 'test_a_transaction_is_of_the_task_that_began_it',
+    KnowsNoThreads: 'test_a_transaction_ends_in_its_thread',
+    NeverCloses: 'test_a_closed_store_is_closed',
+    AlwaysThere: 'test_equal_keys_are_one_entry_in_its_first_form',
+    TakesTheEnd: 'test_a_range_is_deleted_up_to_its_end',
+    SeesNoEmptyValue: 'test_a_value_comes_back_byte_by_byte',
+    ExaminesNothing: 'test_it_is_checked_and_looked_after',
+    HasOnePage: 'test_a_walk_sees_what_was_there_when_it_began',
+    KeepsNothing: 'test_what_was_committed_is_there_when_it_is_opened_again',
+}
+
+
+def cases(test):
+    """Yield the arguments of each of a test's cases."""
+    marks = [mark for mark in getattr(test, 'pytestmark', ()) if mark.name == 'parametrize']
+    for chosen in itertools.product(*(mark.args[1] for mark in marks)):
+        found = {}
+        for mark, values in zip(marks, chosen):
+            names = [name.strip() for name in mark.args[0].split(',')]
+            found.update(zip(names, values if len(names) > 1 else [values]))
+        yield found
+
+
+def outcome(engine, name, folder):
+    """Run one test of the suite over an engine; return what it raises, or None."""
+    class Suite(StoreConformance):
+        def make_store(self, folder):
+            return engine()
+    for arguments in cases(getattr(StoreConformance, name)):
+        wanted = inspect.signature(getattr(StoreConformance, name)).parameters
+        if 'folder' in wanted:
+            arguments['folder'] = folder
+        if 'store' in wanted:
+            arguments['store'] = engine()
+        try:
+            getattr(Suite(), name)(**arguments)
+        except (Exception, pytest.fail.Exception) as error:
+            return error
+    return None
+
+
+class TestBrokenEngines:
+    """The suite for engines catches those that break a clause."""
+
+    @pytest.mark.parametrize('engine', BROKEN, ids=lambda engine: engine.__name__)
+    def test_it_is_caught(self, engine, tmp_path):
+        assert outcome(engine, BROKEN[engine], tmp_path) is not None
+
+    @pytest.mark.parametrize('name', sorted({*BROKEN.values()} - {BROKEN[KeepsNothing]}))
+    def test_the_plain_one_is_not(self, name, tmp_path):
+        assert outcome(DictionaryStore, name, tmp_path) is None

@@ -82,7 +82,7 @@ class TestStreams:
             store = vault._store
             head = parts.Head.of(store.get('key'))
             assert sorted(store.part_numbers(head.owner)) == sorted(parts.Tree(store, head).numbers())
-            assert set(store.part_numbers()) <= {head.owner}
+            assert set(store.part_owners()) <= {head.owner}
 
     @given(mode=st.sampled_from(['r', 'w', 'a', 'r+', 'w+', 'a+']), before=stream_texts, stream_operations=stream_text_operations,
            encoding=st.sampled_from(['utf-8', 'utf-16', 'utf-8-sig', 'latin-1']),
@@ -301,7 +301,7 @@ class TestStreams:
             wanted = before if not size and before is not None else start + b'2' * size + b'1' * size
             assert v['key'] == wanted
             v._check()
-            owners = list(v._store.part_numbers())
+            owners = list(v._store.part_owners())
             assert len(owners) == (len(wanted) > 40 and (before == BIG or size > 0))
 
     def test_appending_to_what_was_truncated_meanwhile_cannot_be_joined(self, v, small_leaves):
@@ -335,7 +335,7 @@ class TestStreams:
             second.close()
         with pytest.raises(FileExistsError):
             v.open('key', 'xb')
-        assert v['key'] == BIG and list(v._store.part_numbers()) == [parts.Head.of(v._store.get('key')).owner]
+        assert v['key'] == BIG and list(v._store.part_owners()) == [parts.Head.of(v._store.get('key')).owner]
 
     def test_a_stream_takes_part_in_a_block(self, v, small_leaves):
         v['key'] = 'old'

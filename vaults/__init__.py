@@ -7,6 +7,7 @@
     register        how values of a class of yours are stored
     dumps, loads    the same without a vault; dumps_many, loads_many
     set_root_path   where vaults are kept, set_logger: where warnings go
+    Store, Options  what an engine of one's own is made of; LockedStore, DictionaryStore; testing: is it right?
     VaultError      the base of the errors; each says what to do
 
     moving          other files in and out: shelve, dbm, sqlitedict, diskcache, CSV, JSON; export
@@ -33,6 +34,7 @@ from .errors import (
     VaultValueError,
 )
 from .log import set_logger
+from .stores.base import Options, Store
 from .vault import Vault
 
 TYPE_CHECKING = False
@@ -45,16 +47,22 @@ if TYPE_CHECKING:
     from .sections import Section
     from .sequences import List
     from .shelf import Shelf, open
+    from .stores.dictionary import DictionaryStore
+    from .stores.locked import LockedStore
 
 __version__ = '0.1.0'
 
 __all__ = [
     'Column',
+    'DictionaryStore',
     'EmptyVaultError',
     'List',
+    'LockedStore',
+    'Options',
     'Section',
     'SerializationError',
     'Shelf',
+    'Store',
     'UntrustedPickleError',
     'Vault',
     'VaultBusyError',
@@ -79,8 +87,9 @@ __all__ = [
     'set_root_path',
 ]
 
-MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
-LAZY = {'Column': 'columns', 'List': 'sequences', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
+MODULES = ('moving', 'recovery', 'testing')  # public as modules; the others are rooms of the house
+LAZY = {'Column': 'columns', 'DictionaryStore': 'stores.dictionary', 'List': 'sequences',
+        'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
         'set_root_path': 'opening',
         **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}
 

@@ -410,7 +410,7 @@ def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
 
 def sweep(store: Store) -> None:
     """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more."""
-    if not any(True for _ in store.part_numbers()):
+    if not any(True for _ in store.part_owners()):
         return
     old = int(time.time()) - DAY
 
@@ -420,7 +420,7 @@ def sweep(store: Store) -> None:
             owners.add(head.owner)
             if head.code == codes.STREAM:
                 _sweep_stream(store, head, old)
-        for owner in list(store.part_numbers()):
+        for owner in list(store.part_owners()):
             if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
                 store.delete_parts(owner)
     store.transact(remove)

@@ -87,6 +87,10 @@ class LiveStore(Store):
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
         return self._store.deletions
 
+    @property
+    def private(self) -> bool:  # type: ignore[override]  # as above
+        return self._store.private
+
     # --- objects ---
 
     def fetch(self, key: Stored, default: Any) -> Any:
@@ -470,8 +474,11 @@ class LiveStore(Store):
         with self.lock:
             self._store.delete_parts(owner, numbers)
 
-    def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
+    def part_numbers(self, owner: bytes) -> Iterator[int]:
         return self._store.part_numbers(owner)
+
+    def part_owners(self) -> Iterator[bytes]:
+        return self._store.part_owners()
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         with self.lock:

@@ -20,7 +20,6 @@ from ..keys import HIGHEST, LOWEST, sortable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import (
-        Any,
         Callable,
         ContextManager,
         Dict,
@@ -225,18 +224,23 @@ class Store(ABC):
                 self.delete(_part(owner, number))
         self.transact(delete_all)
 
-    def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
-        """Yield the numbers of the owner's parts, in order; without one, all owners, in order."""
-        start = PARTS + (owner or b'')
-        last = None
+    def part_numbers(self, owner: bytes) -> Iterator[int]:
+        """Yield the numbers of the owner's parts, in order."""
+        for key in self._part_keys(PARTS + owner):
+            yield int.from_bytes(key[-NUMBER:], 'big')
+
+    def part_owners(self) -> Iterator[bytes]:
+        """Yield all owners of parts, in order."""
+        last = b''
+        for key in self._part_keys(PARTS):
+            owner = key[len(PARTS):-NUMBER]
+            if owner != last:
+                yield owner
+            last = owner
+
+    def _part_keys(self, start: bytes) -> Iterator[bytes]:
         for keys, _, _ in self.scan(start, start + b'\xff' * (OWNER + NUMBER), by_key=True, values=False):
-            for key in keys:
-                found: Any = key[len(PARTS):-NUMBER]  # type: ignore[index]  # those in this range are bytes
-                if owner:
-                    found = int.from_bytes(key[-NUMBER:], 'big')  # type: ignore[index, arg-type]  # as above
-                if found != last:
-                    yield found
-                last = found
+            yield from keys  # type: ignore[misc]  # those in this range are bytes
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         """Put an entry that has parts: its last 12 bytes are their owner.
@@ -365,7 +369,7 @@ class ClosedStore(Store):
 
     get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
     count = count_up_to = scan = begin = transact = others_wrote = refuse
-    get_part = get_both = put_parts = delete_parts = part_numbers = put_owner = refuse
+    get_part = get_both = put_parts = delete_parts = part_numbers = part_owners = put_owner = refuse
     ended = refuse_others = close = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)

@@ -11,14 +11,11 @@ from .locked import LockedStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, Tuple
+    from typing import Dict, Iterator, List, Optional, Tuple
 
     from ..keys import Stored
     from .base import Options, Page
-
-    Kept = Tuple[int, Stored, bytes]
-
-PAGE = 1024  # entries that a walk reads at a time
+    from .locked import Kept
 
 
 class DictionaryStore(LockedStore):
@@ -33,10 +30,8 @@ class DictionaryStore(LockedStore):
         self._hidden = 0                    # how many of the entries no default bounds reach
         self._before: List[Tuple[Stored, Optional[Kept]]] = []  # what was at each key before it was written
 
-    def get(self, key: Stored) -> Optional[bytes]:
-        with self.reading:
-            found = self.entries.get(key)
-        return None if found is None else found[2]
+    def find(self, key: Stored) -> Optional[Kept]:
+        return self.entries.get(key)
 
     def put(self, key: Stored, data: bytes) -> None:
         with self.writing:
@@ -74,27 +69,11 @@ class DictionaryStore(LockedStore):
             began = self.began_in()
             found = self._within(low, high)
         found.sort(key=(lambda entry: order(entry[1])) if by_key else None, reverse=reverse)
-        for at in range(0, len(found) + 1, PAGE):
-            with self.reading:
-                self.require_not_undone(began)
-                page = [self.entries[entry[1]] for entry in found[at:at + PAGE] if self._is_there(entry)]
-            if page:
-                _, names, datas = zip(*page)
-                yield names, datas if values else (), self._alive({entry[1]: entry for entry in page})
+        yield from self.pages(found, values, began)
 
     def _within(self, low: Stored, high: Stored) -> List[Kept]:
         first, end = order(low), order(high)
         return [entry for entry in self.entries.values() if first <= order(entry[1]) < end]
-
-    def _is_there(self, entry: Kept) -> bool:
-        """Tell whether it is the same entry still, and not a new one with its key: then it has another position."""
-        return self.entries.get(entry[1], (None,))[0] == entry[0]
-
-    def _alive(self, page: Dict[Stored, Kept]) -> Any:
-        def alive(key: Stored) -> bool:
-            with self.reading:
-                return self._is_there(page[key])
-        return alive
 
     def _next(self) -> int:
         self._last += 1

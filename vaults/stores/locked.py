@@ -22,11 +22,15 @@ from .tasks import Owner, free, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, NoReturn, Optional, Tuple
+    from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
-    from .base import Options
+    from ..keys import Stored
+    from .base import Options, Page
+
+    Kept = Tuple[int, Stored, bytes]  # an entry: its position, its key as it was first put, and its value
 
 MAX_DEPTH = 100
+PAGE = 1024  # entries that a walk reads at a time
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 FRAME = type(sys._getframe())
 
@@ -64,11 +68,48 @@ class LockedStore(Store):
     def keep(self) -> None:  # an engine in memory has nothing to do
         """Make durable what was written since this was last called; when it raises, that is undone."""
 
+    @abstractmethod
+    def find(self, key: Stored) -> Optional[Kept]:
+        """Return the entry: its position, its key as it was first put, its value. It is this thread's turn."""
+
+    # --- reading ---
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        with self.reading:
+            found = self.find(key)
+        return None if found is None else found[2]
+
+    def contains(self, key: Stored) -> bool:
+        with self.reading:
+            return self.find(key) is not None
+
+    def pages(self, found: Sequence[Kept], values: bool, began: Optional[int]) -> Iterator[Page]:
+        """Yield a walk's pages, given the entries that were there when it began, in order, and what `began_in` said."""
+        for at in range(0, len(found) + 1, PAGE):
+            with self.reading:
+                self._require_not_undone(began)
+                now = [(entry, self.find(entry[1])) for entry in found[at:at + PAGE]]
+                page = [one for entry, one in now if one is not None and one[0] == entry[0]]  # the same entry still
+            if page:
+                _, keys, datas = zip(*page)
+                yield keys, datas if values else (), self._alive({entry[1]: entry for entry in page})
+
+    def _is_there(self, entry: Kept) -> bool:
+        """Tell whether it is the same entry still, and not a new one with its key: then it has another position."""
+        found = self.find(entry[1])
+        return found is not None and found[0] == entry[0]
+
+    def _alive(self, page: Dict[Stored, Kept]) -> Callable[[Stored], bool]:
+        def alive(key: Stored) -> bool:
+            with self.reading:
+                return self._is_there(page[key])
+        return alive
+
     def began_in(self) -> Optional[int]:
-        """Return what `require_not_undone` is to be told by a walk that begins now."""
+        """Return what `pages` is to be told by a walk that begins now: in which transaction, or None."""
         return self._undone if self._blocks else None
 
-    def require_not_undone(self, began_in: Optional[int]) -> None:
+    def _require_not_undone(self, began_in: Optional[int]) -> None:
         """Raise in a walk that began in a transaction which was rolled back since."""
         if began_in is not None and began_in != self._undone:
             raise VaultError(f'the transaction this walk began in was rolled back: vault {self.name}; begin a new one')

@@ -551,10 +551,16 @@ class SQLiteStore(Transactional):
                 c.execute(statement)
             operation()
 
-    def part_numbers(self, owner: Optional[bytes] = None) -> Iterator[Any]:
+    def part_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._listed_parts(NUMBERS, (owner,))
+
+    def part_owners(self) -> Iterator[bytes]:
+        return self._listed_parts(OWNERS, ())
+
+    def _listed_parts(self, sql: str, arguments: Tuple[Any, ...]) -> Iterator[Any]:
         c = self._local.c
         try:
-            rows = self._page(c, OWNERS, ()) if owner is None else self._page(c, NUMBERS, (owner,))
+            rows = self._page(c, sql, arguments)
         except driver.Error as error:
             if lacks_parts(error):
                 return iter(())
@@ -906,6 +912,7 @@ class MemoryStore(QueuedStore):
     """A store in memory. Its one connection serves all threads, so that reading locks as well."""
 
     local_class = Shared
+    private = True
 
     get, get_part, get_both, contains, count, _page, _ids = map(_locked, (
         'get', 'get_part', 'get_both', 'contains', 'count', '_page', '_ids'))

@@ -1,0 +1,113 @@
+"""ReadOnlyStore: a store before another one, which refuses all that would change it. Knows the contract alone."""
+from __future__ import annotations
+
+from ..errors import VaultReadOnlyError
+from ..keys import HIGHEST, LOWEST
+from .base import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, ContextManager, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+
+    from ..keys import Stored
+    from .base import Page, Progress
+
+    T = TypeVar('T')
+
+
+class ReadOnlyStore(Store):
+    """Reads what another store has. Safe in any thread, as that one is."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise VaultReadOnlyError(f"it can only be read: vault {self._name}; open it without flag='r'")
+
+    put = put_many = delete = delete_range = move = put_parts = delete_parts = put_owner = free_parts = _refuse
+    sync = compact = destroy = _refuse
+
+    @property
+    def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
+        return self._store.deletions
+
+    @property
+    def private(self) -> bool:  # type: ignore[override]  # as above
+        return self._store.private
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        return self._store.get(key)
+
+    def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
+        return self._store.glance(key, most)
+
+    def held(self, key: Stored) -> Optional[Tuple[object]]:
+        return self._store.held(key)
+
+    def contains(self, key: Stored) -> bool:
+        return self._store.contains(key)
+
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        return self._store.count(low, high)
+
+    def count_up_to(self, most: int, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        return self._store.count_up_to(most, low, high)
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[Page]:
+        return self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_part(owner, number)
+
+    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
+        return self._store.get_both(key, owner, number)
+
+    def part_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._store.part_numbers(owner)
+
+    def part_owners(self) -> Iterator[bytes]:
+        return self._store.part_owners()
+
+    def begin(self, who: object = None) -> None:
+        self._store.begin(who)
+
+    def commit(self, who: object = None) -> None:
+        self._store.commit(who)
+
+    def rollback(self, who: object = None) -> None:
+        self._store.rollback(who)
+
+    def transact(self, operation: Callable[[], T]) -> T:
+        return self._store.transact(operation)
+
+    def ended(self) -> None:
+        self._store.ended()
+
+    def others_wrote(self) -> bool:
+        return self._store.others_wrote()
+
+    def refuse_others(self) -> None:
+        self._store.refuse_others()
+
+    def close(self) -> None:
+        self._store.close()
+
+    def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
+        return self._store.check(examine, progress)
+
+    def require_own(self) -> None:
+        self._store.require_own()
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        self._store.backup(path, progress)
+
+    @property
+    def files(self) -> Sequence[str]:
+        return self._store.files
+
+    def describe(self) -> Dict[str, object]:
+        return self._store.describe()
+
+    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
+        return self._store.interruptible(interrupted)
