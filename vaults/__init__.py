@@ -7,7 +7,7 @@
     register        how values of a class of yours are stored
     dumps, loads    the same without a vault; dumps_many, loads_many
     set_root_path   where vaults are kept, set_logger: where warnings go
-    Store, Options  what an engine of one's own is made of; LockedStore, DictionaryStore; testing: is it right?
+    Store, Options  what an engine of one's own is made of; LockedStore, DictionaryStore; vaults.testing
     VaultError      the base of the errors; each says what to do
 
     moving          other files in and out: shelve, dbm, sqlitedict, diskcache, CSV, JSON; export
@@ -87,7 +87,7 @@ __all__ = [
     'set_root_path',
 ]
 
-MODULES = ('moving', 'recovery', 'testing')  # public as modules; the others are rooms of the house
+MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
 LAZY = {'Column': 'columns', 'DictionaryStore': 'stores.dictionary', 'List': 'sequences',
         'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
         'set_root_path': 'opening',
