@@ -12,11 +12,11 @@ from ..base import MEMORY
 from . import driver, guard
 from .checkpoint import ALONE
 from .failures import BUSY, failure
+from .nesting import Nesting
 from .schema import (
     CACHE_SIZE,
     CONTAINS,
     KEEP_LOG,
-    MAX_DEPTH,
     NO_AUTO_CHECKPOINT,
     NO_BUSY_HANDLER,
     NO_SECURE_DELETE,
@@ -24,10 +24,9 @@ from .schema import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Tuple, Union
+    from typing import Any, List, NoReturn, Optional, Tuple
 
     from ...keys import Stored
-    from ..tasks import Owner
 
 inherited: List[driver.Connection] = []  # a forked child keeps the connections it may not close
 
@@ -104,27 +103,20 @@ class File:
         return what.error(what.cure.format(where=where, text=error, timeout=self.timeout))
 
 
-class Connection:
+class Connection(Nesting):
     """One thread's connection, with what it needs on the hot path bound once. It closes when nobody holds it."""
 
     def __init__(self, file: File) -> None:
+        super().__init__()
         self.guard: Optional[Tuple[int, int]] = None
         self.pid = os.getpid()
-        self.depth = 0                             # of nested transactions
-        self.epoch = 0                             # rollbacks so far
-        self.lost: Optional[VaultError] = None     # why SQLite rolled the block back by itself
         self.row = ALONE
-        self.written = self.due = self.checkpointed = self.begun = 0  # bytes, estimated
+        self.written = self.due = self.checkpointed = 0  # bytes, estimated
         self.version: Optional[int] = None         # of the data, as last asked for
-        self.changes = 0                           # of the connection when its transaction began
-        self.thread = 0                            # the one whose transaction it is
-        self.blocks: List[Any] = [None] * (MAX_DEPTH + 2)   # who began each transaction, by its depth: see `begin`
-        self.undone: List[Any] = []                # who began those that an older one took along, and that go on
-        self.owner: Optional[Owner] = None         # the task whose they are
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
-            self.raw: Union[driver.Connection, Snapshot] = Snapshot(file)
-            self.execute: Callable[..., Any] = self.raw.execute
+            self.raw = Snapshot(file)
+            self.execute = self.raw.execute
             return
         self.raw = file.connect()
         self.execute = self.raw.statements().execute

@@ -130,7 +130,7 @@ ROLLBACK = 'ROLLBACK'
 READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
 # A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open.
 MAX_DEPTH = 100
-WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see SQLiteStore._renew
+WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see Nesting.renew
 SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 

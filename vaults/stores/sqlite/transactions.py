@@ -3,8 +3,6 @@ Knows connections and what SQLite says of them; neither keys nor values.
 """
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 from _thread import get_ident
 from abc import abstractmethod
@@ -18,7 +16,8 @@ from .checkpoint import ALONE, CHECKPOINT, TOGETHER
 from .connection import Broken, Connection
 from .failures import is_too_big, lacks_savepoint
 from .fork import own
-from .schema import BEGIN, COMMIT, MAX_DEPTH, READ, RELEASE, ROLLBACK, SAVE, UNDO, WRITING
+from .nesting import FRAME
+from .schema import BEGIN, COMMIT, MAX_DEPTH, READ, RELEASE, ROLLBACK, SAVE, UNDO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from .connection import File
 
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
-FRAME = type(sys._getframe())
-# What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
-SUSPENDED = {'generator': 'gi_frame', 'coroutine': 'cr_frame', 'async_generator': 'ag_frame'}
 
 
 class Transactional(Store):
@@ -126,7 +122,7 @@ class Transactional(Store):
         except BaseException as error:
             self._still_open()
             c = self._here()
-            depth = _place(c, who) if depth is None else max(depth, 0)
+            depth = c.place(who) if depth is None else max(depth, 0)
             if isinstance(error, driver.Error):
                 raise self._undone(c, depth, error) from error
             self._undo(c, depth)
@@ -149,7 +145,7 @@ class Transactional(Store):
             raise
         except BaseException:  # an interrupt; what it interrupted is done again
             c = self._here()
-            self._undo(c, max(_place(c, who) if depth is None else depth, 0))
+            self._undo(c, max(c.place(who) if depth is None else depth, 0))
             raise
 
     def _here(self) -> Connection:
@@ -178,15 +174,16 @@ class Transactional(Store):
 
         A frame that is not known is that of a stack, or of a subclass's method: it ends the innermost block.
         """
-        place, here = _place(c, who), c.thread == get_ident()
-        if here and 0 <= place < c.depth - 1 and c.blocks[place] is who:
-            c.undone += [one for one in c.blocks[place + 1:c.depth] if type(one) is FRAME]
+        if c.thread != get_ident():
+            return -1, None
+        place = c.place(who)
+        if place < c.depth - 1:
+            c.take_along(place)
             return place, lambda: VaultError(f'a block ended out of its order, before one that began later: vault '
                                              f'{self.file.path}; both were rolled back. {NEST}')
-        if here and any(one is who for one in c.undone):
-            c.undone[:] = [one for one in c.undone if one is not who]
+        if c.is_undone(who):
             return c.depth, self._was_undone
-        if here and self._holder(who) is None and (who is None or type(who) is FRAME):
+        if (who is None or type(who) is FRAME) and self._holder(who) is None:
             if c.depth or not c.undone:
                 return c.depth - 1, None
             c.undone.pop()
@@ -208,7 +205,7 @@ class Transactional(Store):
         c.epoch += 1
         self.deletions += 1
         if not c.lost:
-            self._renew(c)
+            c.renew(self._was_undone)
         try:
             if depth and c.depth > depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
@@ -217,33 +214,14 @@ class Transactional(Store):
             if not lacks_savepoint(error):  # not yet begun, or just released
                 raise self._failed(error) from error
         finally:
-            for place in range(depth, c.depth):
-                c.blocks[place] = None
-            c.depth = min(c.depth, depth)
+            c.forget(depth)
             if not depth:
                 if c.raw.in_transaction:
                     c.raw.execute(ROLLBACK)
                 c.row, c.lost = ALONE, None
-                self._renew(c)
+                c.renew(self._was_undone)
                 self.ended()
             self._give_back(c)
-
-    def _renew(self, c: Connection) -> None:
-        """Take a new cursor: the old one may have a statement in progress.
-
-        While a block goes on that was undone, it writes nothing: what that block puts would be kept, alone.
-        """
-        execute = c.execute = c.raw.statements().execute
-        if c.undone:
-            thread, undone, problem = c.thread, c.undone, self._was_undone
-
-            def reading(sql: str, *arguments: Any) -> Any:
-                if sql.startswith(WRITING) and get_ident() == thread:
-                    undone[:] = filter(_goes_on, undone)
-                    if undone:
-                        raise problem()
-                return execute(sql, *arguments)
-            c.execute = reading
 
     def _left_to_parent(self, who: Any) -> None:
         """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
@@ -270,8 +248,7 @@ class Transactional(Store):
 
     def _holder(self, who: Any) -> Optional[Connection]:
         """Return the connection of another thread in which `who` has a block open."""
-        return next((c for c in self._of_others() if who is not None and any(one is who for one in c.blocks[:c.depth])),
-                    None)
+        return next((c for c in self._of_others() if c.is_open(who)), None)
 
     def _abandon(self, c: Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
@@ -317,22 +294,3 @@ def make_room(calls: int = 12) -> None:
     """Raise RecursionError now rather than at the end: what ends or undoes a transaction must find room to do it."""
     if calls:
         make_room(calls - 1)
-
-
-def _place(c: Connection, who: Any) -> int:
-    """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
-    known = range(c.depth - 1, -1, -1) if who is not None else ()
-    return next((place for place in known if c.blocks[place] is who), c.depth - 1)
-
-
-def _goes_on(frame: Any) -> bool:
-    """Tell whether a function has not ended: it is running in this thread, or waits in a generator or coroutine.
-
-    One that an interrupt has left on its way out of a block never ends that.
-    """
-    running = sys._getframe()
-    while running.f_back is not None:
-        running = running.f_back
-        if running is frame:
-            return True
-    return any(getattr(one, SUSPENDED.get(type(one).__name__, ''), None) is frame for one in gc.get_referrers(frame))
