@@ -1,5 +1,10 @@
-"""Transactions of the SQLite store: blocks that nest, belong to a thread and a task, and may be interrupted anywhere.
-Knows connections and what SQLite says of them; neither keys nor values.
+"""Transactions of the SQLite store: begin, commit, rollback and what is made of them. Knows neither keys nor values.
+
+The trap: an interrupt can come between any two instructions of Python, and a signal handler may use the vault there. So
+nothing is remembered here that SQLite can be asked: whether a transaction is open, and whether there is a savepoint.
+What must be remembered, the depth, is raised before a transaction begins and lowered after it has ended, and names the
+savepoint: to undo one undoes what lies within it, even what an interrupt has left open there. So there is one function,
+`_undo`, that puts right whatever was left at whatever moment, and finds nothing to do where nothing was.
 """
 from __future__ import annotations
 
@@ -30,7 +35,34 @@ NEST = 'Let blocks end in the reverse of the order in which they began, and hold
 
 
 class Transactional(Store):
-    """The half of the store that begins and ends transactions."""
+    """The half of the store that begins and ends transactions.
+
+    It is a half, and neither a function nor an object that the store calls: a block would pay for the call, and between
+    the two an interrupt would find nobody who undoes the block. A block with d others around it is SQLite's transaction
+    where d is 0, else its savepoint of that number. This is what an interrupt, or an error, leaves at each moment:
+
+    moment                                      depth   in SQLite  what remains, and who sees to it
+    ------------------------------------------  ------  ---------  -----------------------------------------------------
+    begin, before the depth is raised           d       d          nothing; a store that queues frees its lock
+    begin, before BEGIN or SAVEPOINT is done    d+1     d          begin undoes: there is no such savepoint
+    begin, after it: whose block it is          d+1     d+1        begin undoes
+    after begin, before the body of the block   d+1     d+1        the block stays open, as nothing of ours runs there:
+                                                                   until one around it, or the vault, is left
+    in the block, perhaps deeper                d+1...  d+1...     __exit__ calls rollback, which undoes all of it
+    in the block, SQLite has undone everything  d+1     0          `lost`: every statement raises, until the outermost
+                                                                   block is left
+    __exit__, before it calls commit            d+1     d+1        as after begin
+    commit, before COMMIT or RELEASE is done    d+1     d+1 or 0   commit undoes: nothing of the block is kept
+    commit, after it                            d+1     d          commit undoes, and finds nothing: all is kept, though
+                                                                   the interrupt goes on
+    commit, after the depth is lowered          d       d          the same: task and lock are freed once more
+    commit, looking after the file              0       0 or 1     all is kept; a checkpoint ends what it has begun
+    rollback                                    d, d+1  d, d+1     rollback undoes once more
+    transact, between its three steps           d+1     d+1        transact rolls back
+    a second one, while the first is undone     0       1          the next block: its BEGIN fails, which undoes
+
+    A signal handler runs at such a moment as well, and its own block has ended when it returns.
+    """
 
     file: File
     _local: Any
@@ -48,12 +80,6 @@ class Transactional(Store):
     def _look(self, c: Connection) -> None:
         """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
 
-    # An interrupt can come between any two instructions: what an exception leaves behind is decided by c.depth, which
-    # is raised before a transaction begins and lowered after it has ended, and by what SQLite says.
-
-    # Whoever begins a transaction may say who it is: an object, or the frame with the `with`. Two generators can hold
-    # blocks of one thread, and then the end of the older one is not the end of the innermost transaction.
-
     def begin(self, who: Any = None) -> None:
         make_room()
         c = self._local.c
@@ -70,7 +96,7 @@ class Transactional(Store):
             if may_run() and c.owner is None:
                 self._take(c, Owner.now(depth, self.file.path))
         except driver.Error as error:
-            raise self._undone(c, depth, error) from error
+            raise self._undone(error, self._undo, c, depth) from error
         except BaseException:
             self._undo(c, depth)
             raise
@@ -89,10 +115,13 @@ class Transactional(Store):
             vars(self._local)['c'] = c
             c.owner = None
 
-    def _undone(self, c: Connection, depth: int, error: BaseException) -> VaultError:
-        """Undo, and return the error of ours: one kept in a frame that it runs through would keep the connection."""
+    def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
+        """Explain an error of SQLite's, undo, and return ours.
+
+        It is returned, because one that is kept in a frame that it runs through would keep the connection.
+        """
         problem = self._failed(error)
-        self._undo(c, depth)
+        undo(*arguments)
         return problem
 
     def _nest(self, c: Connection) -> None:
@@ -119,34 +148,40 @@ class Transactional(Store):
             if not depth:
                 c.row = ALONE
                 self.ended()
-        except BaseException as error:
-            self._still_open()
-            c = self._here()
-            depth = c.place(who) if depth is None else max(depth, 0)
-            if isinstance(error, driver.Error):
-                raise self._undone(c, depth, error) from error
-            self._undo(c, depth)
+        except driver.Error as error:
+            raise self._undone(error, self._undo, *self._broken_off(who, depth)) from error
+        except BaseException:
+            self._undo(*self._broken_off(who, depth))
             raise
         if depth < 0:
-            self._left_to_parent(who)
+            self._end_of_another(who)
         elif not depth:
-            if c.raw.total_changes != c.changes:
-                c.written += ALONE  # of a small block, what it takes besides its entries
-            if c.written > c.due or c.written - c.checkpointed > CHECKPOINT:  # the look within a block left it to this
-                self._look(c)
+            self._settle(c)
+
+    def _settle(self, c: Connection) -> None:
+        """Count what a block has written that was kept, and look after the file: looks within it left that to this."""
+        if c.raw.total_changes != c.changes:
+            c.written += ALONE  # of a small block, what it takes besides its entries
+        if c.written > c.due or c.written - c.checkpointed > CHECKPOINT:
+            self._look(c)
 
     def rollback(self, who: Any = None) -> None:
         depth = None
         try:
             self._still_open()
             c, depth, _ = self._level(who)
-            self._undo(c, depth) if depth >= 0 else self._left_to_parent(who)
+            self._undo(c, depth) if depth >= 0 else self._end_of_another(who)
         except VaultError:
             raise
         except BaseException:  # an interrupt; what it interrupted is done again
-            c = self._here()
-            self._undo(c, max(c.place(who) if depth is None else depth, 0))
+            self._undo(*self._broken_off(who, depth))
             raise
+
+    def _broken_off(self, who: Any, depth: Optional[int]) -> Tuple[Connection, int]:
+        """Return what is to be undone where an end was broken off, perhaps before its depth was known."""
+        self._still_open()
+        c = self._here()
+        return c, max(c.place(who) if depth is None else depth, 0)
 
     def _here(self) -> Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
@@ -172,7 +207,9 @@ class Transactional(Store):
     def _out_of_order(self, c: Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
         """Return the same of a block that is not known to be the innermost one.
 
-        A frame that is not known is that of a stack, or of a subclass's method: it ends the innermost block.
+        It is around others, which it takes along; or was taken along itself, and then there is nothing left to undo. A
+        frame that nobody knows is that of a stack, or of a subclass's method: it ends the innermost block, or where all
+        were taken along, one of these.
         """
         if c.thread != get_ident():
             return -1, None
@@ -223,8 +260,8 @@ class Transactional(Store):
                 self.ended()
             self._give_back(c)
 
-    def _left_to_parent(self, who: Any) -> None:
-        """End, in a forked child, a block that the parent had open: the transaction is the parent's."""
+    def _end_of_another(self, who: Any) -> None:
+        """End a block that this thread did not begin: in a forked child, one that is the parent's; else it is wrong."""
         if self.inherited:
             self.inherited -= 1
             return
@@ -276,18 +313,18 @@ class Transactional(Store):
             result = operation()
             self.commit(operation)
         except BaseException as error:
-            problem = self._failed(error) if isinstance(error, driver.Error) or is_too_big(error) else error
-            try:
-                if c.depth > depth and c.thread == get_ident():
-                    self.rollback(operation)
-                elif not depth:
-                    self.ended()
-                if problem is error:
-                    raise
-                raise problem from error
-            finally:
-                del problem  # see _undone
+            if isinstance(error, driver.Error) or is_too_big(error):
+                raise self._undone(error, self._take_back, c, depth, operation) from error
+            self._take_back(c, depth, operation)
+            raise
         return result
+
+    def _take_back(self, c: Connection, depth: int, operation: Callable[[], Any]) -> None:
+        """Roll back what is open of an operation's transaction; begin and commit have done so where they raised."""
+        if c.depth > depth and c.thread == get_ident():
+            self.rollback(operation)
+        elif not depth:
+            self.ended()
 
 
 def make_room(calls: int = 12) -> None:
