@@ -11,6 +11,7 @@ import vaults
 from vaults import Vault
 
 from .helpers import TASK_KINDS, block_over
+from .internals import is_in_transaction
 
 
 class TestOrderOfBlocks:
@@ -327,7 +328,3 @@ class TestOrderOfBlocks:
         assert 'held' not in v and v['n'] >= 5
 
 
-def is_in_transaction(v):
-    store = getattr(v._store, 'live', v._store)
-    store = getattr(store, '_store', store)
-    return store._local.c.raw.in_transaction

@@ -19,6 +19,7 @@ import pytest
 from vaults import Vault, cli
 
 from .helpers import HERE, needs_posix
+from .internals import raw_of
 from .peers import seen
 from .programs import finished, spawn
 
@@ -115,13 +116,13 @@ class TestCommandInterrupts:
         with pytest.raises(KeyboardInterrupt), cli._Progress(v, 'counting', 'rows'):
             timer.start()
             try:
-                v._store._local.c.execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000)'
-                                          ' SELECT count(*) FROM n').fetchall()
+                raw_of(v).execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000)'
+                                  ' SELECT count(*) FROM n').fetchall()
             except sqlite3.OperationalError:
                 pass  # as check() does, which makes a problem of it
         assert time.monotonic() - began < 5
-        assert v._store._local.c.execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000)'
-                                         ' SELECT count(*) FROM n').fetchone() == (300_000,)
+        assert raw_of(v).execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000)'
+                                 ' SELECT count(*) FROM n').fetchone() == (300_000,)
         v.close()
 
 

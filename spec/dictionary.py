@@ -24,6 +24,7 @@ from vaults import Vault, recovery, views
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import PAGES, output
+from .internals import depth_of, statements, unwatched
 from .machines import DictMachine
 
 
@@ -237,7 +238,7 @@ class TestDict:
             pass
         with pytest.raises(vaults.SerializationError), v.edit('log') as entries:
             entries.append(threading.Lock())
-        assert v['log'] == [1] and v._store._local.c.depth == 0
+        assert v['log'] == [1] and depth_of(v) == 0
 
     def test_bytes_of_a_slice_assignment_are_refused(self, v):
         with pytest.raises(TypeError, match='update'):
@@ -692,10 +693,9 @@ class TestViews:
         assert part == there and part == v['k1':'k2'] and there == part and part != {**there, 'x': 1} and part != []
         assert part != {**there, 'k1': 'other'} and v == dict(v.items()) and v != there and part != v and v['x':] == {}
         for wrong in ({}, {'k1': 1}, dict.fromkeys(range(4000))):
-            seen = []
-            v._store._local.c.raw.set_trace_callback(seen.append)
+            seen = statements(v)
             assert part != wrong and v != wrong and v.keys() != list(wrong) and part.items() != wrong.items()
-            v._store._local.c.raw.set_trace_callback(None)
+            unwatched(v)
             assert len(seen) == 4 and not any('value' in statement for statement in seen)
 
     def test_they_are_cut_short_in_repr(self, v):
@@ -713,8 +713,7 @@ class TestViews:
         assert v.keys() == dict.fromkeys(v).keys()
 
     def test_they_cost_nothing_until_used_and_items_is_one_query_per_page(self, v):
-        seen = []
-        v._store._local.c.raw.set_trace_callback(seen.append)
+        seen = statements(v)
         views = v.keys(), v.values(), v.items(), v['a':'z'], v.prefix('k')
         assert seen == [] and len(views) == 5
         assert len(list(v.items())) == 3000

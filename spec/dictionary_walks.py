@@ -20,6 +20,7 @@ from vaults import Vault, cli, recovery
 from vaults.codecs import values
 from vaults.stores.sqlite import store as sqlite
 
+from .internals import is_in_transaction
 from .samples import texts
 
 
@@ -106,7 +107,7 @@ class TestWalks:
         for n in range(20000):
             v[n % 100] = 'y' * 1000
         assert os.path.getsize(v.db_path + '-wal') < 4 * sqlite.CHECKPOINT
-        assert not v._store._local.c.raw.in_transaction
+        assert not is_in_transaction(v)
 
     def test_a_walk_begun_in_a_block_that_was_rolled_back_raises(self, v):
         v.update(dict.fromkeys(range(500)))

@@ -19,6 +19,7 @@ from vaults.codecs import values
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, LINUX, needs_posix, needs_root, output
+from .internals import connection_of, raw_of
 
 
 class TestErrors:
@@ -235,7 +236,7 @@ class TestErrors:
 
     def test_a_damaged_row_of_any_type_is_an_error_of_ours(self, v):
         v.update(a=1, b=2)
-        c = v._store._local.c
+        c = connection_of(v)
         for column, value in (('value', 'text'), ('value', 5), ('crc', 'x'), ('crc', 2**33)):
             with pytest.raises(ZeroDivisionError), v:
                 c.execute(f'UPDATE entries SET {column} = ? WHERE key = ?', (value, 'a'))
@@ -319,9 +320,9 @@ class TestErrors:
             values.DECODERS[values.SET] = kept
 
     def test_a_value_too_large_for_sqlite_is_said_to_be(self, v):
-        v._store._local.c.raw.execute('PRAGMA user_version')
+        raw_of(v).execute('PRAGMA user_version')
         if hasattr(sqlite3.Connection, 'setlimit'):
-            v._store._local.c.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100000)
+            raw_of(v).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100000)
             with pytest.raises(vaults.SerializationError, match='larger'):
                 v['big'] = b'x' * 200000
             assert 'big' not in v

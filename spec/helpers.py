@@ -146,14 +146,6 @@ def block_over(v, key='held', block=None):
         v[key] = 2
 
 
-def statements(v):
-    """Return a list that will hold the SQL which this thread's connection runs from now on."""
-    seen = []
-    store = getattr(v._store, '_store', v._store)
-    store._local.c.raw.set_trace_callback(seen.append)
-    return seen
-
-
 def in_thread(function):
     """Return what `function` returns in another thread."""
     answers = []

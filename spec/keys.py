@@ -18,6 +18,7 @@ import vaults
 from vaults import Vault, keys
 
 from .helpers import UTC
+from .internals import depth_of
 from .samples import any_key, numbers, plain_keys, texts
 
 
@@ -130,7 +131,7 @@ class TestKeys:
             with pytest.raises(TypeError, match=re.escape(cure)) as caught:
                 act(key)
             assert not isinstance(caught.value, vaults.SerializationError)
-        assert len(v) == 0 and v._store._local.c.depth == 0
+        assert len(v) == 0 and depth_of(v) == 0
 
     @pytest.mark.parametrize('key', [float('nan'), (1, float('nan'))])
     def test_nan_is_refused(self, v, key):

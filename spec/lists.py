@@ -26,7 +26,8 @@ import vaults
 from vaults import Vault, parts, sequences
 from vaults.stores.sqlite import store as sqlite
 
-from .helpers import HERE, in_child, needs_fork, statements
+from .helpers import HERE, in_child, needs_fork
+from .internals import statements
 from .parts import TwoLists, changes, rows
 from .samples import Custom, Unpicklable
 

@@ -23,6 +23,7 @@ from vaults.codecs import values
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, block_elsewhere, in_child, needs_fork, output, run
+from .internals import depth_of
 
 
 class TestProcesses:
@@ -269,7 +270,7 @@ class TestForks:
                 v.__exit__(None, None, None)  # the end of the parent's block, as the child comes to it
                 with v:
                     v['child'] = v['a']
-                return seen, v._store._local.c.depth
+                return seen, depth_of(v)
             forked = in_child(child)
             os.read(reader, 1)
             v['b'] = 2

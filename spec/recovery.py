@@ -125,12 +125,12 @@ class TestRecover:
         path = root / 'bad.db'
         output('''
             import os, sqlite3, sys, vaults
+            from spec.internals import raw_of
             from vaults.stores.sqlite import store as sqlite
             sqlite._choose_journal = lambda c, file: 'delete'
             v = vaults.Vault(__import__('pathlib').Path(sys.argv[1]))
             v.update({n: 'old' for n in range(2000)})
-            raw = v._store._local.c.raw
-            raw.execute('PRAGMA cache_size = 1')
+            raw_of(v).execute('PRAGMA cache_size = 1')
             v._store.begin()
             v.update({n: 'new' for n in range(2000)})
             os._exit(0)''', path)

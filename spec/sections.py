@@ -25,7 +25,7 @@ import vaults
 from vaults import Vault, keys
 from vaults.sections import Prefixed, suffix
 
-from .helpers import statements
+from .internals import statements, unwatched
 from .machines import DictMachine
 from .samples import section_keys
 
@@ -340,7 +340,7 @@ class TestSections:
         def counted(act):
             seen = statements(v)
             act()
-            v._store._local.c.raw.set_trace_callback(None)
+            unwatched(v)
             return [line.split()[0] for line in seen if 'key >=' in line or line.startswith(('INSERT', 'DELETE'))]
         assert counted(lambda: len(users)) == ['SELECT'] and counted(lambda: bool(users)) == ['SELECT']
         assert counted(lambda: users.__delitem__(slice(10, 1000))) == ['DELETE'] and len(users) == 1010
@@ -392,7 +392,7 @@ class TestSections:
         seen = statements(v)
         assert v.sections() == ['a', 'b', 'c']
         assert len(seen) < 20
-        v._store._local.c.raw.set_trace_callback(None)
+        unwatched(v)
 
     @given(st.lists(section_keys, max_size=8))
     def test_the_names_are_those_of_a_walk_over_all_keys(self, wanted):

@@ -15,13 +15,14 @@ import vaults
 from vaults import Vault, keys
 from vaults.sections import Prefixed
 
+from .internals import raw_of
 from .samples import section_keys
 
 
 def steps(v, work):
     """Return how many steps SQLite's machine takes for the work, in tens: what grows with the rows it looks at."""
     seen = []
-    raw = v._store._local.c.raw
+    raw = raw_of(v)
     raw.set_progress_handler(lambda: seen.append(1) and None, 10)
     try:
         work()

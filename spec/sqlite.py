@@ -24,6 +24,7 @@ from vaults.stores.sqlite import connection, guard
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
+from .internals import checkpoint, connection_of, depth_of, is_in_transaction, raw_of
 
 
 class TestTraps:
@@ -183,7 +184,7 @@ class TestTraps:
     def test_a_signal_handler_that_uses_the_vault_changes_no_answer(self, v, act, answer):
         v.update(k=1, other=2, a=3)
         v.list('list').append(1)
-        c, calls, handling = v._store._local.c, itertools.count(), []
+        c, calls, handling = connection_of(v), itertools.count(), []
         execute = c.execute
 
         def signalled(*arguments):  # as every other one returns, a handler runs
@@ -233,10 +234,10 @@ class TestTraps:
 
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1
-        v._store._checkpoint(v._store._local.c)
+        checkpoint(v)
         execute = v._store._checkpointer.execute
         monkeypatch.setattr(v._store._checkpointer, 'execute', lambda sql: (v.put('handled', 2), execute(sql))[1])
-        v._store._checkpoint(v._store._local.c)
+        checkpoint(v)
         assert Vault('test') == {'k': 1, 'handled': 2}
 
     def test_the_block_of_a_signal_handler_leaves_the_lock_to_the_call_it_interrupts(self, root, monkeypatch):
@@ -252,7 +253,7 @@ class TestTraps:
         assert v == {'handled': 1, 'k': 2} and in_thread(lambda: is_free(v._store.lock))
 
     def test_mmap_is_off(self, v):
-        assert v._store._local.c.execute('PRAGMA mmap_size').fetchone() in ((0,), None)
+        assert raw_of(v).execute('PRAGMA mmap_size').fetchone() in ((0,), None)
 
     def test_the_log_does_not_grow_without_bound_and_is_gone_after_closing(self, root):
         v = Vault('t')
@@ -307,21 +308,21 @@ class TestTraps:
                 reader.close()
         monkeypatch.setattr(sqlite, 'LONG', 0)
         monkeypatch.setattr(sqlite, 'sleep', sleep)
-        v._store._checkpoint(v._store._local.c)
+        checkpoint(v)
         assert len(waited) == 3
         v['k'] = 3
-        v._store._checkpoint(v._store._local.c)
+        checkpoint(v)
         assert len(waited) == 3
 
     def test_checkpoints_hold_the_write_lock(self, v, monkeypatch):
         v['k'] = 1
         store = v._store
-        store._checkpoint(store._local.c)
+        checkpoint(store)
         states = []
 
         class Watched:
             def execute(self, sql):
-                states.append((sql, store._local.c.raw.in_transaction))
+                states.append((sql, is_in_transaction(store)))
                 other = sqlite3.connect(v.db_path, timeout=0, isolation_level=None)
                 with pytest.raises(sqlite3.OperationalError, match='locked'):
                     other.execute('BEGIN IMMEDIATE')
@@ -331,9 +332,9 @@ class TestTraps:
             def fetchone(self):
                 return (0, 0, 0)
         store._checkpointer = Watched()
-        store._checkpoint(store._local.c)
+        checkpoint(store)
         assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
-        assert v._store._local.c.execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
+        assert raw_of(v).execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
 
     @pytest.mark.parametrize('flag', ['c', 'w', 'n'])
     def test_a_vault_whose_creation_was_cut_short_is_created_anew(self, root, flag):
@@ -358,13 +359,13 @@ class TestTraps:
     def test_an_fsync_that_failed_is_not_retried(self, v, caplog):
         v['k'] = 1
         store = v._store
-        store._checkpoint(store._local.c)
+        checkpoint(store)
 
         class Failing:
             def execute(self, sql):
                 raise sqlite3.OperationalError('disk I/O error')
         store._checkpointer = Failing()
-        c = store._local.c
+        c = connection_of(store)
         c.due = c.checkpointed = c.written - sqlite.CHECKPOINT
         v['done'] = 1  # the checkpoint is after it: an error would say that nothing was kept
         for act in (lambda: v['k'], lambda: v.put('k', 2), v.compact, v.sync):
@@ -375,7 +376,7 @@ class TestTraps:
 
     @pytest.mark.parametrize('verb', ['sync', 'compact'])
     def test_an_error_after_which_the_vault_must_be_opened_again_says_so(self, v, verb):
-        c = v._store._local.c
+        c = connection_of(v)
         v['k'] = 1
         real = c.execute
 
@@ -402,17 +403,16 @@ class TestTraps:
                 v['put'] = 1 / 0
             real(checkpointer)
         monkeypatch.setattr(v._store, '_move_log', move_log)
-        v._store._checkpoint(v._store._local.c)
-        assert dict(Vault('test')) == {'put': 1, 'block': 2} and not v._store._local.c.depth
+        checkpoint(v)
+        assert dict(Vault('test')) == {'put': 1, 'block': 2} and not depth_of(v)
 
     def test_a_checkpoint_that_is_put_off_is_logged(self, v, caplog):
         v['k'] = 1
         other = Vault('test')
         v._store.file.timeout = 0
-        c = v._store._local.c
-        c.execute('PRAGMA busy_timeout = 0')
+        raw_of(v).execute('PRAGMA busy_timeout = 0')
         with other:
-            v._store._checkpoint(c)
+            checkpoint(v)
         assert 'put off' in caplog.text and v['k'] == 1
 
     @pytest.mark.parametrize('safe', [False, True])
@@ -488,7 +488,7 @@ class TestTraps:
             1 / 0
         with v:
             v['c'] = 3
-        assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (3,)
+        assert raw_of(v).execute('PRAGMA synchronous').fetchone() == (3,)
         assert v.items() == [('a', 1), ('c', 3)]
         v._check()
         v.close()
@@ -499,9 +499,9 @@ class TestTraps:
         monkeypatch.setattr(connection, 'uri_of', lambda path, parameters: f'file:{path}?{parameters}&vfs=unix-dotfile')
         for _ in ('made', 'opened again'):
             v = Vault('t', synchronous=asked)
-            assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (3,)
+            assert raw_of(v).execute('PRAGMA synchronous').fetchone() == (3,)
             v.sync()
-            assert v._store._local.c.execute('PRAGMA synchronous').fetchone() == (3,)
+            assert raw_of(v).execute('PRAGMA synchronous').fetchone() == (3,)
             v.close()
 
 
@@ -551,9 +551,9 @@ class TestFileFormat:
         del v[3:9]
         v.popitem()
         seen = []
-        v._store._local.c.raw.set_progress_handler(lambda: seen.append(1), 50)
+        raw_of(v).set_progress_handler(lambda: seen.append(1), 50)
         assert len(v) == 993
-        v._store._local.c.raw.set_progress_handler(None, 0)
+        raw_of(v).set_progress_handler(None, 0)
         assert len(seen) < 5
 
 

@@ -19,6 +19,7 @@ import vaults
 from vaults import Vault, moving, parts, recovery, streams
 
 from .helpers import LINUX, output, run
+from .internals import raw_of
 from .parts import BIG, a_node, filled_stream, part_count, planted
 
 
@@ -48,7 +49,7 @@ class TestStreamsAreKeptWhole:
         if not hasattr(sqlite3.Connection, 'setlimit'):
             pytest.skip('the limit cannot be set before Python 3.11')
         vault = Vault('test')
-        vault._store._local.c.raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 400_000)
+        raw_of(vault).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 400_000)
         data = os.urandom(1_000_000)
         with pytest.raises(vaults.VaultError):
             vault['key'] = data

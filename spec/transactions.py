@@ -20,6 +20,7 @@ from vaults import Vault
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, block_elsewhere, crowd, in_thread, is_free, open_files, output
+from .internals import connection_of, is_in_transaction, raw_of
 
 
 class TestTransactions:
@@ -123,7 +124,7 @@ class TestTransactions:
             gc.disable()
             again = interrupted(at)
             gc.enable()
-            c = v._store._local.c
+            c = connection_of(v)
             assert not c.depth and not c.raw.in_transaction and not c.lost, (at, where)
             assert not safe or in_thread(lambda: is_free(v._store.lock)), (at, where)
             assert dict(other.items()) in ({'x': 0}, {'x': 0, 'a': 1, 'b': 1}, {}), at
@@ -137,8 +138,8 @@ class TestTransactions:
         v['a'] = 1
         with pytest.raises(vaults.VaultFullError) as caught, v:
             v['b'] = 2
-            limit = v._store._local.c.raw.execute('PRAGMA page_count').fetchone()[0] + 2
-            v._store._local.c.raw.execute(f'PRAGMA max_page_count = {limit}')
+            limit = raw_of(v).execute('PRAGMA page_count').fetchone()[0] + 2
+            raw_of(v).execute(f'PRAGMA max_page_count = {limit}')
             with pytest.raises(vaults.VaultFullError, match='full'):
                 v['big'] = b'x' * 10_000_000
             with pytest.raises(vaults.VaultFullError, match='leave the block'):
@@ -326,7 +327,7 @@ class TestThreads:
             threading.Timer(0.2, leave.set).start()
             with pytest.raises(ValueError):
                 v.update([('a', 1), 'bad pair'])
-        assert v.items() == [('block', 1)] and not v._store._local.c.raw.in_transaction
+        assert v.items() == [('block', 1)] and not is_in_transaction(v)
 
     def test_with_thread_safe_no_writer_times_out(self, root):
         v = Vault('t', thread_safe=True, timeout=0.05)

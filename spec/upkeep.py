@@ -21,7 +21,8 @@ from vaults import Vault, moving, recovery, streams
 from vaults.codecs import values
 from vaults.stores.sqlite import backup as sqlite_backup
 
-from .helpers import HERE, in_thread, needs_root, statements
+from .helpers import HERE, in_thread, needs_root
+from .internals import connection_of, statements
 from .samples import Custom
 from .trust import TestTrust
 
@@ -32,7 +33,7 @@ class TestUpkeep:
         TestTrust().plant(v, mark)
         v['ok'] = Custom(1)
         assert v.check() == [] and not mark.exists()
-        c = v._store._local.c
+        c = connection_of(v)
         c.execute("UPDATE entries SET crc = crc + 1 WHERE key = x''")
         assert 'counts anew' in v.check()[0]
         v.compact()

@@ -25,7 +25,8 @@ from vaults import Vault, writeback
 from vaults.codecs import values
 from vaults.stores.sqlite import store as sqlite
 
-from .helpers import in_thread, is_free, statements
+from .helpers import in_thread, is_free
+from .internals import depth_of, statements
 from .machines import DictMachine
 from .samples import Custom
 from .writeback_others import WriteBackAmongOthers
@@ -287,7 +288,7 @@ class TestWriteBack(WriteBackAmongOthers):
         commit = w._store._store.commit
 
         def full(*_):
-            if w._store._store._local.c.depth < 2:
+            if depth_of(w) < 2:
                 raise vaults.VaultFullError('no room')
             commit()
         with monkeypatch.context() as patch:
@@ -388,7 +389,7 @@ class TestWriteBack(WriteBackAmongOthers):
 
         def interrupted(*arguments):
             result = real(*arguments)
-            if not done and not inner._local.c.depth:
+            if not done and not depth_of(inner):
                 done.append(result)
                 raise KeyboardInterrupt
             return result
@@ -717,7 +718,7 @@ class TestWriteBack(WriteBackAmongOthers):
         with pytest.raises(KeyboardInterrupt), w:
             pass
         monkeypatch.undo()
-        assert in_thread(lambda: is_free(w._store.lock)) and not w._store._store._local.c.depth
+        assert in_thread(lambda: is_free(w._store.lock)) and not depth_of(w)
         with w:
             w['k'] = 1
         assert Vault('test').items() == [('k', 1)]

@@ -1,0 +1,46 @@
+"""What tests look at inside of a vault: one function for each such reach, so that a store may be rebuilt behind them."""
+from __future__ import annotations
+
+
+def engine_of(v):
+    """Return the store that has the connections, of a vault, a section or a store that stands before it."""
+    store = getattr(v, '_store', v)
+    store = getattr(store, 'live', store)
+    return getattr(store, '_store', store)
+
+
+def connection_of(v):
+    """Return what the store holds of this thread's connection."""
+    return engine_of(v)._local.c
+
+
+def raw_of(v):
+    """Return this thread's connection as `sqlite3` has it."""
+    return connection_of(v).raw
+
+
+def depth_of(v):
+    """Return how many blocks are open."""
+    return connection_of(v).depth
+
+
+def is_in_transaction(v):
+    return raw_of(v).in_transaction
+
+
+def checkpoint(v):
+    """Move the log into the file, as the store does when it is due."""
+    store = engine_of(v)
+    store._checkpoint(connection_of(store))
+
+
+def statements(v):
+    """Return a list that will hold the SQL which this thread's connection runs from now on."""
+    seen = []
+    raw_of(v).set_trace_callback(seen.append)
+    return seen
+
+
+def unwatched(v):
+    """End what `statements` has begun."""
+    raw_of(v).set_trace_callback(None)
