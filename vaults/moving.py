@@ -30,14 +30,15 @@ import sqlite3
 from contextlib import contextmanager
 from shlex import quote
 
-from . import as_json, files, peers
+from . import as_json, peers
 from .codecs import codes, packing, trust
 from .codecs.pickles import Refusing, Trusting, rule
 from .codecs.serializers import recorded
 from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
+from .files import NewFile
 from .parts import Head, is_head
 from .place import about
-from .stores.base import MEMORY, entries_of
+from .stores.base import entries_of
 from .stores.sqlite import LOGS, WAL_FILE, side_files
 from .stores.sqlite.failures import is_locked
 
@@ -141,8 +142,7 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
     if not isinstance(file, (str, os.PathLike)):
         return _write(vault, file, progress)
     path = os.path.abspath(os.fsdecode(file))
-    sources = [] if vault.db_path == MEMORY else [vault.db_path]
-    with files.NewFile(path, *sources, what=f'the export to {path}') as new:
+    with NewFile(path, *vault._store.files[:1], what=f'the export to {path}') as new:
         return _write(vault, new.text(), progress)
 
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 import os
 from collections import abc
 
-from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultTypeError, VaultValueError
+from .errors import VaultClosedError, VaultCorruptError, VaultError, VaultFormatError, VaultTypeError, VaultValueError
 from .stores.base import MAX_TIMEOUT, MEMORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal, Optional, Tuple, Type, Union
+    from weakref import ReferenceType
+
+    from .stores.base import Store
 
     Path = Union[str, os.PathLike[str]]
     Flag = Literal['r', 'w', 'c', 'n']
@@ -149,11 +152,26 @@ def _wrong(value: Any, kind: Any) -> Type[VaultError]:
     return VaultValueError if _is(value, kind) else VaultTypeError
 
 
-def require_trust(path: str) -> None:
-    if path != MEMORY:
-        from .codecs import trust  # here: most vaults never meet a pickle
-        from .stores.sqlite import LOGS, side_files
-        trust.require(path, *side_files(path, LOGS))
+class Trust:
+    """Asks before the first pickle whether somebody else may have written the files of a store. Safe in any thread.
+
+    It does not hold the store: the codec, which calls it, is in a circle, and would keep the store open.
+    """
+
+    _store: Optional[ReferenceType[Store]] = None
+
+    def of(self, store: Store) -> None:
+        from weakref import ref
+        self._store = ref(store)
+
+    def __call__(self) -> None:
+        """Raise UntrustedPickleError, which says who may, and what to do."""
+        store = None if self._store is None else self._store()
+        if store is None:
+            raise VaultClosedError('the vault is closed, so that nobody can tell who wrote the pickle: open it again')
+        if store.files:
+            from .codecs import trust  # here: most vaults never meet a pickle
+            trust.require(*store.files)
 
 
 class ExactPath:

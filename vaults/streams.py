@@ -21,12 +21,11 @@ from .codecs import codes
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
 from .place import about
-from .stores.base import MEMORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Tuple, Type, Union
+    from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
     from .vault import Vault
 
@@ -679,7 +678,7 @@ def _length(file: Any) -> Optional[int]:
 
 def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Optional[Callable[[int, int], object]]) -> int:
     """Do what Vault.get_file says."""
-    with RawStream(vault, key, 'r') as stream, _target(target, vault.db_path) as (file, is_new):
+    with RawStream(vault, key, 'r') as stream, _target(target, vault._store.files) as (file, is_new):
         total: int = stream._content.size
         done = 0
         for index in range(-(-total // LEAF)):
@@ -706,8 +705,8 @@ def _write_all(file: Any, piece: Any) -> int:
 
 
 @contextmanager
-def _target(target: Any, own: str) -> Iterator[Any]:
-    """Open what is written, and tell whether it is a new file; `own` is the vault's.
+def _target(target: Any, own: Sequence[str]) -> Iterator[Tuple[Any, bool]]:
+    """Open what is written, and tell whether it is a new file; `own` are the vault's.
 
     A path gets it when it is whole, unless it is a device or a pipe.
     """
@@ -722,8 +721,8 @@ def _target(target: Any, own: str) -> Iterator[Any]:
             yield file, False
         return
     path = os.path.realpath(path)
-    if path in [os.path.realpath(own) + suffix for suffix in ('', '-wal', '-shm', '-journal')]:
+    if path in map(os.path.realpath, own):
         raise VaultError(f"{path} is the vault's own file: give another path")
     from .files import NewFile
-    with NewFile(path, *([] if own == MEMORY else [own]), replaces=True) as new:
+    with NewFile(path, *own[:1], replaces=True) as new:
         yield new.raw(), True

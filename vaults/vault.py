@@ -112,7 +112,8 @@ class Vault(Displayed, MutableMapping[K, V]):
         title, path = opening.locate(name, flag in ('c', 'n'))
         if path == MEMORY and flag in 'rw':
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
-        codec = packing.Codec(pickles.rule(allow_pickle, lambda: opening.require_trust(path)))
+        trust = opening.Trust()
+        codec = packing.Codec(pickles.rule(allow_pickle, trust))
         self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
                          serializer)
         self._place = Place(self._store, keys, codec, title, path, flag == 'r', validate)
@@ -120,6 +121,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             self._place.store = stores.open(path, Options(flag, timeout, str(synchronous).upper(), thread_safe))
         except VaultFormatError as error:
             raise opening.with_cure(error, path) from error
+        trust.of(self._place.store)
         self._settle()
         self._use_serializer(serializer, flag)
         if writeback and flag != 'r':  # a reader has nothing to write back
