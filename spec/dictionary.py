@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, recovery, views
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import scan
 
 from .helpers import PAGES, output
 from .internals import depth_of, statements, unwatched
@@ -681,9 +681,9 @@ class TestViews:
         v.section('s').update((n, n) for n in range(1000))
         places = v['0':'a'], v.section('s'), v.section('s')[:]
         expected = [list(place.values())[cut] for place in places]
-        read, verified = [], sqlite.SQLiteStore._verified
-        monkeypatch.setattr(sqlite.SQLiteStore, '_verified', lambda self, rows, *arguments: read.append(len(rows)) or
-                            verified(self, rows, *arguments))
+        read, verified = [], scan.verified
+        monkeypatch.setattr(scan, 'verified', lambda store, rows, *arguments: read.append(len(rows)) or
+                            verified(store, rows, *arguments))
         assert [place.values()[cut] for place in places] == expected
         assert sum(read) < 120
 

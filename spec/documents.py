@@ -14,7 +14,7 @@ import pytest
 import vaults
 from vaults import columns, sequences, vault
 from vaults.codecs import values
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import schema
 
 from .helpers import HERE, MIGRATING, PAGES, TESTDATA, run
 
@@ -168,4 +168,4 @@ class TestDocuments:
         page = (HERE / 'docs' / 'format.md').read_text('utf-8')
         for name in 'INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL FRACTION UUID'.split():
             assert re.search(rf'\| *`?{getattr(values, name)}`? *\|', page), name
-        assert str(sqlite.APPLICATION_ID) in page or '0x7661756c' in page.lower()
+        assert str(schema.APPLICATION_ID) in page or '0x7661756c' in page.lower()

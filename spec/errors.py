@@ -17,6 +17,7 @@ import vaults
 from vaults import Vault, errors, log, moving, recovery
 from vaults.codecs import values
 from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite.snapshot import Snapshot
 
 from .helpers import HERE, LINUX, needs_posix, needs_root, output
 from .internals import connection_of, raw_of
@@ -89,7 +90,7 @@ class TestErrors:
     def test_a_snapshot_of_a_file_that_changes_while_a_block_is_open_ends_the_block_once(self, root):
         Vault('t').update(k=1)
         file = sqlite.File(str(root / 'vaults' / 't.db'), 'r', 5.0, 'NORMAL')
-        snapshot = sqlite._Snapshot(file)
+        snapshot = Snapshot(file)
         snapshot.execute('BEGIN')
         assert snapshot.execute(sqlite.GET, ('k',)).fetchone()[0] == b'\x01'
         os.utime(file.path, (1, 1))

@@ -20,7 +20,7 @@ import pytest
 import vaults
 from vaults import Vault
 from vaults.codecs import values
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import schema
 
 from .helpers import HERE, block_elsewhere, in_child, needs_fork, output, run
 from .internals import depth_of
@@ -43,11 +43,11 @@ class TestProcesses:
 
     def test_a_vault_whose_maker_was_killed_in_the_commit_is_made_anew(self, root):
         maker = sqlite3.connect(str(root / 'half.db'), isolation_level=None)
-        for statement in (sqlite.PAGE_SIZE, sqlite.BEGIN, f'PRAGMA application_id = {sqlite.APPLICATION_ID}',
-                          f'PRAGMA user_version = {sqlite.FORMAT}', sqlite.CREATE, sqlite.CREATE_MARKER):
+        for statement in (schema.PAGE_SIZE, schema.BEGIN, f'PRAGMA application_id = {schema.APPLICATION_ID}',
+                          f'PRAGMA user_version = {schema.FORMAT}', schema.CREATE, schema.CREATE_MARKER):
             maker.execute(statement)
         journal = (root / 'half.db-journal').read_bytes()
-        maker.execute(sqlite.COMMIT)
+        maker.execute(schema.COMMIT)
         maker.close()
         (root / 'half.db-journal').write_bytes(bytes.fromhex('d9d505f920a163d7') + journal[8:])  # as fsync leaves it
         v = Vault(root / 'half.db')

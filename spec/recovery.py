@@ -126,8 +126,8 @@ class TestRecover:
         output('''
             import os, sqlite3, sys, vaults
             from spec.internals import raw_of
-            from vaults.stores.sqlite import store as sqlite
-            sqlite._choose_journal = lambda c, file: 'delete'
+            from vaults.stores.sqlite import opening
+            opening._choose_journal = lambda c, file: 'delete'
             v = vaults.Vault(__import__('pathlib').Path(sys.argv[1]))
             v.update({n: 'old' for n in range(2000)})
             raw_of(v).execute('PRAGMA cache_size = 1')

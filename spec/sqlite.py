@@ -20,7 +20,7 @@ import pytest
 import vaults
 from vaults import Vault, moving, streams
 from vaults.codecs import values
-from vaults.stores.sqlite import connection, guard
+from vaults.stores.sqlite import connection, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
@@ -525,7 +525,7 @@ class TestFileFormat:
                                                (0.5, b'f\x3f\xe0' + b'\0' * 6), (2.0**70, b'f\x44\x50' + b'\0' * 6)])
     def test_the_checksum(self, stored, start):
         import zlib
-        assert sqlite.checksum(stored, b'value') == zlib.crc32(start + b'value')
+        assert schema.checksum(stored, b'value') == zlib.crc32(start + b'value')
 
     def test_no_statement_numbers_its_parameters_as_python_3_12_warned_of_that_up_to_3_12_3(self):
         statements = [value for value in vars(sqlite).values() if isinstance(value, str) and '?' in value]

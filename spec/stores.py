@@ -16,14 +16,14 @@ from vaults.codecs import packing, pickles
 from vaults.stores import readonly
 from vaults.stores.base import ClosedStore, Options, Store
 from vaults.stores.dictionary import DictionaryStore
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import opening
 from vaults.testing import StoreConformance
 from vaults.writeback import ClosedLiveStore, LiveStore
 
-STORES = {'sqlite': lambda root: sqlite.open_store(str(root / 's.db')),
-          'queued': lambda root: sqlite.open_store(str(root / 's.db'), thread_safe=True),
-          'memory': lambda root: sqlite.open_store(':memory:'), 'dict': lambda root: DictionaryStore(),
-          'write-back': lambda root: LiveStore(sqlite.open_store(str(root / 's.db')), packing.Codec(pickles.Refusing()), 's.db', 2, 5.0)}
+STORES = {'sqlite': lambda root: opening.open_store(str(root / 's.db')),
+          'queued': lambda root: opening.open_store(str(root / 's.db'), thread_safe=True),
+          'memory': lambda root: opening.open_store(':memory:'), 'dict': lambda root: DictionaryStore(),
+          'write-back': lambda root: LiveStore(opening.open_store(str(root / 's.db')), packing.Codec(pickles.Refusing()), 's.db', 2, 5.0)}
 
 
 class TestStoreConformance(StoreConformance):

@@ -25,9 +25,9 @@ from .columns import size_of
 from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
 from .stores.base import entries_of
+from .stores.sqlite.opening import is_open_here
 from .stores.sqlite.schema import APPLICATION_ID
 from .stores.sqlite.sources import one_state, vault_at
-from .stores.sqlite.store import is_open_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

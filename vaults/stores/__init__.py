@@ -27,7 +27,7 @@ def open(target: str, options: Options) -> Store:
     """
     scheme = scheme_of(target)
     if not scheme:
-        from .sqlite.store import open_store  # here: half of what `import vaults` would take
+        from .sqlite.opening import open_store  # here: half of what `import vaults` would take
         return open_store(MEMORY if target in IN_MEMORY else target, *options)
     store = _engine(scheme, target)(target, options)
     if not isinstance(store, Store):

@@ -31,9 +31,10 @@ from ...files import NewFile, stamps
 from ...parts import Gone, Head, Tree, examined, is_head
 from ..base import MEMORY, OWNER, SETTINGS_OWNER, entries_of
 from . import LOGS, SIDE_FILES, side_files
+from .opening import is_open_here, open_store
 from .pages import INDEX, MAGIC, TABLE, Pages
+from .scan import PAGE_BYTES
 from .schema import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum
-from .store import PAGE_BYTES, is_open_here, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,6 +13,8 @@ from ...keys import SIGN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Dict
+
     from ...keys import Stored
 
 # Persisted: never renumber, never reuse. Pinned by tests.py::TestFileFormat.
@@ -95,21 +97,27 @@ COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
 COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
 
-# By [by_key][reverse][values]; [2] goes on by key behind the last one. The second CASE of _KEYS looks into the table
-# for 0 and 1 alone, as AND does not: seven times faster by key where that is not the order of insertion. `+id` keeps
-# SQLite from walking the table by id and sorting what it finds. What is too large for its page is NULL: see _Pace.
+# The pages of walks, of keys alone and of entries. The second CASE of _KEYS looks into the table for 0 and 1 alone, as
+# AND does not: seven times faster by key where that is not the order of insertion. `+id` keeps SQLite from walking
+# the table by id and sorting what it finds. What is too large for its page is NULL: see scan.Pace.
 _KEYS = f"""SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN key <= 1 AND key >= 0 THEN crc & {BOOL} END
  FROM entries """
 _ENTRIES = """SELECT id, CASE WHEN length(key) <= ? THEN key END, CASE WHEN length(value) <= ? THEN value END, crc
  FROM entries """
-_BY_ID = "WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?"
-_BY_ID_BACK = "WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?"
-_BY_KEY = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
-_BY_KEY_ON = "WHERE key > ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?"
-_BY_KEY_BACK = "WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?"
-# Of a range by insertion: `+` says by which index not to look. See SQLiteStore._ids_within.
+
+
+def _both(clauses: str) -> Dict[str, str]:
+    return {'keys': _KEYS + clauses, 'entries': _ENTRIES + clauses}
+
+
+BY_ID = _both("WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?")
+BY_ID_BACK = _both("WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?")
+BY_KEY = _both("WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?")
+BY_KEY_ON = _both("WHERE key > ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key LIMIT ?")  # behind the last one
+BY_KEY_BACK = _both("WHERE key >= ? AND key < ? AND +id <= ? AND key <> x'' ORDER BY key DESC LIMIT ?")
+# Of a range by insertion: `+` says by which index not to look. See scan.WithinById.
 _BETWEEN = "WHERE id BETWEEN ? AND ? AND +key >= ? AND +key < ? AND key <> x''"
-BETWEEN = (f'{_KEYS}{_BETWEEN} ORDER BY id', f'{_ENTRIES}{_BETWEEN} ORDER BY id')
+BETWEEN = _both(f'{_BETWEEN} ORDER BY id')
 IDS_BETWEEN = f'SELECT id FROM entries {_BETWEEN} ORDER BY id'
 _OF_RANGE = "SELECT id FROM entries WHERE key >= ? AND key < ? AND +id BETWEEN ? AND ? AND key <> x''"
 IDS = f'{_OF_RANGE} ORDER BY +id'
@@ -118,11 +126,6 @@ ENDS_WITHIN = f'SELECT min(id), max(id) FROM ({_OF_RANGE})'
 ABOUT_SOME = 'SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? LIMIT ?)'  # and the marker
 ENDS = """SELECT (SELECT id FROM entries WHERE key <> x'' ORDER BY id LIMIT 1),
  (SELECT id FROM entries WHERE key <> x'' ORDER BY id DESC LIMIT 1)"""
-SCAN = (
-    ((_KEYS + _BY_ID, _ENTRIES + _BY_ID), (_KEYS + _BY_ID_BACK, _ENTRIES + _BY_ID_BACK)),
-    ((_KEYS + _BY_KEY, _ENTRIES + _BY_KEY), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
-    ((_KEYS + _BY_KEY_ON, _ENTRIES + _BY_KEY_ON), (_KEYS + _BY_KEY_BACK, _ENTRIES + _BY_KEY_BACK)),
-)
 
 BEGIN = 'BEGIN IMMEDIATE'  # a deferred one that reads and then writes fails at once when another wrote, timeout or not
 COMMIT = 'COMMIT'

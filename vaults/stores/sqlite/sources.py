@@ -15,7 +15,8 @@ from ...errors import VaultBusyError, VaultError
 from ...files import stamps
 from . import LOGS, SHARED_FILE, WAL_FILE, driver, side_files
 from .connection import File, uri_of
-from .store import SQLiteStore, _is_empty, _require_schema
+from .opening import is_empty, require_schema
+from .store import SQLiteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def vault_at(path: str) -> Iterator[Optional[Store]]:
     """
     with _left_alone(path) as (place, parameters):
         file = File(place, 'r', TIMEOUT, 'NORMAL')
-        if _is_empty(file):
+        if is_empty(file):
             yield None
             return
         file.mode, file.journal = parameters, 'as it is'
         store = SQLiteStore(file)
-        _require_schema(store._local.c, file)
+        require_schema(store._local.c, file)
         store.begin()
         try:
             yield store

@@ -6,12 +6,10 @@ store does. Nothing here reads the file but SQLite (guard.py says why).
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from _thread import get_ident
 from array import array
-from itertools import chain, repeat
-from operator import itemgetter
+from itertools import chain
 from time import monotonic, sleep
 from zlib import crc32
 
@@ -21,25 +19,17 @@ from ...errors import (
     VaultClosedError,
     VaultCorruptError,
     VaultError,
-    VaultFormatError,
-    VaultNotFoundError,
-    VaultReadOnlyError,
 )
-from ...keys import HIGHEST, LOWEST, SIGN, all_text, named
-from ..base import MEMORY
-from ..tasks import free, is_alive
-from . import driver, guard
+from ...keys import HIGHEST, LOWEST, SIGN, named
+from . import driver
+from . import scan as scanning
 from .checkpoint import ALONE, CHECKPOINT, LONG, PAUSE, TICK, TOGETHER, TRIES
 from .checkpoint import has_wal_reset_race as has_wal_reset_race
-from .connection import Broken, Connection, File, Local, Shared
+from .connection import Broken, Connection, File, Local
 from .failures import is_failed_sync, is_locked, lacks_parts
 from .fork import open_stores, own
 from .schema import (
-    ABOUT_SOME,
-    ALIVE,
-    APPLICATION_ID,
     BEGIN,
-    BETWEEN,
     BOOL,
     CACHE,
     COMMIT,
@@ -48,8 +38,6 @@ from .schema import (
     COUNT_ALL,
     COUNT_RANGE,
     COUNT_SOME,
-    CREATE,
-    CREATE_MARKER,
     CREATE_PARTS,
     DATA_VERSION,
     DELETE,
@@ -57,15 +45,9 @@ from .schema import (
     DELETE_PART,
     DELETE_PARTS,
     DELETE_RANGE,
-    ENDS,
-    ENDS_WITHIN,
-    FORMAT,
     GET,
     GET_BOTH,
     GET_PART,
-    IDS,
-    IDS_BETWEEN,
-    KNOWN,
     MARK,
     MARK_ALL,
     MARK_DELETED,
@@ -76,28 +58,19 @@ from .schema import (
     MOVE_FIRST,
     MOVE_LAST,
     NEWEST,
-    NO_BUSY_HANDLER,
     NUMBERS,
     OF_BYTES,
     OF_TEXT,
-    OLDEST,
     OWNERS,
-    PAGE_SIZE,
     PARTED,
     PUT,
     PUT_PART,
     RECOUNT,
     ROLLBACK,
-    SCAN,
-    SCHEMA,
     SIZE,
-    SOME_IDS,
     checksum,
-    normalized,
 )
-from .snapshot import Snapshot as _Snapshot  # noqa: F401  # the tests look for it here
-from .snapshot import reading
-from .transactions import Transactional, make_room
+from .transactions import Transactional
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,14 +91,9 @@ if TYPE_CHECKING:
     from ...keys import Stored
     from ..base import Entry, Progress
 
-OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 
 FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8            # bytes of an entry
-FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
-SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
-NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
-                        # how many entries of the range are counted in the same time
 
 FOREVER = float('inf')
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
@@ -135,7 +103,7 @@ class SQLiteStore(Transactional):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
     local_class: Any = Local
-    lock: Any = None  # what writers queue on, where they do: see QueuedStore
+    lock: Any = None  # what writers queue on, where they do: see locking.py
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -281,120 +249,10 @@ class SQLiteStore(Transactional):
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
-        self._notice()
-        if not by_key and (low, high) != (LOWEST, HIGHEST):
-            yield from self._scan_within(low, high, reverse, values)
-            return
-        sql, pace, walked, more = SCAN[by_key][reverse][values], _Pace(values), 0, True
-        try:
-            c = self._local.c
-            state = self._state(c)
-            newest = self._newest(c)
-            began = c.epoch if c.depth else None
-            first: Any = low if by_key else newest + 1 if reverse else -SIGN
-            last: Any = high if by_key else self._page(c, OLDEST, ())[0][0] if reverse else newest
-            while more:
-                c = self._local.c
-                self._not_undone(c, began)
-                rows = self._page(c, sql, (*pace.limits, first, last, *((newest,) if by_key else ()), pace.size))
-                more = len(rows) == pace.size
-                pages, left = self._pages(rows, pace, more)
-                more = more or left is not None
-                if rows:
-                    self._advanced(rows, by_key, reverse, first)
-                    first, last = _behind(rows[-1], first, last, by_key, reverse)
-                    sql = SCAN[2 * by_key][reverse][values]
-                    walked += len(rows)
-                    del rows
-                    yield pages.pop()
-            self._complete(walked, low, high, by_key, state)
-        except driver.Error as error:
-            raise self._failed(error) from error
+        return scanning.scan(self, low, high, by_key, reverse, values)
 
-    def _scan_within(self, low: Stored, high: Stored, reverse: bool, values: bool) -> Iterator[Any]:
-        """Scan a range by insertion."""
-        pace = _Pace(values)
-        try:
-            c = self._local.c
-            began = c.epoch if c.depth else None
-            for ids in self._ids_within((low, high), reverse, began):
-                at = 0
-                while at < len(ids):
-                    c = self._local.c
-                    self._not_undone(c, began)
-                    wanted = ids[at:at + pace.size]
-                    rows = self._between(c, BETWEEN[values], pace.limits, wanted, (low, high), reverse)
-                    pages, left = self._pages(rows, pace, True)
-                    at += len(wanted) if left is None else wanted.index(left)
-                    if rows:
-                        del rows
-                        yield pages.pop()
-            self._not_undone(self._local.c, began)
-        except driver.Error as error:
-            raise self._failed(error) from error
-
-    def _pages(self, rows: List[Any], pace: _Pace, more: bool) -> Tuple[List[Any], Optional[int]]:
-        """Return the page of rows, in a list to take it out of, and the id of the one that ends it by its size.
-
-        Leaves in `rows` those of the page. A walk that waits holds nothing of what it has handed out.
-        """
-        if not rows:
-            return [], None
-        page = (self._verified if pace.values else self._keys_alone)(rows, pace.size > 1)
-        taken = len(page[0])
-        left = rows[taken][0] if taken < len(rows) else None
-        del rows[taken:]
-        if more or left is not None:
-            pace.go_on(page[0], page[1], left is not None)
-        return [page], left
-
-    def _between(self, c: Connection, sql: str, limits: Tuple[int, ...], ids: array[int], bounds: Tuple[Any, ...],
-                 reverse: bool) -> List[Any]:
-        """Return the rows of these ids: at once where they lie close together, else one by one."""
-        first, last = sorted((ids[0], ids[-1]))
-        if last - first > 2 * len(ids):
-            return [row for one in ids for row in self._page(c, sql, (*limits, one, one, *bounds))]
-        rows = self._page(c, sql, (*limits, first, last, *bounds))
-        return rows[::-1] if reverse else rows
-
-    def _ids_within(self, bounds: Tuple[Stored, Stored], reverse: bool, began: Optional[int]) -> Iterator[array[int]]:
-        """Yield, in runs, the ids of a range in the order of insertion, for which it has no index.
-
-        Those of few entries are listed. The first ones of many may lie near that end of the whole order where the walk
-        begins. So ever more of the order is looked at from there, as long as the range has yet more entries: else
-        these are listed, 8 bytes each, as soon as that is quicker.
-        """
-        c = self._local.c
-        span = self._page(c, OLDEST, ())[0][0], self._newest(c)  # of ids that were not looked at yet
-        ids = self._ids(began, SOME_IDS, (*bounds, *span, NEAR))
-        if len(ids) < NEAR:
-            yield array('q', sorted(ids, reverse=reverse))
-            return
-        ends = self._page(c, ENDS, ())[0]  # beyond them much may have been deleted
-        span = (max(span[0], ends[0]), min(span[1], ends[1])) if ends[0] is not None else (1, 0)
-        near, found = NEAR, False
-        while span[0] <= span[1]:
-            part, span = _divided(span, near, reverse)
-            ids = self._ids(began, IDS_BETWEEN, (*part, *bounds))
-            found = found or bool(ids)
-            yield ids[::-1] if reverse else ids
-            near *= FURTHER
-            if self._page(self._local.c, ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
-                break
-        if not found:  # who wants one entry needs no list
-            self._not_undone(self._local.c, began)
-            first = self._page(self._local.c, ENDS_WITHIN, (*bounds, *span))[0][reverse]
-            if first is None:
-                return
-            yield array('q', [first])
-            span = (span[0], first - 1) if reverse else (first + 1, span[1])
-        if span[0] <= span[1]:
-            ids = self._ids(began, IDS, (*bounds, *span))
-            yield ids[::-1] if reverse else ids
-
-    def _ids(self, began: Optional[int], sql: str, arguments: Tuple[Any, ...]) -> array[int]:
-        c = self._local.c
-        self._not_undone(c, began)
+    def _ids(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
+        """Return the ids that a statement finds."""
         return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
 
     def _newest(self, c: Connection) -> int:
@@ -423,37 +281,6 @@ class SQLiteStore(Transactional):
         c.version = version
         return changed
 
-    def _advanced(self, rows: List[Any], by_key: bool, reverse: bool, first: Any) -> None:
-        """Raise when a page does not lie behind the one before: the ids of a damaged file could run in circles."""
-        if not by_key and ((rows[-1][0] >= first) if reverse else (rows[-1][0] <= first)):
-            raise VaultCorruptError(f'the order of the entries is damaged: vault {self.file.path}; run check()')
-
-    def _complete(self, walked: int, low: Stored, high: Stored, by_key: bool, state: Tuple[int, int]) -> None:
-        """Raise when a walk, with nobody writing meanwhile, found fewer or more entries than there are."""
-        c = self._local.c
-        whole = (low, high) == (LOWEST, HIGHEST)
-        if whole and walked != self.count() and self._state(c) == state:
-            raise VaultCorruptError(f'{walked} of {self.count()} entries were found: vault {self.file.path} is '
-                                    'damaged, run check()')
-
-    def _alive(self, pairs: Iterator[Tuple[Stored, int]]) -> Callable[[Stored], bool]:
-        """Return a test whether an entry of the page is still there: the same one, not a new one with its key.
-
-        Of the page's keys and ids a dict is made when it is first asked.
-        """
-        ids: Dict[Stored, int] = {}
-
-        def alive(key: Stored) -> bool:
-            ids.update(pairs)
-            return bool(self._page(self._local.c, ALIVE, (ids[key], key)))
-        return alive
-
-    def _keys_alone(self, rows: List[Any], may_end: bool) -> Tuple[Sequence[Stored], None, Callable[[Stored], bool]]:
-        if type(rows[0][1]) is not str or not all_text(keys := list(map(itemgetter(1), rows))):
-            keys = [bool(key) if flag else key for _, key, flag in rows]
-            keys = keys[:_end(keys)] if may_end else keys
-        return keys, None, self._alive(map(itemgetter(1, 0), rows))
-
     def _page(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
         if c.lost:
@@ -465,20 +292,6 @@ class SQLiteStore(Transactional):
                 raise
             rows = self._once_more(error, sql, arguments, rows=True)
         return rows
-
-    def _verified(self, rows: List[Any],
-                  may_end: bool) -> Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]:
-        """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
-        ids, keys, datas, crcs = zip(*rows)
-        try:
-            if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
-                return keys, datas, self._alive(zip(keys, ids))
-        except TypeError:
-            pass  # other keys than text, a damaged row, or one that ends the page
-        if may_end:
-            end = min(_end(keys), _end(datas))
-            keys, datas = keys[:end], datas[:end]
-        return list(map(self._intact, keys, datas, crcs)), datas, self._alive(zip(keys, ids))
 
     def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
@@ -789,352 +602,3 @@ def _paused(began: float, timeout: float) -> bool:
         return False
     sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
     return True
-
-
-class _Pace:
-    """How many entries the next page of a walk may hold, by the sizes met.
-
-    A page is at most PAGE_BYTES, or one entry, whatever comes: what is longer than its share is NULL in its row, which
-    SQLite knows without reading it. Such a row ends the page, and is the next one, alone. From then on pages grow
-    slowly, because the rows behind it are looked at again. In the first page a share is SMALL_BYTES: an entry that is
-    larger is read alone, and a vault of a few small ones is seen as it was at one moment.
-
-    `limits` is the most characters of a key, of which each may take four bytes, and bytes of a value.
-    """
-
-    __slots__ = ('_after', '_growth', 'limits', 'size', 'values')
-
-    def __init__(self, values: bool) -> None:
-        self.values = values
-        self._growth = 0    # of pages; none was read yet
-        self._after = 0     # the size behind an entry that is alone
-        self._set(FIRST_PAGE, SMALL_BYTES * FIRST_PAGE)
-
-    def _set(self, size: int, most: int = PAGE_BYTES) -> None:
-        self.size = size
-        limits = (most // (8 * size), most // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
-        self.limits: Tuple[int, ...] = limits if self.values else limits[:1]
-
-    def go_on(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]], ended: bool) -> None:
-        """Say which page was made, and whether a row ended it by its size."""
-        if ended:
-            self._after, self._growth = (max(len(keys), 1), 2) if self._growth else (0, 8)
-            self._set(1)
-        elif self._after:
-            self._set(self._after)
-            self._after = 0
-        else:
-            self._growth = self._growth or (8 if self.values else LAST_PAGE)
-            self._set(self._grown(keys, datas))
-
-    def _grown(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]]) -> int:
-        """Return a size that leaves twice the largest that was met its share; of keys, few are looked at."""
-        largest = 16 * max(map(sys.getsizeof, keys[::len(keys) // 8 + 1]))
-        if datas:
-            largest = max(largest, 4 * max(map(len, datas)))
-        size = self.size * self._growth if self._growth == 2 else max(len(keys) * self._growth, FIRST_PAGE)
-        return max(1, min(size, LAST_PAGE, PAGE_BYTES // largest))
-
-
-def _end(columns: Sequence[Any]) -> int:
-    """Return where the first None is, or the end."""
-    return columns.index(None) if type(None) in set(map(type, columns)) else len(columns)
-
-
-def _divided(span: Tuple[int, int], size: int, from_end: bool) -> Tuple[Tuple[int, int], Tuple[int, int]]:
-    """Return so much of a span of ids from one of its ends, and the rest of it."""
-    first, last = span
-    if from_end:
-        return (max(first, last - size + 1), last), (first, last - size)
-    return (first, min(last, first + size - 1)), (first + size, last)
-
-
-def _behind(row: Any, first: Any, last: Any, by_key: bool, reverse: bool) -> Tuple[Any, Any]:
-    """Return the bounds of what is left of a scan behind a row."""
-    if by_key:
-        return (first, row[1]) if reverse else (row[1], last)
-    return row[0], last
-
-
-# --- stores that lock ---------------------------------------------------------------------------------------------
-
-def _locked(name: str) -> Any:
-    plain = getattr(SQLiteStore, name)
-
-    def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        with self.lock:  # which an interrupt cannot come into, as it can after acquire()
-            try:
-                return plain(self, *arguments, **options)
-            finally:
-                if not self.lock._is_owned():  # a transaction that ended within has let everybody in
-                    self.lock.acquire()
-    method.__name__ = name
-    method.__doc__ = plain.__doc__
-    return method
-
-
-class QueuedStore(SQLiteStore):
-    """A store whose writers and blocks queue on an RLock, so that no thread times out waiting for another."""
-
-    def __init__(self, file: File) -> None:
-        super().__init__(file)
-        self.lock = threading.RLock()
-
-    put, compact = map(_locked, ('put', 'compact'))
-
-    def begin(self, who: Any = None) -> None:
-        make_room()
-        c = self._local.c  # here: another task is not to take the lock, which is its thread's
-        try:
-            self.lock.acquire()
-            super().begin(who)
-        except BaseException:
-            if not c.depth:
-                self.ended()
-            raise
-
-    def _abandon(self, c: Connection, said: str) -> None:
-        """Let the next writer in as well, once what the other thread has open is rolled back."""
-        super()._abandon(c, said)
-        free(self.lock)
-
-    def _depth(self, c: Connection) -> int:
-        """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
-        return c.depth if self.lock._is_owned() else 0  # every CPython has it
-
-    def ended(self) -> None:
-        """Let the next writer in, now that no block of this thread is open any more."""
-        while self.lock._is_owned():  # every CPython has it
-            self.lock.release()
-
-
-class MemoryStore(QueuedStore):
-    """A store in memory. Its one connection serves all threads, so that reading locks as well."""
-
-    local_class = Shared
-    private = True
-
-    get, get_part, get_both, contains, count, _page, _ids = map(_locked, (
-        'get', 'get_part', 'get_both', 'contains', 'count', '_page', '_ids'))
-    check, backup, close = map(_locked, ('check', 'backup', 'close'))
-
-    def _abandon(self, c: Connection, said: str) -> None:
-        """End here what another thread has open, because the connection is everybody's; tell that thread once."""
-        thread = c.thread
-        self._undo(c, 0)
-        execute = c.execute
-
-        def told(*statement: Any) -> Any:
-            if get_ident() != thread:
-                return execute(*statement)
-            c.execute = execute
-            raise VaultError(f'what this thread has done since is undone: {said}')
-        if is_alive(thread):
-            c.execute = told
-        free(self.lock)
-
-    def sync(self) -> None:
-        """Do nothing: there is no disk to reach."""
-        with self.lock:
-            self._outside('sync')
-
-
-# --- opening ------------------------------------------------------------------------------------------------------
-
-def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: str = 'NORMAL',
-               thread_safe: bool = False) -> SQLiteStore:
-    """Open the file at `path` as `flag` says: 'r' to read, 'w' an existing one, 'c' or a new one, 'n' emptied.
-
-    `timeout` is in seconds; `synchronous` is SQLite's word. Any number of threads and processes may open, and create,
-    one file at the same moment.
-
-    Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
-    """
-    if driver.VERSION_INFO < OLDEST_SQLITE:
-        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {driver.VERSION}: '
-                         'use a newer Python, or one linked to a newer SQLite')
-    file = File(path, flag, timeout, synchronous)
-    if path == MEMORY:
-        store: SQLiteStore = MemoryStore(file)
-        _create(store._local.c, file)
-        file.journal = 'memory'
-    else:
-        try:
-            empty = _is_empty(file)
-            store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
-        except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
-            raise file.explain(error) from error
-    open_stores.add(store)
-    return store
-
-
-def _is_empty(file: File) -> bool:
-    """Tell whether the file is to be made a vault; raise when it is missing or something else.
-
-    Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable`
-    hides what is in the log, but what makes a file a vault is never only there.
-    """
-    if not os.path.exists(file.path):
-        if file.flag in 'rw':
-            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and where vaults are kept, or '
-                                     'let it be created')
-        folder = os.path.dirname(file.path)
-        if not os.path.isdir(folder):
-            raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
-        return True
-    if not os.path.isfile(file.path):
-        kind = 'a folder' if os.path.isdir(file.path) else 'a pipe or the like'
-        raise VaultFormatError(f'{file.path} is {kind}: a vault is a regular file')
-    if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
-        raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
-    if not os.path.getsize(file.path):
-        if file.flag != 'n':
-            _require_no_log(file)
-        return True
-    try:
-        found, version = _marks(file)
-    except driver.Error:
-        if not _was_being_made(file.path):
-            raise
-        return _patiently(lambda: _undone(file), file.timeout) or _is_empty(file)
-    if found != APPLICATION_ID:
-        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
-                               'it was, give another name or path')
-    if version != FORMAT:
-        raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
-                               'install a newer vaults')
-    return _was_being_made(file.path) and bool(_patiently(lambda: _undone(file), file.timeout))
-
-
-def _marks(file: File) -> Tuple[int, int]:
-    """Return the application_id and the user_version."""
-    raw = file.connect('immutable=1&mode=ro')
-    try:
-        raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
-        (application,), = raw.execute('PRAGMA application_id').fetchall()
-        (version,), = raw.execute('PRAGMA user_version').fetchall()
-        return application, version
-    finally:
-        raw.close()
-
-
-def _was_being_made(path: str) -> bool:
-    """Tell whether there is the journal of a file's first transaction, beside which the file holds anything.
-
-    The journal says how many pages the file had (https://www.sqlite.org/fileformat.html#the_rollback_journal).
-    """
-    try:
-        with open(f'{path}-journal', 'rb') as journal:  # SQLite has no lock on it that closing could drop
-            return journal.read(20)[16:] == bytes(4)
-    except OSError:
-        return False
-
-
-def _undone(file: File) -> bool:
-    """Have SQLite wait for who is making the file, or undo what a power cut has left; tell whether it is empty then."""
-    raw = file.connect()
-    try:
-        return raw.execute('PRAGMA page_count').fetchall() == [(0,)]
-    finally:
-        raw.close()
-
-
-def _require_no_log(file: File) -> None:
-    """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
-    log_path = f'{file.path}-wal'
-    has_log = os.path.exists(log_path) and os.path.getsize(log_path)
-    if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
-        raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
-                                'recover` what can be read')
-
-
-def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
-    if file.flag == 'r':
-        if empty:
-            raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
-        file.journal = reading(file)
-    store: SQLiteStore = cls(file)
-    c = store._local.c
-    if file.journal is None:
-        c.execute(NO_BUSY_HANDLER)
-        if empty:
-            _patiently(lambda: _create(c, file), file.timeout)
-    _patiently(lambda: _require_schema(c, file), file.timeout)
-    if file.journal is None:
-        file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
-        if file.journal != 'wal':
-            c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
-    if file.journal == 'immutable':
-        return store
-    file.mode = 'mode=rw'  # a connection made later must not make a file anew
-    file.identity = file.stat()
-    if file.journal == 'wal' and not c.guard:
-        c.shield(file)
-    if file.flag == 'n':
-        store.delete_range()
-    return store
-
-
-def is_open_here(path: str) -> bool:
-    """Tell whether this process has the file open: then nothing here may open and close it (guard.py says why)."""
-    status = os.stat(path)
-    identity = status.st_dev, status.st_ino
-    return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
-                                            for store in list(open_stores))
-
-
-def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
-    """Repeat what others are in the way of, as they are when several open a new file at once."""
-    began = monotonic()
-    while True:
-        try:
-            return operation()
-        except driver.Error as error:
-            if not is_locked(error) or not _paused(began, timeout):
-                raise
-
-
-def _create(c: Connection, file: File) -> None:
-    """Make an empty file a vault, in a rollback journal: what marks it must be in the main file from the start."""
-    c.execute(PAGE_SIZE)
-    c.execute(BEGIN)
-    try:
-        if c.execute('PRAGMA application_id').get[0] != APPLICATION_ID:
-            c.execute(f'PRAGMA application_id = {APPLICATION_ID}')
-            c.execute(f'PRAGMA user_version = {FORMAT}')
-            c.execute(CREATE)
-            c.execute(CREATE_MARKER)
-        c.execute(COMMIT)
-    except BaseException:
-        if c.raw.in_transaction:
-            c.execute(ROLLBACK)
-        raise
-
-
-def _require_schema(c: Any, file: File) -> None:
-    """Raise when the tables are not those of a vault, or something else in the file reaches into them."""
-    found = [normalized(str(sql)) for sql, in c.execute(SCHEMA).fetchall()]
-    if not KNOWN.issuperset(found):
-        raise VaultFormatError(f"something in the file reaches into the vault's tables, and is not of a vault "
-                               f'({next(sql for sql in found if sql not in KNOWN):.200}): {file.path}; drop it with '
-                               'the program that made it, or use another file')
-    if normalized(CREATE) not in found:
-        raise VaultCorruptError(f'the table of entries is missing: vault {file.path}; restore a backup, or `vaults '
-                                'recover` what can be read')
-
-
-def _choose_journal(c: Connection, file: File) -> str:
-    """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
-    if file.flag == 'r':
-        return str(c.execute('PRAGMA journal_mode').get[0])
-    mode = c.execute('PRAGMA journal_mode = WAL').get[0]
-    if mode == 'wal':
-        return 'wal'
-    log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
-                             'writers wait for each other', file.path)
-    # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not
-    # sync the folder, so that the newest journal can come back, undo its commit, and miss pages that VACUUM has since
-    # cut off. EXTRA does.
-    file.synchronous = 'PRAGMA synchronous = EXTRA'
-    c.execute(file.synchronous)
-    return str(mode)

@@ -15,21 +15,21 @@ from ...errors import VaultCorruptError, VaultFullError
 from ...keys import SIGN, named
 from . import driver
 from .failures import is_failed_sync
+from .scan import LAST_PAGE, Pace, end_of, require_advance
 from .schema import (
     ALL_OBJECTS,
+    BY_ID,
     COUNT_BOTH,
     CUT_LOG,
     KEEP_LOG,
     KNOWN,
     MARK_ONE,
     RECOUNT,
-    SCAN,
     STATISTICS,
     TABLES,
     UNMARK_ONE,
     normalized,
 )
-from .store import LAST_PAGE, _end, _Pace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,15 +124,15 @@ def _integrity(store: SQLiteStore, c: Connection) -> Iterator[str]:
 
 def _raw_rows(store: SQLiteStore) -> Iterator[Tuple[Any, ...]]:
     """Yield every row unverified, a few at a time."""
-    position, pace, more = -SIGN, _Pace(True), True
+    position, pace, more = -SIGN, Pace(True), True
     while more:
         asked = pace.size
-        rows = store._page(store._local.c, SCAN[0][0][1], (*pace.limits, position, SIGN - 1, asked))
+        rows = store._page(store._local.c, BY_ID['entries'], (*pace.limits, position, SIGN - 1, asked))
         more = len(rows) == asked
         if rows:
-            store._advanced(rows, False, False, position)
+            require_advance(store, position, rows[-1][0], False)
             found = len(rows)
-            del rows[_end([None if None in row[1:3] else row for row in rows]) if asked > 1 else 1:]
+            del rows[end_of([None if None in row[1:3] else row for row in rows]) if asked > 1 else 1:]
             pace.go_on([row[1] for row in rows], [row[2] if type(row[2]) is bytes else b'' for row in rows],
                        len(rows) < found)
             more = more or len(rows) < found

@@ -1,0 +1,245 @@
+"""Opening: is a file a vault, or to become one, and how is it read and written? Knows neither keys nor values.
+
+The trap: to look at a file can change it. SQLite deletes the log beside an empty file, undoes what another program has
+left half done, and makes a database of what has no bytes. So what a file is, is decided by the main file alone and
+without a lock, before the first connection that could write, and what is not a vault stays as it was.
+
+The other trap is that many open, and make, one file at the same moment. What makes a file a vault is written in one
+transaction, by a rollback journal, so that it is in the main file or nowhere; and who meets another's lock tries again.
+"""
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from ... import log
+from ...errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, VaultReadOnlyError
+from ..base import MEMORY
+from . import driver, guard
+from .connection import File
+from .failures import is_locked
+from .fork import open_stores
+from .locking import MemoryStore, QueuedStore
+from .schema import (
+    APPLICATION_ID,
+    BEGIN,
+    COMMIT,
+    CREATE,
+    CREATE_MARKER,
+    FORMAT,
+    KNOWN,
+    NO_BUSY_HANDLER,
+    PAGE_SIZE,
+    ROLLBACK,
+    SCHEMA,
+    normalized,
+)
+from .snapshot import reading
+from .store import SQLiteStore, _paused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Tuple
+
+    from .connection import Connection
+
+OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
+
+
+def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: str = 'NORMAL',
+               thread_safe: bool = False) -> SQLiteStore:
+    """Open the file at `path` as `flag` says: 'r' to read, 'w' an existing one, 'c' or a new one, 'n' emptied.
+
+    `timeout` is in seconds; `synchronous` is SQLite's word. Any number of threads and processes may open, and create,
+    one file at the same moment.
+
+    Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
+    """
+    if driver.VERSION_INFO < OLDEST_SQLITE:
+        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {driver.VERSION}: '
+                         'use a newer Python, or one linked to a newer SQLite')
+    file = File(path, flag, timeout, synchronous)
+    if path == MEMORY:
+        store: SQLiteStore = MemoryStore(file)
+        _create(store._local.c, file)
+        file.journal = 'memory'
+    else:
+        try:
+            empty = is_empty(file)
+            store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
+        except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
+            raise file.explain(error) from error
+    open_stores.add(store)
+    return store
+
+
+def is_empty(file: File) -> bool:
+    """Tell whether the file is to be made a vault; raise when it is missing or something else.
+
+    Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable`
+    hides what is in the log, but what makes a file a vault is never only there.
+    """
+    if not os.path.exists(file.path):
+        if file.flag in 'rw':
+            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and where vaults are kept, or '
+                                     'let it be created')
+        folder = os.path.dirname(file.path)
+        if not os.path.isdir(folder):
+            raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
+        return True
+    if not os.path.isfile(file.path):
+        kind = 'a folder' if os.path.isdir(file.path) else 'a pipe or the like'
+        raise VaultFormatError(f'{file.path} is {kind}: a vault is a regular file')
+    if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
+        raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
+    if not os.path.getsize(file.path):
+        if file.flag != 'n':
+            _require_no_log(file)
+        return True
+    try:
+        found, version = _marks(file)
+    except driver.Error:
+        if not _was_being_made(file.path):
+            raise
+        return _patiently(lambda: _undone(file), file.timeout) or is_empty(file)
+    if found != APPLICATION_ID:
+        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
+                               'it was, give another name or path')
+    if version != FORMAT:
+        raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
+                               'install a newer vaults')
+    return _was_being_made(file.path) and bool(_patiently(lambda: _undone(file), file.timeout))
+
+
+def _marks(file: File) -> Tuple[int, int]:
+    """Return the application_id and the user_version."""
+    raw = file.connect('immutable=1&mode=ro')
+    try:
+        raw.execute('PRAGMA writable_schema = ON')  # or a file that a checkpoint is just extending counts as damaged
+        (application,), = raw.execute('PRAGMA application_id').fetchall()
+        (version,), = raw.execute('PRAGMA user_version').fetchall()
+        return application, version
+    finally:
+        raw.close()
+
+
+def _was_being_made(path: str) -> bool:
+    """Tell whether there is the journal of a file's first transaction, beside which the file holds anything.
+
+    The journal says how many pages the file had (https://www.sqlite.org/fileformat.html#the_rollback_journal).
+    """
+    try:
+        with open(f'{path}-journal', 'rb') as journal:  # SQLite has no lock on it that closing could drop
+            return journal.read(20)[16:] == bytes(4)
+    except OSError:
+        return False
+
+
+def _undone(file: File) -> bool:
+    """Have SQLite wait for who is making the file, or undo what a power cut has left; tell whether it is empty then."""
+    raw = file.connect()
+    try:
+        return raw.execute('PRAGMA page_count').fetchall() == [(0,)]
+    finally:
+        raw.close()
+
+
+def _require_no_log(file: File) -> None:
+    """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
+    log_path = f'{file.path}-wal'
+    has_log = os.path.exists(log_path) and os.path.getsize(log_path)
+    if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
+        raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
+                                'recover` what can be read')
+
+
+def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
+    if file.flag == 'r':
+        if empty:
+            raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
+        file.journal = reading(file)
+    store: SQLiteStore = cls(file)
+    c = store._local.c
+    if file.journal is None:
+        c.execute(NO_BUSY_HANDLER)
+        if empty:
+            _patiently(lambda: _create(c, file), file.timeout)
+    _patiently(lambda: require_schema(c, file), file.timeout)
+    if file.journal is None:
+        file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
+        if file.journal != 'wal':
+            c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
+    if file.journal == 'immutable':
+        return store
+    file.mode = 'mode=rw'  # a connection made later must not make a file anew
+    file.identity = file.stat()
+    if file.journal == 'wal' and not c.guard:
+        c.shield(file)
+    if file.flag == 'n':
+        store.delete_range()
+    return store
+
+
+def is_open_here(path: str) -> bool:
+    """Tell whether this process has the file open: then nothing here may open and close it (guard.py says why)."""
+    status = os.stat(path)
+    identity = status.st_dev, status.st_ino
+    return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
+                                            for store in list(open_stores))
+
+
+def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
+    """Repeat what others are in the way of, as they are when several open a new file at once."""
+    began = monotonic()
+    while True:
+        try:
+            return operation()
+        except driver.Error as error:
+            if not is_locked(error) or not _paused(began, timeout):
+                raise
+
+
+def _create(c: Connection, file: File) -> None:
+    """Make an empty file a vault, in a rollback journal: what marks it must be in the main file from the start."""
+    c.execute(PAGE_SIZE)
+    c.execute(BEGIN)
+    try:
+        if c.execute('PRAGMA application_id').get[0] != APPLICATION_ID:
+            c.execute(f'PRAGMA application_id = {APPLICATION_ID}')
+            c.execute(f'PRAGMA user_version = {FORMAT}')
+            c.execute(CREATE)
+            c.execute(CREATE_MARKER)
+        c.execute(COMMIT)
+    except BaseException:
+        if c.raw.in_transaction:
+            c.execute(ROLLBACK)
+        raise
+
+
+def require_schema(c: Any, file: File) -> None:
+    """Raise when the tables are not those of a vault, or something else in the file reaches into them."""
+    found = [normalized(str(sql)) for sql, in c.execute(SCHEMA).fetchall()]
+    if not KNOWN.issuperset(found):
+        raise VaultFormatError(f"something in the file reaches into the vault's tables, and is not of a vault "
+                               f'({next(sql for sql in found if sql not in KNOWN):.200}): {file.path}; drop it with '
+                               'the program that made it, or use another file')
+    if normalized(CREATE) not in found:
+        raise VaultCorruptError(f'the table of entries is missing: vault {file.path}; restore a backup, or `vaults '
+                                'recover` what can be read')
+
+
+def _choose_journal(c: Connection, file: File) -> str:
+    """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
+    if file.flag == 'r':
+        return str(c.execute('PRAGMA journal_mode').get[0])
+    mode = c.execute('PRAGMA journal_mode = WAL').get[0]
+    if mode == 'wal':
+        return 'wal'
+    log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '
+                             'writers wait for each other', file.path)
+    # Without a write-ahead log NORMAL is not safe in a power cut. A commit is the end of its journal: FULL does not
+    # sync the folder, so that the newest journal can come back, undo its commit, and miss pages that VACUUM has since
+    # cut off. EXTRA does.
+    file.synchronous = 'PRAGMA synchronous = EXTRA'
+    c.execute(file.synchronous)
+    return str(mode)

@@ -1,0 +1,359 @@
+"""Scans: walks over a vault while everybody writes. Knows the table of entries, and not what keys and values mean.
+
+The trap: a walk must see what was there when it began, and may hold no read transaction open between two pages, for as
+long as one is open the log cannot be reset and grows. So nothing but ids tells what is older than the walk: they grow,
+and none is given twice. A page begins behind the last row of the one before, whatever was deleted meanwhile, and ends
+with the newest id of the beginning.
+
+The other trap is size. A page of so many entries may be larger than all memory, and no average tells, so each page has
+its bytes limited by SQLite itself (`Pace`). And a walk that waits must hold nothing of what it has handed out: what
+stands in a local variable at a `yield` stays in memory until the next page.
+"""
+from __future__ import annotations
+
+import sys
+from array import array
+from itertools import repeat
+from operator import itemgetter
+from zlib import crc32
+
+from ...errors import VaultCorruptError
+from ...keys import HIGHEST, LOWEST, SIGN, all_text
+from . import driver
+from .schema import (
+    ABOUT_SOME,
+    ALIVE,
+    BETWEEN,
+    BY_ID,
+    BY_ID_BACK,
+    BY_KEY,
+    BY_KEY_BACK,
+    BY_KEY_ON,
+    ENDS,
+    ENDS_WITHIN,
+    IDS,
+    IDS_BETWEEN,
+    OF_TEXT,
+    OLDEST,
+    SOME_IDS,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+    from ...keys import Stored
+    from .connection import Connection
+    from .store import SQLiteStore
+
+    Alive = Callable[[Stored], bool]
+    Page = Tuple[Sequence[Stored], Optional[Sequence[bytes]], Alive]
+    Span = Tuple[int, int]
+
+FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
+SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
+NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
+                        # how many entries of the range are counted in the same time
+
+
+def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool) -> Iterator[Page]:
+    """Yield the pages of a walk, as Store.scan says."""
+    store._notice()
+    try:
+        if by_key:
+            cursor: Cursor = ByKey(store, low, high, reverse, values)
+        elif (low, high) == (LOWEST, HIGHEST):
+            cursor = ById(store, reverse, values)
+        else:
+            cursor = WithinById(store, low, high, reverse, values)
+        while cursor.more:
+            cursor.page()
+            if cursor.ready:
+                yield cursor.ready.pop()
+        cursor.finish()
+    except driver.Error as error:
+        raise store._failed(error) from error
+
+
+class Cursor:
+    """Where a walk stands. `page` makes the next page, alone in the list `ready`, or none, until there is no `more`."""
+
+    def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
+        self.store, self.reverse, self.what = store, reverse, 'entries' if values else 'keys'
+        self.pace = Pace(values)
+        self.more = True
+        self.ready: List[Page] = []
+        c = store._local.c
+        self._began = c.epoch if c.depth else None  # rollbacks before the block around it
+
+    def page(self) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Raise when the walk cannot have seen what it had to."""
+        raise NotImplementedError
+
+    def _connection(self) -> Connection:
+        """Return this thread's connection, where the transaction in which the walk began was not rolled back."""
+        c: Connection = self.store._local.c
+        self.store._not_undone(c, self._began)
+        return c
+
+    def _take(self, rows: List[Any], more: bool) -> Optional[int]:
+        """Make the page of rows ready, and return the id of the one that ends it by its size.
+
+        Leaves in `rows` those of the page.
+        """
+        if not rows:
+            return None
+        page: Page = (verified if self.pace.values else keys_alone)(self.store, rows, self.pace.size > 1)
+        taken = len(page[0])
+        left: Optional[int] = rows[taken][0] if taken < len(rows) else None
+        del rows[taken:]
+        if more or left is not None:
+            self.pace.go_on(page[0], page[1], left is not None)
+        if rows:
+            self.ready.append(page)
+        return left
+
+
+class _Indexed(Cursor):
+    """A walk by one index, whose pages each begin behind the last row of the one before."""
+
+    _is_all = True
+
+    def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
+        c = store._local.c
+        self._state = store._state(c)
+        self.newest = store._newest(c)
+        self._walked = 0
+        super().__init__(store, reverse, values)
+
+    def page(self) -> None:
+        size = self.pace.size
+        rows = self._rows(self._connection())
+        self.more = len(rows) == size
+        left = self._take(rows, self.more)
+        self.more = self.more or left is not None
+        if rows:
+            self._go_behind(rows[-1])
+            self._walked += len(rows)
+
+    def _rows(self, c: Connection) -> List[Any]:
+        raise NotImplementedError
+
+    def _go_behind(self, row: Any) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Raise when a walk over all, with nobody writing meanwhile, found fewer or more entries than there are."""
+        store = self.store
+        c = store._local.c  # raises where the store was closed meanwhile
+        if self._is_all and self._walked != store.count() and store._state(c) == self._state:
+            raise VaultCorruptError(f'{self._walked} of {store.count()} entries were found: vault {store.file.path} is '
+                                    'damaged, run check()')
+
+
+class ById(_Indexed):
+    """A walk over all entries by insertion, from one end of the ids or the other."""
+
+    def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
+        super().__init__(store, reverse, values)
+        oldest = store._page(store._local.c, OLDEST, ())[0][0] if reverse else 0
+        self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
+        self._sql = (BY_ID_BACK if reverse else BY_ID)[self.what]
+
+    def _rows(self, c: Connection) -> List[Any]:
+        return self.store._page(c, self._sql, (*self.pace.limits, self._position, self._end, self.pace.size))
+
+    def _go_behind(self, row: Any) -> None:
+        require_advance(self.store, self._position, row[0], self.reverse)
+        self._position = row[0]
+
+
+class ByKey(_Indexed):
+    """A walk over a range by key, which leaves out what has a higher id than there was when it began."""
+
+    def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
+        super().__init__(store, reverse, values)
+        self._low, self._high, self._is_all = low, high, (low, high) == (LOWEST, HIGHEST)
+        self._sql = (BY_KEY_BACK if reverse else BY_KEY)[self.what]
+
+    def _rows(self, c: Connection) -> List[Any]:
+        return self.store._page(c, self._sql, (*self.pace.limits, self._low, self._high, self.newest, self.pace.size))
+
+    def _go_behind(self, row: Any) -> None:
+        if self.reverse:
+            self._high = row[1]
+        else:
+            self._low, self._sql = row[1], BY_KEY_ON[self.what]
+
+
+class WithinById(Cursor):
+    """A walk over a range by insertion. There is no index for it: ids of the range are found first, in runs."""
+
+    def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
+        super().__init__(store, reverse, values)
+        self._bounds = low, high
+        self._runs = self._ids_in_runs()
+        self._ids, self._at = array('q'), 0     # the run that is being read, and how far
+
+    def page(self) -> None:
+        while self._at == len(self._ids):
+            run = next(self._runs, None)
+            if run is None:
+                self.more = False
+                return
+            self._ids, self._at = run, 0
+        wanted = self._ids[self._at:self._at + self.pace.size]
+        left = self._take(self._rows(self._connection(), wanted), True)
+        self._at += len(wanted) if left is None else wanted.index(left)
+
+    def _rows(self, c: Connection, ids: array[int]) -> List[Any]:
+        """Return the rows of these ids: at once where they lie close together, else one by one."""
+        store, sql, limits = self.store, BETWEEN[self.what], self.pace.limits
+        first, last = sorted((ids[0], ids[-1]))
+        if last - first > 2 * len(ids):
+            return [row for one in ids for row in store._page(c, sql, (*limits, one, one, *self._bounds))]
+        rows = store._page(c, sql, (*limits, first, last, *self._bounds))
+        return rows[::-1] if self.reverse else rows
+
+    def finish(self) -> None:
+        self._connection()
+
+    def _ids_in_runs(self) -> Iterator[array[int]]:
+        """Yield, in runs, the ids of a range in the order of insertion, for which it has no index.
+
+        Those of few entries are listed. The first ones of many may lie near that end of the whole order where the walk
+        begins. So ever more of the order is looked at from there, as long as the range has yet more entries: else
+        these are listed, 8 bytes each, as soon as that is quicker.
+        """
+        store, bounds, reverse = self.store, self._bounds, self.reverse
+        c = store._local.c
+        span = store._page(c, OLDEST, ())[0][0], store._newest(c)  # of ids that were not looked at yet
+        ids = self._listed(SOME_IDS, (*bounds, *span, NEAR))
+        if len(ids) < NEAR:
+            yield array('q', sorted(ids, reverse=reverse))
+            return
+        ends = store._page(c, ENDS, ())[0]  # beyond them much may have been deleted
+        span = (max(span[0], ends[0]), min(span[1], ends[1])) if ends[0] is not None else (1, 0)
+        near, found = NEAR, False
+        while span[0] <= span[1]:
+            part, span = _divided(span, near, reverse)
+            ids = self._listed(IDS_BETWEEN, (*part, *bounds))
+            found = found or bool(ids)
+            yield ids[::-1] if reverse else ids
+            near *= FURTHER
+            if store._page(store._local.c, ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
+                break
+        if not found:  # who wants one entry needs no list
+            first = store._page(self._connection(), ENDS_WITHIN, (*bounds, *span))[0][reverse]
+            if first is None:
+                return
+            yield array('q', [first])
+            span = (span[0], first - 1) if reverse else (first + 1, span[1])
+        if span[0] <= span[1]:
+            ids = self._listed(IDS, (*bounds, *span))
+            yield ids[::-1] if reverse else ids
+
+    def _listed(self, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
+        return self.store._ids(self._connection(), sql, arguments)
+
+
+def require_advance(store: SQLiteStore, before: int, last: int, reverse: bool) -> None:
+    """Raise when a page does not lie behind the one before: the ids of a damaged file could run in circles."""
+    if (last >= before) if reverse else (last <= before):
+        raise VaultCorruptError(f'the order of the entries is damaged: vault {store.file.path}; run check()')
+
+
+def keys_alone(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
+    """Return the page of rows without values."""
+    if type(rows[0][1]) is not str or not all_text(keys := list(map(itemgetter(1), rows))):
+        keys = [bool(key) if flag else key for _, key, flag in rows]
+        keys = keys[:end_of(keys)] if may_end else keys
+    return keys, None, _alive(store, map(itemgetter(1, 0), rows))
+
+
+def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
+    """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
+    ids, keys, datas, crcs = zip(*rows)
+    try:
+        if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
+            return keys, datas, _alive(store, zip(keys, ids))
+    except TypeError:
+        pass  # other keys than text, a damaged row, or one that ends the page
+    if may_end:
+        end = min(end_of(keys), end_of(datas))
+        keys, datas = keys[:end], datas[:end]
+    return list(map(store._intact, keys, datas, crcs)), datas, _alive(store, zip(keys, ids))
+
+
+def _alive(store: SQLiteStore, pairs: Iterator[Tuple[Stored, int]]) -> Alive:
+    """Return a test whether an entry of the page is still there: the same one, not a new one with its key.
+
+    Of the page's keys and ids a dict is made when it is first asked.
+    """
+    ids: Dict[Stored, int] = {}
+
+    def alive(key: Stored) -> bool:
+        ids.update(pairs)
+        return bool(store._page(store._local.c, ALIVE, (ids[key], key)))
+    return alive
+
+
+class Pace:
+    """How many entries the next page of a walk may hold, by the sizes met.
+
+    A page is at most PAGE_BYTES, or one entry, whatever comes: what is longer than its share is NULL in its row, which
+    SQLite knows without reading it. Such a row ends the page, and is the next one, alone. From then on pages grow
+    slowly, because the rows behind it are looked at again. In the first page a share is SMALL_BYTES: an entry that is
+    larger is read alone, and a vault of a few small ones is seen as it was at one moment.
+
+    `limits` is the most characters of a key, of which each may take four bytes, and bytes of a value.
+    """
+
+    __slots__ = ('_after', '_growth', 'limits', 'size', 'values')
+
+    def __init__(self, values: bool) -> None:
+        self.values = values
+        self._growth = 0    # of pages; none was read yet
+        self._after = 0     # the size behind an entry that is alone
+        self._set(FIRST_PAGE, SMALL_BYTES * FIRST_PAGE)
+
+    def _set(self, size: int, most: int = PAGE_BYTES) -> None:
+        self.size = size
+        limits = (most // (8 * size), most // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
+        self.limits: Tuple[int, ...] = limits if self.values else limits[:1]
+
+    def go_on(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]], ended: bool) -> None:
+        """Say which page was made, and whether a row ended it by its size."""
+        if ended:
+            self._after, self._growth = (max(len(keys), 1), 2) if self._growth else (0, 8)
+            self._set(1)
+        elif self._after:
+            self._set(self._after)
+            self._after = 0
+        else:
+            self._growth = self._growth or (8 if self.values else LAST_PAGE)
+            self._set(self._grown(keys, datas))
+
+    def _grown(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]]) -> int:
+        """Return a size that leaves twice the largest that was met its share; of keys, few are looked at."""
+        largest = 16 * max(map(sys.getsizeof, keys[::len(keys) // 8 + 1]))
+        if datas:
+            largest = max(largest, 4 * max(map(len, datas)))
+        size = self.size * self._growth if self._growth == 2 else max(len(keys) * self._growth, FIRST_PAGE)
+        return max(1, min(size, LAST_PAGE, PAGE_BYTES // largest))
+
+
+def end_of(columns: Sequence[Any]) -> int:
+    """Return where the first None is, or the end."""
+    return columns.index(None) if type(None) in set(map(type, columns)) else len(columns)
+
+
+def _divided(span: Tuple[int, int], size: int, from_end: bool) -> Tuple[Tuple[int, int], Tuple[int, int]]:
+    """Return so much of a span of ids from one of its ends, and the rest of it."""
+    first, last = span
+    if from_end:
+        return (max(first, last - size + 1), last), (first, last - size)
+    return (first, min(last, first + size - 1)), (first + size, last)
