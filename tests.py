@@ -50,4 +50,5 @@ from spec.command_values import *
 from spec.command_terminal import *
 from spec.annotations import *
 from spec.recipes import *
+from spec.architecture import *
 from spec.documents import *
