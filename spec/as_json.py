@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, as_json, moving
-from vaults.codecs import values
+from vaults.codecs import codes, registry
 
 from .helpers import HERE, raw_entries
 from .peers import bomb, fails
@@ -139,7 +139,7 @@ class TestExport:
         vaults.register(registered, lambda obj: [1], lambda payload: registered(), name='gone.Registered')
         v['thing'] = [gone.Thing(), {'a': gone.Thing()}]
         v['registered'] = (registered(),)
-        del sys.modules['gone'], values._by_name['gone.Registered'], values._by_class[registered]
+        del sys.modules['gone'], registry.by_name['gone.Registered'], registry.by_class[registered]
         moving.export(v, tmp_path / 'a.jsonl')
         assert 'gone.Thing' in (tmp_path / 'a.jsonl').read_text()
         with Vault('back') as back:
@@ -150,7 +150,7 @@ class TestExport:
 
     def test_no_pickle_runs(self, tmp_path):
         with contextlib.closing(Vault('bomb', allow_pickle=False)) as v:
-            v._store.put('k', msgpack.packb(msgpack.ExtType(values.PICKLE, bomb(tmp_path / 'ran'))))
+            v._store.put('k', msgpack.packb(msgpack.ExtType(codes.PICKLE, bomb(tmp_path / 'ran'))))
             assert moving.export(v, tmp_path / 'a.jsonl') == 1
         assert not (tmp_path / 'ran').exists()
 
@@ -220,6 +220,7 @@ class TestExport:
         assert moving.import_file(v, tmp_path / 'a.jsonl') == 0
 
 
+@pytest.mark.usefixtures('forget')
 class TestJsonPage:
     """docs/json.md says what an export looks like, and a name in it keeps its meaning."""
 
@@ -227,11 +228,6 @@ class TestJsonPage:
     def rows(section):
         page = (HERE / 'docs' / 'json.md').read_text(encoding='utf-8').partition(f'## {section}\n')[2].partition('\n## ')[0]
         return re.findall(r'^\| `(.*)` \| `(.*)` \|$', page, re.M)
-
-    @pytest.fixture(autouse=True)
-    def registry(self, monkeypatch):
-        for name in ('_by_class', '_by_name'):
-            monkeypatch.setattr(values, name, dict(getattr(values, name)))
 
     def evaluated(self, text):
         if 'numpy' in text:
@@ -251,7 +247,7 @@ class TestJsonPage:
         for module in (dt, pathlib, decimal, fractions, uuid, *([known['zoneinfo']] if 'zoneinfo' in known else [])):
             known.update(vars(module))
         if 'Point' in text:
-            values._by_name.pop('Point', None)  # of another row
+            registry.by_name.pop('Point', None)  # of another row
             vaults.register(Point, name='Point')
         return eval(text, {**known, 'Point': Point})
 
@@ -290,8 +286,8 @@ class TestJsonPage:
         nested = 1
         for _ in range(64):
             nested = [nested]
-        assert list(as_json.from_value(values.dumps(nested))) == ['!msgpack']
-        assert list(as_json.from_value(values.dumps(nested[0]))) != ['!msgpack']
+        assert list(as_json.from_value(vaults.dumps(nested))) == ['!msgpack']
+        assert list(as_json.from_value(vaults.dumps(nested[0]))) != ['!msgpack']
         assert moving.import_file(v, io.StringIO('{"key": "k", "value": {"!ext": [99, "eA=="]}}')) == 1
         with pytest.raises(vaults.SerializationError, match='code 99'):
             v['k']

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, as_json, moving
-from vaults.codecs import values
+from vaults.codecs import codes
 
 from .helpers import HERE, raw_entries
 from .peers import bomb
@@ -49,7 +49,7 @@ def contents(v):
         if is_head(data):
             head = Head.of(data)
             items = [item for run, _ in peers.runs(v._store, head) for item in run]
-            data = head.code, head.meta, head.size, items if head.code == values.LIST else b''.join(items)
+            data = head.code, head.meta, head.size, items if head.code == codes.LIST else b''.join(items)
         found.append((key, data))
     return found
 
@@ -281,7 +281,7 @@ class TestPartsAsJson:
         v._store.put('x', b'\xc0')
         made = v.list('log')
         made._change(lambda head, tree: made._append(
-            head, tree, msgpack.packb(msgpack.ExtType(values.PICKLE, bomb(tmp_path / 'ran'))), 1))
+            head, tree, msgpack.packb(msgpack.ExtType(codes.PICKLE, bomb(tmp_path / 'ran'))), 1))
         lines = as_lines(v)
         for options, error in (({'allow_pickle': False}, vaults.UntrustedPickleError), ({}, vaults.UntrustedPickleError),
                                ({'allow_pickle': [Point]}, vaults.UntrustedPickleError)):

@@ -11,7 +11,7 @@ import pytest
 
 import vaults
 from vaults import Vault, keys, moving
-from vaults.codecs import values
+from vaults.codecs import codes
 
 from .helpers import output
 from .parts import a_node, planted
@@ -219,7 +219,7 @@ class TestHostileParts:
                         read()
                 assert v.check()
         with pytest.raises(vaults.VaultCorruptError):
-            values.loads(as_ext(values.SET, [{as_object(values.INT, 0).data: 1}, msgpack.ExtType(values.INT, b'\x7f' * 3000)]))
+            vaults.loads(as_ext(codes.SET, [{as_object(codes.INT, 0).data: 1}, msgpack.ExtType(codes.INT, b'\x7f' * 3000)]))
 
     def test_an_entry_without_bytes_is_damaged(self):
         with contextlib.closing(Vault(':memory:')) as v:

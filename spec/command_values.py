@@ -19,8 +19,8 @@ import uuid
 
 import pytest
 
+import vaults
 from vaults import Vault, as_json, keys
-from vaults.codecs import values
 
 from .helpers import HERE, UTC, needs_posix, run
 from .peers import seen
@@ -64,10 +64,10 @@ class TestCommandJSON:
     def test_odd_values_go_in_and_come_out_exactly(self, command, root):
         v = Vault(pathlib.Path(root, 'vaults', 'v.db'))
         for value in self.VALUES:
-            text = json.dumps(as_json.from_value(values.dumps(value)))
+            text = json.dumps(as_json.from_value(vaults.dumps(value)))
             assert command('set', '--json', 'v', '"k"', '-', stdin=text.encode()).status == 0
             assert shape(v['k']) == shape(value)
-            assert as_json.to_value(json.loads(command('get', '--json', 'v', '"k"').out)) == values.dumps(value)
+            assert as_json.to_value(json.loads(command('get', '--json', 'v', '"k"').out)) == vaults.dumps(value)
         v.close()
 
     def test_a_class_need_not_be_at_hand(self, command, root):
@@ -308,7 +308,7 @@ class TestPartsCommand:
         assert command('get', 'p', 'tags').out == '[{"!bytes": "YWI="}, {"!bytes": ""}]\n'
         assert command('get', 'p', 'photo').out == '0123456789' * 30000 + '\n'
         form = json.loads(command('get', 'p', '"photo"', '--json').out)
-        assert as_json.to_value(form) == values.dumps(b'0123456789' * 30000 + b'\n')
+        assert as_json.to_value(form) == vaults.dumps(b'0123456789' * 30000 + b'\n')
         Vault(pathlib.Path(place, 'vaults', 'e.db')).list('empty')
         assert command('get', 'e', 'empty').out == '[]\n'
 
@@ -389,7 +389,7 @@ class TestPartsCommand:
     def test_info_counts_all_parts_and_names_the_sections(self, command, place):
         facts = json.loads(command('info', 'p', '--json').out)
         assert [facts[name] for name in ('lists', 'columns', 'streams', 'sections')] == [2, 2, 1, ['s']]
-        items = sum(len(values.dumps(n)) for n in range(1000)) + len(values.dumps(1) + values.dumps((2,)) + values.dumps('é\n'))
+        items = sum(len(vaults.dumps(n)) for n in range(1000)) + len(vaults.dumps(1) + vaults.dumps((2,)) + vaults.dumps('é\n'))
         assert facts['parts'] == items + 8000 + 4 + 300001
         assert facts['largest'][:2] == [{'key': 'photo', 'bytes': 300001}, {'key': 'temps', 'bytes': 8000}]
         assert 'serializer' not in facts

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, cli, recovery
-from vaults.codecs import values
+from vaults.codecs import packing
 from vaults.stores.sqlite import store as sqlite
 
 from .internals import is_in_transaction
@@ -388,9 +388,9 @@ class TestOneItem:
 
     def test_of_a_page_of_small_entries_one_is_loaded_for_who_wants_one(self, v, monkeypatch):
         v.update({f'{n}': [n] for n in range(100)})
-        loaded, unpack = [], values.Codec.loads
-        monkeypatch.setattr(values.Codec, 'loads', lambda *arguments: loaded.append(1) or unpack(*arguments))
-        monkeypatch.setattr(values.Codec, 'loads_many', None)
+        loaded, unpack = [], packing.Codec.loads
+        monkeypatch.setattr(packing.Codec, 'loads', lambda *arguments: loaded.append(1) or unpack(*arguments))
+        monkeypatch.setattr(packing.Codec, 'loads_many', None)
         assert next(iter(v.items())) == ('0', [0]) and v.values()[-1] == [99] and v[:].first() == ('0', [0])
         assert len(loaded) == 3
 

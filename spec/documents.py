@@ -13,7 +13,7 @@ import pytest
 
 import vaults
 from vaults import columns, sequences, vault
-from vaults.codecs import values
+from vaults.codecs import codes, registry, standalone
 from vaults.stores.sqlite import schema
 
 from .helpers import HERE, MIGRATING, PAGES, TESTDATA, run
@@ -65,7 +65,7 @@ class TestDocuments:
     def test_the_docstrings_run(self):
         import doctest
 
-        for module in (vault, values, sequences, columns):
+        for module in (vault, registry, standalone, sequences, columns):
             failed, tried = doctest.testmod(module)
             assert not failed and tried
 
@@ -167,5 +167,5 @@ class TestDocuments:
     def test_the_pragma_of_the_format_page(self):
         page = (HERE / 'docs' / 'format.md').read_text('utf-8')
         for name in 'INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL FRACTION UUID'.split():
-            assert re.search(rf'\| *`?{getattr(values, name)}`? *\|', page), name
+            assert re.search(rf'\| *`?{getattr(codes, name)}`? *\|', page), name
         assert str(schema.APPLICATION_ID) in page or '0x7661756c' in page.lower()

@@ -15,7 +15,8 @@ import pytest
 
 import vaults
 from vaults import Vault, errors, log, moving, recovery
-from vaults.codecs import values
+from vaults.codecs import codes
+from vaults.codecs.types import DECODERS
 from vaults.stores.sqlite import store as sqlite
 from vaults.stores.sqlite.snapshot import Snapshot
 
@@ -312,13 +313,13 @@ class TestErrors:
         def stop(data, inner):
             raise Stop
         v['k'] = {1}
-        kept, values.DECODERS[values.SET] = values.DECODERS[values.SET], stop
+        kept, DECODERS[codes.SET] = DECODERS[codes.SET], stop
         try:
             for act in (lambda: v['k'], lambda: v.get('k'), lambda: list(v.items()), v.check):
                 with pytest.raises(Stop):
                     act()
         finally:
-            values.DECODERS[values.SET] = kept
+            DECODERS[codes.SET] = kept
 
     def test_a_value_too_large_for_sqlite_is_said_to_be(self, v):
         raw_of(v).execute('PRAGMA user_version')

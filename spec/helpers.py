@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 
 import vaults
 from vaults import Vault
+from vaults.codecs import registry
 
 HERE = pathlib.Path(__file__).parent.parent
 TESTDATA = HERE / 'testdata'
@@ -42,6 +43,16 @@ def v(root):
     if 'closed' not in repr(vault):
         vault._check()
         vault.close()
+
+
+@pytest.fixture
+def forget():
+    """Forget the types that a test registers."""
+    kept = dict(registry.by_class), dict(registry.by_name)
+    yield
+    for table, old in zip((registry.by_class, registry.by_name), kept):
+        table.clear()
+        table.update(old)
 
 
 def run(code, *arguments, **options):

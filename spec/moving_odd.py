@@ -19,7 +19,7 @@ import pytest
 
 import vaults
 from vaults import Vault, as_json, moving
-from vaults.codecs import values
+from vaults.codecs import codes
 
 from .helpers import run
 from .peers import EARLIER, SQLITEDICT, bomb, fails, lacks, seen, sqlite_file
@@ -152,7 +152,7 @@ class TestMovingTrust:
             (folder / name / 'ab.val').write_bytes(data)
             yield 'diskcache', path.parent, path.parent / 'ab.val' if name == 'file' else path
         with contextlib.closing(Vault(folder / 'v.db')) as v:
-            v._store.put('k', msgpack.packb([msgpack.ExtType(values.PICKLE, data)]))
+            v._store.put('k', msgpack.packb([msgpack.ExtType(codes.PICKLE, data)]))
         yield 'vault', folder / 'v.db', folder / 'v.db'
         form = {'!pickle': ['', as_json._base64(data)]}
         for name, value in (('a', [form]), ('b', {'!msgpack': as_json._base64(msgpack.packb([msgpack.ExtType(1, data)]))}),

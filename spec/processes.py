@@ -19,7 +19,6 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.codecs import values
 from vaults.stores.sqlite import schema
 
 from .helpers import HERE, block_elsewhere, in_child, needs_fork, output, run
@@ -89,11 +88,8 @@ class TestProcesses:
                 copied(meddled())
 
     @pytest.fixture
-    def meddled(self, root, monkeypatch):
+    def meddled(self, root, forget):
         """Return a function that opens a vault; when its first value is loaded, another process deletes all there is."""
-        for name in ('_by_class', '_by_name'):
-            monkeypatch.setattr(values, name, dict(getattr(values, name)))
-
         class Value:
             """What may not be known to the other process, which reads no value."""
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault
-from vaults.codecs import values
+from vaults.codecs import codes, registry
 from vaults.codecs.serializers import AS_STORED, Serializer
 
 from .samples import as_ext
@@ -76,19 +76,19 @@ class TestWithoutAVault:
         with pytest.raises(vaults.VaultCorruptError, match='element 0'):
             vaults.loads_many([b'\x01\x02', b'\x03'])
 
-    @pytest.mark.parametrize('code', sorted(values.PARTED))
+    @pytest.mark.parametrize('code', sorted(codes.PARTED))
     def test_what_lives_in_a_vault_is_not_loaded_from_its_bytes(self, code, monkeypatch):
         with pytest.raises(vaults.SerializationError, match='in its vault'):
             vaults.loads(as_ext(code, []))
         with pytest.raises(vaults.SerializationError, match='element 0.*in its vault'):
             vaults.loads_many([as_ext(code, [])])
-        monkeypatch.setitem(values.live_types, Wrapped, None)
+        monkeypatch.setitem(registry.live_types, Wrapped, None)
         with pytest.raises(vaults.SerializationError, match='live list'):
             vaults.dumps([Wrapped(1)])
 
     def test_what_a_serializer_made_is_said_to_be_that(self):
         with pytest.raises(vaults.SerializationError, match='serializer='):
-            vaults.loads(as_ext(values.SERIALIZED, '1'))
+            vaults.loads(as_ext(codes.SERIALIZED, '1'))
 
 
 def reversed_text(data):
@@ -102,7 +102,7 @@ class TestSerializer:
         v = Vault('j', serializer=json)
         v['k'] = {'b': (1, None), 'ä': 1.5}
         assert v['k'] == {'b': [1, None], 'ä': 1.5} == v.get('k')
-        assert v._store.get('k') == as_ext(values.SERIALIZED, json.dumps(v['k']))
+        assert v._store.get('k') == as_ext(codes.SERIALIZED, json.dumps(v['k']))
         v.update(a=1, b=[2])
         v[3, 'tuple'] = 'key'
         assert v.items() == [('k', v['k']), ('a', 1), ('b', [2]), ((3, 'tuple'), 'key')] and v['a':'c'].values() == [1, [2]]
@@ -239,7 +239,7 @@ class TestSerializer:
         v = Vault('s', serializer=pickle)
         v['k'] = Wrapped(1)
         assert v.check() == []
-        v._store.put('bad', msgpack.packb(msgpack.ExtType(values.SERIALIZED, b'\xc1')))
+        v._store.put('bad', msgpack.packb(msgpack.ExtType(codes.SERIALIZED, b'\xc1')))
         assert len(v.check()) == 1
         with pytest.raises(vaults.VaultCorruptError, match='bad'):
             v['bad']

@@ -19,7 +19,6 @@ import pytest
 
 import vaults
 from vaults import Vault, moving, streams
-from vaults.codecs import values
 from vaults.stores.sqlite import connection, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
@@ -565,9 +564,7 @@ class TestFilesOfReleases:
     """A file that a release has written opens in every later one. The files are never changed: a release adds its own."""
 
     @pytest.fixture
-    def table(self, release, monkeypatch):
-        for attribute in ('_by_class', '_by_name'):
-            monkeypatch.setattr(values, attribute, {**getattr(values, attribute)})
+    def table(self, release, forget):
         spec = importlib.util.spec_from_file_location('table', FILES / f'{release}.py')
         table = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(table)

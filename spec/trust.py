@@ -14,7 +14,7 @@ import pytest
 
 import vaults
 from vaults import Vault, moving
-from vaults.codecs import trust, values
+from vaults.codecs import codes, trust
 
 from .helpers import in_child, needs_fork, needs_root
 from .samples import Custom, Pair
@@ -27,7 +27,7 @@ class TestTrust:
         class Bomb:
             def __reduce__(self):
                 return os.system, (f'touch {mark}',)
-        v._store.put('bomb', msgpack.packb(msgpack.ExtType(values.PICKLE, pickle.dumps(Bomb()))))
+        v._store.put('bomb', msgpack.packb(msgpack.ExtType(codes.PICKLE, pickle.dumps(Bomb()))))
 
     def test_in_a_file_of_ones_own_pickles_are_read_and_written(self, v):
         v['k'] = Custom(1)
@@ -206,6 +206,6 @@ class TestTrust:
                 Vault('u', allow_pickle=wrong)
 
     def test_a_pickle_that_cannot_be_loaded_is_an_error_of_ours(self, v):
-        v._store.put('k', msgpack.packb(msgpack.ExtType(values.PICKLE, b'cno_such_module\nThing\n.')))
+        v._store.put('k', msgpack.packb(msgpack.ExtType(codes.PICKLE, b'cno_such_module\nThing\n.')))
         with pytest.raises(vaults.SerializationError, match='no_such_module.*importable'):
             v['k']

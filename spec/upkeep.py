@@ -18,7 +18,6 @@ import pytest
 
 import vaults
 from vaults import Vault, moving, recovery, streams
-from vaults.codecs import values
 from vaults.stores.sqlite import backup as sqlite_backup
 
 from .helpers import HERE, in_thread, needs_root
@@ -41,7 +40,7 @@ class TestUpkeep:
         v._store.put('bad', b'\xc1')
         assert "'bad'" in v.check()[0]
         del v['bad']
-        v._store.put(b'\x63', values.dumps(1))
+        v._store.put(b'\x63', vaults.dumps(1))
         assert 'damaged' in v.check()[0]
         v._store.delete(b'\x63')
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, as_json, moving
-from vaults.codecs import values
+from vaults.codecs import codes, packing, pickles, pickling, registry
 
 from .helpers import UTC, raw_entries, run
 from .samples import (
@@ -122,7 +122,7 @@ class TestValues:
         [msgpack.ExtType(2, b'')], {'a': [bytearray(b'x'), {'b': (bytearray(b'y'),)}]}, [(1, 2), 3], {(1, 2): {3}},
         msgpack.Timestamp(1, 2), [[[bytearray(b'deep')]]], 'é\u0104', b'\xc4' * 300, bytearray(70000), 2**64, -2**63 - 1])
     def test_these_are_exact_too(self, value):
-        assert shape(values.loads(values.dumps(value, allow_pickle=False))) == shape(value)
+        assert shape(vaults.loads(vaults.dumps(value, allow_pickle=False))) == shape(value)
 
     @pytest.mark.skipif(sys.version_info < (3, 9), reason='zoneinfo came with Python 3.9')
     def test_zones_keep_their_name(self, v):
@@ -136,9 +136,9 @@ class TestValues:
         assert v['t'].utcoffset() == moment.utcoffset()
 
     def test_a_zone_that_is_not_here_is_named(self):
-        data = msgpack.packb(msgpack.ExtType(values.DATETIME, msgpack.packb(['2026-01-01T00:00:00', 0, 'Nowhere/At_All'])))
+        data = msgpack.packb(msgpack.ExtType(codes.DATETIME, msgpack.packb(['2026-01-01T00:00:00', 0, 'Nowhere/At_All'])))
         with pytest.raises(vaults.SerializationError, match='Nowhere/At_All.*tzdata'):
-            values.loads(data)
+            vaults.loads(data)
 
     @pytest.mark.parametrize('value', [Pair(1, 2), collections.OrderedDict(a=1), collections.deque([1]), Colour.RED,
                                        Custom(3), collections.Counter('aab'), int, len,
@@ -146,8 +146,8 @@ class TestValues:
     def test_what_msgpack_cannot_carry_is_pickled_and_never_flattened(self, v, value):
         v['k'] = {'leaf': [value], 'plain': 1}
         assert v['k']['leaf'] == [value] and type(v['k']['leaf'][0]) is type(value)
-        raw = msgpack.unpackb(values.dumps({'leaf': value, 'plain': 1}))
-        assert raw['plain'] == 1 and raw['leaf'].code == values.PICKLE
+        raw = msgpack.unpackb(vaults.dumps({'leaf': value, 'plain': 1}))
+        assert raw['plain'] == 1 and raw['leaf'].code == codes.PICKLE
 
     def test_what_holds_itself_is_pickled_whole(self, v):
         cycle = [1]
@@ -155,7 +155,7 @@ class TestValues:
         v['k'] = cycle
         back = v['k']
         assert back[1]['a'][0] is back and back[1]['a'][1] == '\ud800'
-        assert msgpack.unpackb(v._store.get('k')).code == values.PICKLE
+        assert msgpack.unpackb(v._store.get('k')).code == codes.PICKLE
 
     def test_what_holds_itself_is_said_to_where_nothing_is_pickled(self, v):
         cycle, node = [], Custom(1)
@@ -165,10 +165,10 @@ class TestValues:
         try:
             for value in (cycle, {'a': [cycle]}, (1, cycle), node):
                 with pytest.raises(vaults.UntrustedPickleError, match='holds itself.*without the circle'):
-                    values.dumps(value, allow_pickle=False)
+                    vaults.dumps(value, allow_pickle=False)
         finally:
-            values._by_class.pop(Custom)
-            values._by_name.pop('Custom')
+            registry.by_class.pop(Custom)
+            registry.by_name.pop('Custom')
 
     @pytest.mark.parametrize('value', [lambda: 1, threading.Lock(), (i for i in ()), memoryview(b'a'), [memoryview(b'a')],
                                        Unpicklable()])
@@ -183,58 +183,58 @@ class TestValues:
 
     def test_any_msgpack_reader_opens_what_is_plain(self):
         value = {'a': [1, 2.5, None, True, 'x', b'y', {'b': []}], 7: 'int key'}
-        assert msgpack.unpackb(values.dumps(value), strict_map_key=False) == value
+        assert msgpack.unpackb(vaults.dumps(value), strict_map_key=False) == value
 
     @given(st.binary(max_size=60))
     def test_arbitrary_bytes_are_a_value_or_an_error_of_ours(self, data):
         try:
-            values.loads(data)
+            vaults.loads(data)
         except (vaults.VaultError, ImportError):
             pass
 
     def test_a_planted_bomb_is_an_error_and_not_a_crash(self):
         nested = b'\xc0'
         for _ in range(2000):
-            nested = msgpack.packb(msgpack.ExtType(values.TUPLE, nested))
+            nested = msgpack.packb(msgpack.ExtType(codes.TUPLE, nested))
         for data in (b'\xdd\xff\xff\xff\xff', b'\xdf\xff\xff\xff\xff', b'\xc6\xff\xff\xff\xff', b'\xdb\xff\xff\xff\xff',
                      b'\x91' * 100000 + b'\xc0', b'\x81\xa1a' * 100000, b'\xc9\xff\xff\xff\xff\x05', b'\x81\x91\x01\x01',
                      nested):
             with pytest.raises(vaults.VaultCorruptError):
-                values.loads(data)
+                vaults.loads(data)
 
     def test_what_stands_for_many_items_is_not_taken_for_them(self):
-        endless = as_object(values.RANGE, [0, 2**62, 1])
-        field = [as_object(values.TUPLE, ['a', '<i2', endless])]
-        for data in [*(as_ext(code, endless) for code in (values.TUPLE, values.SET, values.FROZENSET, values.TIMEDELTA,
-                                                          values.RANGE)),
-                     as_ext(values.NDARRAY, ['<i2', endless, 'C', b'']), as_ext(values.NDARRAY, [field, [0], 'C', b'']),
-                     as_ext(values.NDARRAY, [[endless], [0], 'C', b''])]:
+        endless = as_object(codes.RANGE, [0, 2**62, 1])
+        field = [as_object(codes.TUPLE, ['a', '<i2', endless])]
+        for data in [*(as_ext(code, endless) for code in (codes.TUPLE, codes.SET, codes.FROZENSET, codes.TIMEDELTA,
+                                                          codes.RANGE)),
+                     as_ext(codes.NDARRAY, ['<i2', endless, 'C', b'']), as_ext(codes.NDARRAY, [field, [0], 'C', b'']),
+                     as_ext(codes.NDARRAY, [[endless], [0], 'C', b''])]:
             with pytest.raises((vaults.VaultCorruptError, ImportError)):
-                values.loads(data)
+                vaults.loads(data)
         for form in ('!set', '!tuple'):
             with pytest.raises(vaults.SerializationError):
                 as_json.to_value({form: {'!range': [0, 2**62, 1]}})
 
-    @pytest.mark.parametrize('parts', [['1e999999999', None], [msgpack.ExtType(values.DECIMAL, b'1e999999999'), None],
+    @pytest.mark.parametrize('parts', [['1e999999999', None], [msgpack.ExtType(codes.DECIMAL, b'1e999999999'), None],
                                        [1.5, 1], ['1/3', None], [True, 1]])
     def test_a_fraction_is_made_of_integers_alone(self, parts):
         with pytest.raises(vaults.VaultCorruptError):
-            values.loads(as_ext(values.FRACTION, parts))
+            vaults.loads(as_ext(codes.FRACTION, parts))
 
     @pytest.mark.skipif(sys.version_info < (3, 9), reason='no zoneinfo')
     @pytest.mark.parametrize('zone', ['Europe', 'E' * 5000, '', 'a\0b', '../UTC', '/etc/passwd'])
     def test_a_time_zone_that_is_no_file_is_an_error_of_ours(self, zone):
         with pytest.raises(vaults.VaultError):
-            values.loads(as_ext(values.TIME, ['10:30:00', 0, zone]))
+            vaults.loads(as_ext(codes.TIME, ['10:30:00', 0, zone]))
 
     def test_deep_types_do_not_exhaust_a_threads_stack(self):
         nested = ()
-        for _ in range(values.MAX_DEPTH - 1):
+        for _ in range(codes.MAX_DEPTH - 1):
             nested = (nested,)
         found = []
         size = threading.stack_size(1 << 20)
         try:
-            thread = threading.Thread(target=lambda: found.append(values.loads(values.dumps(nested, allow_pickle=False))))
+            thread = threading.Thread(target=lambda: found.append(vaults.loads(vaults.dumps(nested, allow_pickle=False))))
             thread.start()
             thread.join()
         finally:
@@ -246,7 +246,7 @@ class TestValues:
         assert done.returncode == 0 and done.stdout == 'read\n', done.stderr
 
     def test_threads_do_not_share_a_packer(self):
-        codec = values.Codec(values.Refusing())
+        codec = packing.Codec(pickles.Refusing())
         wrong = []
 
         def work(n):
@@ -304,18 +304,18 @@ class TestDeepValues:
     def test_no_deep_value_is_part_of_another(self):
         data = packed_nil = b'\xc0'
         for _ in range(3):
-            data = raw_ext(values.DEEP, raw_ext(values.TUPLE, b'\x91' + data))
-        assert values.loads(raw_ext(values.DEEP, raw_ext(values.TUPLE, b'\x91' + packed_nil))) == (None,)
+            data = raw_ext(codes.DEEP, raw_ext(codes.TUPLE, b'\x91' + data))
+        assert vaults.loads(raw_ext(codes.DEEP, raw_ext(codes.TUPLE, b'\x91' + packed_nil))) == (None,)
         with pytest.raises(vaults.VaultCorruptError, match='part of another'):
-            values.loads(data)
+            vaults.loads(data)
 
     @given(trees, wraps)
     @settings(max_examples=30)
     def test_any_value_in_any_wrapping_comes_back(self, value, wraps):
         for how, times in wraps:
             value = wrapped(value, how, times)
-        data = values.dumps(value, allow_pickle=False)
-        assert alike(values.loads(data), value)
+        data = vaults.dumps(value, allow_pickle=False)
+        assert alike(vaults.loads(data), value)
         assert as_json.to_value(json.loads(as_json.dumps(as_json.from_value(data)))) == data
 
     @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'thread_safe': True}])
@@ -357,20 +357,20 @@ class TestDeepValues:
             chain = None
             for n in range(5000):
                 chain = Link(f'{n}\ud800', chain)
-            back = values.loads(values.dumps(chain, allow_pickle=False))
+            back = vaults.loads(vaults.dumps(chain, allow_pickle=False))
             for n in reversed(range(5000)):
                 assert type(back) is Link and back.value == f'{n}\ud800'
                 back = back.rest
             assert back is None
         finally:
-            values._by_class.pop(Link)
-            values._by_name.pop('Link')
+            registry.by_class.pop(Link)
+            registry.by_name.pop('Link')
 
     def test_types_with_parts_and_arrays_are_as_exact_there(self):
         inner = [dt.datetime(2026, 1, 1, tzinfo=UTC), dt.time(1), dt.timedelta(1, 2, 3), fractions.Fraction(2**70, 3),
                  range(2**70), msgpack.ExtType(5, b'a'), msgpack.Timestamp(1, 2), bytearray(b'x'), 2**70, {2**70: [2**70]},
                  decimal.Decimal('1.50'), uuid.UUID(int=1), 1j, {1, (2,)}, len]
-        back = values.loads(values.dumps(wrapped(inner, 'tuple', 17)), allow_pickle=True)
+        back = vaults.loads(vaults.dumps(wrapped(inner, 'tuple', 17)), allow_pickle=True)
         assert shape(back) == shape(wrapped(inner, 'tuple', 17))
 
     def test_they_are_json_as_others_are_until_that_is_too_deep(self):
@@ -378,18 +378,18 @@ class TestDeepValues:
                  msgpack.Timestamp(1, 2), msgpack.ExtType(5, b'a'), {'!a': 1}, {}, [], {b'x': 1, 'b': [b'y', 2]}, ..., '\ud800']
         for value, tag in ((wrapped(inner, 'tuple', 17), '!tuple'), (wrapped(inner, 'tuple', 28), '!tuple'),
                            (wrapped([inner, 1], 'tuple', 70), '!msgpack'), (wrapped(inner, 'frozenset', 0), None)):
-            data = values.dumps(value)
+            data = vaults.dumps(value)
             form = as_json.from_value(data)
             assert as_json.to_value(json.loads(as_json.dumps(form))) == data and (tag is None or list(form) == [tag])
 
     def test_nothing_but_a_pickle_needs_one_there(self):
         value = wrapped([msgpack.Timestamp(1, 2), msgpack.ExtType(5, b''), ...], 'tuple', 17)
-        assert shape(values.loads(values.dumps(value, allow_pickle=False))) == shape(value)
+        assert shape(vaults.loads(vaults.dumps(value, allow_pickle=False))) == shape(value)
 
     def test_numpy_is_as_exact_there(self):
         numpy = pytest.importorskip('numpy')
         array = numpy.arange(6, dtype='<i2').reshape(2, 3)
-        back = values.loads(values.dumps(wrapped([array, numpy.float32(1.5)], 'tuple', 17), allow_pickle=False))
+        back = vaults.loads(vaults.dumps(wrapped([array, numpy.float32(1.5)], 'tuple', 17), allow_pickle=False))
         for _ in range(17):
             back, = back
         assert back[0].tolist() == array.tolist() and back[0].dtype == array.dtype and type(back[1]) is numpy.float32
@@ -429,9 +429,9 @@ class TestDeepValues:
         b'\x01\xd4\x19\x19', b'\x01' + b'\xd4\x19\x91\xd4\x19\x05' * 1002 + b'\xd4\x19\x91\xd4\x19\x06',
         b'\x01' + b'\xd4\x19\x91\xd4\x19\x05' * 9000 + b'\x01\xd4\x19\x81', b'\xa1\xff', b'\x01\xd4\x19\x10'])
     def test_hostile_bytes_are_damage_and_nothing_worse(self, payload):
-        data = msgpack.packb(msgpack.ExtType(values.DEEP, payload))
+        data = msgpack.packb(msgpack.ExtType(codes.DEEP, payload))
         with pytest.raises(vaults.VaultCorruptError):
-            values.loads(data)
+            vaults.loads(data)
         with pytest.raises((vaults.VaultCorruptError, vaults.SerializationError)):
             as_json.to_value(as_json.from_value(data))
 
@@ -470,13 +470,13 @@ class TestPicklesThatCannotBeLoaded:
         assert v['k'].args == ('a',)
 
     def test_of_other_classes_the_first_object_is_tried_and_no_other(self, v):
-        values._proven.discard(CountedLoads)
+        pickling.proven.discard(CountedLoads)
         CountedLoads.loads, value = 0, CountedLoads()
         value.x = 1
         v.update({n: [value] for n in range(10)})
         assert CountedLoads.loads == 1
-        value.x = b'x' * (values.PROVEN_SIZE + 1)
-        values._proven.discard(CountedLoads)
+        value.x = b'x' * (pickling.PROVEN_SIZE + 1)
+        pickling.proven.discard(CountedLoads)
         v['large'] = value
         assert CountedLoads.loads == 1
 
@@ -485,7 +485,7 @@ class TestPicklesThatCannotBeLoaded:
         """Put three entries, of which the class of the last is gone."""
         v.update({'a': 1, 'b': 2, 'bad': 3})
         v._store.put(v._keys.encode('bad'), msgpack.packb(
-            msgpack.ExtType(values.PICKLE, b'cnowhere\nGone\n.')))
+            msgpack.ExtType(codes.PICKLE, b'cnowhere\nGone\n.')))
 
     @pytest.mark.parametrize('options', [{}, {'writeback': True}, {'thread_safe': True}])
     @pytest.mark.parametrize('nested', [False, True])
@@ -523,15 +523,15 @@ class TestValueFormat:
         ('a\ud800', 'd61861eda080'), (wrapped(1, 'tuple', 18), 'c76b199101d41905' + 'd41991d41905' * 17),
         (uuid.UUID(int=1), 'd80f' + '00' * 15 + '01'), (range(3), 'd61093000301'), (msgpack.ExtType(1, b'a'), 'd6119201c40161'.replace('d611', 'c70511'))])
     def test_values_are_these_bytes(self, value, packed):
-        assert values.dumps(value).hex() == packed
-        assert values.loads(bytes.fromhex(packed)) == value
+        assert vaults.dumps(value).hex() == packed
+        assert vaults.loads(bytes.fromhex(packed)) == value
 
     def test_the_codes_are_these(self):
-        codes = {name: getattr(values, name) for name in
-                 'PICKLE REGISTERED INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL '
-                 'FRACTION UUID RANGE EXTTYPE NDARRAY NUMPY_SCALAR STREAM LIST COLUMN SERIALIZED TEXT DEEP'.split()}
-        assert list(codes.values()) == list(range(1, 26))
+        numbers = {name: getattr(codes, name) for name in
+                   'PICKLE REGISTERED INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL '
+                   'FRACTION UUID RANGE EXTTYPE NDARRAY NUMPY_SCALAR STREAM LIST COLUMN SERIALIZED TEXT DEEP'.split()}
+        assert list(numbers.values()) == list(range(1, 26))
 
     def test_a_code_of_a_newer_version_is_said_to_be_one(self):
         with pytest.raises(vaults.SerializationError, match='code 100.*newer'):
-            values.loads(msgpack.packb(msgpack.ExtType(100, b'')))
+            vaults.loads(msgpack.packb(msgpack.ExtType(100, b'')))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault
-from vaults.codecs import foreign, values
+from vaults.codecs import arrays, codes, frames, images
 
 from .helpers import UTC, run
 from .samples import as_ext
@@ -47,28 +47,17 @@ class TestNumPy:
 
     def test_an_array_that_claims_to_hold_objects_is_refused(self):
         pytest.importorskip('numpy')
-        data = msgpack.packb(msgpack.ExtType(values.NDARRAY, msgpack.packb(['|O', [1], 'C', b'\x01' * 8])))
+        data = msgpack.packb(msgpack.ExtType(codes.NDARRAY, msgpack.packb(['|O', [1], 'C', b'\x01' * 8])))
         with pytest.raises(vaults.VaultCorruptError):
-            values.loads(data)
+            vaults.loads(data)
 
     def test_without_numpy_the_error_names_the_extra(self):
         code = '''
             import sys
             sys.modules['numpy'] = None
-            from vaults.codecs import values
-            import msgpack
-            values.loads(msgpack.packb(msgpack.ExtType(18, msgpack.packb(['<i4', [1], 'C', b'1234']))))'''
+            import msgpack, vaults
+            vaults.loads(msgpack.packb(msgpack.ExtType(18, msgpack.packb(['<i4', [1], 'C', b'1234']))))'''
         assert "ImportError" in run(code).stderr and "vaults[numpy]" in run(code).stderr
-
-
-@pytest.fixture
-def forget():
-    """Forget the types that a test registers."""
-    kept = dict(values._by_class), dict(values._by_name)
-    yield
-    for table, old in zip((values._by_class, values._by_name), kept):
-        table.clear()
-        table.update(old)
 
 
 class TestArraysInPlace:
@@ -99,20 +88,20 @@ class TestArraysInPlace:
             array = np.zeros((40, 4), dtype)
             for one in (array[::2, ::2], array[::-1], array.T[1:], array[0, 0], array[:, 1][3]):
                 for _ in range(20):
-                    loaded = [values.dumps(one), values.dumps(values.writable(values.loads, values.dumps(one)))]
+                    loaded = [vaults.dumps(one), vaults.dumps(arrays.writable(vaults.loads, vaults.dumps(one)))]
                     dirt = [np.full(size, 0xAB, 'u1') for size in (one.nbytes, 16, 56) for _ in range(8)]
                     del dirt
                     assert not [data for data in loaded if b'\xab' in data or data != loaded[0]]
 
     def test_bytes_made_to_do_harm_give_neither_memory_nor_endless_arrays(self):
         np = pytest.importorskip('numpy')
-        for code, described in ((values.NDARRAY, ['<f8', [10], 'C', None]), (values.NDARRAY, ['<f8', [10 ** 11], 'C', None]),
-                            (values.NDARRAY, ['|S0', [10 ** 15], 'C', b'']), (values.NDARRAY, ['|V0', [10 ** 8, 10 ** 7], 'C', b'']),
-                            (values.NUMPY_SCALAR, ['<f8', None])):
+        for code, described in ((codes.NDARRAY, ['<f8', [10], 'C', None]), (codes.NDARRAY, ['<f8', [10 ** 11], 'C', None]),
+                            (codes.NDARRAY, ['|S0', [10 ** 15], 'C', b'']), (codes.NDARRAY, ['|V0', [10 ** 8, 10 ** 7], 'C', b'']),
+                            (codes.NUMPY_SCALAR, ['<f8', None])):
             with pytest.raises(vaults.VaultCorruptError):
-                values.loads(as_ext(code, described))
-        assert values.loads(as_ext(values.NDARRAY, ['|S0', [3], 'C', b''])).shape == (3,)
-        assert values.loads(values.dumps(np.empty(1 << 25, 'S0')), allow_pickle=True).shape == (1 << 25,)
+                vaults.loads(as_ext(code, described))
+        assert vaults.loads(as_ext(codes.NDARRAY, ['|S0', [3], 'C', b''])).shape == (3,)
+        assert vaults.loads(vaults.dumps(np.empty(1 << 25, 'S0')), allow_pickle=True).shape == (1 << 25,)
 
     def test_it_looks_at_the_bytes_that_were_read(self, v):
         np = pytest.importorskip('numpy')
@@ -193,8 +182,8 @@ class TestArraysInPlace:
             assert moved['column'].iloc[0] == column.iloc[1]
 
 
-def frames(pd, np):
-    """Return frames by name, of every kind of column, index and name."""
+def frames_by_name(pd, np):
+    """Return frames of every kind of column, index and name."""
     days = pd.date_range('2026-03-28', periods=3, freq='D')
     frame, made = pd.DataFrame, {}
     made['plain'] = frame({'a': [1, 2], 'b': ['x', 'y']})
@@ -277,7 +266,7 @@ class TestFrames:
         pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
         pytest.importorskip('pyarrow')
         pickled = set()
-        for name, frame in frames(pd, np).items():
+        for name, frame in frames_by_name(pd, np).items():
             for obj in (frame, *([frame.iloc[:, 0]] if frame.shape[1] else []), frame.index, frame.columns):
                 data = vaults.dumps(obj)
                 assert_same(pd, obj, vaults.loads(data, allow_pickle=True))
@@ -349,7 +338,7 @@ class TestFrames:
         else:  # pandas itself may be using it, so that it cannot be taken away
             def missing():
                 raise ImportError("No module named 'pyarrow'")
-            monkeypatch.setattr(foreign, '_safe_pyarrow', missing)
+            monkeypatch.setattr(frames, '_safe_pyarrow', missing)
         assert b'+arrow' not in vaults.dumps(pd.DataFrame({'a': [1]}))
         with pytest.raises(vaults.UntrustedPickleError):
             vaults.dumps(pd.DataFrame({'a': [1]}), allow_pickle=False)
@@ -361,7 +350,7 @@ class TestFrames:
         for module in ('pandas', 'polars', 'PIL', 'PIL.Image'):
             monkeypatch.setitem(sys.modules, module, None)
         v.update(a=1, c=2)
-        v._store.put('b', as_ext(values.REGISTERED, [name, {}]))
+        v._store.put('b', as_ext(codes.REGISTERED, [name, {}]))
         with pytest.raises(ImportError, match=rf"vaults\[{extra}\]"):
             v['b']
         assert v.check() == [] and (v['a'], v['c']) == (1, 2)
@@ -374,37 +363,37 @@ class TestFrames:
         assert done.stdout == 'set()\n', done.stderr
 
     def test_the_names_are_these(self):
-        assert [*foreign.BY_NAME] == ['pandas.DataFrame+arrow', 'pandas.Series+arrow', 'pandas.Index+arrow',
-                                      'polars.DataFrame+arrow', 'polars.Series+arrow', 'PIL.Image+raw']
+        assert [*frames.BY_NAME, *images.BY_NAME] == [
+            'pandas.DataFrame+arrow', 'pandas.Series+arrow', 'pandas.Index+arrow', 'polars.DataFrame+arrow', 'polars.Series+arrow', 'PIL.Image+raw']
 
-    @pytest.mark.parametrize('name', [*foreign.BY_NAME])
+    @pytest.mark.parametrize('name', [*frames.BY_NAME, *images.BY_NAME])
     @pytest.mark.parametrize('payload', [None, b'', {}, b'ARROW1', {'arrow': b'ARROW1'}, {'arrow': 3}, [1], {'mode': 'XX', 'size': [1, 1], 'pixels': b'1', 'info': {}},
                                          {'mode': 'RGB', 'size': [100000, 100000], 'pixels': b'', 'info': {}}, {'mode': 'P', 'size': [1, 1], 'pixels': b'1', 'info': {}, 'palette': [1]}])
     def test_a_malformed_payload_is_an_error_of_ours(self, name, payload):
         pytest.importorskip({'pandas': 'pyarrow', 'polars': 'polars', 'PIL': 'PIL'}[name.split('.')[0]])
         with pytest.raises(vaults.SerializationError, match='load function'):
-            vaults.loads(as_ext(values.REGISTERED, [name, payload]))
+            vaults.loads(as_ext(codes.REGISTERED, [name, payload]))
 
     @settings(max_examples=40)
     @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
     def test_damaged_arrow_is_an_error_of_ours_or_some_frame(self, changes):
         pd = pytest.importorskip('pandas')
         pytest.importorskip('pyarrow')
-        payload = foreign.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['x', 'y'], 'b': [1, 2]}))
+        payload = frames.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['x', 'y'], 'b': [1, 2]}))
         data = bytearray(payload['arrow'])
         for place, byte in changes:
             data[place % len(data)] = byte
         with contextlib.suppress(vaults.SerializationError), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            assert type(vaults.loads(as_ext(values.REGISTERED, ['pandas.DataFrame+arrow', {**payload, 'arrow': bytes(data)}]))) is pd.DataFrame
+            assert type(vaults.loads(as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', {**payload, 'arrow': bytes(data)}]))) is pd.DataFrame
 
     def test_arrow_is_looked_through_before_anything_follows_it(self):
         pd = pytest.importorskip('pandas')
         pytest.importorskip('pyarrow')
-        payload = foreign.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['qqqq']}))
+        payload = frames.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['qqqq']}))
         payload['arrow'] = payload['arrow'].replace(b'qqqq', b'\xff' * 4)  # no text
         with pytest.raises(vaults.SerializationError, match='UTF'):
-            vaults.loads(as_ext(values.REGISTERED, ['pandas.DataFrame+arrow', payload]))
+            vaults.loads(as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', payload]))
 
     def test_a_panic_of_polars_is_an_error_of_ours(self, monkeypatch):
         pl = pytest.importorskip('polars')
@@ -431,7 +420,7 @@ class TestFrames:
             writer.write_table(table)
         planted = sink.getvalue().to_pybytes()
         datas = vaults.dumps_many([pd.DataFrame({'a': pd.Categorical(['x'])}), pl.DataFrame({'a': ['x']}), image], allow_pickle=False)
-        datas += [as_ext(values.REGISTERED, ['pandas.DataFrame+arrow', {'arrow': planted}]), as_ext(values.REGISTERED, ['polars.DataFrame+arrow', planted])]
+        datas += [as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', {'arrow': planted}]), as_ext(codes.REGISTERED, ['polars.DataFrame+arrow', planted])]
         for name in ('loads', 'load', 'Unpickler'):
             monkeypatch.setattr(pickle, name, None)
         for data in datas:
@@ -499,7 +488,7 @@ class TestImages:
         pytest.importorskip('PIL.Image')
         payload = {'mode': 'RGB', 'size': [100000, 100000], 'pixels': b'', 'info': {}}
         with pytest.raises(vaults.SerializationError, match='0 bytes are no image of 100000 by 100000'):
-            vaults.loads(as_ext(values.REGISTERED, ['PIL.Image+raw', payload]))
+            vaults.loads(as_ext(codes.REGISTERED, ['PIL.Image+raw', payload]))
 
     def test_pixels_are_in_the_same_order_on_every_machine(self):
         Image = pytest.importorskip('PIL.Image')

@@ -15,7 +15,7 @@ import pytest
 
 import vaults
 from vaults import Vault, moving
-from vaults.codecs import values
+from vaults.codecs import codes, registry
 
 from .helpers import UTC, output
 from .samples import Colour, Custom, Point, as_ext, as_object, moment_in, wrapped
@@ -52,9 +52,9 @@ class TestNamed:
         codec = [] if kind == 'UnicodeTranslateError' else ['u']
         parts = [kind, *codec, text, -2 ** 62, -2 ** 62 + 1, 'r']  # of which str() would end the process
         with pytest.raises(vaults.SerializationError, match='not there'):
-            values.loads(as_ext(values.REGISTERED, ['builtins.BaseException+args', parts]))
+            vaults.loads(as_ext(codes.REGISTERED, ['builtins.BaseException+args', parts]))
         with pytest.raises(vaults.UntrustedPickleError):
-            values.dumps(UnicodeDecodeError('u', b'x', -1, 0, 'r'), allow_pickle=False)
+            vaults.dumps(UnicodeDecodeError('u', b'x', -1, 0, 'r'), allow_pickle=False)
 
     def stored(self, value):
         """Return the value as it comes back, from under a key and from deep inside, and last from a file of lines."""
@@ -108,7 +108,7 @@ class TestNamed:
         value = ValueError('innermost')
         for _ in range(5000):
             value = ValueError(value)
-        back = values.loads(values.dumps(value, allow_pickle=False))
+        back = vaults.loads(vaults.dumps(value, allow_pickle=False))
         for _ in range(5000):
             back, = back.args
         assert type(back) is ValueError and back.args == ('innermost',)
@@ -124,8 +124,8 @@ class TestNamed:
         try:
             assert self.is_same(self.stored(moment_in(Zone())), moment_in(Zone()))
         finally:
-            values._by_class.pop(Zone)
-            values._by_name.pop('Zone')
+            registry.by_class.pop(Zone)
+            registry.by_name.pop('Zone')
 
     @pytest.mark.parametrize('value, name, payload', [
         (pathlib.PurePosixPath('/a'), 'pathlib.PurePosixPath+str', '/a'), (slice(1, 2), 'builtins.slice+parts', [1, 2, None]),
@@ -134,7 +134,7 @@ class TestNamed:
         (array.array('h', [1]), 'array.array+bytes', ['h', 2, b'\1\0']),
         (KeyError('a'), 'builtins.BaseException+args', ['KeyError', 'a'])], ids=repr)
     def test_the_names_are_these(self, value, name, payload):
-        assert values.dumps(value) == as_ext(values.REGISTERED, [name, payload])
+        assert vaults.dumps(value) == as_ext(codes.REGISTERED, [name, payload])
 
     def test_the_names_of_zones_are_these(self):
         pytest.importorskip('dateutil')
@@ -146,16 +146,16 @@ class TestNamed:
             'dateutil.tz.tzstr+parts', 'dateutil.tz.tzrange+parts', 'zoneinfo.ZoneInfo+key', 'pytz.tzinfo+parts',
             'pytz.FixedOffset+parts', 'pytz.utc+parts']
         zone = self.zones()[0]
-        assert values.dumps(zone) == as_ext(values.REGISTERED, ['dateutil.tz.tzfile+parts', 'Europe/Berlin'])
+        assert vaults.dumps(zone) == as_ext(codes.REGISTERED, ['dateutil.tz.tzfile+parts', 'Europe/Berlin'])
 
     def test_a_path_of_the_other_system_is_a_pure_one(self):
         for name, pure in (('WindowsPath', pathlib.PureWindowsPath), ('PosixPath', pathlib.PurePosixPath)):
-            back = values.loads(as_ext(values.REGISTERED, [f'pathlib.{name}+str', 'a']))
+            back = vaults.loads(as_ext(codes.REGISTERED, [f'pathlib.{name}+str', 'a']))
             assert back == pure('a') and type(back) is (type(pathlib.Path()) if type(pathlib.Path()).__name__ == name else pure)
 
     def test_an_array_of_a_system_with_other_sizes_is_read(self):
         for code, size, data, items in (('l', 4, b'\xff\xff\xff\xff', [-1]), ('L', 8, b'\1' + bytes(7), [1]), ('I', 2, b'\2\0', [2])):
-            back = values.loads(as_ext(values.REGISTERED, ['array.array+bytes', [code, size, data]]))
+            back = vaults.loads(as_ext(codes.REGISTERED, ['array.array+bytes', [code, size, data]]))
             assert back == array.array(code, items)
 
     def test_a_zone_whose_library_is_missing_says_what_to_install(self, root):
@@ -180,9 +180,9 @@ class TestNamed:
         error.more = 1
         nested = slice([1], None)
         for value in (error, *([nested] if sys.version_info >= (3, 10) else [])):
-            assert msgpack.unpackb(values.dumps(value)).code == values.PICKLE, value
+            assert msgpack.unpackb(vaults.dumps(value)).code == codes.PICKLE, value
             with pytest.raises(vaults.UntrustedPickleError):
-                values.dumps(value, allow_pickle=False)
+                vaults.dumps(value, allow_pickle=False)
 
     @pytest.mark.parametrize('name, payload', [
         ('pathlib.PosixPath+str', 1), ('builtins.slice+parts', [1]), ('builtins.slice+parts', [[1], 2, 3]),
@@ -196,10 +196,10 @@ class TestNamed:
         ('pytz.tzinfo+parts', ['Nowhere/At_All']), ('pytz.tzinfo+parts', ['../x', 1, 2, 3]), ('pytz.FixedOffset+parts', ['x']),
         ('ipaddress.IPv4Address+str', 5), ('ipaddress.IPv4Address+str', 'x')])
     def test_what_no_such_object_is_described_so_is_an_error(self, name, payload):
-        for data in (as_ext(values.REGISTERED, [name, payload]),
-                     as_ext(values.TIME, ['10:30:00', 0, as_object(values.REGISTERED, [name, payload])])):
+        for data in (as_ext(codes.REGISTERED, [name, payload]),
+                     as_ext(codes.TIME, ['10:30:00', 0, as_object(codes.REGISTERED, [name, payload])])):
             with pytest.raises(vaults.SerializationError):
-                values.loads(data)
+                vaults.loads(data)
 
     def test_importing_vaults_imports_none_of_their_modules(self):
         assert output("""
@@ -208,21 +208,14 @@ class TestNamed:
             """) == 'set()'
 
 
+@pytest.mark.usefixtures('forget')
 class TestRegister:
-    @pytest.fixture(autouse=True)
-    def forget(self):
-        kept = dict(values._by_class), dict(values._by_name)
-        yield
-        for table, old in zip((values._by_class, values._by_name), kept):
-            table.clear()
-            table.update(old)
-
     def test_a_registered_type_is_stored_by_name_without_pickle(self, root):
         vaults.register(Custom, lambda c: [c.x], lambda args: Custom(*args), name='custom')
         v = Vault('r', allow_pickle=False)
         v['k'] = [Custom((1, bytearray(b'x')))]
         assert v['k'] == [Custom((1, bytearray(b'x')))]
-        assert b'custom' in values.dumps(Custom(1), allow_pickle=False)
+        assert b'custom' in vaults.dumps(Custom(1), allow_pickle=False)
 
     def test_dataclasses_and_enums_need_no_functions(self, root):
         for cls in (Point, Colour, Flag):
@@ -233,15 +226,15 @@ class TestRegister:
 
     def test_a_dataclass_may_gain_fields_with_defaults(self):
         vaults.register(Point)
-        data = values.dumps(Point(1, [2]), allow_pickle=False)
+        data = vaults.dumps(Point(1, [2]), allow_pickle=False)
         vaults.register(dataclasses.make_dataclass('Point', ['x', ('z', int, 5)], namespace={'__module__': Point.__module__}))
-        back = values.loads(data)
+        back = vaults.loads(data)
         assert (back.x, back.z) == (1, 5)
 
     def test_an_unknown_name_is_named_and_other_keys_stay_readable(self, v):
         vaults.register(Custom, vars, lambda d: Custom(**d), name='gone')
         v.update(a=1, b=Custom(2), c=3)
-        values._by_name.clear()
+        registry.by_name.clear()
         with pytest.raises(vaults.SerializationError, match="'gone'.*register"):
             v['b']
         assert (v['a'], v['c'], v.keys()) == (1, 3, ['a', 'b', 'c'])

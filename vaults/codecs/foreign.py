@@ -22,9 +22,9 @@ class Foreign(Registered):
     """A class of a package that may not be installed, with the name that it is stored under."""
 
     def __init__(self, name: str, extra: str, needs: List[str], dump: Callable[[Any], Any],
-                 load: Callable[[Any], Any], require: Callable[[], object] = lambda: None) -> None:
+                 load: Callable[[Any], Any]) -> None:
         super().__init__(object, name, dump, load)
-        self.extra, self.needs, self.require = extra, needs, require
+        self.extra, self.needs = extra, needs
 
     def encoded(self, obj: Any, inner: Pack) -> Optional[bytes]:
         payload = self.dumped(obj)
@@ -33,13 +33,16 @@ class Foreign(Registered):
     def loaded(self, payload: Any) -> Any:
         """Return the object. Raises: ImportError, which says what to install; SerializationError."""
         try:
-            for module in self.needs:
-                import_module(module)
             self.require()
         except ImportError as error:
             raise ImportError(f'this value is a {self.name}, and {error}: '
                               f"pip install 'vaults[{self.extra}]'") from error
         return super().loaded(payload)
+
+    def require(self) -> None:
+        """Import what it takes. Raises: ImportError."""
+        for module in self.needs:
+            import_module(module)
 
 
 def encoder_among(known: Dict[Tuple[str, str], Foreign], module: str, kind: type) -> Encoder:
@@ -48,11 +51,3 @@ def encoder_among(known: Dict[Tuple[str, str], Foreign], module: str, kind: type
     if entry is None or getattr(sys.modules.get(module), kind.__qualname__, None) is not kind:
         return PICKLE, left_to_pickle
     return REGISTERED, entry.encoded
-
-
-def __getattr__(name: str) -> Any:
-    """Give tests.py both tables under one name, until it asks the rooms that have them."""
-    if name == 'BY_NAME':
-        from . import frames, images
-        return {**frames.BY_NAME, **images.BY_NAME}
-    raise AttributeError(name)

@@ -225,11 +225,19 @@ def _load_polars_series(data: bytes) -> Any:
 
 # --- which is which -------------------------------------------------------------------------------------------------
 
+class _Pandas(Foreign):
+    """A class of pandas, which needs a pyarrow that runs no pickles."""
+
+    def require(self) -> None:
+        super().require()
+        _safe_pyarrow()
+
+
 _PANDAS, _POLARS = ('pandas', ['pandas', 'pyarrow']), ('polars', ['polars'])
 # Persisted names: never reuse one for another payload. Pinned by tests.py::TestForeign.
-_FRAME = Foreign('pandas.DataFrame+arrow', *_PANDAS, _dump_frame, _load_frame, _safe_pyarrow)
-_SERIES = Foreign('pandas.Series+arrow', *_PANDAS, _dump_series, _load_series, _safe_pyarrow)
-_INDEX = Foreign('pandas.Index+arrow', *_PANDAS, _dump_index, _load_index, _safe_pyarrow)
+_FRAME = _Pandas('pandas.DataFrame+arrow', *_PANDAS, _dump_frame, _load_frame)
+_SERIES = _Pandas('pandas.Series+arrow', *_PANDAS, _dump_series, _load_series)
+_INDEX = _Pandas('pandas.Index+arrow', *_PANDAS, _dump_index, _load_index)
 _POLARS_FRAME = Foreign('polars.DataFrame+arrow', *_POLARS, _dump_polars, _load_polars)
 _POLARS_SERIES = Foreign('polars.Series+arrow', *_POLARS, _dump_polars_series, _load_polars_series)
 BY_NAME = {kind.name: kind for kind in (_FRAME, _SERIES, _INDEX, _POLARS_FRAME, _POLARS_SERIES)}
