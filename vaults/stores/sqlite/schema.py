@@ -131,10 +131,11 @@ BEGIN = 'BEGIN IMMEDIATE'  # a deferred one that reads and then writes fails at 
 COMMIT = 'COMMIT'
 ROLLBACK = 'ROLLBACK'
 READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
-# A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open.
+# A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open. There is a name
+# for one more than there can be, because it may be asked for.
 MAX_DEPTH = 100
 WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see Nesting.renew
-SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 1)]
+SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 2)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 
 # 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times

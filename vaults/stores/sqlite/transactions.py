@@ -238,17 +238,21 @@ class Transactional(Store):
             raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
 
     def _undo(self, c: Connection, depth: int) -> None:
-        """Roll back to `depth` what is open deeper; also what is half begun or ended."""
+        """Roll back to `depth` what is open deeper; also what is half begun or ended.
+
+        SQLite is asked for the savepoint also where nothing is said to be open deeper: an interrupt may have come
+        between, when this was done before.
+        """
         c.epoch += 1
         self.deletions += 1
         if not c.lost:
             c.renew(self._was_undone)
         try:
-            if depth and c.depth > depth and c.raw.in_transaction:
+            if depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
                 c.raw.execute(RELEASE[depth])
         except driver.Error as error:
-            if not lacks_savepoint(error):  # not yet begun, or just released
+            if not lacks_savepoint(error):  # there is none: not yet begun, or released
                 raise self._failed(error) from error
         finally:
             c.forget(depth)
