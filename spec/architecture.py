@@ -58,10 +58,12 @@ sections 3
 sequences 46
 stores.locked 1
 stores.sqlite.backup 2
-stores.sqlite.fork 7
+stores.sqlite.checkpoint 1
+stores.sqlite.fork 6
 stores.sqlite.locking 3
 stores.sqlite.nesting 2
 stores.sqlite.opening 3
+stores.sqlite.retry 2
 stores.sqlite.scan 27
 stores.sqlite.sources 1
 stores.sqlite.upkeep 16

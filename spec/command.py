@@ -19,7 +19,7 @@ import pytest
 
 import vaults
 from vaults import Vault, cli
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import checkpoint
 
 from .helpers import needs_posix, output, run
 from .peers import seen
@@ -150,12 +150,12 @@ class TestCommand:
         assert facts.pop('largest')[0] == {'key': 'large', 'bytes': 5003}
         assert facts == {'name': 'books', 'path': str(root / 'vaults' / 'books.db'), 'format': 1, 'bytes': size,
                          'entries': 6, 'sections': ['log'], 'sqlite': sqlite3.sqlite_version, 'journal': 'wal',
-                         'wal_reset_race': sqlite.has_wal_reset_race(sqlite3.sqlite_version_info)}
+                         'wal_reset_race': checkpoint.has_wal_reset_race(sqlite3.sqlite_version_info)}
         lines = command('info', 'books').out.splitlines()
         assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 13
         race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
         assert race == facts['wal_reset_race'] and cli.RACE.index('can damage') < cli.RACE.index('keep other') < cli.RACE.index('cannot')
-        affected = [sqlite.has_wal_reset_race(version) for version in (
+        affected = [checkpoint.has_wal_reset_race(version) for version in (
             (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 45, 0), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 53, 0))]
         assert affected == [True, True, False, True, True, False, True, False, False]
 

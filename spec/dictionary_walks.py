@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import vaults
 from vaults import Vault, cli, recovery
 from vaults.codecs import packing
+from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import store as sqlite
 
 from .internals import is_in_transaction
@@ -97,7 +98,7 @@ class TestWalks:
         for n in range(count):
             with v:
                 v['k'] = bytes([n % 256]) * size
-        assert os.path.getsize(v.db_path + '-wal') < 2 * sqlite.CHECKPOINT
+        assert os.path.getsize(v.db_path + '-wal') < 2 * checkpointing.CHECKPOINT
 
     def test_an_abandoned_walk_does_not_pin_the_log(self, v):
         v.update(dict.fromkeys(range(5000), 'x' * 100))
@@ -106,7 +107,7 @@ class TestWalks:
             next(walk)
         for n in range(20000):
             v[n % 100] = 'y' * 1000
-        assert os.path.getsize(v.db_path + '-wal') < 4 * sqlite.CHECKPOINT
+        assert os.path.getsize(v.db_path + '-wal') < 4 * checkpointing.CHECKPOINT
         assert not is_in_transaction(v)
 
     def test_a_walk_begun_in_a_block_that_was_rolled_back_raises(self, v):

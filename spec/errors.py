@@ -17,6 +17,7 @@ import vaults
 from vaults import Vault, errors, log, moving, recovery
 from vaults.codecs import codes
 from vaults.codecs.types import DECODERS
+from vaults.stores.sqlite import driver
 from vaults.stores.sqlite import store as sqlite
 from vaults.stores.sqlite.snapshot import Snapshot
 
@@ -330,7 +331,7 @@ class TestErrors:
             assert 'big' not in v
 
     def test_an_old_sqlite_is_a_clear_error(self, monkeypatch, root):
-        monkeypatch.setattr(sqlite3, 'sqlite_version_info', (3, 34, 1))
+        monkeypatch.setattr(driver, 'VERSION_INFO', (3, 34, 1))
         with pytest.raises(vaults.VaultError, match=r'3\.35'):
             Vault('x')
 

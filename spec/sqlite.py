@@ -19,6 +19,7 @@ import pytest
 
 import vaults
 from vaults import Vault, moving, streams
+from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import connection, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
@@ -234,8 +235,8 @@ class TestTraps:
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1
         checkpoint(v)
-        execute = v._store._checkpointer.execute
-        monkeypatch.setattr(v._store._checkpointer, 'execute', lambda sql: (v.put('handled', 2), execute(sql))[1])
+        execute = v._store._checkpointer.connection.execute
+        monkeypatch.setattr(v._store._checkpointer.connection, 'execute', lambda sql: (v.put('handled', 2), execute(sql))[1])
         checkpoint(v)
         assert Vault('test') == {'k': 1, 'handled': 2}
 
@@ -258,17 +259,17 @@ class TestTraps:
         v = Vault('t')
         for n in range(6000):
             v[n % 50] = 'x' * 2000
-        assert os.path.getsize(v.db_path + '-wal') < 3 * sqlite.CHECKPOINT
+        assert os.path.getsize(v.db_path + '-wal') < 3 * checkpointing.CHECKPOINT
         v.update(dict.fromkeys(range(20000), 'x' * 200))
         for n in range(8000):
             del v[n]
-        assert os.path.getsize(v.db_path + '-wal') < 4 * sqlite.CHECKPOINT
+        assert os.path.getsize(v.db_path + '-wal') < 4 * checkpointing.CHECKPOINT
         v.close()
         assert os.listdir(root / 'vaults') == ['t.db']
 
     @pytest.mark.parametrize('in_threads', [False, True])
     def test_the_log_does_not_grow_without_bound_by_writers_that_come_and_go(self, v, monkeypatch, in_threads):
-        monkeypatch.setattr(sqlite, 'LONG', 1 << 20)
+        monkeypatch.setattr(checkpointing, 'LONG', 1 << 20)
         monkeypatch.setattr(connection, 'KEEP_LOG', 'PRAGMA journal_size_limit = 1000000')
 
         def write(into, number):
@@ -305,8 +306,8 @@ class TestTraps:
             waited.append(seconds)
             if len(waited) == 3:
                 reader.close()
-        monkeypatch.setattr(sqlite, 'LONG', 0)
-        monkeypatch.setattr(sqlite, 'sleep', sleep)
+        monkeypatch.setattr(checkpointing, 'LONG', 0)
+        monkeypatch.setattr(checkpointing, 'sleep', sleep)
         checkpoint(v)
         assert len(waited) == 3
         v['k'] = 3
@@ -328,9 +329,9 @@ class TestTraps:
                 other.close()
                 return self
 
-            def fetchone(self):
-                return (0, 0, 0)
-        store._checkpointer = Watched()
+            def fetchall(self):
+                return [(0, 0, 0)]
+        store._checkpointer.connection = Watched()
         checkpoint(store)
         assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
         assert raw_of(v).execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
@@ -363,9 +364,9 @@ class TestTraps:
         class Failing:
             def execute(self, sql):
                 raise sqlite3.OperationalError('disk I/O error')
-        store._checkpointer = Failing()
+        store._checkpointer.connection = Failing()
         c = connection_of(store)
-        c.due = c.checkpointed = c.written - sqlite.CHECKPOINT
+        c.due = c.checkpointed = c.written - checkpointing.CHECKPOINT
         v['done'] = 1  # the checkpoint is after it: an error would say that nothing was kept
         for act in (lambda: v['k'], lambda: v.put('k', 2), v.compact, v.sync):
             with pytest.raises(vaults.VaultFullError, match='opened again'):
@@ -392,16 +393,17 @@ class TestTraps:
         v.close()
 
     def test_a_block_of_a_signal_handler_undoes_nothing_while_a_checkpoint_runs(self, v, monkeypatch):
-        real = v._store._move_log
+        checkpointer = v._store._checkpointer
+        real = checkpointer._checkpoint
 
-        def move_log(checkpointer):
+        def signalled(*arguments):
             v['put'] = 1
             with v:
                 v['block'] = 2
             with contextlib.suppress(ZeroDivisionError), v:
                 v['put'] = 1 / 0
-            real(checkpointer)
-        monkeypatch.setattr(v._store, '_move_log', move_log)
+            real(*arguments)
+        monkeypatch.setattr(checkpointer, '_checkpoint', signalled)
         checkpoint(v)
         assert dict(Vault('test')) == {'put': 1, 'block': 2} and not depth_of(v)
 

@@ -44,7 +44,7 @@ import harness
 
 import vaults
 from vaults import columns, moving, sequences, streams
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite.checkpoint import CHECKPOINT
 
 HERE = pathlib.Path(__file__).resolve().parent
 KINDS = ('write', 'fsync', 'truncate', 'open', 'map', 'unlink', 'rename', 'read', 'allocate', 'lock')  # as in disk.c
@@ -198,7 +198,7 @@ def checkpoint(scene):
     """Write one entry, after which the log is moved into the file."""
     c = scene.vault._store._local.c
     c.due = c.written
-    c.checkpointed = c.written - sqlite.CHECKPOINT
+    c.checkpointed = c.written - CHECKPOINT
     scene.vault['checkpoint'] = 'x'
 
 

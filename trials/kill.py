@@ -45,7 +45,8 @@ from harness import STORES, Trial, open_store
 
 from vaults import Vault, moving
 from vaults.parts import DAY, Head, Tree, is_head
-from vaults.stores.sqlite.store import CHECKPOINT, SQLiteStore
+from vaults.stores.sqlite.checkpoint import CHECKPOINT
+from vaults.stores.sqlite.store import SQLiteStore
 
 from contestants import KohakuVault  # isort: skip  # harness knows where it is
 

@@ -40,12 +40,11 @@ import zipfile
 
 import vaults
 from vaults import Vault, VaultError
-from vaults.stores.sqlite import guard
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import checkpoint, connection, guard
 
 PACKAGE = os.path.dirname(vaults.__file__)
 PATIENCE = 60      # seconds until a process counts as hung
-PUTS = sqlite.TICK // sqlite.ALONE + 1  # after so many at most, a put notices that the file is another
+PUTS = checkpoint.TICK // connection.ALONE + 1  # after so many at most, a put notices that the file is another
 
 
 class Round:

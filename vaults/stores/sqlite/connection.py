@@ -10,7 +10,6 @@ from ...errors import VaultError, VaultNotFoundError
 from ...keys import named
 from ..base import MEMORY
 from . import driver, guard
-from .checkpoint import ALONE
 from .failures import BUSY, failure
 from .nesting import Nesting
 from .schema import (
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
     from typing import Any, List, NoReturn, Optional, Tuple
 
     from ...keys import Stored
+
+ALONE = 8192    # bytes that an entry takes in the log besides its value, estimated: two pages in a commit of its own;
+TOGETHER = 512  # in a transaction entries share their pages
 
 inherited: List[driver.Connection] = []  # a forked child keeps the connections it may not close
 

@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 from ..base import MEMORY
 from . import guard
+from .checkpoint import Checkpointer
 from .schema import CACHE, ROLLBACK
 
 TYPE_CHECKING = False
@@ -94,7 +95,7 @@ def _after_fork_in_child() -> None:
 
 def _orphan(store: SQLiteStore) -> None:
     c = own(store)
-    store._checkpointing = threading.Lock()
+    second, store._checkpointer = store._checkpointer.connection, Checkpointer()
     if store.lock:
         store.lock = threading.RLock()
     store.inherited = c.depth if c else 0
@@ -107,10 +108,9 @@ def _orphan(store: SQLiteStore) -> None:
             c.depth, c.undone = 0, []
             store._give_back(c)
         return
-    for connection in (c, store._checkpointer):
+    for connection in (c, second):
         if connection is not None:
             _let_go(connection, store.file)
-    store._checkpointer = None
     store._local = _Later(store)
 
 

@@ -10,16 +10,15 @@ transaction, by a rollback journal, so that it is in the main file or nowhere; a
 from __future__ import annotations
 
 import os
-from time import monotonic
 
 from ... import log
 from ...errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, VaultReadOnlyError
 from ..base import MEMORY
 from . import driver, guard
 from .connection import File
-from .failures import is_locked
 from .fork import open_stores
 from .locking import MemoryStore, QueuedStore
+from .retry import patiently
 from .schema import (
     APPLICATION_ID,
     BEGIN,
@@ -35,11 +34,11 @@ from .schema import (
     normalized,
 )
 from .snapshot import reading
-from .store import SQLiteStore, _paused
+from .store import SQLiteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Tuple
+    from typing import Any, Tuple
 
     from .connection import Connection
 
@@ -101,14 +100,14 @@ def is_empty(file: File) -> bool:
     except driver.Error:
         if not _was_being_made(file.path):
             raise
-        return _patiently(lambda: _undone(file), file.timeout) or is_empty(file)
+        return patiently(lambda: _undone(file), file.timeout) or is_empty(file)
     if found != APPLICATION_ID:
         raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
                                'it was, give another name or path')
     if version != FORMAT:
         raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
-    return _was_being_made(file.path) and bool(_patiently(lambda: _undone(file), file.timeout))
+    return _was_being_made(file.path) and bool(patiently(lambda: _undone(file), file.timeout))
 
 
 def _marks(file: File) -> Tuple[int, int]:
@@ -163,10 +162,10 @@ def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
     if file.journal is None:
         c.execute(NO_BUSY_HANDLER)
         if empty:
-            _patiently(lambda: _create(c, file), file.timeout)
-    _patiently(lambda: require_schema(c, file), file.timeout)
+            patiently(lambda: _create(c, file), file.timeout)
+    patiently(lambda: require_schema(c, file), file.timeout)
     if file.journal is None:
-        file.journal = _patiently(lambda: _choose_journal(c, file), file.timeout)
+        file.journal = patiently(lambda: _choose_journal(c, file), file.timeout)
         if file.journal != 'wal':
             c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
     if file.journal == 'immutable':
@@ -186,17 +185,6 @@ def is_open_here(path: str) -> bool:
     identity = status.st_dev, status.st_ino
     return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
                                             for store in list(open_stores))
-
-
-def _patiently(operation: Callable[[], Any], timeout: float) -> Any:
-    """Repeat what others are in the way of, as they are when several open a new file at once."""
-    began = monotonic()
-    while True:
-        try:
-            return operation()
-        except driver.Error as error:
-            if not is_locked(error) or not _paused(began, timeout):
-                raise
 
 
 def _create(c: Connection, file: File) -> None:

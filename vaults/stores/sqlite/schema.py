@@ -145,9 +145,11 @@ CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays i
 # Some builds of SQLite overwrite what is deleted with zeros: replacing 256 MB held the write lock for 2.2 s, without it
 # does so for 0.2 s. Whoever must not leave deleted data in a file compacts it.
 NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
-NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # see SQLiteStore._checkpoint
-NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # see SQLiteStore._once_more
-KEEP_LOG, CUT_LOG = 'PRAGMA journal_size_limit = 16777216', 'PRAGMA journal_size_limit = 0'  # bytes it keeps when reset
+NO_AUTO_CHECKPOINT = 'PRAGMA wal_autocheckpoint = 0'  # checkpoint.py says why
+NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # retry.py says why
+LOG_KEPT = 16 << 20  # bytes that the log keeps when it begins anew
+KEEP_LOG, CUT_LOG = f'PRAGMA journal_size_limit = {LOG_KEPT}', 'PRAGMA journal_size_limit = 0'
+MOVE_LOG = 'PRAGMA wal_checkpoint(PASSIVE)'
 CACHE = 16 << 20
 
 

@@ -6,16 +6,13 @@ store does. Nothing here reads the file but SQLite (guard.py says why).
 from __future__ import annotations
 
 import os
-import threading
-from _thread import get_ident
 from array import array
 from itertools import chain
-from time import monotonic, sleep
+from time import monotonic
 from zlib import crc32
 
 from ... import log
 from ...errors import (
-    VaultBusyError,
     VaultClosedError,
     VaultCorruptError,
     VaultError,
@@ -23,16 +20,15 @@ from ...errors import (
 from ...keys import HIGHEST, LOWEST, SIGN, named
 from . import driver
 from . import scan as scanning
-from .checkpoint import ALONE, CHECKPOINT, LONG, PAUSE, TICK, TOGETHER, TRIES
+from .checkpoint import TICK, Checkpointer, is_due
 from .checkpoint import has_wal_reset_race as has_wal_reset_race
-from .connection import Broken, Connection, File, Local
+from .connection import ALONE, TOGETHER, Broken, Connection, File, Local
 from .failures import is_failed_sync, is_locked, lacks_parts
 from .fork import open_stores, own
+from .retry import once_more
 from .schema import (
-    BEGIN,
     BOOL,
     CACHE,
-    COMMIT,
     CONTAINS,
     COUNT,
     COUNT_ALL,
@@ -66,7 +62,6 @@ from .schema import (
     PUT,
     PUT_PART,
     RECOUNT,
-    ROLLBACK,
     SIZE,
     checksum,
 )
@@ -96,7 +91,6 @@ FEW = 1 << 24           # entries that there may well be; of more than that, the
 SMALLEST = 8            # bytes of an entry
 
 FOREVER = float('inf')
-SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
 
 class SQLiteStore(Transactional):
@@ -108,10 +102,8 @@ class SQLiteStore(Transactional):
     def __init__(self, file: File) -> None:
         self.file = file
         self._local = self.local_class(file)
-        self._checkpointer: Optional[Connection] = None
-        self._checkpointing = threading.Lock()
-        self._patient_from = 0.0  # seconds, on the monotonic clock
-        self._notice_from = 0.0   # seconds, as above
+        self._checkpointer = Checkpointer()
+        self._notice_from = 0.0  # seconds, on the monotonic clock
 
     # --- reading and writing ---
 
@@ -122,7 +114,7 @@ class SQLiteStore(Transactional):
             while row is None:
                 row = c.execute(GET, (key,)).get
         except driver.Error as error:
-            row = self._once_more(error, GET, (key,), key)
+            row = once_more(self, error, GET, (key,), key)[0]
         data, crc = row
         if data is None and crc is None:
             return None
@@ -148,7 +140,7 @@ class SQLiteStore(Transactional):
                 row = c.execute(CONTAINS, (key,)).get
             return bool(row[0])
         except driver.Error as error:
-            return bool(self._once_more(error, CONTAINS, (key,), key)[0])
+            return bool(once_more(self, error, CONTAINS, (key,), key)[0][0])
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
@@ -157,7 +149,7 @@ class SQLiteStore(Transactional):
         try:
             c.execute(PUT, (key, data, crc | flag))
         except (driver.Error, OverflowError) as error:
-            self._once_more(error, PUT, (key, data, crc | flag), key)
+            once_more(self, error, PUT, (key, data, crc | flag), key)
         c.written += c.row + len(data)
         if c.written > c.due:
             self._look(c)
@@ -290,7 +282,7 @@ class SQLiteStore(Transactional):
         except driver.Error as error:
             if not is_locked(error):
                 raise
-            rows = self._once_more(error, sql, arguments, rows=True)
+            rows = once_more(self, error, sql, arguments)
         return rows
 
     def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
@@ -388,37 +380,7 @@ class SQLiteStore(Transactional):
         try:
             c.execute(sql)
         except driver.Error as error:
-            self._once_more(error, sql)
-
-    def _once_more(self, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
-                   key: Optional[Stored] = None, rows: bool = False) -> Any:
-        """Repeat a statement that met another's lock until it has been let in, or raise what its error means.
-
-        Returns its first row, or all of its `rows`. SQLite's own waiting looks ever more seldom, ten times a second at
-        last, so that among writers without a pause some meet no free moment in time. Here they look more often, most of
-        all who has waited longest, and a Ctrl-C is heard. A rollback journal's locks are left to SQLite.
-        """
-        c, began, timeout = self._local.c, monotonic(), self.file.timeout
-        if is_locked(error):
-            self._require_another()
-        while self.file.journal == 'wal' and is_locked(error) and _paused(began, timeout):
-            try:
-                found = c.raw.execute(sql, arguments).fetchall()
-                return found if rows else next(iter(found), None)
-            except driver.Error as again:
-                error = again
-        raise self._failed(error, key) from error
-
-    def _require_another(self) -> None:
-        """Raise when it is this thread that holds the lock, by another store, in this task or another."""
-        for store in list(open_stores):
-            if store is not self and store.file.identity == self.file.identity and store.file.flag != 'r':
-                c = own(store)
-                if c is not None and c.depth and c.raw.in_transaction:
-                    who = f', in {c.owner.name()}' if c.owner else ''
-                    raise VaultBusyError(f'this thread has a block open in another Vault of the same file{who}: '
-                                         f'{self.file.path}; it would wait for itself: use one Vault for both, or end '
-                                         'that block first')
+            once_more(self, error, sql)
 
     def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
@@ -436,15 +398,9 @@ class SQLiteStore(Transactional):
         """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
         c.due = c.written + TICK
         self.file.require_same()
-        if not c.depth and (c.written - c.checkpointed > CHECKPOINT or self._log_is_long()):
+        if not c.depth and is_due(c, self.file.path):
             c.checkpointed = c.written
             self._checkpoint(c)
-
-    def _log_is_long(self) -> bool:
-        try:
-            return os.stat(f'{self.file.path}-wal').st_size > LONG
-        except FileNotFoundError:  # another journal, or a vault in memory
-            return False
 
     def _notice(self) -> None:
         """Say in the log that what is read is not in the file any more. Who reads may want to save it.
@@ -459,51 +415,18 @@ class SQLiteStore(Transactional):
             log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
 
     def _checkpoint(self, c: Connection) -> None:
-        """Move the WAL into the database while holding the write lock, without waiting for any reader.
+        """Move the log. Raises nothing, because the write that it was time for has been done.
 
-        SQLite before 3.51.3 can lose pages when one connection resets the WAL while another checkpoints (see
-        has_wal_reset_race). A reset is a write: with the lock held there is none. SQLite's
-        own modes that hold it also wait for readers, and go on without it when they cannot have it; so one connection
-        holds it, and a second one checkpoints in the mode that never waits.
+        Goes on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages. Then the next
+        call raises.
         """
-        if self.file.journal != 'wal' or not self._checkpointing.acquire(blocking=False):
-            return
         try:
-            checkpointer = self._checkpointer = self._checkpointer or Connection(self.file)
-            self._run(c, BEGIN)
-            # The block of a signal handler is nested in it: its BEGIN would fail, and undo what is here.
-            c.thread, c.depth = get_ident(), 1
-            self._move_log(checkpointer)
-            c.execute(COMMIT)  # what a signal handler has written meanwhile, told that it was
+            self._checkpointer.move_log(self, c)
         except (driver.Error, VaultError) as error:
-            self._checkpoint_failed(error)
-        finally:
-            if c.raw.in_transaction:
-                c.raw.execute(ROLLBACK)
-            c.depth = 0
-            self._checkpointing.release()
-
-    def _move_log(self, checkpointer: Connection) -> None:
-        """Checkpoint; a long log again, once a second, until who was reading is done: only then it begins anew."""
-        tries = 1
-        if self._log_is_long() and monotonic() > self._patient_from:
-            tries, self._patient_from = TRIES, monotonic() + 1
-        for left in reversed(range(tries)):
-            _, frames, moved = checkpointer.execute('PRAGMA wal_checkpoint(PASSIVE)').fetchone()
-            if frames == moved:
-                return
-            if left:
-                sleep(PAUSE)
-
-    def _checkpoint_failed(self, error: Exception) -> None:
-        """Go on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages.
-
-        Raises nothing even then, because the write that it was time for has been done: the next call raises.
-        """
-        if is_failed_sync(error):
-            log.get_logger().error('%s', self._break(error))
-        else:
-            log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
+            if is_failed_sync(error):
+                log.get_logger().error('%s', self._break(error))
+            else:
+                log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
 
     def _break(self, error: BaseException) -> VaultError:
         """Let nobody use the store any more; return the error that says so."""
@@ -534,10 +457,6 @@ class SQLiteStore(Transactional):
     def backup(self, path: str, progress: Progress = None) -> None:
         from . import backup
         backup.backup(self, path, progress)
-
-    def requireown(self) -> None:
-        if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
-            raise self.file.gone()
 
     def destroy(self) -> None:
         from .whole import destroy  # here, as all that most programs do without
@@ -573,7 +492,7 @@ class SQLiteStore(Transactional):
         open_stores.discard(self)
         c = own(self)
         self.deletions += 1  # a walk looks again, and finds it closed
-        self._checkpointer = None
+        self._checkpointer.connection = None
         self._local = Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
@@ -593,12 +512,3 @@ def _part_rows(c: Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]]) 
     for number, data in parts:
         c.written += TOGETHER + len(data)
         yield owner, number, data, crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF)
-
-
-def _paused(began: float, timeout: float) -> bool:
-    """Sleep until the next try, shorter towards the end of the timeout; return False when it is over."""
-    waited = monotonic() - began
-    if waited >= timeout:
-        return False
-    sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
-    return True

@@ -17,8 +17,8 @@ from ...errors import VaultClosedError, VaultError, VaultTaskError
 from ..base import Store
 from ..tasks import Owner, may_run
 from . import driver
-from .checkpoint import ALONE, CHECKPOINT, TOGETHER
-from .connection import Broken, Connection
+from .checkpoint import CHECKPOINT
+from .connection import ALONE, TOGETHER, Broken, Connection
 from .failures import is_too_big, lacks_savepoint
 from .fork import own
 from .nesting import FRAME

@@ -1,0 +1,76 @@
+"""Retry: waiting for another's lock. Knows the store, and nothing of what its statements are for.
+
+The trap: SQLite's own waiting looks ever more seldom, ten times a second at last. Among writers without a pause some
+meet no free moment in time, and a Ctrl-C is not heard. Here they look more often, most of all who has waited longest.
+And a thread can wait for itself: where it has a block open in another vault of the same file, nobody else will ever
+end that, so it is told at once. A rollback journal's locks are left to SQLite, which knows who is to go first.
+"""
+from __future__ import annotations
+
+from time import monotonic, sleep
+
+from ...errors import VaultBusyError
+from . import driver
+from .failures import is_locked
+from .fork import open_stores, own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, Optional, Tuple, TypeVar
+
+    from ...keys import Stored
+    from .store import SQLiteStore
+
+    Result = TypeVar('Result')
+
+SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
+
+
+def once_more(store: SQLiteStore, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
+              key: Optional[Stored] = None) -> List[Any]:
+    """Repeat a statement that met another's lock until it has been let in, and return its rows.
+
+    Raises what the error means: where it is another one than that, or when the timeout is over.
+    """
+    c, began, timeout = store._local.c, monotonic(), store.file.timeout
+    if is_locked(error):
+        require_another(store)
+    while store.file.journal == 'wal' and is_locked(error) and paused(began, timeout):
+        try:
+            rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
+            return rows
+        except driver.Error as again:
+            error = again
+    raise store._failed(error, key) from error
+
+
+def require_another(store: SQLiteStore) -> None:
+    """Raise when it is this thread that holds the lock, by another store, in this task or another."""
+    for other in list(open_stores):
+        if other is not store and other.file.identity == store.file.identity and other.file.flag != 'r':
+            c = own(other)
+            if c is not None and c.depth and c.raw.in_transaction:
+                who = f', in {c.owner.name()}' if c.owner else ''
+                raise VaultBusyError(f'this thread has a block open in another Vault of the same file{who}: '
+                                     f'{store.file.path}; it would wait for itself: use one Vault for both, or end '
+                                     'that block first')
+
+
+def patiently(operation: Callable[[], Result], timeout: float) -> Result:
+    """Repeat what others are in the way of, as they are when several open a new file at once."""
+    began = monotonic()
+    while True:
+        try:
+            return operation()
+        except driver.Error as error:
+            if not is_locked(error) or not paused(began, timeout):
+                raise
+
+
+def paused(began: float, timeout: float) -> bool:
+    """Sleep until the next try, shorter towards the end of the timeout; return False when it is over."""
+    waited = monotonic() - began
+    if waited >= timeout:
+        return False
+    sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
+    return True
