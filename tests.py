@@ -24,6 +24,7 @@ from spec.processes import *
 from spec.errors import *
 from spec.stores import *
 from spec.sqlite import *
+from spec.files import *
 from spec.upkeep import *
 from spec.recovery import *
 from spec.writeback import *
