@@ -74,7 +74,7 @@ class Sample(NamedTuple):
 
 class Operation(NamedTuple):
     label: str
-    limit: float | None  # at most, times the floor: section 7 of the design
+    limit: float | None  # at most, times the floor: what a dict with checksums may cost above a loop by hand
     method: str  # of Contestant
     work: Callable[[Sample], Work]
     right: Callable[[Contestant, Work, Any], bool]

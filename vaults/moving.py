@@ -47,12 +47,11 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, TextIO, Tuple, Type, Union
 
     from .codecs.pickles import AllowPickle
-    from .stores.base import Entry
+    from .opening import Path
+    from .stores.base import CountProgress, Entry
     from .vault import Vault
 
-    Path = Union[str, os.PathLike[str]]
     Pair = Tuple[Any, Any]
-    Progress = Optional[Callable[[int], object]]
 
 STEP = 1000      # entries between two calls of `progress`
 
@@ -111,7 +110,8 @@ def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Option
     return _loaded(Source(path, kind, table, key, encoding, decode, allow_pickle, types))
 
 
-def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: Progress = None, **options: Any) -> int:
+def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: CountProgress = None,
+                **options: Any) -> int:
     """Put all that `read(path, **options)` finds into the vault, in one transaction; return how many entries.
 
     When it fails or is killed, the vault is as it was. JSON Lines are stored as they were exported, also what is of a
@@ -128,7 +128,7 @@ def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: 
     return incoming.done
 
 
-def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progress = None) -> int:
+def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: CountProgress = None) -> int:
     """Write each entry as a line {"key": ..., "value": ...}, as docs/json.md describes; return how many entries.
 
     The content of lists, columns and streams stands in lines of its own behind the entry's.
@@ -146,7 +146,7 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Progr
         return _write(vault, new.text(), progress)
 
 
-def _write(vault: Vault[Any, Any], out: TextIO, progress: Progress) -> int:
+def _write(vault: Vault[Any, Any], out: TextIO, progress: CountProgress) -> int:
     done = 0
     with vault:
         serializer = recorded(vault._store)
@@ -178,7 +178,7 @@ def _lines(vault: Vault[Any, Any], serializer: Optional[str], stored: Any, data:
         raise about(error, stored, vault.db_path) from error
 
 
-def _reported(entries: Iterable[Any], progress: Progress) -> Iterator[Any]:
+def _reported(entries: Iterable[Any], progress: CountProgress) -> Iterator[Any]:
     done = 0
     for done, entry in enumerate(entries, 1):
         yield entry
@@ -196,7 +196,7 @@ class _Incoming:
         self._serializer = recorded(vault._store)
         self._as_it_is = source.kind == 'jsonlines' and vault._validate is None and self._serializer is None
 
-    def entries(self, progress: Progress) -> Iterator[Entry]:
+    def entries(self, progress: CountProgress) -> Iterator[Entry]:
         """Yield what the store is to put; values in parts are put in passing."""
         for key, value in _reported(_entries(self.source), progress):
             self.done += 1

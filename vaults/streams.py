@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
+    from .stores.base import Progress, StreamProgress
     from .vault import Vault
 
-    Progress = Optional[Callable[[int, Optional[int]], object]]
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
 SMALL = 4000       # bytes that need no parts: with its head, a row of about a page
@@ -635,7 +635,7 @@ def _check_options(text: bool, buffering: int, encoding: Optional[str], errors: 
 
 # --- whole files in and out ---------------------------------------------------------------------------------------
 
-def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: Progress) -> int:
+def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: StreamProgress) -> int:
     """Do what Vault.put_file says."""
     with RawStream(vault, key, 'w') as stream, _source(source) as (file, total):
         done = 0
@@ -676,7 +676,7 @@ def _length(file: Any) -> Optional[int]:
     return max(end - at, 0)
 
 
-def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Optional[Callable[[int, int], object]]) -> int:
+def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Progress) -> int:
     """Do what Vault.get_file says."""
     with RawStream(vault, key, 'r') as stream, _target(target, vault._store.files) as (file, is_new):
         total: int = stream._content.size

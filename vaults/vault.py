@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from .opening import Flag, Path, Synchronous
     from .place import Check, KeyCodec
     from .sections import Section
-    from .stores.base import Store
+    from .stores.base import Progress, Store
 
     Floats = Literal['float32', 'float64']
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
-    Progress = Optional[Callable[[int, int], object]]
 
 
 class Vault(Displayed, MutableMapping[K, V]):

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     T = TypeVar('T')
     Entry = Tuple[Stored, bytes]
     Page = Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]  # of a walk: see Store.scan
+    # What is called every so often while something takes long: with how much is done, and how much there is in all; in
+    # pages, entries or bytes, as whoever takes it says. What it returns is nothing to anybody; what it raises ends it.
     Progress = Optional[Callable[[int, int], object]]
+    StreamProgress = Optional[Callable[[int, Optional[int]], object]]  # None where nobody knows how much there is
+    CountProgress = Optional[Callable[[int], object]]                  # where nobody ever knows
 else:
     from collections import namedtuple
 
