@@ -20,15 +20,14 @@ stores stores.*                  : stores.* errors log files keys
 place                            : stores.base errors keys codecs.*
 parts sequences columns streams  : parts sequences columns streams views place stores.base errors log files keys codecs.*
 views transactions               : place stores.base errors keys codecs.*
-opening                          : stores place stores.base errors log files keys codecs.*
-vault                            : parts sequences columns streams opening views transactions stores stores.base place errors files keys codecs.*
+opening settings                 : stores place stores.base errors log files keys codecs.*
+vault                            : parts sequences columns streams opening settings views transactions stores stores.base place errors files keys codecs.*
 sections modes writeback         : sections modes writeback vault opening views place stores.base stores.tasks errors log keys codecs.*
 vaults cli completion __main__   : *
 *                                : * -vaults -cli -completion
 '''
 # What still breaks that table, or closes a circle. Each list below may only shrink: what is needed no more is struck out.
 UPWARD = '''
-codecs.serializers stores.base
 everyday peers
 opening moving
 opening stores.sqlite.recovery

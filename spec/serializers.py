@@ -172,13 +172,13 @@ class TestSerializer:
         assert Vault('s', serializer=json)['k'] == [4]
 
     def test_of_two_that_create_it_at_once_one_is_refused(self, root, monkeypatch):
-        from vaults.codecs import serializers
-        plain = serializers.recorded
+        from vaults import settings
+        plain = settings.recorded
 
         def slow(store):
-            monkeypatch.setattr(serializers, 'recorded', plain)
+            monkeypatch.setattr(settings, 'recorded', plain)
             Vault('s', serializer=json)  # between our look and our writing
-        monkeypatch.setattr(serializers, 'recorded', slow)
+        monkeypatch.setattr(settings, 'recorded', slow)
         with pytest.raises(vaults.VaultFormatError, match="'json'.*'pickle'"):
             Vault('s', serializer=pickle)
         assert Vault('s', serializer=json) == {}

@@ -504,7 +504,7 @@ def _form(data: bytes, serializer: Optional[str], whole: bool) -> Any:
 
 
 def _serializer(v: Any) -> Optional[str]:
-    from .codecs.serializers import recorded
+    from .settings import recorded
     return recorded(v._store)
 
 

@@ -33,11 +33,11 @@ from shlex import quote
 from . import as_json, peers
 from .codecs import codes, packing, trust
 from .codecs.pickles import Refusing, Trusting, rule
-from .codecs.serializers import recorded
 from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
 from .files import NewFile
 from .parts import Head, is_head
 from .place import about
+from .settings import recorded
 from .stores.base import entries_of
 from .stores.sqlite import LOGS, WAL_FILE, side_files
 from .stores.sqlite.failures import is_locked

@@ -20,10 +20,10 @@ from msgpack import unpackb
 
 from . import as_json, keys
 from .codecs import codes, packing
-from .codecs.serializers import recorded
 from .columns import size_of
 from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from .parts import Gone, Head, Tree, is_head, misfit
+from .settings import recorded
 from .stores.base import entries_of
 from .stores.sqlite.opening import is_open_here
 from .stores.sqlite.schema import APPLICATION_ID

@@ -141,7 +141,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             if serializer is None and self._store.get_part(SETTINGS_OWNER, 0) is None:
                 return
-            from .codecs.serializers import codec_for
+            from .settings import codec_for
             place = self._place
             place.codec = codec_for(place.store, place.codec, serializer, flag, place.path)
             self._settle()

@@ -1,7 +1,7 @@
-"""Serializers: another pair of functions in place of msgpack for a whole vault. Knows the store, not what a user sees.
+"""Serializers: another pair of functions in place of msgpack for a whole vault. Knows no vault and no store.
 
-Each value is what the functions made of it, in an ExtType, and the serializer's name is in the file: opening the vault
-with another one is an error, not a surprise.
+Each value is what the functions made of it, in an ExtType. settings.py sees to it that a vault is opened with the
+serializer that it was made with.
 """
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ import sys
 
 from msgpack import ExtType, Packer, unpackb
 
-from ..errors import SerializationError, VaultCorruptError, VaultFormatError, VaultTypeError
-from ..stores.base import SETTINGS_OWNER
+from ..errors import SerializationError, VaultTypeError
 from .codes import SERIALIZED, InParts
-from .packing import MALFORMED, Codec, undecodable
+from .packing import Codec
 from .registry import live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn, Optional, Union
+    from typing import Any, Callable, NoReturn, Union
 
-    from ..stores.base import Store
     from .pickles import Pickles
+
 
 class Serializer:
     """A pair of functions with a name. Safe in any thread if they are."""
@@ -56,7 +55,7 @@ def _of_module(name: str) -> Serializer:
     return Serializer.of(import_module(name))
 
 
-class _AsStored(Serializer):
+class AsStored(Serializer):
     """For tools, which open any vault whatever its serializer: what that made is left as it is, str or bytes."""
 
     def __init__(self, name: str = 'none') -> None:
@@ -70,7 +69,7 @@ class _AsStored(Serializer):
         return 'AS_STORED'
 
 
-AS_STORED = _AsStored()
+AS_STORED = AsStored()
 
 
 class SerializerCodec(Codec):
@@ -106,58 +105,3 @@ class SerializerCodec(Codec):
             raise
         except Exception as error:
             raise SerializationError(f'{verb} of the serializer {self._serializer.name!r} failed: {error!r}') from error
-
-
-def codec_for(store: Store, codec: Codec, wanted: Optional[Serializer], flag: str, path: str) -> Codec:
-    """Return the codec of a vault that has just been opened; write the serializer of a new one down.
-
-    Raises: VaultFormatError when the vault was made with another one, or with none.
-    """
-    if wanted is AS_STORED:
-        return _codec_for_tools(store, codec)
-    if flag == 'n' or (flag != 'r' and wanted and recorded(store) is None):
-        store.transact(lambda: _record(store, wanted, flag))
-    name, given = recorded(store), wanted.name if wanted else None
-    if name != given:
-        raise VaultFormatError(_mismatch(name, given, path))
-    return SerializerCodec(codec.pickles, wanted) if wanted else codec
-
-
-def _codec_for_tools(store: Store, codec: Codec) -> Codec:
-    try:
-        name = recorded(store)
-    except VaultCorruptError:
-        name = 'a damaged name'
-    return codec if name is None else SerializerCodec(codec.pickles, _AsStored(name))
-
-
-def _record(store: Store, wanted: Optional[Serializer], flag: str) -> None:
-    """Write down the serializer of a vault without entries; a vault begun anew forgets the one it had."""
-    name = recorded(store)
-    if flag == 'n' and name is not None:
-        store.delete_parts(SETTINGS_OWNER)
-        name = None
-    if wanted and name is None and not store.count():
-        store.put_parts(SETTINGS_OWNER, [(0, Packer().pack({'serializer': wanted.name}))])
-
-
-def recorded(store: Store) -> Optional[str]:
-    """Return the name of the serializer that the vault was made with, or None. Raises: VaultCorruptError."""
-    data = store.get_part(SETTINGS_OWNER, 0)
-    if data is None:
-        return None
-    try:
-        name: Optional[str] = unpackb(data).get('serializer')
-    except MALFORMED as error:
-        undecodable(error)
-    return name
-
-
-def _mismatch(name: Optional[str], wanted: Optional[str], path: str) -> str:
-    """Say which serializer the vault was made with, which one it was opened with, and what to pass."""
-    if name is None:
-        return (f'the vault at {path} was made without a serializer and is opened with {wanted!r}: leave serializer '
-                'out, or begin a new vault with it')
-    other = f'opened with {wanted!r}' if wanted else 'opened without one'
-    return (f'the vault at {path} was made with the serializer {name!r} and is {other}: pass serializer=..., the '
-            f'module or object of that name, or the tuple ({name!r}, dumps, loads)')

@@ -50,7 +50,7 @@ else:
 
 MEMORY = ':memory:'         # the name of a vault without a file
 OWNER = 12                  # bytes of an owner of parts
-SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see serializers.py
+SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see settings.py
 OWNERS, PARTS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where parts are entries: persisted, never change
 NUMBER = 8                  # bytes of a part's number in them
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
