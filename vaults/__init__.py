@@ -15,6 +15,8 @@
 """
 from __future__ import annotations
 
+import sys
+
 from .codecs.registry import register
 from .errors import (
     EmptyVaultError,
@@ -33,7 +35,6 @@ from .errors import (
     VaultTypeError,
     VaultValueError,
 )
-from .log import set_logger
 from .stores.base import Options, Store
 from .vault import Vault
 
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from . import recovery as recovery
     from .codecs.standalone import dumps, dumps_many, loads, loads_many
     from .columns import Column
+    from .log import set_logger
     from .opening import set_root_path
     from .sections import Section
     from .sequences import List
@@ -90,8 +92,11 @@ __all__ = [
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
 LAZY = {'Column': 'columns', 'DictionaryStore': 'stores.dictionary', 'List': 'sequences',
         'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
-        'set_root_path': 'opening',
+        'set_logger': 'log', 'set_root_path': 'opening',
         **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}
+
+if 'logging' in sys.modules:
+    from . import log as log  # which sees that its logger has a handler
 
 
 def __getattr__(name: str) -> object:

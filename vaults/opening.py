@@ -161,7 +161,7 @@ class Trust:
     _store: Optional[ReferenceType[Store]] = None
 
     def of(self, store: Store) -> None:
-        from weakref import ref
+        from _weakref import ref  # weakref's, whose import takes as long as that of all errors
         self._store = ref(store)
 
     def __call__(self) -> None:

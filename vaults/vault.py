@@ -10,7 +10,7 @@ from msgpack import StackError, unpackb
 
 from . import keys, stores
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
-from .codecs import codes, packing, pickles, registry
+from .codecs import codes, registry
 from .errors import (
     EmptyVaultError,
     VaultClosedError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from _typeshed import SupportsKeysAndGetItem as Keyed
 
     from . import columns, sequences
+    from .codecs.pickles import AllowPickle
     from .keys import Stored
     from .opening import Flag, Path, Synchronous
     from .place import Check, KeyCodec
@@ -80,7 +81,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: Flag = 'c',
                  timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
-                 allow_pickle: Optional[pickles.AllowPickle] = None, writeback: bool = False,
+                 allow_pickle: Optional[AllowPickle] = None, writeback: bool = False,
                  cache_size: int = 1000, serializer: Any = None,
                  validate: Optional[Callable[[Any, Any], object]] = None) -> None:
         """Open the vault `name`, or make it.
@@ -101,6 +102,8 @@ class Vault(Displayed, MutableMapping[K, V]):
         VaultValueError for wrong arguments.
         """
         from . import opening  # here, and below: `import vaults` does without
+        from .codecs.packing import Codec
+        from .codecs.pickles import rule
         opening.require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
         opening.require_options(flag, synchronous, timeout, cache_size, validate)
         if serializer is not None:
@@ -112,7 +115,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         if path == MEMORY and flag in 'rw':
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
         trust = opening.Trust()
-        codec = packing.Codec(pickles.rule(allow_pickle, trust))
+        codec = Codec(rule(allow_pickle, trust))
         self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
                          serializer)
         self._place = Place(self._store, keys, codec, title, path, flag == 'r', validate)
@@ -191,7 +194,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.InParts:
             return self._in_parts(key, data)
-        except packing.MALFORMED as error:
+        except codes.MALFORMED as error:
             return self._reread(error, key, data)
 
     def __setitem__(self, key: K, value: V) -> None:
@@ -267,7 +270,7 @@ class Vault(Displayed, MutableMapping[K, V]):
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.InParts:
             return self._in_parts(key, data, default)
-        except packing.MALFORMED as error:
+        except codes.MALFORMED as error:
             return self._reread(error, key, data)
 
     def put(self, key: K, value: V) -> None:
@@ -628,7 +631,9 @@ class Vault(Displayed, MutableMapping[K, V]):
         Looks at the structure of the file, each entry's checksum and parts, and each value's bytes; runs no pickle.
         `progress(done, total)` is called with numbers of entries.
         """
-        codec = packing.Codec(pickles.Unread())
+        from .codecs.packing import Codec
+        from .codecs.pickles import Unread
+        codec = Codec(Unread())
 
         def examine(key: Stored, data: bytes) -> Optional[str]:
             try:
@@ -771,7 +776,7 @@ class Vault(Displayed, MutableMapping[K, V]):
     def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
         try:
             return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
-        except (codes.InParts, *packing.MALFORMED):  # one of the page: they are loaded singly, each at its turn
+        except (codes.InParts, *codes.MALFORMED):  # one of the page: they are loaded singly, each at its turn
             return self._load_each(stored, datas)
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
@@ -863,7 +868,8 @@ class Vault(Displayed, MutableMapping[K, V]):
         try:
             if isinstance(error, StackError):
                 return self._codec.loads(data)
-            packing.undecodable(error)
+            from .codecs.packing import undecodable
+            undecodable(error)
         except VaultError as problem:
             raise self._place.about(problem, key) from error
 

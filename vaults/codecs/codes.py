@@ -1,8 +1,15 @@
-"""Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Imports nothing.
+"""Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Imports no other room.
 
-Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is nested past MAX_DEPTH.
+Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is nested past MAX_DEPTH;
+and what is raised for bytes that are no value. All that a vault needs for a plain value is here.
 """
 from __future__ import annotations
+
+import struct
+
+from msgpack import UnpackException
+
+from ..errors import VaultError
 
 # Persisted: never renumber, never reuse. docs/format.md describes each payload; tests.py::TestValueFormat pins the
 # bytes. Example: (1, 2) is c7 03 05 92 01 02: an ExtType of 3 bytes, code 5, holding the msgpack array [1, 2].
@@ -48,6 +55,11 @@ CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}
 LONG = {0xC4, 0xC5, 0xC6, *CODE_AT}
 SHORT = LONG - {0xC5, 0xC6, 0xC8, 0xC9}
 IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256)) for headers in (SHORT, LONG))
+
+
+# Whatever msgpack and the decoders raise for bytes that are no value; not what a signal handler may raise.
+MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
+             UnpackException, VaultError, ImportError)
 
 
 class InParts(Exception):

@@ -8,10 +8,9 @@ there is one for each depth, made when it is first needed. Reading, there is a h
 """
 from __future__ import annotations
 
-import struct
 from functools import partial
 
-from msgpack import ExtType, Packer, StackError, Unpacker, UnpackException, unpackb
+from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
 from .codes import (
@@ -27,6 +26,7 @@ from .codes import (
     InParts,
     TooDeep,
 )
+from .codes import MALFORMED as MALFORMED
 from .registry import named_type
 from .types import DECODERS, encoded, hides, revealed
 
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from .registry import Pack, Unpack
 
     ExtHook = Callable[[int, bytes], Any]  # what msgpack calls for an ExtType: code, payload
-
-# Whatever msgpack and the decoders raise for bytes that are no value; not what a signal handler may raise.
-MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,
-             UnpackException, VaultError, ImportError)
 
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
