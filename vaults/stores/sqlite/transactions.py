@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ...keys import Stored
     from .connection import File
 
+    Refusal = Optional[Callable[[], VaultError]]  # makes the error of a block that may not be committed
+
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 
 
@@ -101,6 +103,15 @@ class Transactional(Store):
             self._undo(c, depth)
             raise
 
+    def _nest(self, c: Connection) -> None:
+        if c.lost:
+            c.execute(SAVE[0])  # raises
+        if c.depth > MAX_DEPTH:
+            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}; leave some '
+                             'first, or begin none in each call of a function that calls itself')
+        c.depth += 1
+        c.execute(SAVE[c.depth - 1])
+
     def _take(self, c: Connection, owner: Optional[Owner]) -> None:
         """Put the connection aside for a task, so that whoever asks for it is asked: see Asked."""
         if owner is not None:
@@ -115,30 +126,12 @@ class Transactional(Store):
             vars(self._local)['c'] = c
             c.owner = None
 
-    def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
-        """Explain an error of SQLite's, undo, and return ours.
-
-        It is returned, because one that is kept in a frame that it runs through would keep the connection.
-        """
-        problem = self._failed(error)
-        undo(*arguments)
-        return problem
-
-    def _nest(self, c: Connection) -> None:
-        if c.lost:
-            c.execute(SAVE[0])  # raises
-        if c.depth > MAX_DEPTH:
-            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}; leave some '
-                             'first, or begin none in each call of a function that calls itself')
-        c.depth += 1
-        c.execute(SAVE[c.depth - 1])
-
     def commit(self, who: Any = None) -> None:
         depth = None
         try:
-            c, depth, problem = self._level(who)
-            if problem:
-                raise problem()
+            c, depth, refusal = self._level(who)
+            if refusal:
+                raise refusal()
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
                 c.depth = depth
@@ -177,34 +170,50 @@ class Transactional(Store):
             self._undo(*self._broken_off(who, depth))
             raise
 
-    def _broken_off(self, who: Any, depth: Optional[int]) -> Tuple[Connection, int]:
-        """Return what is to be undone where an end was broken off, perhaps before its depth was known."""
-        self._still_open()
-        c = self._here()
-        return c, max(c.place(who) if depth is None else depth, 0)
+    def transact(self, operation: Callable[[], Any]) -> Any:
+        c = self._local.c
+        depth = self._depth(c)
+        try:
+            self.begin(operation)
+            result = operation()
+            self.commit(operation)
+        except BaseException as error:
+            if isinstance(error, driver.Error) or is_too_big(error):
+                raise self._undone(error, self._take_back, c, depth, operation) from error
+            self._take_back(c, depth, operation)
+            raise
+        return result
 
-    def _here(self) -> Connection:
-        """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
-        c: Connection = own(self) or self._local.c
-        return c
+    def _take_back(self, c: Connection, depth: int, operation: Callable[[], Any]) -> None:
+        """Roll back what is open of an operation's transaction; begin and commit have done so where they raised."""
+        if c.depth > depth and c.thread == get_ident():
+            self.rollback(operation)
+        elif not depth:
+            self.ended()
 
-    def _level(self, who: Any) -> Tuple[Connection, int, Optional[Callable[[], VaultError]]]:
-        """Return the connection, its depth when the block of `who` has ended, and what makes the error if it may not.
+    def _depth(self, c: Connection) -> int:
+        """Return how deep this thread's transaction is nested."""
+        return c.depth
+
+    # --- which block it is that ends ---
+
+    def _level(self, who: Any) -> Tuple[Connection, int, Refusal]:
+        """Return the connection, its depth when the block of `who` has ended, and the error where that is to be undone.
 
         The depth is -1 where this thread has no such block.
         """
-        problem: Optional[Callable[[], VaultError]] = None
+        refusal: Refusal = None
         try:
             c = self._local.c
         except VaultTaskError:
             c = self._here()
-            problem = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
+            refusal = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
         if c.depth and c.blocks[c.depth - 1] is who and c.thread == get_ident():
-            return c, c.depth - 1, problem
+            return c, c.depth - 1, refusal
         depth, other = self._out_of_order(c, who)
-        return c, depth, None if depth < 0 else problem or other
+        return c, depth, None if depth < 0 else refusal or other
 
-    def _out_of_order(self, c: Connection, who: Any) -> Tuple[int, Optional[Callable[[], VaultError]]]:
+    def _out_of_order(self, c: Connection, who: Any) -> Tuple[int, Refusal]:
         """Return the same of a block that is not known to be the innermost one.
 
         It is around others, which it takes along; or was taken along itself, and then there is nothing left to undo. A
@@ -231,11 +240,12 @@ class Transactional(Store):
         return VaultError(f'a block around this one ended before it, and undid it: vault {self.file.path}; nothing of '
                           f'it was kept. {NEST}')
 
-    def _still_open(self) -> None:
-        """Raise when another thread has closed the store, having let the next writer in."""
-        if isinstance(self._local, Broken):
-            self.ended()
-            raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
+    def _here(self) -> Connection:
+        """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
+        c: Connection = own(self) or self._local.c
+        return c
+
+    # --- what is to be undone ---
 
     def _undo(self, c: Connection, depth: int) -> None:
         """Roll back to `depth` what is open deeper; also what is half begun or ended.
@@ -264,6 +274,29 @@ class Transactional(Store):
                 self.ended()
             self._give_back(c)
 
+    def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
+        """Explain an error of SQLite's, undo, and return ours.
+
+        It is returned, because one that is kept in a frame that it runs through would keep the connection.
+        """
+        problem = self._failed(error)
+        undo(*arguments)
+        return problem
+
+    def _broken_off(self, who: Any, depth: Optional[int]) -> Tuple[Connection, int]:
+        """Return what is to be undone where an end was broken off, perhaps before its depth was known."""
+        self._still_open()
+        c = self._here()
+        return c, max(c.place(who) if depth is None else depth, 0)
+
+    def _still_open(self) -> None:
+        """Raise when another thread has closed the store, having let the next writer in."""
+        if isinstance(self._local, Broken):
+            self.ended()
+            raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
+
+    # --- blocks of other threads ---
+
     def _end_of_another(self, who: Any) -> None:
         """End a block that this thread did not begin: in a forked child, one that is the parent's; else it is wrong."""
         if self.inherited:
@@ -282,14 +315,14 @@ class Transactional(Store):
         self._abandon(holder, said)
         raise VaultTaskError(said)
 
+    def _holder(self, who: Any) -> Optional[Connection]:
+        """Return the connection of another thread in which `who` has a block open."""
+        return next((c for c in self._of_others() if c.is_open(who)), None)
+
     def _of_others(self) -> List[Connection]:
         """Return the connections in which other threads begin blocks."""
         connections = [reference() for reference in self.file.connections.valuerefs()]
         return [c for c in connections if c is not None and c.thread != get_ident()]
-
-    def _holder(self, who: Any) -> Optional[Connection]:
-        """Return the connection of another thread in which `who` has a block open."""
-        return next((c for c in self._of_others() if c.is_open(who)), None)
 
     def _abandon(self, c: Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
@@ -304,31 +337,6 @@ class Transactional(Store):
             c.raw.execute(ROLLBACK)
         except driver.Error:
             pass  # it has ended meanwhile
-
-    def _depth(self, c: Connection) -> int:
-        """Return how deep this thread's transaction is nested."""
-        return c.depth
-
-    def transact(self, operation: Callable[[], Any]) -> Any:
-        c = self._local.c
-        depth = self._depth(c)
-        try:
-            self.begin(operation)
-            result = operation()
-            self.commit(operation)
-        except BaseException as error:
-            if isinstance(error, driver.Error) or is_too_big(error):
-                raise self._undone(error, self._take_back, c, depth, operation) from error
-            self._take_back(c, depth, operation)
-            raise
-        return result
-
-    def _take_back(self, c: Connection, depth: int, operation: Callable[[], Any]) -> None:
-        """Roll back what is open of an operation's transaction; begin and commit have done so where they raised."""
-        if c.depth > depth and c.thread == get_ident():
-            self.rollback(operation)
-        elif not depth:
-            self.ended()
 
 
 def make_room(calls: int = 12) -> None:
