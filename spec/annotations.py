@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import textwrap
 
 import pytest
@@ -12,6 +13,18 @@ from vaults import Vault
 from .helpers import HERE, output
 
 
+def checked(program):
+    """Return what mypy says of a program. It raises the limit of recursion, which other tests come to feel."""
+    api = pytest.importorskip('mypy.api')
+    before, limit = os.getcwd(), sys.getrecursionlimit()
+    os.chdir(HERE)
+    try:
+        return api.run(['--strict', str(program)])[0]
+    finally:
+        os.chdir(before)
+        sys.setrecursionlimit(limit)
+
+
 class TestTyping:
     def test_subscripts_mean_nothing_at_run_time(self, root):
         v: Vault[str, int] = Vault[str, int]('typed')
@@ -19,7 +32,6 @@ class TestTyping:
         assert type(v) is Vault
 
     def test_mypy_infers_what_users_expect(self, tmp_path):
-        api = pytest.importorskip('mypy.api')
         program = tmp_path / 'program.py'
         program.write_text(textwrap.dedent('''
             from vaults import Vault
@@ -55,12 +67,7 @@ class TestTyping:
             v[1] = 2
             v['k'] = 'text'
             '''))
-        before = os.getcwd()
-        os.chdir(HERE)
-        try:
-            out, _, _ = api.run(['--strict', str(program)])
-        finally:
-            os.chdir(before)
+        out = checked(program)
         short = re.sub(r'builtins\.|vaults\.views\.|vaults\.vault\.', '', out)
         revealed = re.findall(r'Revealed type is "(.*?)"', short)
         union = {'int | None', 'Union[int, None]'}, {'int | str', 'Union[int, str]', 'str | int'}
@@ -160,14 +167,8 @@ class TestTyping:
         """
 
     def errors(self, tmp_path, program):
-        api = pytest.importorskip('mypy.api')
         (tmp_path / 'program.py').write_text(textwrap.dedent(program))
-        before = os.getcwd()
-        os.chdir(HERE)
-        try:
-            out, _, _ = api.run(['--strict', str(tmp_path / 'program.py')])
-        finally:
-            os.chdir(before)
+        out = checked(tmp_path / 'program.py')
         return {int(line) for line in re.findall(r'program.py:(\d+): error:', out)}, out
 
     def test_what_views_slices_lists_and_columns_hold_is_known(self, tmp_path):

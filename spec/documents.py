@@ -169,3 +169,28 @@ class TestDocuments:
         for name in 'INT BYTEARRAY TUPLE SET FROZENSET COMPLEX DATE DATETIME TIME TIMEDELTA DECIMAL FRACTION UUID'.split():
             assert re.search(rf'\| *`?{getattr(codes, name)}`? *\|', page), name
         assert str(schema.APPLICATION_ID) in page or '0x7661756c' in page.lower()
+
+
+class TestSpecification:
+    """The files of this specification, which tests.py gathers."""
+
+    FILES = sorted(file for file in (HERE / 'spec').glob('*.py') if file.stem != '__init__')
+
+    def test_no_file_is_longer_than_a_thousand_lines(self):
+        for file in self.FILES:
+            assert len(file.read_text('utf-8').splitlines()) <= 1000, file.name
+
+    def test_each_file_is_gathered(self):
+        gathered = re.findall(r'^from spec\.(\w+) import \*$', (HERE / 'tests.py').read_text('utf-8'), re.M)
+        assert sorted(gathered) == [file.stem for file in self.FILES]
+
+    def test_each_file_is_on_the_page_for_contributors(self):
+        page = (HERE / 'docs' / 'contributing.md').read_text('utf-8').partition('\n## The specification\n')[2].partition('\n## ')[0]
+        assert sorted(re.findall(r'`(\w+\.py)`', page.partition('|---|')[2])) == [file.name for file in self.FILES]
+
+    def test_a_name_means_one_thing_in_all_of_them(self):  # of two fixtures of one name, the last would be everybody's
+        meanings = {}
+        for file in self.FILES:
+            for name, meaning in vars(importlib.import_module(f'spec.{file.stem}')).items():
+                if not name.startswith('_'):
+                    assert meanings.setdefault(name, meaning) is meaning, (file.name, name)

@@ -5,9 +5,13 @@ import collections
 import dataclasses
 import datetime as dt
 import enum
+import os
+import pickle
 
 import msgpack
 from hypothesis import strategies as st
+
+from vaults.codecs import codes
 
 from .helpers import UTC
 
@@ -107,3 +111,11 @@ rich = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple),
                             st.dictionaries(st.text() | any_key, inner, max_size=3),
                             st.sets(any_key, max_size=3), st.frozensets(any_key, max_size=3)), max_leaves=6)
+
+
+def plant(v, mark):
+    """Put a pickle at the key 'bomb' that makes the file `mark` when it is loaded."""
+    class Bomb:
+        def __reduce__(self):
+            return os.system, (f'touch {mark}',)
+    v._store.put('bomb', msgpack.packb(msgpack.ExtType(codes.PICKLE, pickle.dumps(Bomb()))))

@@ -76,21 +76,23 @@ class TestTasks:
             leave.set()
             await task
 
+    @staticmethod
+    async def add_one(t, told):
+        """Add one in a block that awaits; note what is said where another task's block is open."""
+        try:
+            with t.transaction():
+                n = t['n']
+                await asyncio.sleep(0)
+                t['n'] = n + 1
+        except vaults.VaultTaskError as error:
+            told.append(str(error))
+
     def test_ten_tasks_that_await_in_a_block_are_told_so_and_lose_nothing(self, t):
         t['n'] = 0
         told = []
 
-        async def add():
-            try:
-                with t.transaction():
-                    n = t['n']
-                    await asyncio.sleep(0)
-                    t['n'] = n + 1
-            except vaults.VaultTaskError as error:
-                told.append(str(error))
-
         async def main():
-            await asyncio.gather(*(add() for _ in range(10)))
+            await asyncio.gather(*(self.add_one(t, told) for _ in range(10)))
         asyncio.run(main())
         assert t['n'] == 10 - len(told) == 1
         assert all('await' in text and 'asyncio.to_thread' in text and 'Task-' in text for text in told)
@@ -223,17 +225,8 @@ class TestTasks:
         t['n'] = 0
         told = []
 
-        async def add():
-            try:
-                with t.transaction():
-                    n = t['n']
-                    await asyncio.sleep(0)
-                    t['n'] = n + 1
-            except vaults.VaultTaskError as error:
-                told.append(error)
-
         async def main():
-            await asyncio.gather(*(add() for _ in range(5)))
+            await asyncio.gather(*(self.add_one(t, told) for _ in range(5)))
             t['plain'] = 1
         with t.transaction():
             asyncio.run(main())

@@ -17,17 +17,11 @@ from vaults import Vault, moving
 from vaults.codecs import codes, trust
 
 from .helpers import in_child, needs_fork, needs_root
-from .samples import Custom, Pair
+from .samples import Custom, Pair, plant
 
 
 class TestTrust:
     """A pickle runs code: it is read and written only where nobody else could have written it."""
-
-    def plant(self, v, mark):
-        class Bomb:
-            def __reduce__(self):
-                return os.system, (f'touch {mark}',)
-        v._store.put('bomb', msgpack.packb(msgpack.ExtType(codes.PICKLE, pickle.dumps(Bomb()))))
 
     def test_in_a_file_of_ones_own_pickles_are_read_and_written(self, v):
         v['k'] = Custom(1)
@@ -38,7 +32,7 @@ class TestTrust:
     def test_where_others_may_write_nothing_runs(self, root, spoil):
         v = Vault('t', allow_pickle=True)
         mark = root / 'ran'
-        self.plant(v, mark)
+        plant(v, mark)
         v['plain'] = 1
         v.close()
         place = root / 'vaults' if 'folder' in spoil else root / 'vaults' / 't.db'
@@ -177,7 +171,7 @@ class TestTrust:
     def test_false_neither_reads_nor_writes(self, root):
         v = Vault('t', allow_pickle=False)
         mark = root / 'ran'
-        self.plant(v, mark)
+        plant(v, mark)
         with pytest.raises(vaults.UntrustedPickleError, match='allow_pickle=False'):
             v['bomb']
         with pytest.raises(vaults.UntrustedPickleError, match='Custom.*register'):
@@ -187,7 +181,7 @@ class TestTrust:
     def test_a_list_resolves_those_types_alone(self, root):
         v = Vault('t', allow_pickle=[Custom, Pair])
         mark = root / 'ran'
-        self.plant(v, mark)
+        plant(v, mark)
         v['k'] = [Custom(1), Pair(1, 2)]
         assert v['k'] == [Custom(1), Pair(1, 2)]
         with pytest.raises(vaults.UntrustedPickleError, match='system'):
@@ -199,7 +193,7 @@ class TestTrust:
     def test_true_reads_all_and_misuse_is_refused(self, root):
         mark = root / 'ran'
         v = Vault('t', allow_pickle=True)
-        self.plant(v, mark)
+        plant(v, mark)
         assert v['bomb'] == 0 and mark.exists()
         for wrong in ('yes', [], [1], int, 1.5):
             with pytest.raises(TypeError):

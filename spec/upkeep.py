@@ -22,14 +22,13 @@ from vaults.stores.sqlite import backup as sqlite_backup
 
 from .helpers import HERE, in_thread, needs_root
 from .internals import connection_of, statements
-from .samples import Custom
-from .trust import TestTrust
+from .samples import Custom, plant
 
 
 class TestUpkeep:
     def test_check_finds_what_is_wrong_and_runs_no_pickle(self, v, root):
         mark = root / 'ran'
-        TestTrust().plant(v, mark)
+        plant(v, mark)
         v['ok'] = Custom(1)
         assert v.check() == [] and not mark.exists()
         c = connection_of(v)
