@@ -28,7 +28,7 @@ def is_in_transaction(v):
     return raw_of(v).in_transaction
 
 
-def checkpoint(v):
+def run_checkpoint(v):
     """Move the log into the file, as the store does when it is due."""
     store = engine_of(v)
     store._checkpoint(connection_of(store))

@@ -24,7 +24,7 @@ from vaults.stores.sqlite import connection, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
-from .internals import checkpoint, connection_of, depth_of, is_in_transaction, raw_of
+from .internals import connection_of, depth_of, is_in_transaction, raw_of, run_checkpoint
 
 
 class TestTraps:
@@ -234,10 +234,10 @@ class TestTraps:
 
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1
-        checkpoint(v)
+        run_checkpoint(v)
         execute = v._store._checkpointer.connection.execute
         monkeypatch.setattr(v._store._checkpointer.connection, 'execute', lambda sql: (v.put('handled', 2), execute(sql))[1])
-        checkpoint(v)
+        run_checkpoint(v)
         assert Vault('test') == {'k': 1, 'handled': 2}
 
     def test_the_block_of_a_signal_handler_leaves_the_lock_to_the_call_it_interrupts(self, root, monkeypatch):
@@ -308,16 +308,16 @@ class TestTraps:
                 reader.close()
         monkeypatch.setattr(checkpointing, 'LONG', 0)
         monkeypatch.setattr(checkpointing, 'sleep', sleep)
-        checkpoint(v)
+        run_checkpoint(v)
         assert len(waited) == 3
         v['k'] = 3
-        checkpoint(v)
+        run_checkpoint(v)
         assert len(waited) == 3
 
     def test_checkpoints_hold_the_write_lock(self, v, monkeypatch):
         v['k'] = 1
         store = v._store
-        checkpoint(store)
+        run_checkpoint(store)
         states = []
 
         class Watched:
@@ -332,7 +332,7 @@ class TestTraps:
             def fetchall(self):
                 return [(0, 0, 0)]
         store._checkpointer.connection = Watched()
-        checkpoint(store)
+        run_checkpoint(store)
         assert states == [('PRAGMA wal_checkpoint(PASSIVE)', True)]
         assert raw_of(v).execute('PRAGMA wal_autocheckpoint').fetchone() == (0,)
 
@@ -359,7 +359,7 @@ class TestTraps:
     def test_an_fsync_that_failed_is_not_retried(self, v, caplog):
         v['k'] = 1
         store = v._store
-        checkpoint(store)
+        run_checkpoint(store)
 
         class Failing:
             def execute(self, sql):
@@ -404,7 +404,7 @@ class TestTraps:
                 v['put'] = 1 / 0
             real(*arguments)
         monkeypatch.setattr(checkpointer, '_checkpoint', signalled)
-        checkpoint(v)
+        run_checkpoint(v)
         assert dict(Vault('test')) == {'put': 1, 'block': 2} and not depth_of(v)
 
     def test_a_checkpoint_that_is_put_off_is_logged(self, v, caplog):
@@ -413,7 +413,7 @@ class TestTraps:
         v._store.file.timeout = 0
         raw_of(v).execute('PRAGMA busy_timeout = 0')
         with other:
-            checkpoint(v)
+            run_checkpoint(v)
         assert 'put off' in caplog.text and v['k'] == 1
 
     @pytest.mark.parametrize('safe', [False, True])
