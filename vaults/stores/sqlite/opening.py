@@ -38,11 +38,16 @@ from .store import SQLiteStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Tuple
+    from typing import Any, Tuple, Type
 
     from .connection import Connection
 
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
+
+# What `inspect` finds at a path. Words, because an Enum would take longer to import than a vault to open.
+NEW = 'new'                 # nothing, or an empty file: a vault may be made of it
+VAULT = 'vault'
+UNFINISHED = 'unfinished'   # its first transaction has not ended: somebody is making it, or was killed in doing so
 
 
 def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: str = 'NORMAL',
@@ -64,50 +69,87 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
         file.journal = 'memory'
     else:
         try:
-            empty = is_empty(file)
-            store = _opened(QueuedStore if thread_safe else SQLiteStore, file, empty)
+            store = _opened(QueuedStore if thread_safe else SQLiteStore, file)
         except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
     open_stores.add(store)
     return store
 
 
-def is_empty(file: File) -> bool:
-    """Tell whether the file is to be made a vault; raise when it is missing or something else.
+# --- what a file is ---
+
+def is_new(file: File) -> bool:
+    """Tell whether the file is to be made a vault, once nobody else is making it one."""
+    found = inspect(file)
+    if found == UNFINISHED:
+        return bool(patiently(lambda: _undone(file), file.timeout)) or inspect(file) == NEW
+    return found == NEW
+
+
+def inspect(file: File) -> str:
+    """Return NEW, VAULT or UNFINISHED; raise when the file is missing, something else, or must not be opened so.
 
     Looks at the main file alone and without a lock, so that a foreign file and its log stay untouched: `immutable`
     hides what is in the log, but what makes a file a vault is never only there.
     """
     if not os.path.exists(file.path):
-        if file.flag in 'rw':
-            raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and where vaults are kept, or '
-                                     'let it be created')
-        folder = os.path.dirname(file.path)
-        if not os.path.isdir(folder):
-            raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
-        return True
-    if not os.path.isfile(file.path):
-        kind = 'a folder' if os.path.isdir(file.path) else 'a pipe or the like'
-        raise VaultFormatError(f'{file.path} is {kind}: a vault is a regular file')
-    if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
-        raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
+        _require_place(file)
+        return NEW
+    _require_regular(file.path)
+    _require_writable(file)
     if not os.path.getsize(file.path):
         if file.flag != 'n':
             _require_no_log(file)
-        return True
+        return NEW
     try:
-        found, version = _marks(file)
+        marks = _marks(file)
     except driver.Error:
-        if not _was_being_made(file.path):
+        if not _is_unfinished(file.path):
             raise
-        return patiently(lambda: _undone(file), file.timeout) or is_empty(file)
-    if found != APPLICATION_ID:
-        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {file.path}; it was left as '
+        return UNFINISHED
+    _require_marks(file.path, *marks)
+    return UNFINISHED if _is_unfinished(file.path) else VAULT
+
+
+def _require_place(file: File) -> None:
+    """Raise unless a vault may be made where there is none."""
+    if file.flag in 'rw':
+        raise VaultNotFoundError(f'there is no vault at {file.path}: check the name and where vaults are kept, or '
+                                 'let it be created')
+    folder = os.path.dirname(file.path)
+    if not os.path.isdir(folder):
+        raise VaultNotFoundError(f'there is no folder {folder} to make a vault in: make it first')
+
+
+def _require_regular(path: str) -> None:
+    if not os.path.isfile(path):
+        kind = 'a folder' if os.path.isdir(path) else 'a pipe or the like'
+        raise VaultFormatError(f'{path} is {kind}: a vault is a regular file')
+
+
+def _require_writable(file: File) -> None:
+    """Raise unless who opens it to write may write the file, and its folder, where SQLite makes its log."""
+    if file.flag != 'r' and not (os.access(file.path, os.W_OK) and os.access(os.path.dirname(file.path), os.W_OK)):
+        raise VaultReadOnlyError(f"you may not write {file.path}, or not its folder: open it with flag='r' to read it")
+
+
+def _require_no_log(file: File) -> None:
+    """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
+    log_path = f'{file.path}-wal'
+    has_log = os.path.exists(log_path) and os.path.getsize(log_path)
+    if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
+        raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
+                                'recover` what can be read')
+
+
+def _require_marks(path: str, application: int, version: int) -> None:
+    """Raise unless the file is marked as a vault, and as one of this format."""
+    if application != APPLICATION_ID:
+        raise VaultFormatError(f'the file is not a vault but some other SQLite database: {path}; it was left as '
                                'it was, give another name or path')
     if version != FORMAT:
-        raise VaultFormatError(f'the vault at {file.path} has format {version}, this version reads {FORMAT}: '
+        raise VaultFormatError(f'the vault at {path} has format {version}, this version reads {FORMAT}: '
                                'install a newer vaults')
-    return _was_being_made(file.path) and bool(patiently(lambda: _undone(file), file.timeout))
 
 
 def _marks(file: File) -> Tuple[int, int]:
@@ -122,7 +164,7 @@ def _marks(file: File) -> Tuple[int, int]:
         raw.close()
 
 
-def _was_being_made(path: str) -> bool:
+def _is_unfinished(path: str) -> bool:
     """Tell whether there is the journal of a file's first transaction, beside which the file holds anything.
 
     The journal says how many pages the file had (https://www.sqlite.org/fileformat.html#the_rollback_journal).
@@ -143,33 +185,49 @@ def _undone(file: File) -> bool:
         raw.close()
 
 
-def _require_no_log(file: File) -> None:
-    """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
-    log_path = f'{file.path}-wal'
-    has_log = os.path.exists(log_path) and os.path.getsize(log_path)
-    if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
-        raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
-                                'recover` what can be read')
+# --- stores ---
 
-
-def _opened(cls: Any, file: File, empty: bool) -> SQLiteStore:
+def _opened(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
+    new = is_new(file)
     if file.flag == 'r':
-        if empty:
-            raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
-        file.journal = reading(file)
-    store: SQLiteStore = cls(file)
+        return _opened_to_read(kind, file, new)
+    return _made(kind, file) if new else _opened_existing(kind, file)
+
+
+def _opened_to_read(kind: Type[SQLiteStore], file: File, new: bool) -> SQLiteStore:
+    """Return the store of a file that nothing is written to. Of one that cannot be written, no other file is made."""
+    if new:
+        raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
+    file.journal = reading(file)
+    if file.journal is None:
+        return _opened_existing(kind, file)
+    store = kind(file)
+    patiently(lambda: require_schema(store._local.c, file), file.timeout)
+    return store
+
+
+def _made(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
+    """Return the store of a file that is made a vault, by this process or by another one at the same moment."""
+    store = kind(file)
     c = store._local.c
-    if file.journal is None:
-        c.execute(NO_BUSY_HANDLER)
-        if empty:
-            patiently(lambda: _create(c, file), file.timeout)
+    c.execute(NO_BUSY_HANDLER)
+    patiently(lambda: _create(c, file), file.timeout)
+    return _prepared(store)
+
+
+def _opened_existing(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
+    store = kind(file)
+    store._local.c.execute(NO_BUSY_HANDLER)
+    return _prepared(store)
+
+
+def _prepared(store: SQLiteStore) -> SQLiteStore:
+    """Return the store once its tables are sound, its journal is chosen, and its file guarded, and emptied for 'n'."""
+    c, file = store._local.c, store.file
     patiently(lambda: require_schema(c, file), file.timeout)
-    if file.journal is None:
-        file.journal = patiently(lambda: _choose_journal(c, file), file.timeout)
-        if file.journal != 'wal':
-            c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
-    if file.journal == 'immutable':
-        return store
+    file.journal = patiently(lambda: _choose_journal(c, file), file.timeout)
+    if file.journal != 'wal':
+        c.execute(f'PRAGMA busy_timeout = {int(file.timeout * 1000)}')
     file.mode = 'mode=rw'  # a connection made later must not make a file anew
     file.identity = file.stat()
     if file.journal == 'wal' and not c.guard:

@@ -15,7 +15,7 @@ from ...errors import VaultBusyError, VaultError
 from ...files import stamps
 from . import LOGS, SHARED_FILE, WAL_FILE, driver, side_files
 from .connection import File, uri_of
-from .opening import is_empty, require_schema
+from .opening import is_new, require_schema
 from .store import SQLiteStore
 
 TYPE_CHECKING = False
@@ -47,7 +47,7 @@ def vault_at(path: str) -> Iterator[Optional[Store]]:
     """
     with _left_alone(path) as (place, parameters):
         file = File(place, 'r', TIMEOUT, 'NORMAL')
-        if is_empty(file):
+        if is_new(file):
             yield None
             return
         file.mode, file.journal = parameters, 'as it is'
