@@ -439,7 +439,7 @@ class TestTraps:
                     finally:
                         sys.setrecursionlimit(limit)
                     lock = getattr(v._store, 'lock', None)
-                    assert not lock or not lock._is_owned(), more
+                    assert not lock or not lock.is_mine(), more
                     other['after'] = more
                     assert v.pop('after') == more
             print(sorted(outcomes))""", root, safe) == "['done', 'refused']"

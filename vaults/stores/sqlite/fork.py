@@ -97,7 +97,7 @@ def _orphan(store: SQLiteStore) -> None:
     c = own(store)
     second, store._checkpointer = store._checkpointer.connection, Checkpointer()
     if store.lock:
-        store.lock = threading.RLock()
+        store.lock = type(store.lock)()
     store.inherited = c.depth if c else 0
     store.deletions += 1  # what was read in the parent's transaction is none of the child's
     store.file.connections.clear()

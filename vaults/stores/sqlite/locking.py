@@ -1,15 +1,18 @@
-"""Stores that lock: threads of one process queue on an RLock. Knows of the store what it may do, and no SQL.
+"""Stores that lock: threads of one process queue on a lock. Knows of the store what it may do, and no SQL.
 
 SQLite lets waiting writers in by chance and by timeout: among threads that write without a pause, some would meet no
 free moment in time, and a vault in memory has one connection for all. So here they queue, from the beginning of a
-block to its end. What makes it hard is Ctrl-C, which may come between any two instructions: a lock that was taken and
-is never given back stops every other thread for good. So a call holds it by `with`, which C enters and leaves without
-a gap; a block, which ends in another call than it began in, gives back all that its thread has, as often as it takes.
+block to its end.
+
+The trap is Ctrl-C, which may come between any two instructions, and a signal handler or finalizer that uses the vault
+itself: a lock that was taken and is never given back stops every other thread for good. So a call holds the lock by
+`with`, which C enters and leaves without a gap. A block ends in another call than it began in, and what an interrupt
+has left of either nobody can count: so the end of a block gives back all that its thread has, as often as it has taken
+it, and a call around it takes the lock again before its `with` gives it back.
 """
 from __future__ import annotations
 
-import threading
-from _thread import get_ident
+from _thread import RLock, get_ident
 
 from ...errors import VaultError
 from ..tasks import free, is_alive
@@ -19,34 +22,53 @@ from .transactions import make_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable, TypeVar
 
     from .connection import Connection, File
 
+    Method = TypeVar('Method', bound=Callable[..., Any])
 
-def _locked(name: str) -> Any:
-    plain = getattr(SQLiteStore, name)
 
-    def method(self: Any, *arguments: Any, **options: Any) -> Any:
-        with self.lock:  # which an interrupt cannot come into, as it can after acquire()
+class Lock(RLock):  # type: ignore[misc]  # final for type checkers alone: C lets it have subclasses
+    """A lock that its thread may take again, and of which everybody can tell whether this thread has it.
+
+    Who has it, and how often, is kept by C, together with the lock itself. In attributes beside it, it would be wrong
+    between two instructions: an interrupt after the lock was taken and before that is noted would keep it for ever, and
+    a signal handler that runs there would wait for its own thread.
+    """
+
+    __slots__ = ()
+
+    is_mine = RLock._is_owned  # type: ignore[attr-defined]  # every CPython has it; under this name it costs no frame
+
+    def free(self) -> None:
+        """Take the lock from the thread that has it, whose block was left in another one."""
+        free(self)
+
+
+def locked(method: Method) -> Method:
+    """Return a method of the store that holds the store's lock as long as it runs."""
+    def holding(self: QueuedStore, *arguments: Any, **options: Any) -> Any:
+        lock = self.lock
+        with lock:
             try:
-                return plain(self, *arguments, **options)
+                return method(self, *arguments, **options)
             finally:
-                if not self.lock._is_owned():  # a transaction that ended within has let everybody in
-                    self.lock.acquire()
-    method.__name__ = name
-    method.__doc__ = plain.__doc__
-    return method
+                if not lock.is_mine():  # a transaction that ended within has let everybody in
+                    lock.acquire()
+    holding.__name__, holding.__doc__ = method.__name__, method.__doc__
+    return holding  # type: ignore[return-value]  # it takes and returns what the method does
 
 
 class QueuedStore(SQLiteStore):
-    """A store whose writers and blocks queue on an RLock, so that no thread times out waiting for another."""
+    """A store whose writers and blocks queue on a lock, so that no thread times out waiting for another."""
 
     def __init__(self, file: File) -> None:
         super().__init__(file)
-        self.lock = threading.RLock()
+        self.lock = Lock()
 
-    put, compact = map(_locked, ('put', 'compact'))
+    put = locked(SQLiteStore.put)
+    compact = locked(SQLiteStore.compact)
 
     def begin(self, who: Any = None) -> None:
         make_room()
@@ -62,15 +84,15 @@ class QueuedStore(SQLiteStore):
     def _abandon(self, c: Connection, said: str) -> None:
         """Let the next writer in as well, once what the other thread has open is rolled back."""
         super()._abandon(c, said)
-        free(self.lock)
+        self.lock.free()
 
     def _depth(self, c: Connection) -> int:
         """Return this thread's depth: one connection may be shared, and then the depth is that of who has the lock."""
-        return c.depth if self.lock._is_owned() else 0  # every CPython has it
+        return c.depth if self.lock.is_mine() else 0
 
     def ended(self) -> None:
         """Let the next writer in, now that no block of this thread is open any more."""
-        while self.lock._is_owned():  # every CPython has it
+        while self.lock.is_mine():
             self.lock.release()
 
 
@@ -80,9 +102,16 @@ class MemoryStore(QueuedStore):
     local_class = Shared
     private = True
 
-    get, get_part, get_both, contains, count, _page, _ids = map(_locked, (
-        'get', 'get_part', 'get_both', 'contains', 'count', '_page', '_ids'))
-    check, backup, close = map(_locked, ('check', 'backup', 'close'))
+    get = locked(SQLiteStore.get)
+    get_part = locked(SQLiteStore.get_part)
+    get_both = locked(SQLiteStore.get_both)
+    contains = locked(SQLiteStore.contains)
+    count = locked(SQLiteStore.count)
+    _page = locked(SQLiteStore._page)
+    _ids = locked(SQLiteStore._ids)
+    check = locked(SQLiteStore.check)
+    backup = locked(SQLiteStore.backup)
+    close = locked(SQLiteStore.close)
 
     def _abandon(self, c: Connection, said: str) -> None:
         """End here what another thread has open, because the connection is everybody's; tell that thread once."""
@@ -97,7 +126,7 @@ class MemoryStore(QueuedStore):
             raise VaultError(f'what this thread has done since is undone: {said}')
         if is_alive(thread):
             c.execute = told
-        free(self.lock)
+        self.lock.free()
 
     def sync(self) -> None:
         """Do nothing: there is no disk to reach."""
