@@ -61,7 +61,7 @@ stores.sqlite.checkpoint 1
 stores.sqlite.fork 6
 stores.sqlite.locking 3
 stores.sqlite.nesting 2
-stores.sqlite.opening 3
+stores.sqlite.opening 1
 stores.sqlite.retry 2
 stores.sqlite.scan 27
 stores.sqlite.sources 1

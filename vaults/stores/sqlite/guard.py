@@ -64,6 +64,11 @@ class Guard:
             os.close(handle)
 
 
+def is_on(identity: Identity) -> bool:
+    """Tell whether a connection of this process has the file open, and guards it."""
+    return identity in _guards
+
+
 def enter(path: str, identity: Identity) -> Optional[Identity]:
     """Guard the file for one more connection; returns what `leave` wants."""
     if not AVAILABLE:

@@ -65,7 +65,7 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
     file = File(path, flag, timeout, synchronous)
     if path == MEMORY:
         store: SQLiteStore = MemoryStore(file)
-        _create(store._local.c, file)
+        _create(_connection(store), file)
         file.journal = 'memory'
     else:
         try:
@@ -191,7 +191,12 @@ def _opened(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     new = is_new(file)
     if file.flag == 'r':
         return _opened_to_read(kind, file, new)
-    return _made(kind, file) if new else _opened_existing(kind, file)
+    return _opened_new(kind, file) if new else _opened_existing(kind, file)
+
+
+def _connection(store: SQLiteStore) -> Connection:
+    c: Connection = store._local.c
+    return c
 
 
 def _opened_to_read(kind: Type[SQLiteStore], file: File, new: bool) -> SQLiteStore:
@@ -202,14 +207,14 @@ def _opened_to_read(kind: Type[SQLiteStore], file: File, new: bool) -> SQLiteSto
     if file.journal is None:
         return _opened_existing(kind, file)
     store = kind(file)
-    patiently(lambda: require_schema(store._local.c, file), file.timeout)
+    patiently(lambda: require_schema(_connection(store), file), file.timeout)
     return store
 
 
-def _made(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
+def _opened_new(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     """Return the store of a file that is made a vault, by this process or by another one at the same moment."""
     store = kind(file)
-    c = store._local.c
+    c = _connection(store)
     c.execute(NO_BUSY_HANDLER)
     patiently(lambda: _create(c, file), file.timeout)
     return _prepared(store)
@@ -217,13 +222,13 @@ def _made(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
 
 def _opened_existing(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     store = kind(file)
-    store._local.c.execute(NO_BUSY_HANDLER)
+    _connection(store).execute(NO_BUSY_HANDLER)
     return _prepared(store)
 
 
 def _prepared(store: SQLiteStore) -> SQLiteStore:
     """Return the store once its tables are sound, its journal is chosen, and its file guarded, and emptied for 'n'."""
-    c, file = store._local.c, store.file
+    c, file = _connection(store), store.file
     patiently(lambda: require_schema(c, file), file.timeout)
     file.journal = patiently(lambda: _choose_journal(c, file), file.timeout)
     if file.journal != 'wal':
@@ -241,7 +246,7 @@ def is_open_here(path: str) -> bool:
     """Tell whether this process has the file open: then nothing here may open and close it (guard.py says why)."""
     status = os.stat(path)
     identity = status.st_dev, status.st_ino
-    return identity in guard._guards or any(store.file.identity == identity and store.file.journal != 'immutable'
+    return guard.is_on(identity) or any(store.file.identity == identity and store.file.journal != 'immutable'
                                             for store in list(open_stores))
 
 
