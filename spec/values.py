@@ -229,7 +229,7 @@ class TestValues:
 
     def test_deep_types_do_not_exhaust_a_threads_stack(self):
         nested = ()
-        for _ in range(codes.MAX_DEPTH - 1):
+        for _ in range(codes.MAX_EXT_DEPTH - 1):
             nested = (nested,)
         found = []
         size = threading.stack_size(1 << 20)

@@ -262,7 +262,7 @@ class _Look:
         self._met_pickle, self._depth = met_pickle, 0
 
     def through(self, data: bytes) -> Any:
-        if self._depth > codes.MAX_DEPTH:
+        if self._depth > codes.MAX_EXT_DEPTH:
             raise codes.TooDeep
         self._depth += 1
         try:

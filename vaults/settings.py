@@ -29,7 +29,7 @@ def codec_for(store: Store, codec: Codec, wanted: Optional[Serializer], flag: st
     if wanted is AS_STORED:
         return _codec_for_tools(store, codec)
     if flag == 'n' or (flag != 'r' and wanted and recorded(store) is None):
-        store.transact(lambda: _record(store, wanted, flag))
+        store.transact(lambda: _write_down(store, wanted, flag))
     name, given = recorded(store), wanted.name if wanted else None
     if name != given:
         raise VaultFormatError(_mismatch(name, given, path))
@@ -44,7 +44,7 @@ def _codec_for_tools(store: Store, codec: Codec) -> Codec:
     return codec if name is None else SerializerCodec(codec.pickles, AsStored(name))
 
 
-def _record(store: Store, wanted: Optional[Serializer], flag: str) -> None:
+def _write_down(store: Store, wanted: Optional[Serializer], flag: str) -> None:
     """Write down the serializer of a vault without entries; a vault begun anew forgets the one it had."""
     name = recorded(store)
     if flag == 'n' and name is not None:

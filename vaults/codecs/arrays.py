@@ -5,38 +5,39 @@ from threading import local
 from weakref import ref
 
 from ..errors import VaultCorruptError
-from .codes import MOST_EMPTY, NDARRAY, NUMPY_SCALAR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
+    from typing import Any, Callable, Optional, TypeVar
 
-    from .registry import Encoder, Pack, Unpack
+    from .registry import Pack, Unpack
 
     T = TypeVar('T')
+
+MOST_EMPTY = 1 << 24  # items of no bytes in an array
 
 
 class _Token:
     """What lives as long as the call that has it: an interrupt may keep it from tidying up."""
 
 
-class _Mode(local):
+class _Intent(local):
     """What a thread's loading is for: while the token lives, its caller wants what can be changed in place."""
 
     writable: Callable[[], Optional[_Token]] = staticmethod(lambda: None)
 
 
-_mode = _Mode()
+_intent = _Intent()
 
 
 def writable(load: Callable[..., T], *arguments: Any) -> T:
     """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
     token = _Token()
-    outer, _mode.writable = _mode.writable, ref(token)
+    outer, _intent.writable = _intent.writable, ref(token)
     try:
         return load(*arguments)
     finally:
-        _mode.writable = outer
+        _intent.writable = outer
 
 
 def dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
@@ -102,7 +103,7 @@ def load_array(data: bytes, inner: Unpack) -> Any:
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
     if _is_endless(array):
         raise ValueError('an array has more items of no bytes than could be looked at')
-    return _unfielded(array).copy(order).view(dtype) if _mode.writable() else array
+    return _unfielded(array).copy(order).view(dtype) if _intent.writable() else array
 
 
 def load_scalar(data: bytes, inner: Unpack) -> Any:
@@ -115,9 +116,3 @@ def load_scalar(data: bytes, inner: Unpack) -> Any:
         return dtype.type(raw if dtype.kind == 'S' else raw.decode('utf-32-le', 'surrogatepass'))
     return _unfielded(numpy.ndarray((), dtype, raw)).copy().view(dtype)[()]
 
-
-DECODERS = {NDARRAY: load_array, NUMPY_SCALAR: load_scalar}
-ENCODERS: Dict[Tuple[str, str], Encoder] = {
-    ('numpy', 'ndarray'): (NDARRAY, dump_array),
-    ('numpy', 'generic'): (NUMPY_SCALAR, dump_scalar),
-}

@@ -43,18 +43,18 @@ PARTED = frozenset([STREAM, LIST, COLUMN])
 
 # ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
 # of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.
-MAX_DEPTH = 16
+MAX_EXT_DEPTH = 16
 QUICK_DEPTH = 2
 MOST_LEVELS = 1024   # of arrays and maps that any msgpack packs
-MOST_EMPTY = 1 << 24  # items of no bytes in an array
 
 # Where msgpack has an ExtType's code, by the first byte of its header: behind the length of the payload, or, where the
 # header itself says that it is of 1, 2, 4, 8 or 16 bytes, at once.
 CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}
 # The headers of bytes and ExtTypes; those of up to 255 bytes. For bytes.translate: what it leaves ASCII has none.
-LONG = {0xC4, 0xC5, 0xC6, *CODE_AT}
-SHORT = LONG - {0xC5, 0xC6, 0xC8, 0xC9}
-IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256)) for headers in (SHORT, LONG))
+HEADERS = {0xC4, 0xC5, 0xC6, *CODE_AT}
+SHORT_HEADERS = HEADERS - {0xC5, 0xC6, 0xC8, 0xC9}
+IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256))
+                     for headers in (SHORT_HEADERS, HEADERS))
 
 
 # Whatever msgpack and the decoders raise for bytes that are no value; not what a signal handler may raise.
@@ -67,7 +67,7 @@ class InParts(Exception):
 
 
 class TooDeep(Exception):
-    """ExtTypes are nested past MAX_DEPTH."""
+    """ExtTypes are nested past MAX_EXT_DEPTH."""
 
 
 def code_of(data: bytes) -> int:

@@ -179,7 +179,7 @@ class Header:
         first = payload[0]
         if first >= 0x80:
             is_map = first < 0x90 or first in (0xDE, 0xDF)
-            self.code, self.count = (MAP, 2 * _counted(payload)) if is_map else (ARRAY, _counted(payload))
+            self.code, self.count = (MAP, 2 * _count_in(payload)) if is_map else (ARRAY, _count_in(payload))
         elif first in NESTABLE and len(payload) == 1:
             self.code, self.count = first, 1
         else:
@@ -189,7 +189,7 @@ class Header:
 ARRAY, MAP = -1, -2   # in the place of an ExtType's code
 
 
-def _counted(payload: bytes) -> int:
+def _count_in(payload: bytes) -> int:
     """Return the number of parts in the header of an array or a map."""
     first, rest = payload[0], payload[1:]
     if first < 0xA0 and not rest:

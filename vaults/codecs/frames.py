@@ -99,7 +99,7 @@ def _to_arrow(pyarrow: Any, frame: Any) -> bytes:
     return data
 
 
-def _table(data: bytes) -> Any:
+def _arrow_table(data: bytes) -> Any:
     import pyarrow
     table = pyarrow.ipc.open_file(pyarrow.BufferReader(data)).read_all()
     table.validate(full=True)  # offsets that point outside the buffers would be followed
@@ -161,7 +161,7 @@ def _changeable(frame: Any) -> Any:
 
 def _load_frame(payload: Dict[str, Any]) -> Any:
     import pandas
-    frame = _changeable(_table(payload['arrow']).to_pandas())
+    frame = _changeable(_arrow_table(payload['arrow']).to_pandas())
     if 'columns' in payload:
         frame.columns = payload['columns']
     if 'range' in payload:

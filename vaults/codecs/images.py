@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from .registry import Encoder
 
 # Pixels of more than a byte are in the order of the machine unless Pillow is told otherwise; these are little-endian.
-RAW = {'I': 'I;32S', 'F': 'F;32F'}
+RAW_MODES = {'I': 'I;32S', 'F': 'F;32F'}
 
 
 def _dump_image(image: Any) -> Dict[str, Any]:
     image.load()
     payload = {'mode': image.mode, 'size': list(image.size), 'info': image.info,
-               'pixels': image.tobytes('raw', RAW.get(image.mode, image.mode))}
+               'pixels': image.tobytes('raw', RAW_MODES.get(image.mode, image.mode))}
     if image.mode in ('P', 'PA'):
         seen = image.palette  # by programs; the one that colours the pixels may have a fourth byte besides
         mode = image.im.getpalettemode()
@@ -30,7 +30,7 @@ def _load_image(payload: Dict[str, Any]) -> Any:
     mode, (width, height), pixels = payload['mode'], payload['size'], payload['pixels']
     if width * height > 8 * len(pixels):  # before memory is taken for it
         raise ValueError(f'{len(pixels)} bytes are no image of {width} by {height}')
-    image = Image.frombytes(mode, (width, height), pixels, 'raw', RAW.get(mode, mode))
+    image = Image.frombytes(mode, (width, height), pixels, 'raw', RAW_MODES.get(mode, mode))
     if 'palette' in payload:
         colouring_mode, colouring, seen_mode, seen = payload['palette']
         image.putpalette(colouring, colouring_mode)

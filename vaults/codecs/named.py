@@ -11,6 +11,7 @@ from datetime import timedelta, timezone, tzinfo
 from importlib import import_module
 
 from ..errors import SerializationError
+from ..keys import MICROSECOND
 from .codes import PICKLE, REGISTERED
 from .registry import Registered, left_to_pickle
 from .types import PLAIN, rezone
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, List, Optional, Tuple
 
     from .registry import Encoder, Pack
-
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Named(Registered):
@@ -51,7 +50,7 @@ class Named(Registered):
 LEFT = object()  # what a dump function returns of what is left to pickle
 
 
-def _plain(parts: Any) -> Any:
+def _if_plain(parts: Any) -> Any:
     return parts if PLAIN.issuperset(map(type, parts)) else LEFT
 
 
@@ -67,22 +66,22 @@ def _load_path(name: str) -> Callable[[Any], Any]:
     def load(text: Any) -> Any:
         import pathlib
         is_here = name.startswith('Pure') or type(pathlib.Path()).__name__ == name
-        return getattr(pathlib, name if is_here else f'Pure{name}')(_text(text))
+        return getattr(pathlib, name if is_here else f'Pure{name}')(_as_text(text))
     return load
 
 
-def _text(text: Any) -> str:
+def _as_text(text: Any) -> str:
     if type(text) is not str:
         raise ValueError(f'text is expected, not {type(text).__name__}')
     return text
 
 
 def _load_from_text(module: str, name: str) -> Callable[[Any], Any]:
-    return lambda text: getattr(import_module(module), name)(_text(text))
+    return lambda text: getattr(import_module(module), name)(_as_text(text))
 
 
 def _load_slice(parts: Any) -> slice:
-    if type(parts) is not list or _plain(parts) is LEFT:
+    if type(parts) is not list or _if_plain(parts) is LEFT:
         raise ValueError('a slice is of plain values')
     start, stop, step = parts
     return slice(start, stop, step)
@@ -103,7 +102,7 @@ def _is_unsafe(error: BaseException) -> bool:
 def _load_error(parts: Any) -> Any:
     import builtins
     name, *arguments = parts
-    kind = getattr(builtins, _text(name))
+    kind = getattr(builtins, _as_text(name))
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         raise ValueError(f'{name!r} is no exception')
     error = kind(*arguments)
@@ -126,7 +125,7 @@ def _load_array(parts: Any) -> Any:
     from array import array
     from struct import iter_unpack
     code, size, data = parts
-    made = array(_text(code))
+    made = array(_as_text(code))
     if code in 'uw' or type(data) is not bytes:
         raise ValueError('an array is of numbers')
     kind = code if code in 'fd' else {1: 'b', 2: 'h', 4: 'i', 8: 'q'}[size]
@@ -152,7 +151,7 @@ def _dump_zoneinfo(zone: Any) -> Any:
 
 
 def _of_key(key: Any) -> Any:
-    return rezone(_text(key))
+    return rezone(_as_text(key))
 
 
 def _of_offset(parts: Any) -> Any:
@@ -168,7 +167,7 @@ def _offset(microseconds: Any) -> timedelta:
 
 
 def _name_or_none(name: Any) -> Optional[str]:
-    return None if name is None else _text(name)
+    return None if name is None else _as_text(name)
 
 
 def _tz() -> Any:
@@ -215,7 +214,7 @@ def _load_tzfile(described: Any) -> Any:
 def _tzfile(described: List[Any]) -> Any:
     from io import BytesIO
     data, filename = described
-    return _tz().tzfile(BytesIO(data), filename=_text(filename))
+    return _tz().tzfile(BytesIO(data), filename=_as_text(filename))
 
 
 def _dump_tzoffset(zone: Any) -> Any:
@@ -236,7 +235,7 @@ def _load_tzlocal(parts: Any) -> Any:
     standard, summer, names = parts
     zone = _tz().tzlocal()
     zone._std_offset, zone._dst_offset = _offset(standard), _offset(summer)
-    zone._dst_saved, zone._tznames = zone._dst_offset - zone._std_offset, tuple(map(_text, names))
+    zone._dst_saved, zone._tznames = zone._dst_offset - zone._std_offset, tuple(map(_as_text, names))
     zone._hasdst = bool(zone._dst_saved)
     return zone
 
@@ -249,7 +248,7 @@ def _dump_tzstr(zone: Any) -> Any:
 
 def _load_tzstr(parts: Any) -> Any:
     text, posix = parts
-    return _tz().tzstr(_text(text), posix_offset=posix)
+    return _tz().tzstr(_as_text(text), posix_offset=posix)
 
 
 ABSOLUTE = ('year', 'month', 'day', 'hour', 'minute', 'second', 'microsecond')
@@ -289,13 +288,13 @@ def _load_delta(parts: Any) -> Any:
 
 
 def _dump_pytz(zone: Any) -> Any:
-    return _plain(list(zone.__reduce__()[1]))
+    return _if_plain(list(zone.__reduce__()[1]))
 
 
 def _load_pytz(parts: Any) -> Any:
     from pytz.tzinfo import unpickler
     name, *offsets = parts
-    return unpickler(_text(name), *offsets)
+    return unpickler(_as_text(name), *offsets)
 
 
 def _load_pytz_offset(parts: Any) -> Any:
@@ -332,7 +331,7 @@ BY_CLASS: Dict[Tuple[str, str], Named] = {
     **_PATHS, **_ADDRESSES, **_DATEUTIL,
     ('dateutil.zoneinfo', 'tzfile'): _DATEUTIL['dateutil.tz', 'tzfile'],
     ('array', 'array'): Named('array.array+bytes', _dump_array, _load_array),
-    ('builtins', 'slice'): Named('builtins.slice+parts', lambda part: _plain([part.start, part.stop, part.step]),
+    ('builtins', 'slice'): Named('builtins.slice+parts', lambda part: _if_plain([part.start, part.stop, part.step]),
                                  _load_slice),
     ('datetime', 'timezone'): Named('datetime.timezone+parts', _dump_timezone, _of_offset),
     ('zoneinfo', 'ZoneInfo'): Named('zoneinfo.ZoneInfo+key', _dump_zoneinfo, _of_key),

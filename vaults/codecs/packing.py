@@ -17,7 +17,7 @@ from .codes import (
     DEEP,
     IN_LONG,
     IN_SHORT,
-    MAX_DEPTH,
+    MAX_EXT_DEPTH,
     PARTED,
     PICKLE,
     QUICK_DEPTH,
@@ -173,7 +173,7 @@ class _Packer:
     def inner(self, obj: Any) -> bytes:
         """Pack a payload, one level deeper."""
         if self._deeper is None:
-            if self.depth == MAX_DEPTH:
+            if self.depth == MAX_EXT_DEPTH:
                 raise TooDeep
             self._deeper = _Packer(self.pickles, self.depth + 1)
         try:
@@ -194,15 +194,15 @@ def undecodable(error: Exception) -> NoReturn:
 
 def _hook(pickles: Pickles, unpack: Optional[Callable[..., Any]] = None) -> ExtHook:
     """Return msgpack's ext_hook for a value: it reads payloads, with `unpack` if given, under a hook of their own."""
-    hook: ExtHook = _refuse
-    for depth in range(MAX_DEPTH, -1, -1):
+    hook: ExtHook = _refuse_depth
+    for depth in range(MAX_EXT_DEPTH, -1, -1):
         inner = partial(unpack or (_unpack_quickly if depth < QUICK_DEPTH else _unpack_leanly), ext_hook=hook)
-        hook = partial(_decoded, pickles, inner, depth == 0)
+        hook = partial(_object_of, pickles, inner, depth == 0)
     return hook
 
 
-def _refuse(code: int, data: bytes) -> NoReturn:
-    raise ValueError(f'types are nested more than {MAX_DEPTH} deep')
+def _refuse_depth(code: int, data: bytes) -> NoReturn:
+    raise ValueError(f'types are nested more than {MAX_EXT_DEPTH} deep')
 
 
 _unpack_quickly = partial(unpackb, strict_map_key=False)
@@ -221,7 +221,7 @@ def _unpack_leanly(data: bytes, ext_hook: ExtHook) -> Any:
 _decoder_of = DECODERS.get
 
 
-def _decoded(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
+def _object_of(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, data: bytes) -> Any:
     """Return the object of an ExtType; `inner` unpacks what is inside its payload."""
     decoder = _decoder_of(code)
     if decoder is not None:
@@ -233,7 +233,7 @@ def _decoded(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, dat
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
     if code == DEEP:
-        return _decoded_deep(pickles, is_outermost, data)
+        return _object_of_deep(pickles, is_outermost, data)
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one, install that')
@@ -241,12 +241,12 @@ def _decoded(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, dat
     return pickles.rebuild(name, payload)
 
 
-def _decoded_deep(pickles: Pickles, is_outermost: bool, data: bytes) -> Any:
+def _object_of_deep(pickles: Pickles, is_outermost: bool, data: bytes) -> Any:
     """Return the object of a DEEP value, which is a whole value: one in another would begin to count depth anew."""
     if not is_outermost:
         raise ValueError('a deep value is part of another')
     from .deep import loaded
-    return loaded(data, _hook(pickles), dict, lambda code, part: _decoded(pickles, lambda _: part, False, code, b''))
+    return loaded(data, _hook(pickles), dict, lambda code, part: _object_of(pickles, lambda _: part, False, code, b''))
 
 
 class _Singly:

@@ -50,7 +50,7 @@ def prove(obj: Any, data: bytes) -> None:
 
 def unpickled(data: bytes) -> Any:
     """Return the object of a pickle, which may run anybody's code. Raises: SerializationError."""
-    return _guarded(lambda: pickle.loads(data))
+    return _unpickling(lambda: pickle.loads(data))
 
 
 def unpickled_with(find_class: Callable[[str, str], type], data: bytes) -> Any:
@@ -60,7 +60,7 @@ def unpickled_with(find_class: Callable[[str, str], type], data: bytes) -> Any:
     """
     unpickler = _Unpickler(BytesIO(data))
     unpickler.find = find_class
-    return _guarded(unpickler.load)
+    return _unpickling(unpickler.load)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -72,7 +72,7 @@ class _Unpickler(pickle.Unpickler):
         return self.find(module, name)
 
 
-def _guarded(load: Callable[[], Any]) -> Any:
+def _unpickling(load: Callable[[], Any]) -> Any:
     try:
         return load()
     except VaultError:

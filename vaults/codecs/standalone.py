@@ -36,7 +36,7 @@ def dumps(obj: Any, *, allow_pickle: AllowPickle = True) -> bytes:
 
     Raises: SerializationError, UntrustedPickleError.
     """
-    return _dumped(_codec(allow_pickle), obj)
+    return _dumped_with(_codec(allow_pickle), obj)
 
 
 def loads(data: bytes, *, allow_pickle: AllowPickle = False) -> Any:
@@ -48,7 +48,7 @@ def loads(data: bytes, *, allow_pickle: AllowPickle = False) -> Any:
 
     Raises: VaultCorruptError, SerializationError, UntrustedPickleError.
     """
-    return _loaded(_codec(allow_pickle), data)
+    return _loaded_with(_codec(allow_pickle), data)
 
 
 def dumps_many(objs: Iterable[Any], *, allow_pickle: AllowPickle = True) -> List[bytes]:
@@ -57,7 +57,7 @@ def dumps_many(objs: Iterable[Any], *, allow_pickle: AllowPickle = True) -> List
     Raises: SerializationError, UntrustedPickleError, for the first that cannot be packed.
     """
     codec = _codec(allow_pickle)
-    return _each(partial(_dumped, codec), objs)
+    return _each(partial(_dumped_with, codec), objs)
 
 
 def loads_many(datas: Iterable[bytes], *, allow_pickle: AllowPickle = False) -> List[Any]:
@@ -73,17 +73,17 @@ def loads_many(datas: Iterable[bytes], *, allow_pickle: AllowPickle = False) -> 
     try:
         return codec.loads_many(datas)
     except (InParts, *MALFORMED):  # one of them: singly they tell
-        return _each(partial(_loaded, codec), datas)
+        return _each(partial(_loaded_with, codec), datas)
 
 
-def _dumped(codec: Codec, obj: Any) -> bytes:
+def _dumped_with(codec: Codec, obj: Any) -> bytes:
     try:
         return codec.dumps(obj)
     except InParts:
         raise SerializationError('a live list or column lives in its vault: dump list(...) of it') from None
 
 
-def _loaded(codec: Codec, data: bytes) -> Any:
+def _loaded_with(codec: Codec, data: bytes) -> Any:
     try:
         return codec.loads(data)
     except InParts:

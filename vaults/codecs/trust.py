@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Iterator, Optional
 
-CURE = ('pass allow_pickle=True if you trust everybody who may write there, or allow_pickle=[types] to resolve those '
-        'alone')
+ALLOWANCE = ('pass allow_pickle=True if you trust everybody who may write there, or allow_pickle=[types] to resolve '
+             'those alone')
 LINKS = 40  # on the way to a file, as many as Linux follows
 
 
@@ -28,7 +28,7 @@ def require(path: str, *beside: str) -> None:
     """
     reason = untrusted(path, *beside)
     if reason:
-        raise UntrustedPickleError(f'pickles are not read or written in {path}: {reason}, or {CURE}')
+        raise UntrustedPickleError(f'pickles are not read or written in {path}: {reason}, or {ALLOWANCE}')
 
 
 def untrusted(path: str, *beside: str) -> Optional[str]:

@@ -14,7 +14,6 @@ from functools import partial
 from msgpack import ExtType, Packer
 
 from ..errors import SerializationError
-from . import registry
 from .codes import (
     BYTEARRAY,
     COMPLEX,
@@ -40,7 +39,7 @@ from .codes import (
     InParts,
     TooDeep,
 )
-from .registry import Unbuilt, live_types, provided
+from .registry import Unbuilt, by_class, live_types, provided
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     NUMPY_SCALAR: lambda data, inner: _arrays().load_scalar(data, inner),
 }
 # Types of modules that this one does not import: an object of theirs can only come from a program that has.
-LAZY: Dict[Tuple[str, str], Encoder] = {
+UNIMPORTED: Dict[Tuple[str, str], Encoder] = {
     ('decimal', 'Decimal'): (DECIMAL, lambda obj, _: str(obj).encode()),
     ('fractions', 'Fraction'): (FRACTION, lambda obj, inner: inner([obj.numerator, obj.denominator])),
     ('uuid', 'UUID'): (UUID, lambda obj, _: obj.bytes),
@@ -183,24 +182,25 @@ LAZY: Dict[Tuple[str, str], Encoder] = {
 def _arrays() -> Any:
     """Import the room of NumPy's functions and put them into the tables, so that the next array finds them there."""
     from . import arrays
-    DECODERS.update(arrays.DECODERS)
-    LAZY.update(arrays.ENCODERS)
+    DECODERS.update({NDARRAY: arrays.load_array, NUMPY_SCALAR: arrays.load_scalar})
+    UNIMPORTED['numpy', 'ndarray'] = NDARRAY, arrays.dump_array
+    UNIMPORTED['numpy', 'generic'] = NUMPY_SCALAR, arrays.dump_scalar
     return arrays
 
 
 def _lazy(kind: type) -> Encoder:
     """Return the encoder of a type whose module this one does not import; pickle's for any other."""
     module, name = kind.__module__, kind.__qualname__
-    known = LAZY.get((module, name))
+    known = UNIMPORTED.get((module, name))
     if known and getattr(sys.modules[module], name, None) is kind:
         return known
     if module == 'numpy' and issubclass(kind, sys.modules['numpy'].generic):
-        return LAZY['numpy', 'generic']
+        return UNIMPORTED['numpy', 'generic']
     return provided(kind)
 
 
-# Not imported by name: a method of an imported name is called without CPython's shortcut for methods, 30 ns a value.
-by_class = registry.by_class
+# Bound once, since a method of an imported name is called without CPython's shortcut for methods: 30 ns a value.
+_registered = by_class.get
 
 
 def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
@@ -208,7 +208,7 @@ def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
     kind = type(obj)
     if kind in live_types:
         raise InParts
-    registered = by_class.get(kind)
+    registered = _registered(kind)
     if registered is not None:
         return REGISTERED, inner([registered.name, registered.dumped(obj)])
     code, dump = ENCODERS.get(kind) or _lazy(kind)
