@@ -25,6 +25,7 @@ from spec.errors import *
 from spec.stores import *
 from spec.sqlite import *
 from spec.files import *
+from spec.failures import *
 from spec.upkeep import *
 from spec.recovery import *
 from spec.writeback import *
