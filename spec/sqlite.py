@@ -529,9 +529,36 @@ class TestFileFormat:
         assert schema.checksum(stored, b'value') == zlib.crc32(start + b'value')
 
     def test_no_statement_numbers_its_parameters_as_python_3_12_warned_of_that_up_to_3_12_3(self):
-        statements = [value for value in vars(sqlite).values() if isinstance(value, str) and '?' in value]
+        statements = [value for value in vars(schema).values() if isinstance(value, str) and '?' in value]
         assert len(statements) > 20
         assert [statement for statement in statements if re.search(r'\?\d', statement)] == []
+
+    def test_tables_and_triggers_are_made_with_the_very_text_that_is_in_files(self, v):
+        assert (schema.CREATE, *schema.CREATE_PARTS) == (
+            """CREATE TABLE entries
+ (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)""",
+            """CREATE TABLE IF NOT EXISTS parts
+ (owner BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (owner, number))""",
+            """CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
+ WHEN old.crc >= 8589934592 AND (new.crc < 8589934592 OR substr(old.value, -12) <> substr(new.value, -12))
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
+            """CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= 8589934592
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""")
+        v.list('log').extend(range(1000))
+        made = [statement.replace(' IF NOT EXISTS', '') for statement in (schema.CREATE, *schema.CREATE_PARTS)]
+        assert [sql for sql, in raw_of(v).execute('SELECT sql FROM sqlite_master WHERE sql IS NOT NULL')] == made
+
+    def test_what_is_persisted_and_said_in_statements_has_the_numbers_it_always_had(self):
+        assert schema.CREATE_MARKER == "INSERT INTO entries VALUES (0, x'', x'', 0)"
+        assert schema.PUT == """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
+ SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
+        assert (schema.CACHE_SIZE, schema.KEEP_LOG) == ('PRAGMA cache_size = -16384', 'PRAGMA journal_size_limit = 16777216')
+
+    @pytest.mark.parametrize('number', [0, 1, (1 << 32) + 5, (1 << 63) - 1])
+    def test_the_checksum_of_a_part(self, number):
+        import zlib
+        start = zlib.crc32(b'twelve bytes') ^ (number & 0xFFFFFFFF) ^ (number >> 32)
+        assert schema.part_crc(b'twelve bytes', number, b'data') == zlib.crc32(b'data', start)
 
     def test_the_marker_after_deleting_and_moving(self, v):
         raw = sqlite3.connect(v.db_path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 from array import array
 from typing import NamedTuple
-from zlib import crc32
 
 from ... import keys
 from ...as_json import is_serialized
@@ -34,7 +33,7 @@ from . import LOGS, SIDE_FILES, side_files
 from .opening import is_open_here, open_store
 from .pages import INDEX, MAGIC, TABLE, Pages
 from .scan import PAGE_BYTES
-from .schema import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum
+from .schema import APPLICATION_ID, BOOL, FORMAT, PARTED, checksum, part_crc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -529,7 +528,7 @@ def _is_part(record: List[Any]) -> bool:
     if [type(one) for one in record] != [bytes, int, bytes, int] or len(record[0]) != OWNER:
         return False
     owner, number, data, crc = record
-    return bool(crc == crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF))
+    return bool(crc == part_crc(owner, number, data))
 
 
 def _middle(ids: List[int]) -> int:

@@ -10,6 +10,7 @@ import struct
 from zlib import crc32
 
 from ...keys import SIGN
+from ..base import OWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x7661756C  # 'vaul'
 FORMAT = 1                   # user_version
 BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
-PARTED = 1 << 33             # added to that of an entry whose last 12 bytes are the owner of parts
+PARTED = 1 << 33             # added to that of an entry whose last bytes, OWNER of them, are the owner of parts
+CRC = (1 << 32) - 1          # what is left of the column without the two
 # What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
 OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
 
@@ -58,11 +60,11 @@ RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entrie
 CREATE_PARTS = (
     """CREATE TABLE IF NOT EXISTS parts
  (owner BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (owner, number))""",
-    """CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
- WHEN old.crc >= 8589934592 AND (new.crc < 8589934592 OR substr(old.value, -12) <> substr(new.value, -12))
- BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
-    """CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= 8589934592
- BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""",
+    f"""CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
+ WHEN old.crc >= {PARTED} AND (new.crc < {PARTED} OR substr(old.value, -{OWNER}) <> substr(new.value, -{OWNER}))
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
+    f"""CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= {PARTED}
+ BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
 )
 # What else is in the file may only have nothing to do with these: a view or a trigger of that name is a program, and a
 # statement that looks for a key could run it for ever.
@@ -83,8 +85,9 @@ GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
 CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
 SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLite knows without reading the value
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
-PUT = """INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
- SET value = excluded.value, crc = (crc & 4294967296) | (excluded.crc & 12884901887)"""
+# The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.
+PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
+ SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {PARTED | CRC})"""
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
@@ -141,7 +144,8 @@ SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 2)
 # 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times
 # faster than at 1024 or 2048, and 16 KiB values read 1.7 times faster; larger pages gain nothing more on either.
 PAGE_SIZE = 'PRAGMA page_size = 4096'
-CACHE_SIZE = 'PRAGMA cache_size = -16384'  # KiB; a transaction below it stays in memory until it commits
+CACHE = 16 << 20  # bytes; a transaction below it stays in memory until it commits
+CACHE_SIZE = f'PRAGMA cache_size = -{CACHE >> 10}'  # in KiB, as the sign says
 # Some builds of SQLite overwrite what is deleted with zeros: replacing 256 MB held the write lock for 2.2 s, without it
 # does so for 0.2 s. Whoever must not leave deleted data in a file compacts it.
 NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
@@ -150,8 +154,10 @@ NO_BUSY_HANDLER = 'PRAGMA busy_timeout = 0'            # retry.py says why
 LOG_KEPT = 16 << 20  # bytes that the log keeps when it begins anew
 KEEP_LOG, CUT_LOG = f'PRAGMA journal_size_limit = {LOG_KEPT}', 'PRAGMA journal_size_limit = 0'
 MOVE_LOG = 'PRAGMA wal_checkpoint(PASSIVE)'
-CACHE = 16 << 20
 
+
+# Where many entries of text go by, `get`, `put`, `put_many` and a page of a walk have the first case of these in line:
+# a call would take a tenth of their time.
 
 def checksum(key: Stored, data: bytes) -> int:
     """Return the CRC-32 of the key's canonical form and the value. Equal keys have one form: 1, 1.0 and True."""
@@ -162,6 +168,16 @@ def checksum(key: Stored, data: bytes) -> int:
     if key == key // 1 and -SIGN <= key < SIGN:
         return crc32(data, crc32(int(key).to_bytes(8, 'big', signed=True), OF_INT))
     return crc32(data, crc32(struct.pack('>d', key), OF_FLOAT))
+
+
+def entry_crc(key: Stored, data: bytes) -> int:
+    """Return what the column crc of an entry holds; of one with parts, PARTED is added."""
+    return checksum(key, data) | (BOOL if type(key) is bool else 0)
+
+
+def part_crc(owner: bytes, number: int, data: bytes) -> int:
+    """Return the CRC-32 of a part: of its owner, its number, folded to 32 bits, and its data."""
+    return crc32(data, crc32(owner) ^ (number ^ number >> 32) & CRC)
 
 
 def normalized(sql: str) -> str:

@@ -64,6 +64,8 @@ from .schema import (
     RECOUNT,
     SIZE,
     checksum,
+    entry_crc,
+    part_crc,
 )
 from .transactions import Transactional
 
@@ -143,8 +145,7 @@ class SQLiteStore(Transactional):
             return bool(once_more(self, error, CONTAINS, (key,), key)[0][0])
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
-        crc = (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
-               else checksum(key, data) | (BOOL if type(key) is bool else 0))
+        crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
         c = self._local.c
         try:
             c.execute(PUT, (key, data, crc | flag))
@@ -324,13 +325,12 @@ class SQLiteStore(Transactional):
         if not rows:
             return None, None
         data, crc, part, part_crc = rows[0]
-        if type(key) is not str or crc != crc32(data, crc32(key.encode(), OF_TEXT)) | PARTED:
-            self._intact(key, data, crc)
+        self._intact(key, data, crc)
         return data, None if part_crc is None else self._whole(owner, number, part, part_crc)
 
     def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:
         """Return a part when it is what was written."""
-        if type(data) is bytes and crc == crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF):
+        if type(data) is bytes and crc == part_crc(owner, number, data):
             return data
         raise VaultCorruptError(f'part {number} of {owner.hex()} is damaged: its checksum does not hold; vault '
                                 f'{self.file.path}; run check(), and restore the entry from a backup, or '
@@ -503,12 +503,12 @@ def _counted(c: Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, by
     written = 0
     for key, data in pairs:
         written += TOGETHER + len(data)
-        yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str
-                          else checksum(key, data) | (BOOL if type(key) is bool else 0))
+        yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str  # see checksum
+                          else entry_crc(key, data))
     c.written += written  # parts may have been put in passing
 
 
 def _part_rows(c: Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> Iterator[Tuple[Any, ...]]:
     for number, data in parts:
         c.written += TOGETHER + len(data)
-        yield owner, number, data, crc32(data, crc32(owner) ^ (number ^ number >> 32) & 0xFFFFFFFF)
+        yield owner, number, data, part_crc(owner, number, data)
