@@ -47,14 +47,14 @@ peers
 stores.sqlite.driver
 '''
 PRIVATE = '''
-cli 23
+cli 21
 codecs.named 23
 columns 6
 display 7
 moving 21
 parts 1
 sections 3
-sequences 46
+sequences 45
 stores.locked 1
 stores.sqlite.backup 2
 stores.sqlite.checkpoint 1

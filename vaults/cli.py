@@ -647,8 +647,10 @@ def _as_before(args: argparse.Namespace, before: str) -> str:
 
 def _delete(v: Any, args: argparse.Namespace) -> None:
     if args.word is not None:
-        if not v._store.delete(v._keys.encode(args.key)):
-            raise _no_key(v, args)
+        try:
+            del v[args.key]
+        except KeyError:
+            raise _no_key(v, args) from None
         return
     if not args.path:
         raise Misuse('say which KEY to delete, or with --section NAME a whole section')

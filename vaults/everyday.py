@@ -164,7 +164,7 @@ class _Records:
         return self.pair(place, record)
 
     def pair(self, place: str, record: Any) -> Pair:
-        """Return the key and the other fields; when that is one called 'value', what is in it."""
+        """Return the key and the value that it stands for."""
         if not isinstance(record, dict):
             raise self._wrong('it is no object', place)
         if self._field not in record:
@@ -175,7 +175,7 @@ class _Records:
         before = self._places.setdefault(key, place)
         if before is not place:
             raise self._wrong(f'the key {key!r} was there before, in {before}', place)
-        return key, record['value'] if list(record) == ['value'] else record
+        return key, _beside_key(record)
 
     def _wrong(self, what: str, place: str) -> VaultError:
         return self._source.wrong(what, place, 'mend it, or pass as key=... a field that all have, each another value')
@@ -376,7 +376,12 @@ def _record(source: Source, columns: List[str], column: str, row: List[Any], num
     key = record.pop(column)
     if key is None:
         raise source.wrong(f'the cell of the keys, in the column {column!r}, is empty', f'line {number}', 'mend it')
-    return key, record['value'] if list(record) == ['value'] else record
+    return key, _beside_key(record)
+
+
+def _beside_key(record: Dict[str, Any]) -> Any:
+    """Return what stands beside a key: where that is one field called 'value', what is in it."""
+    return record['value'] if list(record) == ['value'] else record
 
 
 def _delimiter(header: str, column: str) -> str:

@@ -46,10 +46,10 @@ class Gone(Exception):
     """A part is not there any more: the value has changed since its head was read."""
 
 
-def steadily(store: Store, read: Callable[[], T], missing: str) -> T:
+def steadily(store: Store, read: Callable[[], T], what: str, where: Callable[[], str] = str) -> T:
     """Return what `read` does: again, when somebody changes what it reads; at last while keeping them out.
 
-    Raises: VaultCorruptError when even then a part of what is `missing` is gone.
+    Raises: VaultCorruptError when even then a part is gone of `what`, which is at `where()`.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -59,7 +59,21 @@ def steadily(store: Store, read: Callable[[], T], missing: str) -> T:
     try:
         return store.transact(read)
     except Gone:
-        raise VaultCorruptError(f'a part of {missing}: run check(), and restore it from a backup') from None
+        raise missing(what, where()) from None
+
+
+def missing(what: str, where: str = '') -> VaultCorruptError:
+    """Return the error about a part that is gone, though nobody has changed the value."""
+    return VaultCorruptError(f'a part of {what} is missing: {_at(where)}run check(), and restore it from a backup')
+
+
+def misfit(what: str = 'a value', where: str = '') -> VaultCorruptError:
+    """Return the error about parts of which each is sound, and that do not belong together."""
+    return VaultCorruptError(f'the parts of {what} do not fit together: {_at(where)}run check()')
+
+
+def _at(where: str) -> str:
+    return where and f'{where}; '
 
 
 class Head:
@@ -141,11 +155,6 @@ class Head:
 def is_head(data: bytes) -> bool:
     """Tell whether an entry's value is the head of one that is kept in parts."""
     return codes.code_of(data) in codes.PARTED
-
-
-def misfit() -> VaultCorruptError:
-    """Return the error about parts of which each is sound, and that do not belong together."""
-    return VaultCorruptError('the parts of a value do not fit together: run check()')
 
 
 def once(number: int, seen: Set[int]) -> None:

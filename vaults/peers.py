@@ -22,7 +22,7 @@ from . import as_json, keys
 from .codecs import codes, packing
 from .columns import size_of
 from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
-from .parts import Gone, Head, Tree, is_head, misfit
+from .parts import Gone, Head, Tree, is_head, misfit, missing
 from .settings import recorded
 from .stores.base import entries_of
 from .stores.sqlite.opening import is_open_here
@@ -105,7 +105,7 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
             else:
                 yield from _zeros(start, stop)
     except Gone:
-        raise VaultCorruptError('a part of the value is missing: run check(), and restore it from a backup') from None
+        raise missing('the value') from None
     if head.size + head.skip > head.inside:
         yield _content(head, head.tail, head.size + head.skip - head.inside, 0)
 

@@ -18,8 +18,8 @@ from msgpack import Unpacker
 
 from ._typing import TYPE_CHECKING, MutableSequence, T, overload
 from .codecs import codes, packing, registry
-from .errors import VaultCorruptError, VaultError, plural
-from .parts import Gone, Head, Tree, is_head, once, steadily
+from .errors import VaultError, plural
+from .parts import Gone, Head, Tree, is_head, misfit, missing, once, steadily
 from .views import REPR_LENGTH, Displayed
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class _Sequence(Displayed, MutableSequence[T]):
         return True
 
     def _gone(self) -> VaultError:
-        return VaultError(f'the {self._KIND} was deleted or replaced: key {self._key!r} of the vault '
-                          f'{self._vault.db_path}; make it anew with the vault')
+        return VaultError(f'the {self._KIND} was deleted or replaced: {self._where()}; make it anew with the vault')
 
     def _make(self, head: Head) -> None:
         """Put an empty one."""
@@ -143,8 +142,10 @@ class _Sequence(Displayed, MutableSequence[T]):
     # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
-        return steadily(self._vault._store, lambda: read(self._head()),
-                        f'the {self._KIND} is missing (key {self._key!r} of the vault {self._vault.db_path})')
+        return steadily(self._vault._store, lambda: read(self._head()), f'the {self._KIND}', self._where)
+
+    def _where(self) -> str:
+        return f'key {self._key!r} of the vault {self._vault.db_path}'
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
@@ -165,8 +166,7 @@ class _Sequence(Displayed, MutableSequence[T]):
     def _sound(self, run: bytes, count: int) -> bytes:
         """Return the run of a leaf when it can have so many items."""
         if not self._holds(run, count):
-            raise VaultCorruptError(f'the parts of the {self._KIND} do not fit together: key {self._key!r} of the '
-                                    f'vault {self._vault.db_path}; run check()')
+            raise misfit(f'the {self._KIND}', self._where())
         return run
 
     def _head_with(self, index: Any) -> Head:
@@ -344,8 +344,7 @@ class _Sequence(Displayed, MutableSequence[T]):
         try:
             return store.transact(changed)
         except Gone:  # with everybody else kept out
-            raise VaultCorruptError(f'a part of the {self._KIND} is missing: key {self._key!r} of the vault '
-                                    f'{self._vault.db_path}; run check(), and restore it from a backup') from None
+            raise missing(f'the {self._KIND}', self._where()) from None
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
@@ -368,8 +367,8 @@ class _Sequence(Displayed, MutableSequence[T]):
             for run, count in self._packed(values):
                 self._append(head, tree, run, count)
             if self._vault._store.get(self._stored) != before:
-                raise VaultError(f'what the {self._KIND} was extended by has changed it: key {self._key!r} of the '
-                                 f'vault {self._vault.db_path}; extend it by list(...)')
+                raise VaultError(f'what the {self._KIND} was extended by has changed it: {self._where()}; extend it '
+                                 'by list(...)')
         if values is self:
             values = self.copy()
         self._change(add)
@@ -689,8 +688,7 @@ class List(_Sequence[T]):
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> VaultError:
-        return VaultCorruptError(f'the parts of the list do not fit together ({error!r}): key {self._key!r} of the '
-                                 f'vault {self._vault.db_path}; run check()')
+        return misfit(f'the {self._KIND}', f'{error!r}, {self._where()}')
 
     def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         ends = self._offsets(run, count) if self._full(run, count) else [0, *([len(run)] if count else [])]
@@ -823,7 +821,6 @@ def made_at(sequence: Any, meta: Any) -> Any:
             raise
         from .as_json import type_name
         there, wanted = type_name(data), f'a column of {meta}' if meta else 'a live list'
-        raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at key '
-                        f'{sequence._key!r} of the vault {sequence._vault.db_path}: take another key, or delete it '
-                        'first') from None
+        raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
+                        f'{sequence._where()}: take another key, or delete it first') from None
     return sequence

@@ -19,7 +19,7 @@ from operator import index as as_index
 
 from .codecs import codes
 from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
-from .parts import Gone, Head, Tree, is_head, misfit, staged_number, steadily
+from .parts import Gone, Head, Tree, is_head, misfit, missing, staged_number, steadily
 from .place import about
 
 TYPE_CHECKING = False
@@ -57,10 +57,9 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += head.tail
         if len(whole) != head.size:
-            raise VaultCorruptError(f'the parts of the stream do not fit together: key {key!r} of the vault '
-                                    f'{vault.db_path}; run check()')
+            raise misfit('the stream', f'key {key!r} of the vault {vault.db_path}')
         return whole
-    return steadily(store, read, 'the stream is missing')
+    return steadily(store, read, 'the stream')
 
 
 # --- bytes by position --------------------------------------------------------------------------------------------
@@ -151,8 +150,7 @@ class Content:
             return VaultError(f'what was written is not there any more, because its entry was replaced, the block '
                               f'was rolled back, or it took more than a day: {where}; nothing was changed')
         if self.vault._store.get(self._stored) == self.data:
-            return VaultCorruptError(f'a part of the stream is missing: {where}; run check(), and restore it from a '
-                                     'backup')
+            return missing('the stream', where)
         return VaultError(f'the stream was replaced or deleted while it was open: {where}; open it again')
 
     def pieces(self, at: int, stop: int) -> Iterator[memoryview]:
@@ -363,7 +361,7 @@ class RawStream(_Whole, io.RawIOBase):
         self._vault, self._process, self._truncated = vault, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
         self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised
-        self._content = steadily(vault._store, lambda: self._opened(mode[0]), 'the stream is missing')
+        self._content = steadily(vault._store, lambda: self._opened(mode[0]), 'the stream')
         self._began = self._content.size  # where appending begins
         self._at = self._began if mode[0] == 'a' else 0
         self._kind, self._both = mode[0], '+' in mode
@@ -385,8 +383,11 @@ class RawStream(_Whole, io.RawIOBase):
         return content
 
     def _exists(self) -> VaultExistsError:
-        return VaultExistsError(f"there is something at the key already: key {self.name!r} of the vault "
-                                f"{self._vault.db_path}; open it with 'w' to replace it")
+        return VaultExistsError(f"there is something at the key already: {self._where()}; open it with 'w' to replace "
+                                'it')
+
+    def _where(self) -> str:
+        return f'key {self.name!r} of the vault {self._vault.db_path}'
 
     def readable(self) -> bool:
         self._require_open()
@@ -490,8 +491,8 @@ class RawStream(_Whole, io.RawIOBase):
     def _require_whole(self) -> None:
         if self._lost:
             kind, why = self._lost
-            raise kind(f'a write to the file failed, so that nothing of it is kept: key {self.name!r} of the vault '
-                       f'{self._vault.db_path}; open it again and write all of it ({why})')
+            raise kind(f'a write to the file failed, so that nothing of it is kept: {self._where()}; open it '
+                       f'again and write all of it ({why})')
 
     # --- the end ---
 
@@ -509,8 +510,7 @@ class RawStream(_Whole, io.RawIOBase):
                 self._vault._store.transact(self._save)
         except Gone:  # with everybody else kept out
             self.discard()
-            raise VaultCorruptError(f'a part of the stream is missing: key {self.name!r} of the vault '
-                                    f'{self._vault.db_path}; run check(), and restore it from a backup') from None
+            raise missing('the stream', self._where()) from None
         except BaseException:
             self.discard()
             raise
@@ -518,8 +518,8 @@ class RawStream(_Whole, io.RawIOBase):
 
     def _same_process(self) -> None:
         if os.getpid() != self._process:
-            raise VaultError(f'the stream was opened to write in the process that forked this one: key {self.name!r} '
-                             f'of the vault {self._vault.db_path}; open it here')
+            raise VaultError(f'the stream was opened to write in the process that forked this one: {self._where()}; '
+                             'open it here')
 
     def _save(self) -> None:
         store, stored = self._vault._store, self._vault._keys.encode(self.name)
@@ -533,8 +533,8 @@ class RawStream(_Whole, io.RawIOBase):
     def _save_beside(self, data: Optional[bytes]) -> None:
         """Append to what somebody else has put meanwhile."""
         if self._kind == 'r' or self._truncated:
-            raise VaultError(f'somebody else has changed the stream since it was opened: key {self.name!r} of the '
-                             f'vault {self._vault.db_path}; nothing was written, open it again')
+            raise VaultError(f'somebody else has changed the stream since it was opened: {self._where()}; nothing was '
+                             'written, open it again')
         theirs = Content(self._vault, self.name, data)
         self._content.append_to(theirs, self._began)
         self._content.discard()
