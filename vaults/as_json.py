@@ -100,7 +100,7 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return _from_deep(data, met.payload)
     except StackError:
         return _looked_at(data)
-    except packing.MALFORMED as error:
+    except codes.MALFORMED as error:
         packing.undecodable(error)
 
 
@@ -113,7 +113,7 @@ def _from_deep(data: bytes, payload: bytes) -> Any:
             return form
     except (_TooDeep, _Deep, RecursionError):
         pass  # deeper than JSON is written
-    except (SerializationError, *packing.MALFORMED) as error:
+    except (SerializationError, *codes.MALFORMED) as error:
         packing.undecodable(error)
     return {'!msgpack': _base64(data)}
 
@@ -121,7 +121,7 @@ def _from_deep(data: bytes, payload: bytes) -> Any:
 def _looked_at(data: bytes) -> Any:
     try:
         _Look(lambda: None).through(data)
-    except (*packing.MALFORMED, codes.TooDeep) as error:
+    except (*codes.MALFORMED, codes.TooDeep) as error:
         packing.undecodable(error)
     return {'!msgpack': _base64(data)}
 
@@ -239,7 +239,7 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
         return data
     except UntrustedPickleError:
         raise
-    except (*packing.MALFORMED, codes.TooDeep) as error:
+    except (*codes.MALFORMED, codes.TooDeep) as error:
         raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
                                  'values are written') from error
 

@@ -18,7 +18,7 @@ from importlib import import_module
 from msgpack import unpackb
 
 from . import peers
-from .codecs import codes, packing, standalone
+from .codecs import codes, standalone
 from .errors import VaultCorruptError, VaultError, VaultFormatError
 from .peers import RESTORE, Packed, Parts, named
 from .stores.sqlite.sources import one_state
@@ -232,7 +232,7 @@ def _blocks(source: Source, raw: sqlite3.Connection, number: int, name: str, wid
         try:
             ends = range(0, (count + 1) * width, width) if width else struct.unpack_from(f'<{count + 1}Q', offsets)
             sound = ends[-1] == used <= len(payload) and (width or list(ends) == sorted(ends))
-        except packing.MALFORMED:
+        except codes.MALFORMED:
             sound = False
         if not sound:
             raise source.wrong('a block of the column is damaged', named(name), RESTORE, VaultCorruptError)

@@ -363,7 +363,7 @@ class Source:
     def decoded(self, key: Any, data: Any, decode: Callable[[Any], Any]) -> Any:
         try:
             return decode(data)
-        except packing.MALFORMED as error:
+        except codes.MALFORMED as error:
             raise self.wrong(f'the value cannot be decoded ({error!r})', peers.named(key),
                              CURES.get(self.kind, OTHER_CURE), SerializationError) from error
 

@@ -107,7 +107,7 @@ class Head:
                  head.owner) = unpackb(data[at + 1:])
                 if head._fits_together():
                     return head
-            except packing.MALFORMED:
+            except codes.MALFORMED:
                 pass  # as what is well-formed, and no head
         raise VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
 
@@ -397,7 +397,7 @@ def examined(store: Store, codec: packing.Codec, key: Stored, data: bytes) -> Op
             if changed is None or not is_head(changed):
                 return None  # it was replaced as we looked
             data = changed
-        except packing.MALFORMED as error:
+        except codes.MALFORMED as error:
             return f'key {named(key)}: {error}'
 
 

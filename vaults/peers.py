@@ -129,7 +129,7 @@ def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes]
         return [run[skip * width:]], count - skip
     try:
         ends = packing.offsets(run, count)
-    except packing.MALFORMED as error:
+    except codes.MALFORMED as error:
         packing.undecodable(error)
     return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])], count - skip
 

@@ -684,7 +684,7 @@ class List(_Sequence[T]):
         """Return where the first `count` items begin, and where the last of them ends."""
         try:
             return packing.offsets(run, count)
-        except packing.MALFORMED as error:
+        except codes.MALFORMED as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> VaultError:
@@ -742,7 +742,7 @@ class List(_Sequence[T]):
     def _one(self, run: bytes, at: int) -> Any:
         try:
             return self._from(run, at).unpack()
-        except (codes.InParts, *packing.MALFORMED):
+        except (codes.InParts, *codes.MALFORMED):
             return self._singly([(run, at, at + 1)])[0]
 
     def _from(self, run: bytes, at: int) -> Any:
@@ -777,7 +777,7 @@ class List(_Sequence[T]):
             data = b''.join([first, *(run for run, _, _ in runs[1:])])
             count = sum(stop - start for _, start, stop in runs)
             return self._unpacker(packing.as_array(data, count)).unpack()  # type: ignore[no-any-return]
-        except (codes.InParts, *packing.MALFORMED):
+        except (codes.InParts, *codes.MALFORMED):
             return self._singly(runs)
 
     def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:

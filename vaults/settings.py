@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgpack import Packer, unpackb
 
-from .codecs.packing import MALFORMED, undecodable
+from .codecs.codes import MALFORMED
+from .codecs.packing import undecodable
 from .codecs.serializers import AS_STORED, AsStored, SerializerCodec
 from .errors import VaultCorruptError, VaultFormatError
 from .stores.base import SETTINGS_OWNER

@@ -1,7 +1,7 @@
-"""Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Imports no other room.
+"""Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Knows no type.
 
-Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is nested past MAX_DEPTH;
-and what is raised for bytes that are no value. All that a vault needs for a plain value is here.
+Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is past MAX_EXT_DEPTH. And
+what is raised for bytes that are no value: so that all that a vault needs to read a plain one is here.
 """
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ HEADERS = {0xC4, 0xC5, 0xC6, *CODE_AT}
 SHORT_HEADERS = HEADERS - {0xC5, 0xC6, 0xC8, 0xC9}
 IN_SHORT, IN_LONG = (bytes(0x80 if byte in headers else 0 for byte in range(256))
                      for headers in (SHORT_HEADERS, HEADERS))
-
 
 # Whatever msgpack and the decoders raise for bytes that are no value; not what a signal handler may raise.
 MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, struct.error,

@@ -17,6 +17,7 @@ from .codes import (
     DEEP,
     IN_LONG,
     IN_SHORT,
+    MALFORMED,
     MAX_EXT_DEPTH,
     PARTED,
     PICKLE,
@@ -26,7 +27,6 @@ from .codes import (
     InParts,
     TooDeep,
 )
-from .codes import MALFORMED as MALFORMED
 from .registry import named_type
 from .types import DECODERS, encoded, hides, revealed
 

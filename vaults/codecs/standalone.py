@@ -4,8 +4,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..errors import SerializationError, VaultError
-from .codes import InParts
-from .packing import MALFORMED, Codec
+from .codes import MALFORMED, InParts
+from .packing import Codec
 from .pickles import rule
 
 TYPE_CHECKING = False
