@@ -5,7 +5,8 @@ A mode is a layer right above Vault: what a user's class overrides stays on top 
 from __future__ import annotations
 
 from ._typing import TYPE_CHECKING, K, V
-from .vault import Vault, _pairs
+from .vault import Vault
+from .views import pairs_of
 
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterator, Tuple, Type
@@ -48,7 +49,7 @@ class ValidatingVault(Vault[K, V]):
         super().__setitem__(key, value)
 
     def put_many(self, pairs: Any) -> int:
-        return super().put_many(self._validated(_pairs(pairs, {})))
+        return super().put_many(self._validated(pairs_of(pairs, {})))
 
     def _validated(self, pairs: Iterator[Tuple[Any, Any]]) -> Iterator[Tuple[Any, Any]]:
         for key, value in pairs:

@@ -12,7 +12,7 @@ from .stores.base import MAX_TIMEOUT, MEMORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Literal, Optional, Tuple, Type, Union
+    from typing import Any, Iterator, Literal, Optional, Tuple, Type, Union
     from weakref import ReferenceType
 
     from .stores.base import Store
@@ -172,6 +172,27 @@ class Trust:
         if store.files:
             from .codecs import trust  # here: most vaults never meet a pickle
             trust.require(*store.files)
+
+
+def added(vault: Any, base: type) -> Any:
+    """Return what a subclass of `base` has added, as pickle wants it: attributes of the object, and those in slots."""
+    own = getattr(type(vault), '__getstate__', None)
+    if own is not getattr(object, '__getstate__', None):  # which there is from Python 3.11 on
+        return own(vault)  # type: ignore[misc]  # one that is not object's
+    slots = {slot: getattr(vault, slot) for cls in type(vault).__mro__ if not issubclass(base, cls)
+             for slot in _slots(cls) if hasattr(vault, slot)}
+    attributes = getattr(vault, '__dict__', None)
+    return (attributes, slots) if slots else attributes or None
+
+
+def _slots(cls: type) -> Iterator[str]:
+    """Yield the names of the attributes for which a class has slots."""
+    slots = cls.__dict__.get('__slots__', ())
+    for slot in (slots,) if isinstance(slots, str) else slots:
+        if not slot.startswith('__'):
+            yield slot
+        elif not slot.endswith('__'):  # private; the others are __dict__ and __weakref__
+            yield f"_{cls.__name__.lstrip('_')}{slot}"
 
 
 class ExactPath:

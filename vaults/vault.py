@@ -25,7 +25,7 @@ from .errors import (
 from .place import MISSING, Place
 from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore, Options
 from .transactions import Edit, Transaction, with_frame
-from .views import Displayed, Items, Keys, SortedSlice, Values, equal
+from .views import Displayed, Items, Keys, SortedSlice, Values, Walks, equal, pairs_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from .codecs.pickles import AllowPickle
     from .keys import Stored
     from .opening import Flag, Path, Synchronous
-    from .place import Check, KeyCodec
+    from .place import Check
     from .sections import Section
-    from .stores.base import Progress, Store
+    from .stores.base import Progress
 
     Floats = Literal['float32', 'float64']
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
 
 
-class Vault(Displayed, MutableMapping[K, V]):
+class Vault(Displayed, Walks, MutableMapping[K, V]):
     """A dict that stays: the whole MutableMapping protocol over one SQLite file.
 
     >>> import vaults
@@ -66,8 +66,6 @@ class Vault(Displayed, MutableMapping[K, V]):
     """
 
     __slots__ = ('__weakref__', '_codec', '_hook', '_keys', '_options', '_place', '_store', '_validate')
-    _store: Store
-    _keys: KeyCodec
     _validate: Optional[Check]
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
@@ -350,7 +348,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """Set what dict.update would, in one transaction: all, or when anything fails, none."""
-        self.put_many(_pairs(other, named))
+        self.put_many(pairs_of(other, named))
 
     def clear(self) -> None:
         """Delete everything, in one statement."""
@@ -427,7 +425,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         The iterable is streamed. When it or a value fails, nothing is set.
         """
         copied: List[Any] = []
-        done = self._store.put_many(self._encoded(_pairs(pairs, {}), copied))
+        done = self._store.put_many(self._encoded(pairs_of(pairs, {}), copied))
         return done + len(copied)
 
     def get_many(self, wanted: Iterable[K]) -> Dict[K, V]:
@@ -699,6 +697,7 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
+        from .opening import added
         path, name = self._place.path, self._place.name
         if path == MEMORY:
             raise TypeError('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a '
@@ -706,17 +705,7 @@ class Vault(Displayed, MutableMapping[K, V]):
         thread_safe, flag, *rest = self._options
         bare = type(self).__dict__.get('_bare', type(self))
         place = bare, path, name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest
-        return (_reopen, place, self._added()) if bare is not Vault else (_reopen, place)
-
-    def _added(self) -> Any:
-        """Return what a subclass has added, as pickle wants it: the attributes of the object, and those in slots."""
-        own = getattr(type(self), '__getstate__', None)
-        if own is not getattr(object, '__getstate__', None):  # which there is from Python 3.11 on
-            return own(self)  # type: ignore[misc]  # one that is not object's
-        slots = {slot: getattr(self, slot) for cls in type(self).__mro__ if not issubclass(Vault, cls)
-                 for slot in _slots(cls) if hasattr(self, slot)}
-        attributes = getattr(self, '__dict__', None)
-        return (attributes, slots) if slots else attributes or None
+        return (_reopen, place, added(self, Vault)) if bare is not Vault else (_reopen, place)
 
     def __repr__(self) -> str:
         try:
@@ -734,83 +723,6 @@ class Vault(Displayed, MutableMapping[K, V]):
 
     def _title(self) -> str:
         return repr(self._place.name)
-
-    # --- for the views, which see a vault as walks over entries ---
-
-    def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode_many, store = self._keys.decode_many, self._store
-        for stored, _, alive in self._scan(reverse, bounds, values=False):
-            seen, rest = store.deletions, iter(decode_many(stored))
-            for key in rest:
-                yield key
-                if self._store.deletions != seen:  # which raises when it was closed meanwhile
-                    break
-            for key in rest:
-                if alive(self._keys.encode(key)):
-                    yield key
-                    seen = self._store.deletions
-            stored = alive = rest = key = None  # type: ignore[assignment]  # before the next page is read, and below
-
-    def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        store, load = self._store, self._load_first
-        rest: Any
-        for stored, datas, alive in self._scan(reverse, bounds, values=True):
-            seen = store.deletions
-            rest, load = load(stored, datas) if len(datas) > 1 else self._load_many(stored, datas), self._load_many
-            datas = None
-            for pair in rest:
-                yield pair
-                if self._store.deletions != seen:
-                    break
-            for pair in rest:
-                if alive(self._keys.encode(pair[0])):
-                    yield pair
-                    seen = self._store.deletions
-            stored = alive = rest = pair = None
-
-    def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
-        """Load the first alone, because there may be no need of the others."""
-        yield from self._load_each(stored[:1], datas[:1])
-        yield from self._load_many(stored[1:], datas[1:])
-
-    def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
-        try:
-            return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
-        except (codes.InParts, *codes.MALFORMED):  # one of the page: they are loaded singly, each at its turn
-            return self._load_each(stored, datas)
-
-    def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
-        for key, data in zip(stored, datas):
-            try:
-                yield self._keys.decode(key), self._load(key, data)
-            except KeyError:
-                continue  # a stream that was deleted since the page was read
-
-    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
-        low, high = bounds or self._keys.bounds()
-        return self._store.scan(
-            low, high, by_key=bounds is not None, reverse=reverse, values=values)
-
-    def _count(self, *bounds: Any) -> int:
-        return self._store.count(*(bounds or self._keys.bounds()))
-
-    def _count_up_to(self, most: int, *bounds: Any) -> int:
-        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))
-
-    def _delete_range(self, low: Any, high: Any) -> int:
-        return self._store.delete_range(low, high)
-
-    def _slice_bounds(self, key: slice) -> Any:
-        if key.step is not None:
-            raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
-        return self._keys.bounds(key.start, key.stop)
-
-    def _stored_form(self, key: Any) -> Any:
-        """Return the key as it was first put: 1 may be stored as 1.0."""
-        stored = self._keys.encode(key)
-        for found in self._walk_keys(False, (stored, self._keys.bounds()[1])):
-            return found
-        return key
 
     # --- helpers ---
 
@@ -897,30 +809,6 @@ def place_of(vault: Vault[Any, Any]) -> Place:
     return vault._place
 
 
-def _pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    """Return the pairs that dict.update(other, **named) would set.
-
-    Of a vault by items(): another process may delete a key between a walk over keys() and a look at each.
-    """
-    if isinstance(other, (dict, Vault, SortedSlice)):
-        return chain(other.items(), named.items())
-    return _checked_pairs(other, named)
-
-
-def _checked_pairs(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
-    if hasattr(other, 'keys'):
-        for key in other.keys():  # noqa: SIM118  # as dict.update: it may have keys() and iterate over something else
-            yield key, other[key]
-    else:
-        for place, pair in enumerate(other):
-            try:
-                key, value = pair
-            except (TypeError, ValueError) as error:
-                raise type(error)(f'element {place} is no pair of a key and a value: {error}') from error
-            yield key, value
-    yield from named.items()
-
-
 def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float,
             synchronous: Any, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
     """Open again, by its path, a vault that was pickled."""
@@ -936,13 +824,3 @@ def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, fl
                                  'back, or open it where it is and pickle that') from error
     vault._place.name = name
     return vault
-
-
-def _slots(cls: type) -> Iterator[str]:
-    """Yield the names of the attributes for which a class has slots."""
-    slots = cls.__dict__.get('__slots__', ())
-    for slot in (slots,) if isinstance(slots, str) else slots:
-        if not slot.startswith('__'):
-            yield slot
-        elif not slot.endswith('__'):  # private; the others are __dict__ and __weakref__
-            yield f"_{cls.__name__.lstrip('_')}{slot}"

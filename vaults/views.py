@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import sys
 from collections import abc
-from itertools import islice
+from itertools import chain, islice
 from operator import index as as_index
 from operator import itemgetter
 
 from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
+from .codecs import codes
 from .errors import plural
 from .place import MISSING
 
 if TYPE_CHECKING:
-    from typing import Any, Iterator, List, Optional, SupportsIndex, Tuple, Union
+    from typing import Any, Dict, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
+    from .codecs.packing import Codec
+    from .place import KeyCodec
+    from .stores.base import Store
     from .vault import Vault
 
 REPR_LENGTH = 20  # entries shown
@@ -124,6 +128,96 @@ class _ListLike(Generic[V_co]):
         shown = list(islice(self._walk(), REPR_LENGTH + 1))
         inside = ', '.join(map(repr, shown[:REPR_LENGTH]))
         return f'[{inside}, ...]' if len(shown) > REPR_LENGTH else f'[{inside}]'
+
+
+class Walks:
+    """What the views see of a vault: walks over its entries, in the order of their keys or of insertion, and how many.
+
+    A mode of the vault may walk in another way.
+    """
+
+    __slots__ = ()
+    _store: Store
+    _keys: KeyCodec
+    _codec: Codec
+
+    def _load(self, key: keys.Stored, data: bytes) -> Any:
+        raise TypeError('a vault loads in its own way')
+
+    def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
+        decode_many, store = self._keys.decode_many, self._store
+        for stored, _, alive in self._scan(reverse, bounds, values=False):
+            seen, rest = store.deletions, iter(decode_many(stored))
+            for key in rest:
+                yield key
+                if self._store.deletions != seen:  # which raises when it was closed meanwhile
+                    break
+            for key in rest:
+                if alive(self._keys.encode(key)):
+                    yield key
+                    seen = self._store.deletions
+            stored = alive = rest = key = None  # type: ignore[assignment]  # before the next page is read, and below
+
+    def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
+        store, load = self._store, self._load_first
+        rest: Any
+        for stored, datas, alive in self._scan(reverse, bounds, values=True):
+            seen = store.deletions
+            rest, load = load(stored, datas) if len(datas) > 1 else self._load_many(stored, datas), self._load_many
+            datas = None
+            for pair in rest:
+                yield pair
+                if self._store.deletions != seen:
+                    break
+            for pair in rest:
+                if alive(self._keys.encode(pair[0])):
+                    yield pair
+                    seen = self._store.deletions
+            stored = alive = rest = pair = None
+
+    def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
+        """Load the first alone, because there may be no need of the others."""
+        yield from self._load_each(stored[:1], datas[:1])
+        yield from self._load_many(stored[1:], datas[1:])
+
+    def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
+        try:
+            return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
+        except (codes.InParts, *codes.MALFORMED):  # one of the page: they are loaded singly, each at its turn
+            return self._load_each(stored, datas)
+
+    def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
+        for key, data in zip(stored, datas):
+            try:
+                yield self._keys.decode(key), self._load(key, data)
+            except KeyError:
+                continue  # a stream that was deleted since the page was read
+
+    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
+        low, high = bounds or self._keys.bounds()
+        return self._store.scan(
+            low, high, by_key=bounds is not None, reverse=reverse, values=values)
+
+    def _count(self, *bounds: Any) -> int:
+        return self._store.count(*(bounds or self._keys.bounds()))
+
+    def _count_up_to(self, most: int, *bounds: Any) -> int:
+        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))
+
+    def _delete_range(self, low: Any, high: Any) -> int:
+        return self._store.delete_range(low, high)
+
+    def _slice_bounds(self, key: slice) -> Any:
+        if key.step is not None:
+            raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
+        return self._keys.bounds(key.start, key.stop)
+
+    def _stored_form(self, key: Any) -> Any:
+        """Return the key as it was first put: 1 may be stored as 1.0."""
+        stored = self._keys.encode(key)
+        for found in self._walk_keys(False, (stored, self._keys.bounds()[1])):
+            return found
+        return key
 
 
 class Keys(_ListLike[K_co], KeysView[K_co]):
@@ -330,3 +424,27 @@ class SortedSlice(Displayed, Mapping[K, V]):
         shown = list(islice(self.items(), REPR_LENGTH + 1))
         inside = ', '.join(f'{key!r}: {value!r}' for key, value in shown[:REPR_LENGTH])
         return f"SortedSlice({{{inside}{', ...' if len(shown) > REPR_LENGTH else ''}}})"
+
+
+def pairs_of(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    """Return the pairs that dict.update(other, **named) would set.
+
+    Of a vault by items(): another process may delete a key between a walk over keys() and a look at each.
+    """
+    if isinstance(other, (dict, Walks, SortedSlice)):
+        return chain(other.items(), named.items())  # type: ignore[union-attr]  # what walks is a vault
+    return _checked(other, named)
+
+
+def _checked(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
+    if hasattr(other, 'keys'):
+        for key in other.keys():  # noqa: SIM118  # as dict.update: it may have keys() and iterate over something else
+            yield key, other[key]
+    else:
+        for place, pair in enumerate(other):
+            try:
+                key, value = pair
+            except (TypeError, ValueError) as error:
+                raise type(error)(f'element {place} is no pair of a key and a value: {error}') from error
+            yield key, value
+    yield from named.items()

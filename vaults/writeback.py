@@ -25,7 +25,8 @@ from .modes import layered
 from .place import MISSING, NOWHERE, about
 from .stores.base import ClosedStore, Store
 from .stores.tasks import Owner, free, is_alive
-from .vault import Vault, _pairs
+from .vault import Vault
+from .views import pairs_of
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
@@ -832,7 +833,7 @@ class WriteBackVault(Vault[K, V]):
 
     def put_many(self, pairs: Any) -> int:
         copied: List[Any] = []
-        done = self._store.hold_many(self._to_hold(_pairs(pairs, {}), copied))
+        done = self._store.hold_many(self._to_hold(pairs_of(pairs, {}), copied))
         return done + len(copied)  # type: ignore[no-any-return]
 
     def _to_hold(self, pairs: Iterator[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, Any]]:
