@@ -50,10 +50,10 @@ PRIVATE = '''
 cli 21
 codecs.named 23
 columns 6
-display 7
+display 4
 moving 21
 parts 1
-sections 3
+sections 2
 sequences 45
 stores.locked 1
 stores.sqlite.backup 2

@@ -12,6 +12,7 @@ from .codecs.codes import COLUMN, LIST
 from .errors import VaultError, plural
 from .parts import Head, is_head
 from .sequences import List
+from .vault import place_of
 from .views import SortedSlice
 
 TYPE_CHECKING = False
@@ -110,12 +111,13 @@ def _rows(thing: Any) -> Iterator[Row]:
 
 def _value(vault: Vault[Any, Any], key: Any) -> Any:
     """Return a value as text; of a large one, or one in parts, how large it is; None when it has gone."""
-    stored = vault._keys.encode(key)
+    place = place_of(vault)
+    stored = place.keys.encode(key)
     try:
-        held = vault._store.held(stored)
+        held = place.store.held(stored)
         if held is not None:
             return _shown(held[0])
-        size, data = vault._store.glance(stored, LARGE)
+        size, data = place.store.glance(stored, LARGE)
         if data is not None and is_head(data):
             return _in_parts(Head.of(data))
         if data is None:

@@ -134,7 +134,7 @@ def prefix_bounds(prefix: Any) -> Tuple[Stored, Stored]:
         return packed, packed + b'\xff'
     if isinstance(prefix, bytes):
         packed = _pack(prefix)[:-1]
-        return packed, packed[:1] + _after(packed[1:]) if packed[1:].strip(b'\xff') else bytes([BYTES + 1])
+        return packed, packed[:1] + after(packed[1:]) if packed[1:].strip(b'\xff') else bytes([BYTES + 1])
     low = encode(prefix)
     if not isinstance(low, str):
         raise TypeError(f'a prefix is str, bytes or tuple, not {prefix!r}: for other keys use a slice, v[a:b]')
@@ -144,7 +144,7 @@ def prefix_bounds(prefix: Any) -> Tuple[Stored, Stored]:
     return low, stem[:-1] + chr(0xE000 if stem[-1] == '\ud7ff' else ord(stem[-1]) + 1)
 
 
-def _after(data: bytes) -> bytes:
+def after(data: bytes) -> bytes:
     """Return the first bytes that sort after all that begin with `data`."""
     stem = data.rstrip(b'\xff')
     return stem[:-1] + bytes([stem[-1] + 1])

@@ -114,7 +114,7 @@ class Prefixed:
         if not isinstance(prefix, (str, bytes)):
             raise TypeError(f'a prefix is str, bytes or tuple, not {prefix!r}: for other keys use a slice, v[a:b]')
         start = self._packed + _packed((prefix,))[1:-1]
-        return start, keys._after(start)
+        return start, keys.after(start)
 
 
 class Section(Vault[K, V]):
