@@ -79,7 +79,6 @@ sequences
 stores.sqlite.pages
 stores.sqlite.recovery
 stores.sqlite.scan
-stores.sqlite.store
 stores.sqlite.transactions
 streams
 vault

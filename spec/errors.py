@@ -17,7 +17,7 @@ import vaults
 from vaults import Vault, errors, log, moving, recovery
 from vaults.codecs import codes
 from vaults.codecs.types import DECODERS
-from vaults.stores.sqlite import driver
+from vaults.stores.sqlite import connection, driver, schema
 from vaults.stores.sqlite import store as sqlite
 from vaults.stores.sqlite.snapshot import Snapshot
 
@@ -91,13 +91,13 @@ class TestErrors:
 
     def test_a_snapshot_of_a_file_that_changes_while_a_block_is_open_ends_the_block_once(self, root):
         Vault('t').update(k=1)
-        file = sqlite.File(str(root / 'vaults' / 't.db'), 'r', 5.0, 'NORMAL')
+        file = connection.File(str(root / 'vaults' / 't.db'), 'r', 5.0, 'NORMAL')
         snapshot = Snapshot(file)
         snapshot.execute('BEGIN')
-        assert snapshot.execute(sqlite.GET, ('k',)).fetchone()[0] == b'\x01'
+        assert snapshot.execute(schema.GET, ('k',)).fetchone()[0] == b'\x01'
         os.utime(file.path, (1, 1))
         snapshot.execute('COMMIT')
-        assert not snapshot.in_transaction and snapshot.execute(sqlite.GET, ('k',)).fetchone()[0] == b'\x01'
+        assert not snapshot.in_transaction and snapshot.execute(schema.GET, ('k',)).fetchone()[0] == b'\x01'
         snapshot.close()
 
     def test_a_newer_format_is_left_as_it_was(self, root):

@@ -39,8 +39,7 @@ from typing import NamedTuple
 from harness import STORES, Trial, open_store
 
 from vaults import Vault
-from vaults.stores.sqlite import checkpoint, connection, transactions
-from vaults.stores.sqlite import store as sqlite
+from vaults.stores.sqlite import checkpoint, connection, statements, transactions
 
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
 HEAD = struct.Struct('=IIQQQ')
@@ -75,7 +74,7 @@ def force(plan):
     Without locks SQLite has no log. Its unix-dotfile has none either, but there it takes its own lock for that of
     somebody who writes, and never rolls back what a cut has left (tried on 3.40).
     """
-    sqlite.TICK = 0  # each is set where it is used
+    statements.TICK = 0  # each is set where it is used
     checkpoint.CHECKPOINT = transactions.CHECKPOINT = 12 * connection.ALONE
     connection.uri_of = uri_of if plan.journal == 'wal' else lambda *uri: f'{uri_of(*uri)}&nolock=1'
 

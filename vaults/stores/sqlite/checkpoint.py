@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Optional, Tuple
 
-    from .store import SQLiteStore
+    from .statements import Statements
 
 # The releases with the fix: these, and all from 3.51.3.
 WAL_RESET_FIXED = ((3, 44, 6), (3, 50, 7))
@@ -59,7 +59,7 @@ class Checkpointer:
         self._moving = threading.Lock()
         self._patient_from = 0.0  # seconds, on the monotonic clock
 
-    def move_log(self, store: SQLiteStore, c: Connection) -> None:
+    def move_log(self, store: Statements, c: Connection) -> None:
         """Move the log, if there is one, while holding the write lock, without waiting for any reader."""
         if store.file.journal != 'wal' or not self._moving.acquire(blocking=False):
             return

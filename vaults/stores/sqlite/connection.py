@@ -1,4 +1,10 @@
-"""Connections: one a thread, or one for all, and what stands in its place. Knows the file, and no store's methods."""
+"""Connections: one a thread, or one for all, and what stands in its place. Knows the file, and no store's methods.
+
+The trap: a connection that threads share returns wrong values on Python 3.12 and 3.13, so each thread has its own; but
+nobody is told when a thread ends. So a connection closes when nobody holds it: a thread's end lets go of it, and so
+does the end of the store, and a call that still uses it holds it until it returns. What may not be used any more, or
+not yet, or only by one task, has something else in its place: no call has to ask first.
+"""
 from __future__ import annotations
 
 import os
@@ -19,6 +25,7 @@ from .schema import (
     NO_AUTO_CHECKPOINT,
     NO_BUSY_HANDLER,
     NO_SECURE_DELETE,
+    NO_WRITING,
 )
 
 TYPE_CHECKING = False
@@ -126,7 +133,7 @@ class Connection(Nesting):
         self.execute(CACHE_SIZE)
         self.execute(NO_SECURE_DELETE)
         if file.flag == 'r':
-            self.execute('PRAGMA query_only = ON')
+            self.execute(NO_WRITING)
         if file.journal == 'wal':
             self.shield(file)
 

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from typing import Any, Callable, List, Optional, Tuple, TypeVar
 
     from ...keys import Stored
-    from .store import SQLiteStore
+    from .statements import Statements
 
     Result = TypeVar('Result')
 
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
 
-def once_more(store: SQLiteStore, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
+def once_more(store: Statements, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
               key: Optional[Stored] = None) -> List[Any]:
     """Repeat a statement that met another's lock until it has been let in, and return its rows.
 
@@ -44,7 +44,7 @@ def once_more(store: SQLiteStore, error: BaseException, sql: str, arguments: Tup
     raise store._failed(error, key) from error
 
 
-def require_another(store: SQLiteStore) -> None:
+def require_another(store: Statements) -> None:
     """Raise when it is this thread that holds the lock, by another store, in this task or another."""
     for other in list(open_stores):
         if other is not store and other.file.identity == store.file.identity and other.file.flag != 'r':

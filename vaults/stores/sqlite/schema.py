@@ -144,6 +144,8 @@ SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 2)
 # 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times
 # faster than at 1024 or 2048, and 16 KiB values read 1.7 times faster; larger pages gain nothing more on either.
 PAGE_SIZE = 'PRAGMA page_size = 4096'
+PAGE_COUNT, SIZE_OF_PAGE = 'PRAGMA page_count', 'PRAGMA page_size'
+NO_WRITING = 'PRAGMA query_only = ON'
 CACHE = 16 << 20  # bytes; a transaction below it stays in memory until it commits
 CACHE_SIZE = f'PRAGMA cache_size = -{CACHE >> 10}'  # in KiB, as the sign says
 # Some builds of SQLite overwrite what is deleted with zeros: replacing 256 MB held the write lock for 2.2 s, without it

@@ -1,49 +1,37 @@
 """The SQLite store: entries in one file, by the words of schema.py. Knows neither Python values nor what keys mean.
 
-docs/format.md describes the file. Each thread has a connection of its own, which closes when the thread ends or the
-store does. Nothing here reads the file but SQLite (guard.py says why).
+The trap: it takes two calls to ask for a row and to get it, and between them a signal handler or a finalizer may use
+the vault, and with it the cursor. So what reads an entry always has one row, found or not, and asks again where there
+is none; whatever takes several rows has a cursor of its own. A signal handler may also put and delete between the two
+statements that delete or move an entry: then the entries are counted anew.
+
+Each thread has a connection of its own, which closes when the thread ends or the store does.
 """
 from __future__ import annotations
 
 import os
-from array import array
-from itertools import chain
-from time import monotonic
 from zlib import crc32
 
-from ... import log
-from ...errors import (
-    VaultClosedError,
-    VaultCorruptError,
-    VaultError,
-)
-from ...keys import HIGHEST, LOWEST, SIGN, named
+from ...errors import VaultClosedError, VaultCorruptError
+from ...keys import HIGHEST, LOWEST
 from . import driver
 from . import scan as scanning
-from .checkpoint import TICK, Checkpointer, is_due
-from .checkpoint import has_wal_reset_race as has_wal_reset_race
-from .connection import ALONE, TOGETHER, Broken, Connection, File, Local
-from .failures import is_failed_sync, is_locked, lacks_parts
+from .connection import ALONE, TOGETHER, Broken, Connection
 from .fork import open_stores, own
+from .parts import Parted
 from .retry import once_more
 from .schema import (
-    BOOL,
     CACHE,
     CONTAINS,
     COUNT,
     COUNT_ALL,
     COUNT_RANGE,
     COUNT_SOME,
-    CREATE_PARTS,
     DATA_VERSION,
     DELETE,
     DELETE_ALL,
-    DELETE_PART,
-    DELETE_PARTS,
     DELETE_RANGE,
     GET,
-    GET_BOTH,
-    GET_PART,
     MARK,
     MARK_ALL,
     MARK_DELETED,
@@ -53,59 +41,32 @@ from .schema import (
     MARKED,
     MOVE_FIRST,
     MOVE_LAST,
-    NEWEST,
-    NUMBERS,
     OF_BYTES,
     OF_TEXT,
-    OWNERS,
+    PAGE_COUNT,
     PARTED,
     PUT,
-    PUT_PART,
     RECOUNT,
     SIZE,
-    checksum,
+    SIZE_OF_PAGE,
     entry_crc,
-    part_crc,
 )
-from .transactions import Transactional
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import (
-        Any,
-        Callable,
-        ContextManager,
-        Dict,
-        Iterable,
-        Iterator,
-        List,
-        NoReturn,
-        Optional,
-        Sequence,
-        Tuple,
-    )
+    from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
     from ..base import Entry, Progress
 
-
-FEW = 1 << 24           # entries that there may well be; of more than that, the size of the file has to be enough
-SMALLEST = 8            # bytes of an entry
-
-FOREVER = float('inf')
+FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
+SMALLEST = 8   # bytes of an entry
 
 
-class SQLiteStore(Transactional):
+class SQLiteStore(Parted):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
-    local_class: Any = Local
     lock: Any = None  # what writers queue on, where they do: see locking.py
-
-    def __init__(self, file: File) -> None:
-        self.file = file
-        self._local = self.local_class(file)
-        self._checkpointer = Checkpointer()
-        self._notice_from = 0.0  # seconds, on the monotonic clock
 
     # --- reading and writing ---
 
@@ -154,6 +115,9 @@ class SQLiteStore(Transactional):
         c.written += c.row + len(data)
         if c.written > c.due:
             self._look(c)
+
+    def put_owner(self, key: Stored, data: bytes) -> None:
+        self.put(key, data, PARTED)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         c = self._local.c
@@ -237,32 +201,12 @@ class SQLiteStore(Transactional):
         return count
 
     def _bytes(self, c: Connection) -> int:
-        pages, size = self._page(c, 'PRAGMA page_count', ())[0][0], self._page(c, 'PRAGMA page_size', ())[0][0]
+        pages, size = self._page(c, PAGE_COUNT, ())[0][0], self._page(c, SIZE_OF_PAGE, ())[0][0]
         return int(pages * size)
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Any]:
         return scanning.scan(self, low, high, by_key, reverse, values)
-
-    def _ids(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
-        """Return the ids that a statement finds."""
-        return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
-
-    def _newest(self, c: Connection) -> int:
-        newest = self._page(c, NEWEST, ())[0][0]
-        if newest is None or newest >= SIGN - 1:
-            raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup, '
-                                    'or `vaults recover` what can be read')
-        return int(newest)
-
-    def _not_undone(self, c: Connection, began: Optional[int]) -> None:
-        if began is not None and c.epoch != began:
-            raise VaultError(f'the transaction this walk began in was rolled back: vault {self.file.path}; '
-                             'begin a new one')
-
-    def _state(self, c: Connection) -> Tuple[int, int]:
-        """Return what is the same later when nobody has written meanwhile."""
-        return self._page(c, DATA_VERSION, ())[0][0], c.raw.total_changes
 
     def others_wrote(self) -> bool:
         c = self._local.c
@@ -273,173 +217,6 @@ class SQLiteStore(Transactional):
         changed = bool(c.version != version)
         c.version = version
         return changed
-
-    def _page(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
-        """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
-        if c.lost:
-            c.execute(sql)  # raises
-        try:
-            rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
-        except driver.Error as error:
-            if not is_locked(error):
-                raise
-            rows = once_more(self, error, sql, arguments)
-        return rows
-
-    def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
-        """Return the key in the form it was put, when it and the value are what was written."""
-        try:
-            expected = checksum(key, data)
-        except TypeError:
-            expected = None  # a damaged row may hold any type
-        if crc == expected is not None:
-            return key
-        if expected is not None and crc == expected | PARTED:
-            return key
-        if expected is not None and crc in (expected | BOOL, expected | BOOL | PARTED) and key in (0, 1):
-            return bool(key)
-        raise VaultCorruptError(f'the entry of key {named(key)} is damaged: its checksum does not hold; vault '
-                                f'{self.file.path}; run check(), and restore the entry from a backup, or '
-                                '`vaults recover` the others')
-
-    # --- parts ---
-
-    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
-        c = self._local.c
-        try:
-            rows = self._page(c, GET_PART, (owner, number))
-        except driver.Error as error:
-            if lacks_parts(error):
-                return None
-            raise self._failed(error) from error
-        return self._whole(owner, number, *rows[0]) if rows else None
-
-    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
-        c = self._local.c
-        try:
-            rows = self._page(c, GET_BOTH, (owner, number, key))
-        except driver.Error as error:
-            if lacks_parts(error):
-                return self.get(key), None
-            raise self._failed(error, key) from error
-        if not rows:
-            return None, None
-        data, crc, part, part_crc = rows[0]
-        self._intact(key, data, crc)
-        return data, None if part_crc is None else self._whole(owner, number, part, part_crc)
-
-    def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:
-        """Return a part when it is what was written."""
-        if type(data) is bytes and crc == part_crc(owner, number, data):
-            return data
-        raise VaultCorruptError(f'part {number} of {owner.hex()} is damaged: its checksum does not hold; vault '
-                                f'{self.file.path}; run check(), and restore the entry from a backup, or '
-                                '`vaults recover` the others')
-
-    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
-        c = self._local.c
-        self.transact(lambda: self._with_parts(c, lambda: c.raw.many(PUT_PART, _part_rows(c, owner, parts))))
-
-    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
-        c = self._local.c
-        self.transact(lambda: self._with_parts(c, lambda: c.execute(DELETE_PARTS, (owner,)) if numbers is None else
-                                               c.raw.many(DELETE_PART, ((owner, one) for one in numbers))))
-
-    def _with_parts(self, c: Connection, operation: Callable[[], Any]) -> None:
-        """Do it where the table is; it is made when the first part is put."""
-        try:
-            operation()
-        except driver.Error as error:
-            if not lacks_parts(error):
-                raise
-            for statement in CREATE_PARTS:
-                c.execute(statement)
-            operation()
-
-    def part_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._listed_parts(NUMBERS, (owner,))
-
-    def part_owners(self) -> Iterator[bytes]:
-        return self._listed_parts(OWNERS, ())
-
-    def _listed_parts(self, sql: str, arguments: Tuple[Any, ...]) -> Iterator[Any]:
-        c = self._local.c
-        try:
-            rows = self._page(c, sql, arguments)
-        except driver.Error as error:
-            if lacks_parts(error):
-                return iter(())
-            raise self._failed(error) from error
-        return chain.from_iterable(rows)
-
-    def put_owner(self, key: Stored, data: bytes) -> None:
-        self.put(key, data, PARTED)
-
-    def _run(self, c: Connection, sql: str) -> None:
-        """Run a statement that takes the write lock."""
-        try:
-            c.execute(sql)
-        except driver.Error as error:
-            once_more(self, error, sql)
-
-    def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
-        """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
-        problem = self.file.explain(error, key)
-        c = self._local.c
-        if c.depth and not c.raw.in_transaction and not c.lost:
-            def refuse(*_: Any) -> NoReturn:
-                raise type(problem)(f'an earlier error undid the transaction, leave the block: {problem}') from problem
-            c.lost, c.execute = problem, refuse
-        return problem
-
-    # --- looking after the file ---
-
-    def _look(self, c: Connection) -> None:
-        """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
-        c.due = c.written + TICK
-        self.file.require_same()
-        if not c.depth and is_due(c, self.file.path):
-            c.checkpointed = c.written
-            self._checkpoint(c)
-
-    def _notice(self) -> None:
-        """Say in the log that what is read is not in the file any more. Who reads may want to save it.
-
-        Says it once, and looks once a second: on some systems a look takes a third of the time of a read.
-        """
-        if monotonic() > self._notice_from:
-            self._notice_from = monotonic() + 1
-            if not self.file.is_gone():
-                return
-            self._notice_from = FOREVER
-            log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
-
-    def _checkpoint(self, c: Connection) -> None:
-        """Move the log. Raises nothing, because the write that it was time for has been done.
-
-        Goes on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages. Then the next
-        call raises.
-        """
-        try:
-            self._checkpointer.move_log(self, c)
-        except (driver.Error, VaultError) as error:
-            if is_failed_sync(error):
-                log.get_logger().error('%s', self._break(error))
-            else:
-                log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
-
-    def _break(self, error: BaseException) -> VaultError:
-        """Let nobody use the store any more; return the error that says so."""
-        problem = self.file.explain(error)
-        said = f'the vault must be opened again, after an error of the disk: {problem}'
-        self._local = Broken(type(problem), said)
-        return type(problem)(said)
-
-    def _outside(self, verb: str) -> Connection:
-        c: Connection = self._local.c
-        if c.depth:
-            raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.file.path}')
-        return c
 
     def sync(self) -> None:
         """Commit once more with an fsync, which covers all that the log holds so far."""
@@ -506,9 +283,3 @@ def _counted(c: Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, by
         yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str  # see checksum
                           else entry_crc(key, data))
     c.written += written  # parts may have been put in passing
-
-
-def _part_rows(c: Connection, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> Iterator[Tuple[Any, ...]]:
-    for number, data in parts:
-        c.written += TOGETHER + len(data)
-        yield owner, number, data, part_crc(owner, number, data)
