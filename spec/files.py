@@ -164,3 +164,19 @@ class TestLinks:
             for path in v._store.files:
                 with pytest.raises(vaults.VaultError, match='own file'):
                     v.get_file('a', path)
+
+    def test_what_a_folder_that_cannot_be_written_holds_is_seen_with_its_log(self, link, monkeypatch):
+        real = link.resolve()
+        with contextlib.closing(Vault(real)) as v:
+            v['b'] = 2
+            monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+            with contextlib.closing(Vault(link, flag='r')) as w:
+                assert w == {'a': 1, 'b': 2}
+
+    def test_an_empty_file_with_a_log_is_not_made_a_vault(self, link):
+        real = link.resolve()
+        os.truncate(str(real), 0)
+        log = real.with_name('v.db-wal').read_bytes()
+        with pytest.raises(vaults.VaultCorruptError, match='its log is not'):
+            Vault(link)
+        assert real.with_name('v.db-wal').read_bytes() == log

@@ -13,6 +13,7 @@ import threading
 from _thread import get_ident
 from time import monotonic, sleep
 
+from . import WAL_FILE
 from .connection import ALONE, Connection
 from .schema import BEGIN, COMMIT, LOG_KEPT, MOVE_LOG, ROLLBACK
 
@@ -41,7 +42,7 @@ def has_wal_reset_race(version: Tuple[int, ...]) -> bool:
 def is_long(path: str) -> bool:
     """Tell whether the log of the vault at `path` is longer than it should be."""
     try:
-        return os.stat(f'{path}-wal').st_size > LONG
+        return os.stat(path + WAL_FILE).st_size > LONG
     except FileNotFoundError:  # another journal, or a vault in memory
         return False
 

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from ...errors import VaultError, VaultNotFoundError
 from ...keys import named
 from ..base import MEMORY
-from . import driver, guard
+from . import driver, guard, side_files
 from .failures import BUSY, failure
 from .nesting import Nesting
 from .schema import (
@@ -78,8 +78,7 @@ class File:
 
     def _follow(self, mode: int) -> None:
         """Give what lies beside the file its mode. SQLite does so when it makes them, and not when the mode changes."""
-        path = os.path.realpath(self.path)
-        for beside in (f'{path}-wal', f'{path}-shm', f'{path}-journal'):
+        for beside in side_files(self.path):
             try:
                 if os.stat(beside).st_mode & 0o777 != mode:
                     os.chmod(beside, mode)

@@ -13,6 +13,8 @@ import struct
 import sys
 import threading
 
+from . import SHARED_FILE
+
 try:
     import fcntl
 except ImportError:  # Windows has neither the locks nor the trap
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 AVAILABLE = fcntl is not None and sys.platform.startswith('linux') and sys.maxsize > 2**32
 F_OFD_SETLK = 37  # of Linux 3.15 and newer; fcntl names it from Python 3.9 on
 # Where SQLite holds shared locks for as long as a connection is open (os_unix.c, "The File Locking" comments):
-PLACES = (('', 0x40000002, 510), ('-shm', 128, 1))
+PLACES = (('', 0x40000002, 510), (SHARED_FILE, 128, 1))
 
 _lock = threading.RLock()
 _guards: Dict[Identity, Guard] = {}

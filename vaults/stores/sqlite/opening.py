@@ -14,7 +14,7 @@ import os
 from ... import log
 from ...errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, VaultReadOnlyError
 from ..base import MEMORY
-from . import driver, guard
+from . import JOURNAL_FILE, WAL_FILE, driver, guard, side_files
 from .connection import File
 from .fork import open_stores
 from .locking import MemoryStore, QueuedStore
@@ -135,7 +135,7 @@ def _require_writable(file: File) -> None:
 
 def _require_no_log(file: File) -> None:
     """Raise when an empty file has a log: it was cut off, and SQLite would delete the log as that of an older file."""
-    log_path = f'{file.path}-wal'
+    log_path, = side_files(file.path, (WAL_FILE,))
     has_log = os.path.exists(log_path) and os.path.getsize(log_path)
     if has_log and not os.path.getsize(file.path):  # asked again: somebody may just have made the vault
         raise VaultCorruptError(f'the file is empty but its log is not: {file.path}; restore a backup, or `vaults '
@@ -169,8 +169,9 @@ def _is_unfinished(path: str) -> bool:
 
     The journal says how many pages the file had (https://www.sqlite.org/fileformat.html#the_rollback_journal).
     """
+    journal_path, = side_files(path, (JOURNAL_FILE,))
     try:
-        with open(f'{path}-journal', 'rb') as journal:  # SQLite has no lock on it that closing could drop
+        with open(journal_path, 'rb') as journal:  # SQLite has no lock on it that closing could drop
             return journal.read(20)[16:] == bytes(4)
     except OSError:
         return False

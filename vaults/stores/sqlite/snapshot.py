@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from . import WAL_FILE, side_files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterable, List, Optional, Tuple
@@ -30,8 +32,9 @@ def reading(file: File) -> Optional[str]:
 
 
 def _stamp(path: str) -> Tuple[Stamp, bool]:
+    """Return what changes when the file does, or when it has a log or has none any more."""
     from ...files import stamp  # here: most vaults never need it
-    return stamp(path), os.path.exists(f'{path}-wal')
+    return stamp(path), os.path.exists(*side_files(path, (WAL_FILE,)))
 
 
 class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a cursor's clothes
@@ -58,9 +61,8 @@ class Snapshot:
         return self
 
     def _open(self) -> None:
-        self._stamp = _stamp(self._file.path)
-        alone = not os.path.exists(f'{self._file.path}-wal')
-        self._raw = self._file.connect('immutable=1&mode=ro' if alone else 'mode=ro')
+        self._stamp = _, has_log = _stamp(self._file.path)
+        self._raw = self._file.connect('mode=ro' if has_log else 'immutable=1&mode=ro')
         self._raw.execute('PRAGMA query_only = ON')
         self.close = self._raw.close
 
