@@ -10,15 +10,15 @@ a block can be left in another thread than it was entered in.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from _thread import get_ident
 from abc import abstractmethod
 from weakref import WeakSet
 
 from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError
+from . import blocks
 from .base import PLAIN, Store
-from .tasks import Owner, free, may_run
+from .tasks import Owner, free, is_alive, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 
     Kept = Tuple[int, Stored, bytes]  # an entry: its position, its key as it was first put, and its value
 
-MAX_DEPTH = 100
 PAGE = 1024  # entries that a walk reads at a time
-NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
-FRAME = type(sys._getframe())
 
 _open_stores: WeakSet[LockedStore] = WeakSet()
 
@@ -141,15 +138,14 @@ class LockedStore(Store):
         thread, said = self._told or (0, '')
         if thread == get_ident():
             self._told = None
-            raise VaultError(f'what this thread has done since is undone: {said}')
+            raise blocks.undone_since(said)
 
     # --- transactions ---
 
     def begin(self, who: object = None) -> None:
         with self.reading:
-            if len(self._blocks) > MAX_DEPTH:
-                raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.name}; leave some '
-                                 'first, or begin none in each call of a function that calls itself')
+            if len(self._blocks) > blocks.MAX_NESTED:
+                raise blocks.too_deep(self.name)
             depth = len(self._blocks)
             try:
                 if not depth:
@@ -208,12 +204,11 @@ class LockedStore(Store):
         depth = depths[-1] if depths else len(self._blocks) - 1
         if not depths and any(one is who for one in self._orphans):
             return self._orphaned(who)
-        if not depths and type(who) is not FRAME and who is not None:
-            raise self._nothing_to_end()
+        if not depths and type(who) is not blocks.FRAME_TYPE and who is not None:
+            raise blocks.not_here(self.name)
         if depth < len(self._blocks) - 1:
             self._orphans += [one for one, _ in self._blocks[depth + 1:] if one is not None]
-            return depth, VaultError(f'a block ended out of its order, before one that began later: vault {self.name}; '
-                                     f'both were rolled back. {NEST}')
+            return depth, blocks.out_of_order(self.name)
         try:
             if self._owner is not None:
                 self._owner.require()
@@ -224,19 +219,14 @@ class LockedStore(Store):
     def _orphaned(self, who: object) -> Tuple[int, VaultError]:
         """Return what a block meets at its end that an older one has taken along."""
         self._orphans[:] = [one for one in self._orphans if one is not who]
-        return len(self._blocks), VaultError(f'a block around this one ended before it, and undid it: vault '
-                                             f'{self.name}; nothing of it was kept. {NEST}')
+        return len(self._blocks), blocks.taken_along(self.name)
 
     def _not_here(self, who: object) -> NoReturn:
         """Raise because this thread has no transaction; when it is another's that ends here, undo that."""
         if who is None or all(one is not who for one, _ in self._blocks):
-            raise self._nothing_to_end()
-        names = {thread.ident: repr(thread.name) for thread in threading.enumerate()}
-        said = (f'a block that began in the thread {names.get(self._thread, "that has ended")} was left in another '
-                f'thread, {names.get(get_ident())}: vault {self.name}; it was rolled back. A block belongs to one '
-                'thread: begin and end it in one function, and hold none over the `yield` of what a framework runs in '
-                'threads')
-        self._told = (self._thread, said) if self._thread in names else None
+            raise blocks.not_here(self.name)
+        said = blocks.left_elsewhere(self.name, self._thread)
+        self._told = (self._thread, said) if is_alive(self._thread) else None
         self._undone += 1
         self.deletions += 1
         self.go_back(self._blocks[0][1])
@@ -244,10 +234,6 @@ class LockedStore(Store):
         self._thread, self._owner = 0, None
         free(self.lock)
         raise VaultTaskError(said)
-
-    def _nothing_to_end(self) -> VaultError:
-        return VaultError(f'there is no transaction to end in this thread: vault {self.name}; leave a block in the '
-                          'thread that entered it')
 
     def ended(self) -> None:
         if self._thread == get_ident():

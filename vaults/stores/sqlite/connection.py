@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, List, NoReturn, Optional, Tuple
 
     from ...keys import Stored
+    from ..tasks import Owner
 
 ALONE = 8192    # bytes that an entry takes in the log besides its value, estimated: two pages in a commit of its own;
 TOGETHER = 512  # in a transaction entries share their pages
@@ -102,6 +103,15 @@ class File:
                                   'what was written since is in no file. Save what this vault still holds with '
                                   'backup(), then close it and open it again')
 
+    def elsewhere(self) -> List[Connection]:
+        """Return the connections in which other threads begin blocks."""
+        connections = [reference() for reference in self.connections.valuerefs()]
+        return [c for c in connections if c is not None and c.thread != get_ident()]
+
+    def holder(self, who: object) -> Optional[Connection]:
+        """Return the connection of another thread in which `who` has a block open."""
+        return next((c for c in self.elsewhere() if c.is_open(who)), None)
+
     def explain(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Return the error of ours that an error of the driver's means, saying which vault and what to do."""
         what = failure(error)
@@ -169,6 +179,22 @@ class Asked:
         if owner is not None:  # or its thread, where one connection serves all, has just ended the block
             owner.require()
         return held
+
+
+def put_aside(local: Any, c: Connection, owner: Optional[Owner]) -> None:
+    """Put the connection aside for a task, if one runs, so that whoever asks for it is asked."""
+    if owner is not None:
+        attributes = vars(local)
+        c.owner = owner
+        attributes['held'] = c
+        del attributes['c']
+
+
+def give_back(local: Any, c: Connection) -> None:
+    """Let all tasks have the connection again, unless a block of the owner is still open."""
+    if c.owner is not None and c.depth <= c.owner.depth:
+        vars(local)['c'] = c
+        c.owner = None
 
 
 class Local(threading.local):

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from ..base import MEMORY
 from . import guard
 from .checkpoint import Checkpointer
+from .connection import give_back
 from .schema import CACHE, ROLLBACK
 
 TYPE_CHECKING = False
@@ -106,7 +107,7 @@ def _orphan(store: SQLiteStore) -> None:
             c.raw.execute(ROLLBACK)
         if c:
             c.depth, c.undone = 0, []
-            store._give_back(c)
+            give_back(store._local, c)
         return
     for connection in (c, second):
         if connection is not None:

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 from _thread import RLock, get_ident
 
-from ...errors import VaultError
+from .. import blocks
 from ..tasks import free, is_alive
 from .connection import Shared
 from .store import SQLiteStore
-from .transactions import make_room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ class QueuedStore(SQLiteStore):
     compact = locked(SQLiteStore.compact)
 
     def begin(self, who: Any = None) -> None:
-        make_room()
+        blocks.make_room()
         c = self._local.c  # here: another task is not to take the lock, which is its thread's
         try:
             self.lock.acquire()
@@ -123,7 +122,7 @@ class MemoryStore(QueuedStore):
             if get_ident() != thread:
                 return execute(*statement)
             c.execute = execute
-            raise VaultError(f'what this thread has done since is undone: {said}')
+            raise blocks.undone_since(said)
         if is_alive(thread):
             c.execute = told
         self.lock.free()

@@ -13,7 +13,8 @@ import gc
 import sys
 from _thread import get_ident
 
-from .schema import MAX_DEPTH, WRITING
+from ..blocks import FRAME_TYPE, MAX_NESTED
+from .schema import WRITING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from .driver import Connection
     from .snapshot import Snapshot
 
-FRAME = type(sys._getframe())
 # What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
 SUSPENDED = {'generator': 'gi_frame', 'coroutine': 'cr_frame', 'async_generator': 'ag_frame'}
 
@@ -42,7 +42,7 @@ class Nesting:
 
     def __init__(self) -> None:
         self.depth = 0       # how many are open; raised before one begins, lowered after it has ended
-        self.blocks: List[Any] = [None] * (MAX_DEPTH + 2)  # who began each, by the number of those around it
+        self.blocks: List[Any] = [None] * (MAX_NESTED + 2)  # who began each, by the number of those around it
         self.undone: List[Any] = []              # the frames of those that an older one took along, and that go on
         self.epoch = 0       # rollbacks so far: a walk that began in what was rolled back cannot go on
         self.lost: Optional[VaultError] = None   # why SQLite rolled all of it back by itself: the block is to be left
@@ -62,7 +62,7 @@ class Nesting:
 
     def take_along(self, place: int) -> None:
         """Note those who hold a block within the one at `place`, which ends now: functions that may go on."""
-        self.undone += [one for one in self.blocks[place + 1:self.depth] if type(one) is FRAME]
+        self.undone += [one for one in self.blocks[place + 1:self.depth] if type(one) is FRAME_TYPE]
 
     def is_undone(self, who: Any) -> bool:
         """Tell whether the block of `who` was taken along, and from now on that `who` knows."""

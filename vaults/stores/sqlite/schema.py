@@ -11,6 +11,7 @@ from zlib import crc32
 
 from ...keys import SIGN
 from ..base import OWNER
+from ..blocks import MAX_NESTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,9 +137,8 @@ ROLLBACK = 'ROLLBACK'
 READ = 'BEGIN'             # of a vault that is only read: one state of it for the whole block
 # A savepoint for each depth: undoing one undoes what is inside it, even if an interrupt left it open. There is a name
 # for one more than there can be, because it may be asked for.
-MAX_DEPTH = 100
 WRITING = 'BEGIN IMMEDIATE', 'SAVEPOINT', 'INSERT'  # what each write begins with, see Nesting.renew
-SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_DEPTH + 2)]
+SAVE, RELEASE, UNDO = ([f'{verb} level{depth}' for depth in range(MAX_NESTED + 2)]
                        for verb in ('SAVEPOINT', 'RELEASE', 'ROLLBACK TO'))
 
 # 4096 bytes: with 60-byte values an own commit takes the same at 1024 to 16384 (6.0 us), iterating is 1.4 times

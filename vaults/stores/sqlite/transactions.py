@@ -8,32 +8,29 @@ savepoint: to undo one undoes what lies within it, even what an interrupt has le
 """
 from __future__ import annotations
 
-import threading
 from _thread import get_ident
 from abc import abstractmethod
 from functools import partial
 
 from ...errors import VaultClosedError, VaultError, VaultTaskError
+from .. import blocks
 from ..base import Store
 from ..tasks import Owner, may_run
 from . import driver
 from .checkpoint import CHECKPOINT
-from .connection import ALONE, TOGETHER, Broken, Connection
+from .connection import ALONE, TOGETHER, Broken, Connection, give_back, put_aside
 from .failures import is_too_big, lacks_savepoint
 from .fork import own
-from .nesting import FRAME
-from .schema import BEGIN, COMMIT, MAX_DEPTH, READ, RELEASE, ROLLBACK, SAVE, UNDO
+from .schema import BEGIN, COMMIT, READ, RELEASE, ROLLBACK, SAVE, UNDO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Tuple
+    from typing import Any, Callable, NoReturn, Optional, Tuple
 
     from ...keys import Stored
     from .connection import File
 
     Refusal = Optional[Callable[[], VaultError]]  # makes the error of a block that may not be committed
-
-NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
 
 
 class Transactional(Store):
@@ -83,7 +80,7 @@ class Transactional(Store):
         """Every so many bytes: is the file still the one that was opened, and is it time for a checkpoint?"""
 
     def begin(self, who: Any = None) -> None:
-        make_room()
+        blocks.make_room()
         c = self._local.c
         depth = c.depth
         try:
@@ -96,7 +93,7 @@ class Transactional(Store):
             # Last, because a signal handler's block, nested in this one, takes its own away again.
             c.blocks[depth] = who
             if may_run() and c.owner is None:
-                self._take(c, Owner.now(depth, self.file.path))
+                put_aside(self._local, c, Owner.now(depth, self.file.path))
         except driver.Error as error:
             raise self._undone(error, self._undo, c, depth) from error
         except BaseException:
@@ -106,25 +103,10 @@ class Transactional(Store):
     def _nest(self, c: Connection) -> None:
         if c.lost:
             c.execute(SAVE[0])  # raises
-        if c.depth > MAX_DEPTH:
-            raise VaultError(f'transactions are nested more than {MAX_DEPTH} deep: vault {self.file.path}; leave some '
-                             'first, or begin none in each call of a function that calls itself')
+        if c.depth > blocks.MAX_NESTED:
+            raise blocks.too_deep(self.file.path)
         c.depth += 1
         c.execute(SAVE[c.depth - 1])
-
-    def _take(self, c: Connection, owner: Optional[Owner]) -> None:
-        """Put the connection aside for a task, so that whoever asks for it is asked: see Asked."""
-        if owner is not None:
-            local = vars(self._local)
-            c.owner = owner
-            local['held'] = c
-            del local['c']
-
-    def _give_back(self, c: Connection) -> None:
-        """Let all tasks have the connection again, unless a block of the owner is still open."""
-        if c.owner is not None and c.depth <= c.owner.depth:
-            vars(self._local)['c'] = c
-            c.owner = None
 
     def commit(self, who: Any = None) -> None:
         depth = None
@@ -137,7 +119,7 @@ class Transactional(Store):
                 c.depth = depth
                 c.blocks[depth] = None
                 if c.owner is not None:
-                    self._give_back(c)
+                    give_back(self._local, c)
             if not depth:
                 c.row = ALONE
                 self.ended()
@@ -225,11 +207,10 @@ class Transactional(Store):
         place = c.place(who)
         if place < c.depth - 1:
             c.take_along(place)
-            return place, lambda: VaultError(f'a block ended out of its order, before one that began later: vault '
-                                             f'{self.file.path}; both were rolled back. {NEST}')
+            return place, partial(blocks.out_of_order, self.file.path)
         if c.is_undone(who):
             return c.depth, self._was_undone
-        if (who is None or type(who) is FRAME) and self._holder(who) is None:
+        if (who is None or type(who) is blocks.FRAME_TYPE) and self.file.holder(who) is None:
             if c.depth or not c.undone:
                 return c.depth - 1, None
             c.undone.pop()
@@ -237,8 +218,7 @@ class Transactional(Store):
         return -1, None
 
     def _was_undone(self) -> VaultError:
-        return VaultError(f'a block around this one ended before it, and undid it: vault {self.file.path}; nothing of '
-                          f'it was kept. {NEST}')
+        return blocks.taken_along(self.file.path)
 
     def _here(self) -> Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
@@ -272,7 +252,7 @@ class Transactional(Store):
                 c.row, c.lost = ALONE, None
                 c.renew(self._was_undone)
                 self.ended()
-            self._give_back(c)
+            give_back(self._local, c)
 
     def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
         """Explain an error of SQLite's, undo, and return ours.
@@ -302,27 +282,14 @@ class Transactional(Store):
         if self.inherited:
             self.inherited -= 1
             return
-        names = {thread.ident: repr(thread.name) for thread in threading.enumerate()}
-        holder = self._holder(who)
+        holder = self.file.holder(who)
         if holder is None:
-            others = ', '.join(names[c.thread] for c in self._of_others() if c.depth and c.thread in names)
-            raise VaultError(f'there is no transaction to end in this thread: vault {self.file.path}; leave a block in '
-                             f'the thread that entered it{others and f": {others}"}')
-        said = (f'a block that began in the thread {names.get(holder.thread, "that has ended")} was left in another '
-                f'thread, {names.get(get_ident())}: vault {self.file.path}; it was rolled back. A block belongs to '
-                'one thread: begin and end it in one function, and hold none over the `yield` of what a framework '
-                'runs in threads')
+            names = blocks.thread_names()
+            raise blocks.not_here(self.file.path, ', '.join(
+                names[c.thread] for c in self.file.elsewhere() if c.depth and c.thread in names))
+        said = blocks.left_elsewhere(self.file.path, holder.thread)
         self._abandon(holder, said)
         raise VaultTaskError(said)
-
-    def _holder(self, who: Any) -> Optional[Connection]:
-        """Return the connection of another thread in which `who` has a block open."""
-        return next((c for c in self._of_others() if c.is_open(who)), None)
-
-    def _of_others(self) -> List[Connection]:
-        """Return the connections in which other threads begin blocks."""
-        connections = [reference() for reference in self.file.connections.valuerefs()]
-        return [c for c in connections if c is not None and c.thread != get_ident()]
 
     def _abandon(self, c: Connection, said: str) -> None:
         """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
@@ -331,15 +298,9 @@ class Transactional(Store):
         """
         def end(*_: Any) -> NoReturn:
             self._undo(c, 0)
-            raise VaultError(f'what this thread has done since is undone: {said}')
+            raise blocks.undone_since(said)
         c.lost, c.execute = VaultError(said), end
         try:  # noqa: SIM105  # contextlib is not imported for this
             c.raw.execute(ROLLBACK)
         except driver.Error:
             pass  # it has ended meanwhile
-
-
-def make_room(calls: int = 12) -> None:
-    """Raise RecursionError now rather than at the end: what ends or undoes a transaction must find room to do it."""
-    if calls:
-        make_room(calls - 1)
