@@ -15,7 +15,7 @@ files                            : errors log
 keys                             : errors
 codecs codecs.*                  : codecs.* errors keys files
 stores.base                      : errors keys
-stores.sqlite.recovery           : stores.* errors log files keys codecs.* parts
+stores.sqlite.salvage            : stores.* errors log files keys codecs.* parts
 stores stores.*                  : stores.* errors log files keys
 place                            : stores.base errors keys codecs.*
 parts sequences columns streams  : parts sequences columns streams views place stores.base errors log files keys codecs.*
@@ -35,7 +35,6 @@ parts columns
 parts sequences
 parts streams
 sequences as_json
-stores.sqlite.recovery as_json
 vault modes
 vault sections
 vault writeback
@@ -76,9 +75,6 @@ writeback 18
 LONG = '''
 cli
 sequences
-stores.sqlite.pages
-stores.sqlite.recovery
-stores.sqlite.scan
 stores.sqlite.transactions
 streams
 vault
@@ -131,7 +127,7 @@ _base64 2
 _blocks 2
 _bytes 2
 _check 2
-_columns 4
+_columns 3
 _cut 2
 _entries 3
 _inside 2

@@ -18,6 +18,7 @@ import pytest
 import vaults
 from vaults import Vault, recovery
 from vaults.stores.sqlite import recovery as recovering
+from vaults.stores.sqlite import salvage
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import UTC, output
@@ -285,7 +286,7 @@ class TestRecover:
         at = self.leaf_with(path, b'key 300')
         bad(at, at + 4096)
         done, entries = self.recovered(path)
-        lost = [key for key, why in done.lost if why == recovering.UNREADABLE]
+        lost = [key for key, why in done.lost if why == salvage.UNREADABLE]
         assert {*lost, *entries} == {f'key {n}' for n in range(600)} and not {*lost} & {*entries}
         assert 'key 300' in lost and len(lost) < 100 and done.counted == 600 and done.nameless == 0
         assert list(entries) == sorted(entries, key=lambda key: int(key[4:])) and not done.doubtful
@@ -353,7 +354,7 @@ class TestRecover:
         data[data.index(b'value 7 ')] ^= 1
         path.write_bytes(data)
         done, entries = self.recovered(path)
-        assert sorted(done.lost) == [('key 7', recovering.DAMAGED), ('long', recovering.DAMAGED)]
+        assert sorted(done.lost) == [('key 7', salvage.DAMAGED), ('long', salvage.DAMAGED)]
         assert len(entries) == 20 and entries['next'] == 1 and done.counted == 22
 
     def test_a_value_in_parts_is_copied_whole_or_named(self, bad):

@@ -39,7 +39,7 @@ sys.path.insert(0, str(HERE.parent))
 import vaults  # the folder is known only now, as below
 from vaults import Vault, columns, moving, parts, sequences, streams
 from vaults.sections import suffix
-from vaults.stores.sqlite import checkpoint, scan, statements, transactions
+from vaults.stores.sqlite import checkpoint, pace, statements, transactions
 
 try:
     import hypothesis
@@ -79,7 +79,7 @@ MODES = {
 }
 TINY = ((sequences, 'LEAF', 40), (columns, 'LEAF', 16), (sequences, 'ITEMS', 5), (sequences, 'AHEAD', 2),
         (parts, 'FANOUT', 4), (parts, 'KEPT_NODES', 3), (parts, 'MANY', 200), (streams, 'LEAF', 64), (streams, 'SMALL', 20),
-        (streams, 'KEPT', 2), (streams, 'BUFFER', 32), (scan, 'FIRST_PAGE', 2), (scan, 'LAST_PAGE', 4),
+        (streams, 'KEPT', 2), (streams, 'BUFFER', 32), (pace, 'FIRST_PAGE', 2), (pace, 'LAST_PAGE', 4),
         (statements, 'TICK', 40_000), (checkpoint, 'CHECKPOINT', 120_000), (transactions, 'CHECKPOINT', 120_000))
 USUAL = [(module, name, getattr(module, name)) for module, name, _ in TINY]
 

@@ -10,19 +10,19 @@ import struct
 from contextlib import ExitStack
 
 from . import JOURNAL_FILE, WAL_FILE, side_files
+from .records import decoded, signed, varint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
 
-    Record = List[Any]  # the columns, as far as they could be read
+    from .records import Record
 
 MAGIC = b'SQLite format 3\0'
 TABLE, INDEX = (5, 13), (2, 10)         # the kinds of pages of a tree: interior, leaf
 FRAME = 24                              # bytes before each page in a log
 JOURNAL = bytes.fromhex('d9d505f920a163d7')
 USUAL = 4096                            # bytes of a page, when nothing sane says how many
-SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)  # bytes of a column, by its serial type: integers, a double, 0 and 1
 
 
 class Malformed(Exception):
@@ -215,11 +215,11 @@ class Pages:
         for at in self._cells(page, number)[0]:
             row = -1
             try:
-                size, at = _varint(page, at + 4 if kind == INDEX[0] else at)
+                size, at = varint(page, at + 4 if kind == INDEX[0] else at)
                 if kind == TABLE[1]:
-                    row, at = _varint(page, at)
-                    row = _signed(row)
-                yield row, _columns(self._payload(page, at, size, kind == TABLE[1]))
+                    row, at = varint(page, at)
+                    row = signed(row)
+                yield row, decoded(self._payload(page, at, size, kind == TABLE[1]))
             except (IndexError, Malformed):
                 yield row, []
 
@@ -258,50 +258,3 @@ def _sums(data: bytes, start: Tuple[int, int], order: str) -> Tuple[int, int]:
 
 def _journal_sum(data: bytes, nonce: int) -> bytes:
     return ((nonce + sum(data[at] for at in range(len(data) - 200, 0, -200))) & 0xFFFFFFFF).to_bytes(4, 'big')
-
-
-def _varint(data: bytes, at: int) -> Tuple[int, int]:
-    """Return a number of 1 to 9 bytes, and where it ends."""
-    value = 0
-    for place in range(at, at + 8):
-        byte = data[place]
-        value = value << 7 | byte & 0x7F
-        if byte < 0x80:
-            return value, place + 1
-    return value << 8 | data[at + 8], at + 9
-
-
-def _signed(number: int) -> int:
-    return number - (1 << 64) if number >> 63 else number
-
-
-def _columns(data: bytes) -> Record:
-    """Return the columns of a record; where it is cut off or wrong, those before. Text that is none is None."""
-    found: Record = []
-    end, at = (data[0], 1) if data[0] < 0x80 else _varint(data, 0)
-    place = end
-    while at < end:
-        serial, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
-        if serial in (10, 11):
-            break
-        size = SIZES[serial] if serial < 12 else (serial - 12) // 2
-        if place + size > len(data):
-            break
-        found.append(_column(serial, data[place:place + size]))
-        place += size
-    return found
-
-
-def _column(serial: int, data: bytes) -> Any:
-    if serial in (0, 8, 9):
-        return None if not serial else serial - 8
-    if serial >= 12:
-        return _text(data) if serial & 1 else data
-    return struct.unpack('>d', data)[0] if serial == 7 else int.from_bytes(data, 'big', signed=True)
-
-
-def _text(data: bytes) -> Optional[str]:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None

@@ -6,12 +6,11 @@ and none is given twice. A page begins behind the last row of the one before, wh
 with the newest id of the beginning.
 
 The other trap is size. A page of so many entries may be larger than all memory, and no average tells, so each page has
-its bytes limited by SQLite itself (`Pace`). And a walk that waits must hold nothing of what it has handed out: what
+its bytes limited by SQLite itself (pace.py). And a walk that waits must hold nothing of what it has handed out: what
 stands in a local variable at a `yield` stays in memory until the next page.
 """
 from __future__ import annotations
 
-import sys
 from array import array
 from itertools import repeat
 from operator import itemgetter
@@ -19,24 +18,8 @@ from zlib import crc32
 
 from ...errors import VaultCorruptError
 from ...keys import HIGHEST, LOWEST, SIGN, all_text
-from . import driver
-from .schema import (
-    ABOUT_SOME,
-    ALIVE,
-    BETWEEN,
-    BY_ID,
-    BY_ID_BACK,
-    BY_KEY,
-    BY_KEY_BACK,
-    BY_KEY_ON,
-    ENDS,
-    ENDS_WITHIN,
-    IDS,
-    IDS_BETWEEN,
-    OF_TEXT,
-    OLDEST,
-    SOME_IDS,
-)
+from . import driver, schema
+from .pace import Pace, end_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +33,6 @@ if TYPE_CHECKING:
     Page = Tuple[Sequence[Stored], Optional[Sequence[bytes]], Alive]
     Span = Tuple[int, int]
 
-FIRST_PAGE, LAST_PAGE, PAGE_BYTES = 32, 1024, 1 << 20  # entries in a walk's first page, and at most
-SMALL_BYTES = 8192      # in a walk's first page: half of it for a value, which is on one of SQLite's pages then
 NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
                         # how many entries of the range are counted in the same time
 
@@ -159,9 +140,9 @@ class ById(_Indexed):
 
     def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
         super().__init__(store, reverse, values)
-        oldest = store._page(store._local.c, OLDEST, ())[0][0] if reverse else 0
+        oldest = store._page(store._local.c, schema.OLDEST, ())[0][0] if reverse else 0
         self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
-        self._sql = (BY_ID_BACK if reverse else BY_ID)[self.what]
+        self._sql = (schema.BY_ID_BACK if reverse else schema.BY_ID)[self.what]
 
     def _rows(self, c: Connection) -> List[Any]:
         return self.store._page(c, self._sql, (*self.pace.limits, self._position, self._end, self.pace.size))
@@ -177,7 +158,7 @@ class ByKey(_Indexed):
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
         super().__init__(store, reverse, values)
         self._low, self._high, self._is_all = low, high, (low, high) == (LOWEST, HIGHEST)
-        self._sql = (BY_KEY_BACK if reverse else BY_KEY)[self.what]
+        self._sql = (schema.BY_KEY_BACK if reverse else schema.BY_KEY)[self.what]
 
     def _rows(self, c: Connection) -> List[Any]:
         return self.store._page(c, self._sql, (*self.pace.limits, self._low, self._high, self.newest, self.pace.size))
@@ -186,7 +167,7 @@ class ByKey(_Indexed):
         if self.reverse:
             self._high = row[1]
         else:
-            self._low, self._sql = row[1], BY_KEY_ON[self.what]
+            self._low, self._sql = row[1], schema.BY_KEY_ON[self.what]
 
 
 class WithinById(Cursor):
@@ -211,7 +192,7 @@ class WithinById(Cursor):
 
     def _rows(self, c: Connection, ids: array[int]) -> List[Any]:
         """Return the rows of these ids: at once where they lie close together, else one by one."""
-        store, sql, limits = self.store, BETWEEN[self.what], self.pace.limits
+        store, sql, limits = self.store, schema.BETWEEN[self.what], self.pace.limits
         first, last = sorted((ids[0], ids[-1]))
         if last - first > 2 * len(ids):
             return [row for one in ids for row in store._page(c, sql, (*limits, one, one, *self._bounds))]
@@ -230,30 +211,30 @@ class WithinById(Cursor):
         """
         store, bounds, reverse = self.store, self._bounds, self.reverse
         c = store._local.c
-        span = store._page(c, OLDEST, ())[0][0], store._newest(c)  # of ids that were not looked at yet
-        ids = self._listed(SOME_IDS, (*bounds, *span, NEAR))
+        span = store._page(c, schema.OLDEST, ())[0][0], store._newest(c)  # of ids that were not looked at yet
+        ids = self._listed(schema.SOME_IDS, (*bounds, *span, NEAR))
         if len(ids) < NEAR:
             yield array('q', sorted(ids, reverse=reverse))
             return
-        ends = store._page(c, ENDS, ())[0]  # beyond them much may have been deleted
+        ends = store._page(c, schema.ENDS, ())[0]  # beyond them much may have been deleted
         span = (max(span[0], ends[0]), min(span[1], ends[1])) if ends[0] is not None else (1, 0)
         near, found = NEAR, False
         while span[0] <= span[1]:
             part, span = _divided(span, near, reverse)
-            ids = self._listed(IDS_BETWEEN, (*part, *bounds))
+            ids = self._listed(schema.IDS_BETWEEN, (*part, *bounds))
             found = found or bool(ids)
             yield ids[::-1] if reverse else ids
             near *= FURTHER
-            if store._page(store._local.c, ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
+            if store._page(store._local.c, schema.ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
                 break
         if not found:  # who wants one entry needs no list
-            first = store._page(self._connection(), ENDS_WITHIN, (*bounds, *span))[0][reverse]
+            first = store._page(self._connection(), schema.ENDS_WITHIN, (*bounds, *span))[0][reverse]
             if first is None:
                 return
             yield array('q', [first])
             span = (span[0], first - 1) if reverse else (first + 1, span[1])
         if span[0] <= span[1]:
-            ids = self._listed(IDS, (*bounds, *span))
+            ids = self._listed(schema.IDS, (*bounds, *span))
             yield ids[::-1] if reverse else ids
 
     def _listed(self, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
@@ -278,7 +259,7 @@ def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
     """Return the keys and values of rows whose checksums hold; a page at a time, in C where all keys are text."""
     ids, keys, datas, crcs = zip(*rows)
     try:
-        if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(OF_TEXT)))) == list(crcs):
+        if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(schema.OF_TEXT)))) == list(crcs):
             return keys, datas, _alive(store, zip(keys, ids))
     except TypeError:
         pass  # other keys than text, a damaged row, or one that ends the page
@@ -297,58 +278,8 @@ def _alive(store: SQLiteStore, pairs: Iterator[Tuple[Stored, int]]) -> Alive:
 
     def alive(key: Stored) -> bool:
         ids.update(pairs)
-        return bool(store._page(store._local.c, ALIVE, (ids[key], key)))
+        return bool(store._page(store._local.c, schema.ALIVE, (ids[key], key)))
     return alive
-
-
-class Pace:
-    """How many entries the next page of a walk may hold, by the sizes met.
-
-    A page is at most PAGE_BYTES, or one entry, whatever comes: what is longer than its share is NULL in its row, which
-    SQLite knows without reading it. Such a row ends the page, and is the next one, alone. From then on pages grow
-    slowly, because the rows behind it are looked at again. In the first page a share is SMALL_BYTES: an entry that is
-    larger is read alone, and a vault of a few small ones is seen as it was at one moment.
-
-    `limits` is the most characters of a key, of which each may take four bytes, and bytes of a value.
-    """
-
-    __slots__ = ('_after', '_growth', 'limits', 'size', 'values')
-
-    def __init__(self, values: bool) -> None:
-        self.values = values
-        self._growth = 0    # of pages; none was read yet
-        self._after = 0     # the size behind an entry that is alone
-        self._set(FIRST_PAGE, SMALL_BYTES * FIRST_PAGE)
-
-    def _set(self, size: int, most: int = PAGE_BYTES) -> None:
-        self.size = size
-        limits = (most // (8 * size), most // (2 * size)) if size > 1 else (SIGN - 1, SIGN - 1)
-        self.limits: Tuple[int, ...] = limits if self.values else limits[:1]
-
-    def go_on(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]], ended: bool) -> None:
-        """Say which page was made, and whether a row ended it by its size."""
-        if ended:
-            self._after, self._growth = (max(len(keys), 1), 2) if self._growth else (0, 8)
-            self._set(1)
-        elif self._after:
-            self._set(self._after)
-            self._after = 0
-        else:
-            self._growth = self._growth or (8 if self.values else LAST_PAGE)
-            self._set(self._grown(keys, datas))
-
-    def _grown(self, keys: Sequence[Stored], datas: Optional[Sequence[bytes]]) -> int:
-        """Return a size that leaves twice the largest that was met its share; of keys, few are looked at."""
-        largest = 16 * max(map(sys.getsizeof, keys[::len(keys) // 8 + 1]))
-        if datas:
-            largest = max(largest, 4 * max(map(len, datas)))
-        size = self.size * self._growth if self._growth == 2 else max(len(keys) * self._growth, FIRST_PAGE)
-        return max(1, min(size, LAST_PAGE, PAGE_BYTES // largest))
-
-
-def end_of(columns: Sequence[Any]) -> int:
-    """Return where the first None is, or the end."""
-    return columns.index(None) if type(None) in set(map(type, columns)) else len(columns)
 
 
 def _divided(span: Tuple[int, int], size: int, from_end: bool) -> Tuple[Tuple[int, int], Tuple[int, int]]:

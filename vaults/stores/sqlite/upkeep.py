@@ -15,7 +15,8 @@ from ...errors import VaultCorruptError, VaultFullError
 from ...keys import SIGN, named
 from . import driver
 from .failures import is_failed_sync
-from .scan import LAST_PAGE, Pace, end_of, require_advance
+from .pace import LAST_PAGE, Pace, end_of
+from .scan import require_advance
 from .schema import (
     ALL_OBJECTS,
     BY_ID,
