@@ -45,6 +45,11 @@ moving
 peers
 stores.sqlite.driver
 '''
+ENTRANCES = {'stores.sqlite.opening', 'stores.sqlite.recovery', 'stores.sqlite.sources'}
+INNER_ROOMS = '''
+moving stores.sqlite.failures
+peers stores.sqlite.schema
+'''
 PRIVATE = '''
 cli 21
 codecs.named 23
@@ -250,6 +255,10 @@ class TestArchitecture:
     def test_one_room_imports_sqlite3_and_those_that_read_files_of_others(self):
         compare({room for room, tree in ROOMS.items() for node in running(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
                  and 'sqlite3' in [getattr(node, 'module', ''), *(name.name for name in node.names)]}, SQLITE)
+
+    def test_the_rooms_of_an_engine_are_its_own_but_for_those_that_it_names(self):
+        compare({f'{room} {other}' for room in ROOMS for other in imported(room) if other.startswith('stores.sqlite.')
+                 and not room.startswith('stores.sqlite') and other not in ENTRANCES}, INNER_ROOMS)
 
     def test_what_is_private_is_reached_for_no_more_often_than_now(self):
         compare({f'{room} {reaches(tree)}' for room, tree in ROOMS.items() if reaches(tree)}, PRIVATE)

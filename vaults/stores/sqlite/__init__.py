@@ -2,6 +2,16 @@
 
 The trap: a file and its logs are one. Who copies, deletes or looks at the file alone loses what was committed last, and
 a log that is left beside another file is taken for that file's. They lie beside the file that a link leads to.
+
+The rest of the house uses what stands here and three rooms: opening (open_store, is_open_here), recovery (recover,
+is_promising) and sources (files that are read and stay as they are). The others are the package's own:
+
+- schema: every line of SQL, what is persisted, checksums; driver: SQLite's module; failures: what its errors mean;
+- connection: a thread's connection, and the file; retry: waiting for others; checkpoint: moving the log into the file;
+- store: the entries; transactions and nesting: blocks; scan and pace: walks; locking: threads that queue; fork;
+- opening: what a file is; snapshot: reading where nothing can be written; guard: locks that nobody here drops;
+- upkeep: sync, compact, check; backup; whole: what a block of parts needs;
+- recovery, survey, salvage, pages, records: what is left of a damaged file.
 """
 from __future__ import annotations
 
