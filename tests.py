@@ -23,6 +23,7 @@ from spec.tasks import *
 from spec.processes import *
 from spec.errors import *
 from spec.stores import *
+from spec.engines import *
 from spec.sqlite import *
 from spec.files import *
 from spec.failures import *

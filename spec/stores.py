@@ -84,7 +84,7 @@ class TestStores:
             assert store.files[0] == str(root / 'x.db') and store.describe()['engine'] == 'sqlite'
         for target in (':memory:', 'memory:'):
             with contextlib.closing(stores.open(target, Options())) as store:
-                assert store.files == () and store.private
+                assert store.files == store.sources == ()
         assert sorted(os.listdir(root)) == ['vaults', 'x.db']  # and the folder of the root
 
     def test_the_engine_of_another_package_is_found_by_its_scheme(self, tmp_path):

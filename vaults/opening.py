@@ -7,15 +7,25 @@ from __future__ import annotations
 import os
 from collections import abc
 
-from .errors import VaultClosedError, VaultCorruptError, VaultError, VaultFormatError, VaultTypeError, VaultValueError
-from .stores.base import MAX_TIMEOUT, MEMORY
+from .errors import (
+    UntrustedPickleError,
+    VaultClosedError,
+    VaultCorruptError,
+    VaultError,
+    VaultFormatError,
+    VaultTypeError,
+    VaultValueError,
+)
+from .stores import open as open_store
+from .stores import scheme_of
+from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, ClosedStore, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterator, Literal, Optional, Tuple, Type, Union
     from weakref import ReferenceType
 
-    from .stores.base import Store
+    from .stores.base import Options
 
     Path = Union[str, os.PathLike[str]]
     Flag = Literal['r', 'w', 'c', 'n']
@@ -60,14 +70,17 @@ def _folder(root: str) -> str:
     return folder
 
 
-def locate(name: Path, to_create: bool) -> Tuple[str, str]:
-    """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file."""
+def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
+    """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file.
+
+    What begins with a scheme, 'scheme://...', is both: its engine knows what it means.
+    """
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
             raise _no_name(name)
         path = _absolute(name)
         return os.path.splitext(os.path.basename(path))[0], path
-    if name == MEMORY:
+    if name == MEMORY or scheme_of(name):
         return name, name
     if not name:
         raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
@@ -106,8 +119,10 @@ def _with_ending(name: str, path: str) -> VaultError:
                            f'pathlib.Path({name!r}) for exactly that file{made}')
 
 
-def with_cure(error: VaultFormatError, path: str) -> VaultError:
+def _with_cure(error: VaultFormatError, path: str) -> VaultError:
     """Return the error about a file that is no vault, with the command that makes one of it, when there is one."""
+    if scheme_of(path):
+        return error
     from .moving import cure
     from .stores.sqlite.recovery import is_promising
     if is_promising(path):
@@ -152,26 +167,72 @@ def _wrong(value: Any, kind: Any) -> Type[VaultError]:
     return VaultValueError if _is(value, kind) else VaultTypeError
 
 
+def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
+    """Return the name and the path of a vault over a store of the caller's. Raises: for what makes no sense."""
+    if not isinstance(store, Store):
+        raise VaultTypeError(f'store is a vaults.Store, an engine that is open, not {type(store).__name__}: a vault in '
+                             "a file is opened by its name, Vault('name')")
+    if isinstance(store, ClosedStore):
+        raise VaultClosedError('the store is that of a closed vault: make a new one')
+    for option, given, default in zip(options._fields[1:], options[1:], PLAIN[1:]):
+        if given != default:
+            raise VaultValueError(f'{option} is what an engine is told when it is made, not a vault over one: make the '
+                                  'store with it, and leave it out beside store')
+    if name is not None and not isinstance(name, str):
+        raise VaultTypeError(f'beside store a name is a label, and a str, not {type(name).__name__}: leave it out, or '
+                             'give the store its place')
+    path = store.files[0] if store.files else name or type(store).__name__
+    return name or os.path.splitext(os.path.basename(path))[0], path
+
+
+def opened(path: str, options: Options) -> Store:
+    """Return the store of the engine that the path, or the scheme in its place, asks for."""
+    try:
+        return open_store(path, options)
+    except VaultFormatError as error:
+        raise _with_cure(error, path) from error
+
+
+def prepared(store: Store, path: str, flag: str) -> Store:
+    """Return an engine of the caller's as the flag says: read alone, or emptied."""
+    if flag == 'r':
+        from .stores.readonly import ReadOnlyStore
+        return ReadOnlyStore(store, path)
+    if flag == 'n':
+        store.delete_range()
+    return store
+
+
 class Trust:
-    """Asks before the first pickle whether somebody else may have written the files of a store. Safe in any thread.
+    """Asks before the first pickle whether somebody else may have written what is in a store. Safe in any thread.
 
     It does not hold the store: the codec, which calls it, is in a circle, and would keep the store open.
     """
 
     _store: Optional[ReferenceType[Store]] = None
+    _path = ''
 
-    def of(self, store: Store) -> None:
+    def of(self, store: Store, path: str) -> None:
         from _weakref import ref  # weakref's, whose import takes as long as that of all errors
-        self._store = ref(store)
+        self._store, self._path = ref(store), path
 
     def __call__(self) -> None:
         """Raise UntrustedPickleError, which says who may, and what to do."""
         store = None if self._store is None else self._store()
         if store is None:
             raise VaultClosedError('the vault is closed, so that nobody can tell who wrote the pickle: open it again')
-        if store.files:
-            from .codecs import trust  # here: most vaults never meet a pickle
-            trust.require(*store.files)
+        from .codecs import trust  # here: most vaults never meet a pickle
+        files = store.sources
+        if files is None:
+            raise UntrustedPickleError(f'pickles are not read or written in {self._path}: its engine does not say who '
+                                       f'may write it; {trust.CURE}')
+        if files:
+            trust.require(*files)
+
+
+def exactly(path: str) -> Any:
+    """Return what `locate` makes this path of, or this text with a scheme."""
+    return path if scheme_of(path) else ExactPath(path)
 
 
 def added(vault: Any, base: type) -> Any:

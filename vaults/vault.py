@@ -8,7 +8,7 @@ from itertools import chain
 
 from msgpack import StackError, unpackb
 
-from . import keys, stores
+from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import codes, registry
 from .errors import (
@@ -16,7 +16,6 @@ from .errors import (
     VaultClosedError,
     VaultCorruptError,
     VaultError,
-    VaultFormatError,
     VaultNotFoundError,
     VaultReadOnlyError,
     VaultValueError,
@@ -77,14 +76,17 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     # --- opening ---
 
-    def __init__(self, name: Path, to_create: bool = True, thread_safe: bool = False, *, flag: Flag = 'c',
+    def __init__(self, name: Optional[Path] = None, to_create: bool = True, thread_safe: bool = False, *,
+                 store: Optional[Store] = None, flag: Flag = 'c',
                  timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
                  allow_pickle: Optional[AllowPickle] = None, writeback: bool = False,
                  cache_size: int = 1000, serializer: Any = None,
                  validate: Optional[Callable[[Any, Any], object]] = None) -> None:
         """Open the vault `name`, or make it.
 
-        `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all.
+        `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all,
+        'scheme://...' what the engine of that scheme makes of it.
+        `store`: an engine of one's own, which is open; the name is a label then, or left out.
         `to_create`: False raises when there is no such vault.
         `flag`: as in dbm: 'c' to write and create, 'w' to write, 'r' to read, 'n' to begin with an empty one.
         `timeout`: seconds to wait for another writer. `synchronous`: 'NORMAL', where a power cut may take the newest
@@ -109,19 +111,17 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             serializer = Serializer.of(serializer)
         flag = 'w' if flag == 'c' and not to_create else flag
         self._store = ClosedStore(str(name))  # until it is open
-        title, path = opening.locate(name, flag in ('c', 'n'))
+        options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
+        title, path = opening.locate(name, flag in ('c', 'n')) if store is None else opening.adopt(store, name, options)
         if path == MEMORY and flag in 'rw':
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
         trust = opening.Trust()
         codec = Codec(rule(allow_pickle, trust))
-        self._options = (thread_safe, flag, timeout, str(synchronous).upper(), allow_pickle, writeback, cache_size,
-                         serializer)
+        self._options = None if store is not None else (thread_safe, flag, timeout, options.synchronous, allow_pickle,
+                                                        writeback, cache_size, serializer)
         self._place = Place(self._store, keys, codec, title, path, flag == 'r', validate)
-        try:
-            self._place.store = stores.open(path, Options(flag, timeout, str(synchronous).upper(), thread_safe))
-        except VaultFormatError as error:
-            raise opening.with_cure(error, path) from error
-        trust.of(self._place.store)
+        self._place.store = opening.opened(path, options) if store is None else opening.prepared(store, path, flag)
+        trust.of(self._place.store, path)
         self._settle()
         self._use_serializer(serializer, flag)
         if writeback and flag != 'r':  # a reader has nothing to write back
@@ -166,7 +166,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     @property
     def db_path(self) -> str:
-        """The absolute path of the vault's file, or ':memory:'."""
+        """The absolute path of the vault's file, ':memory:', or what another engine calls its place."""
         return self._place.path
 
     # --- the five methods of a mutable mapping ---
@@ -699,6 +699,10 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
         from .opening import added
         path, name = self._place.path, self._place.name
+        if self._options is None:
+            raise TypeError(f'a vault over a store of your own, {path}, cannot be pickled, or copied with the module '
+                            'copy: make the store where it is wanted, and a vault over it, Vault(store=...); v.copy() '
+                            'gives a dict of it')
         if path == MEMORY:
             raise TypeError('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a '
                             'dict of it, and v.backup(path) writes it to a file')
@@ -812,11 +816,11 @@ def place_of(vault: Vault[Any, Any]) -> Place:
 def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float,
             synchronous: Any, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
     """Open again, by its path, a vault that was pickled."""
-    from .opening import ExactPath
+    from .opening import exactly
     vault = cls.__new__(cls)
     try:
         # Not the __init__ of a subclass, whose arguments are not known here: what it has made of them travels besides.
-        Vault.__init__(vault, ExactPath(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
+        Vault.__init__(vault, exactly(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
                        synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
                        serializer=serializer)
     except VaultNotFoundError as error:

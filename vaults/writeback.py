@@ -88,10 +88,6 @@ class LiveStore(Store):
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
         return self._store.deletions
 
-    @property
-    def private(self) -> bool:  # type: ignore[override]  # as above
-        return self._store.private
-
     # --- objects ---
 
     def fetch(self, key: Stored, default: Any) -> Any:
@@ -670,6 +666,10 @@ class LiveStore(Store):
     @property
     def files(self) -> Sequence[str]:
         return self._store.files
+
+    @property
+    def sources(self) -> Optional[Sequence[str]]:
+        return self._store.sources
 
     def describe(self) -> Dict[str, object]:
         return self._store.describe()

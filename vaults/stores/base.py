@@ -86,7 +86,6 @@ class Store(ABC):
     is its own, and survives a killed process once it has returned.
     """
 
-    private = False  # whether nobody but this process can have written what is in it: then its pickles can be trusted
     deletions = 0  # counts what may have deleted entries: a walk looks at it at every step
 
     @abstractmethod
@@ -302,7 +301,8 @@ class Store(ABC):
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""
-        raise VaultError(f'{type(self).__name__} cannot be backed up to a file')
+        raise VaultError(f'{type(self).__name__} cannot be backed up to a file: copy its entries into a vault in one, '
+                         'with update(), or export them')
 
     def destroy(self) -> None:  # noqa: B027  # an engine may keep nothing that outlives it
         """Delete what the store, which was closed, has kept: for good.
@@ -314,6 +314,15 @@ class Store(ABC):
     def files(self) -> Sequence[str]:
         """The paths of all files that belong to the vault, the main one first, whether they are there or not."""
         return ()
+
+    @property
+    def sources(self) -> Optional[Sequence[str]]:
+        """The files that entries are read from: whoever may write one of them may have planted a pickle.
+
+        None are, (), where nobody but this process can have written; None says that it is not known. Then pickles are
+        neither read nor written, unless the vault is opened with `allow_pickle`.
+        """
+        return None
 
     def describe(self) -> Dict[str, object]:
         """Return plain facts for `vaults info`, by name: 'engine' always; 'format', 'bytes', versions and the like.
@@ -377,5 +386,5 @@ class ClosedStore(Store):
     ended = refuse_others = close = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)
-    private = property(refuse)  # an attribute of other stores
+    sources = property(refuse)
     deletions = property(refuse)  # an attribute of other stores

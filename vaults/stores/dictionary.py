@@ -11,7 +11,7 @@ from .locked import LockedStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Iterator, List, Optional, Tuple
+    from typing import Dict, Iterator, List, Optional, Sequence, Tuple
 
     from ..keys import Stored
     from .base import Options, Page
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 class DictionaryStore(LockedStore):
     """Entries in a dict. Safe in any thread: each call has the store to itself, and a transaction to its end."""
 
-    private = True
-
     def __init__(self, options: Options = PLAIN, name: str = MEMORY) -> None:
         super().__init__(name, options)
         self.entries: Dict[Stored, Kept] = {}
         self._first = self._last = 0        # the positions given last, at either end
         self._hidden = 0                    # how many of the entries no default bounds reach
         self._before: List[Tuple[Stored, Optional[Kept]]] = []  # what was at each key before it was written
+
+    @property
+    def sources(self) -> Sequence[str]:
+        return ()
 
     def find(self, key: Stored) -> Optional[Kept]:
         return self.entries.get(key)

@@ -31,10 +31,6 @@ class ReadOnlyStore(Store):
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
         return self._store.deletions
 
-    @property
-    def private(self) -> bool:  # type: ignore[override]  # as above
-        return self._store.private
-
     def get(self, key: Stored) -> Optional[bytes]:
         return self._store.get(key)
 
@@ -105,6 +101,10 @@ class ReadOnlyStore(Store):
     @property
     def files(self) -> Sequence[str]:
         return self._store.files
+
+    @property
+    def sources(self) -> Optional[Sequence[str]]:
+        return self._store.sources
 
     def describe(self) -> Dict[str, object]:
         return self._store.describe()

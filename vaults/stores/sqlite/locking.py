@@ -99,7 +99,6 @@ class MemoryStore(QueuedStore):
     """A store in memory. Its one connection serves all threads, so that reading locks as well."""
 
     local_class = Shared
-    private = True
 
     get = locked(SQLiteStore.get)
     get_part = locked(SQLiteStore.get_part)

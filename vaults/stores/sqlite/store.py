@@ -244,6 +244,11 @@ class SQLiteStore(Parted):
         from .whole import files
         return files(self.file.path)
 
+    @property
+    def sources(self) -> Sequence[str]:
+        from .whole import sources
+        return sources(self.file.path)
+
     def describe(self) -> Dict[str, object]:
         from .whole import describe
         return describe(self)

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from ...errors import VaultError
 from ..base import MEMORY
-from . import driver, side_files
+from . import LOGS, driver, side_files
 from .checkpoint import has_wal_reset_race
 from .schema import FORMAT
 
@@ -28,6 +28,11 @@ STEPS = 100_000      # of SQLite's virtual machine between two looks for an inte
 def files(path: str) -> Tuple[str, ...]:
     """Return the paths of the files that SQLite makes of a vault at `path`."""
     return () if path == MEMORY else (path, *side_files(path))
+
+
+def sources(path: str) -> Tuple[str, ...]:
+    """Return the paths of those that entries are read from."""
+    return () if path == MEMORY else (path, *side_files(path, LOGS))
 
 
 def destroy(store: SQLiteStore) -> None:

@@ -1,0 +1,275 @@
+"""Vaults over engines of one's own: what `Vault(store=...)` and `Vault('scheme://...')` promise."""
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import pickle
+import re
+import textwrap
+
+import pytest
+
+import vaults
+from spec.documents import blocks
+from spec.helpers import HERE, output, run
+from spec.samples import Custom
+from vaults import Vault, moving
+from vaults.stores.base import SETTINGS_OWNER
+from vaults.stores.dictionary import DictionaryStore
+from vaults.testing import StoreConformance
+
+
+@pytest.fixture
+def own_vault(root):
+    vault = Vault(store=DictionaryStore())
+    yield vault
+    if not vault.closed:
+        vault._check()
+        vault.close()
+
+
+class InPlace(DictionaryStore):
+    """A store that says where it is, and who may write it."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+        self.path = os.path.join(str(folder), 'entries.own')
+        with open(self.path, 'w'):
+            pass
+
+    @property
+    def files(self):
+        return [self.path]
+
+    @property
+    def sources(self):
+        return None
+
+    def destroy(self):
+        os.unlink(self.path)
+
+
+class TestVaultsOverOtherStores:
+    """A vault over an engine of one's own has all that a vault has."""
+
+    def test_it_is_a_vault(self, own_vault):
+        own_vault.update({'a': 1, ('log', 2026): {'x': [1, 2]}, 3: None})
+        own_vault['set'] = {1, 2}
+        with pytest.raises(ZeroDivisionError), own_vault:
+            own_vault['a'] = 2
+            with own_vault:
+                del own_vault[3]
+            1 / 0
+        with own_vault.edit('a') as value, own_vault.transaction():
+            assert value == 1
+        assert own_vault.items() == [('a', 1), (('log', 2026), {'x': [1, 2]}), (3, None), ('set', {1, 2})]
+        assert own_vault['a':'b'].keys() == ['a'] and own_vault.prefix(('log',)).keys() == [('log', 2026)]
+        assert own_vault.section('log')[2026] == {'x': [1, 2]} and own_vault.sections() == ['log'] and own_vault.popitem() == ('set', {1, 2})
+        own_vault.move_to_end('a', last=False)
+        own_vault.sync()
+        own_vault.compact()
+        assert own_vault.check() == [] and list(own_vault) == ['a', ('log', 2026), 3] and len(own_vault) == 3 and own_vault.pop(3, 0) is None
+
+    def test_values_in_parts(self, own_vault):
+        numbers = own_vault.list('list')
+        numbers.extend(range(5000))
+        del numbers[10:4990]
+        own_vault.column('column', 'int32').extend([1, 2, 3])
+        with own_vault.open('stream', 'wb') as file:
+            file.write(b'x' * 2_000_000)
+        assert own_vault['list'] == [*range(10), *range(4990, 5000)] and own_vault['column'] == [1, 2, 3]
+        assert own_vault['stream'] == b'x' * 2_000_000 and own_vault.check() == []
+        assert len([*own_vault._store.part_owners()]) == 1 and len(own_vault) == 3 and own_vault.items()[0][0] == 'list'
+        own_vault['stream'] = own_vault['list'] = 1
+        own_vault.clear()
+        assert [*own_vault._store.part_owners()] == []
+
+    def test_every_mode(self, root):
+        store = DictionaryStore()
+
+        def refuse(key, value):
+            if value == [13]:
+                raise ValueError('unlucky')
+        with contextlib.closing(Vault(store=store, writeback=True, validate=refuse, serializer=json)) as v:
+            v['a'] = [1]
+            v['a'].append(2)
+            with pytest.raises(ValueError, match='unlucky'):
+                v['b'] = [13]
+            with pytest.raises(ZeroDivisionError), v:
+                v['a'].append(3)
+                1 / 0
+            assert v['a'] == [1, 2] and v.section('s', value_type=int).setdefault('n', 1) == 1
+            v.sync()
+            assert store.get('a') is not None and store.get_part(SETTINGS_OWNER, 0) is not None
+        assert v.closed and repr(v) == "Vault('DictionaryStore', closed)"
+
+    def test_its_name_is_a_label(self, root):
+        with contextlib.closing(Vault('label', store=DictionaryStore())) as v:
+            assert v.name == 'label' == v.db_path and repr(v) == "Vault('label', 0 items)"
+        with contextlib.closing(Vault(store=DictionaryStore())) as v:
+            assert v.name == v.db_path == 'DictionaryStore'
+        with contextlib.closing(Vault(store=InPlace(root))) as v:
+            assert v.name == 'entries' and v.db_path == str(root / 'entries.own')
+        with pytest.raises(vaults.VaultTypeError, match='a label'):
+            Vault(root, store=DictionaryStore())
+
+    def test_closing_closes_the_engine_and_delete_vault_destroys_it(self, root):
+        for end in (lambda v: v.delete_vault(), lambda v: (v.close(), v.close(), v.delete_vault())):
+            v = Vault(store=InPlace(root))
+            v['k'] = 1
+            end(v)
+            assert os.listdir(root) == ['vaults'] and v.closed
+            with pytest.raises(vaults.VaultClosedError):
+                v['k']
+        store = DictionaryStore()
+        Vault(store=store).close()
+        with pytest.raises(vaults.VaultClosedError):
+            store.get('k')
+
+    def test_an_engine_is_told_by_who_makes_it(self, root):
+        for options in ({'timeout': 3}, {'synchronous': 'FULL'}, {'thread_safe': True}):
+            with pytest.raises(vaults.VaultValueError, match=next(iter(options))):
+                Vault(store=DictionaryStore(), **options)
+        with pytest.raises(vaults.VaultTypeError, match=r'a vaults\.Store'):
+            Vault(store={})
+        with pytest.raises(vaults.VaultTypeError, match='name'):
+            Vault()
+        v = Vault(store=DictionaryStore())
+        v.close()
+        with pytest.raises(vaults.VaultClosedError):
+            Vault(store=v._store)
+
+    def test_the_flags(self, root):
+        store = DictionaryStore()
+        v = Vault(store=store)
+        v.update(a=1, b=[2])
+        v.list('list').append(1)
+        reader = Vault(store=store, flag='r')
+        assert reader['a'] == 1 and reader.items()[:2] == [('a', 1), ('b', [2])] and reader['list'] == [1] and len(reader) == 3
+        with reader:
+            assert 'a' in reader and reader.check() == []
+        for change in (lambda: reader.update(a=2), lambda: reader.pop('a'), reader.clear, lambda: reader.__delitem__('a'),
+                       lambda: reader.move_to_end('a'), lambda: reader['list'].append(2), reader.delete_vault,
+                       lambda: reader.list('new'), lambda: reader.__setitem__('b', 1)):
+            with pytest.raises(vaults.VaultReadOnlyError):
+                change()
+        reader.sync()
+        assert v == {'a': 1, 'b': [2], 'list': [1]}
+        assert Vault(store=store, flag='w') == v and Vault(store=store, flag='n') == {} == v
+
+    def test_it_cannot_be_pickled_or_copied(self, own_vault):
+        for use in (pickle.dumps, copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=r'Vault\(store=\.\.\.\)'):
+                use(own_vault)
+        own_vault['a'] = 1
+        assert own_vault.copy() == {'a': 1}
+
+    def test_pickles_are_for_who_can_tell_who_wrote_them(self, root, own_vault):
+        own_vault['complex'] = Custom('x')
+        assert own_vault['complex'] == Custom('x')
+        with contextlib.closing(Vault(store=InPlace(root))) as v:
+            with pytest.raises(vaults.UntrustedPickleError, match='does not say who'):
+                v['k'] = Custom('x')
+            v['set'] = {1}
+        with contextlib.closing(Vault(store=InPlace(root), allow_pickle=True)) as v:
+            v['k'] = Custom('x')
+            assert v['k'] == Custom('x')
+
+    def test_what_is_in_it_moves_in_and_out(self, root, own_vault):
+        own_vault.update({'a': 1, ('b', 2): [b'x']})
+        own_vault.list('list').extend('abc')
+        assert moving.export(own_vault, root / 'out.jsonl') == 3
+        with contextlib.closing(Vault(store=DictionaryStore())) as other:
+            moving.import_file(other, root / 'out.jsonl')
+            assert other == own_vault and other['list'] == ['a', 'b', 'c']
+        own_vault.put_file('file', root / 'out.jsonl')
+        assert own_vault.get_file('file', root / 'again') == os.path.getsize(root / 'out.jsonl')
+        with pytest.raises(vaults.VaultError, match='cannot be backed up'):
+            own_vault.backup(root / 'copy.db')
+        with contextlib.closing(Vault('copy')) as v:
+            v.update(own_vault)
+            assert v == own_vault
+
+    def test_another_store_may_be_unsorted_by_time(self, own_vault):
+        own_vault.update((f'{number * 7919 % 100:02}', number) for number in range(100))
+        walk = iter(own_vault)
+        assert next(walk) == '00' and [*own_vault[:]] == [f'{number:02}' for number in range(100)]
+        del own_vault['19']
+        assert len([*walk]) == 98
+
+    def test_a_scheme_leads_to_its_engine(self, tmp_path):
+        info = tmp_path / 'engines-1.0.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: engines\nVersion: 1.0\n')
+        (info / 'entry_points.txt').write_text('[vaults.stores]\nplain = engines:open_store\n')
+        (tmp_path / 'engines.py').write_text(textwrap.dedent("""
+            import vaults
+            made = {}
+            def open_store(target, options):
+                print(target, *options)
+                if options.flag == 'w' and target not in made:
+                    raise vaults.VaultFormatError(f'there is nothing at {target}')
+                return made.setdefault(target, vaults.DictionaryStore(options, target))
+            """))
+        assert output("""
+            import pickle, vaults
+            v = vaults.Vault('plain://host/a', timeout=2, synchronous='full')
+            v['k'] = 1
+            print(v, v.db_path)
+            again = pickle.loads(pickle.dumps(v))
+            print(again, again['k'])
+            for name in 'plain://host/b', 'none://x':
+                try:
+                    vaults.Vault(name, to_create=False)
+                except vaults.VaultError as error:
+                    print(type(error).__name__, error)
+            """, env={'PYTHONPATH': os.pathsep.join([str(HERE), str(tmp_path)])}).splitlines() == [
+                'plain://host/a c 2 FULL False', "Vault('plain://host/a', 1 item) plain://host/a",
+                'plain://host/a w 2 FULL False', "Vault('plain://host/a', 1 item) 1",
+                'plain://host/b w 5.0 NORMAL False', 'VaultFormatError there is nothing at plain://host/b',
+                "VaultValueError no engine is known for none://, as in 'none://x': there are :memory:, plain://, and paths of "
+                'files; install the package that has it, which registers it in the group vaults.stores']
+
+
+# --- the engine of docs/stores.md ---------------------------------------------------------------------------------
+
+PAGE = [block for language, block in blocks((HERE / 'docs' / 'stores.md').read_text('utf-8')) if language == 'python']
+ENGINE, USE, SUITE = (next(block for block in PAGE if mark in block)
+                      for mark in ('class TextStore', "TextStore('notes.txt')", 'make_store'))
+
+
+def of_the_page():
+    space = {'__name__': 'textstore'}
+    exec(compile(ENGINE, 'textstore.py', 'exec'), space)
+    return space
+
+
+class TestTheEngineOfThePage(StoreConformance):
+    """The engine that docs/stores.md makes is a whole one."""
+
+    text_store = of_the_page()['TextStore']
+
+    def make_store(self, folder):
+        return self.text_store(str(folder / 'entries.txt'), vaults.Options(synchronous='OFF'))
+
+    def test_its_programs_run_as_they_stand(self, root):
+        (root / 'textstore.py').write_text(ENGINE)
+        path = os.pathsep.join([str(HERE), str(root)])
+        done = run(USE, cwd=str(root), env={'PYTHONPATH': path})
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines() == re.findall(r'print\(.*\)\s+# (.*)', USE)
+        done = run(SUITE + 'print(TestTextStore().make_store(__import__("pathlib").Path(".")).count())', cwd=str(root),
+                   env={'PYTHONPATH': path})
+        assert done.stdout == '0\n', done.stderr
+
+    def test_it_says_that_it_cannot_write(self, root):
+        (root / 'folder').mkdir()
+        store = self.text_store(str(root / 'folder' / 'x.txt'))
+        store.put('a', b'1')
+        store.path = str(root / 'gone' / 'x.txt')
+        with pytest.raises(vaults.VaultError, match='cannot be written'):
+            store.put('b', b'2')
+        assert store.get('b') is None and store.get('a') == b'1'
