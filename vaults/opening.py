@@ -17,7 +17,7 @@ from .errors import (
     VaultValueError,
 )
 from .stores import open as open_store
-from .stores import scheme_of
+from .stores import read_only, scheme_of
 from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, ClosedStore, Store
 
 TYPE_CHECKING = False
@@ -174,7 +174,7 @@ def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
                              "a file is opened by its name, Vault('name')")
     if isinstance(store, ClosedStore):
         raise VaultClosedError('the store is that of a closed vault: make a new one')
-    for option, given, default in zip(options._fields[1:], options[1:], PLAIN[1:]):
+    for option, given, default in zip(('timeout', 'synchronous', 'thread_safe'), options[1:], PLAIN[1:]):
         if given != default:
             raise VaultValueError(f'{option} is what an engine is told when it is made, not a vault over one: make the '
                                   'store with it, and leave it out beside store')
@@ -196,8 +196,7 @@ def opened(path: str, options: Options) -> Store:
 def prepared(store: Store, path: str, flag: str) -> Store:
     """Return an engine of the caller's as the flag says: read alone, or emptied."""
     if flag == 'r':
-        from .stores.readonly import ReadOnlyStore
-        return ReadOnlyStore(store, path)
+        return read_only(store, path)
     if flag == 'n':
         store.delete_range()
     return store

@@ -36,6 +36,12 @@ def open(target: str, options: Options) -> Store:
     return store
 
 
+def read_only(store: Store, name: str) -> Store:
+    """Return a store that reads what this one has, and refuses all that would change it."""
+    from .readonly import ReadOnlyStore
+    return ReadOnlyStore(store, name)
+
+
 def scheme_of(target: str) -> str:
     """Return the scheme of 'scheme://...', in lower case; of anything else ''. One letter is a drive of Windows."""
     scheme, mark, _ = target.partition('://')
