@@ -224,7 +224,7 @@ class Trust:
         files = store.sources
         if files is None:
             raise UntrustedPickleError(f'pickles are not read or written in {self._path}: its engine does not say who '
-                                       f'may write it; {trust.CURE}')
+                                       f'may write it; {trust.ALLOWANCE}')
         if files:
             trust.require(*files)
 
