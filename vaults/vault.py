@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .opening import Flag, Path, Synchronous
     from .place import Check
     from .sections import Section
-    from .stores.base import Progress
+    from .stores.base import Progress, Store
 
     Floats = Literal['float32', 'float64']
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
