@@ -10,7 +10,7 @@ any size they had since; new space that was not written holds zeros or garbage; 
 and only a sync of the folder makes them last, not that of a file. Then the vault must open, pass its
 `_check()`, hold what a dict holds after some whole step, in order, and take new writes. With synchronous='FULL' that
 step is the last one that has returned or the one under way; with 'NORMAL' it is not before the last sync(). Some disks
-are cut again as they are recovered and written to. A backup that has returned is there, whole.
+are cut again as they are recovered and written to. A backup or export that has returned is there, whole.
 
 A record must lead to the very files that the writer left, or a write has escaped it and the trial fails. And it shows
 that it can fail: on disks made as if no sync had been, promises must break. `--forget` leaves out the syncs of some
@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from harness import STORES, Trial, open_store
 
-from vaults import Vault
+from vaults import Vault, moving
 from vaults.stores.sqlite import checkpoint, connection, statements, transactions
 
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
@@ -268,7 +268,9 @@ class Script:
         if self.backups < MAX_BACKUPS:
             self.backups += 1
             if self.vault is not None:
-                self.vault.backup(self.path.parent / backup_name(self.backups))
+                path = self.path.parent / backup_name(self.backups)
+                self.vault.backup(path)
+                moving.export(self.vault, path.with_suffix('.jsonl'))
 
     def sync(self):
         if self.vault is not None:
@@ -297,6 +299,12 @@ class Script:
 
 def backup_name(number):
     return f'backup {number}.db'
+
+
+def read_backup(path):
+    with contextlib.closing(Vault(path, flag='r')) as vault:
+        vault._check()
+        yield from vault.items()
 
 
 def mark(*words):
@@ -544,7 +552,7 @@ class Figures:
     """What was counted over all rounds."""
 
     def __init__(self):
-        self.disks = self.again = self.writes = self.syncs = self.resets = self.backups = self.seen = self.proofs = 0
+        self.disks = self.again = self.writes = self.syncs = self.resets = self.copies = self.seen = self.proofs = 0
         self.returned = {'NORMAL': 0, 'FULL': 0}
         self.lost = {'NORMAL': 0, 'FULL': 0}
 
@@ -558,7 +566,7 @@ class Figures:
         return (f'{rounds} writers, {self.writes} writes and {self.syncs} syncs recorded, the log begun {self.resets} '
                 f'times; {self.disks} disks after a cut, each a whole step; NORMAL lost {lost["NORMAL"]} of '
                 f'{returned["NORMAL"]} steps returned since the last sync(), FULL {lost["FULL"]} of '
-                f'{returned["FULL"]}; {self.backups} backups whole; {self.again} disks cut twice; without syncs {self.seen} of '
+                f'{returned["FULL"]}; {self.copies} backups and exports whole; {self.again} disks cut twice; without syncs {self.seen} of '
                 f'{self.proofs} disks broke a promise')
 
 
@@ -664,15 +672,15 @@ class Round:
         return steps[-1], items
 
     def look_at_backups(self, returned):
+        """Look at what was written beside the vault: backups, and the exports that follow them."""
         steps = [step for step, name in enumerate(self.names) if name == 'backup'][:MAX_BACKUPS]
         for number, step in enumerate(steps, 1):
-            path = self.folder / 'disk' / backup_name(number)
-            assert path.exists() or step > returned, f'{path.name} had returned and is not there'
-            if path.exists():
-                with contextlib.closing(Vault(path, flag='r')) as vault:
-                    vault._check()
-                    assert digest(vault.items()) == self.states[step], f'{path.name} is not whole'
-                self.figures.backups += 1
+            backup = self.folder / 'disk' / backup_name(number)
+            for path, read in ((backup, read_backup), (backup.with_suffix('.jsonl'), moving.read)):
+                assert path.exists() or step > returned, f'{path.name} had returned and is not there'
+                if path.exists():
+                    assert digest(read(path)) == self.states[step], f'{path.name} is not whole'
+                    self.figures.copies += 1
 
     def run_again(self):
         """Cut the power of those who recover what earlier cuts have left."""
