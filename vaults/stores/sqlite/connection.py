@@ -169,12 +169,12 @@ class Connection(Nesting):
 class Asked:
     """What `c` is met as while a block of a task is open: asks for the task.
 
-    The connection is an attribute of its own, which Python takes before one of the class, and is put aside as `held` as
+    The connection is an attribute of its own, which Python takes before one of the class, and which is taken away as
     long as the block is open: so nobody else pays for the question, and whoever asks for the connection is asked.
     """
 
     def __get__(self, local: Any, cls: Any = None) -> Connection:
-        held: Connection = vars(local)['held']
+        held: Connection = local.held
         owner = held.owner
         if owner is not None:  # or its thread, where one connection serves all, has just ended the block
             owner.require()
@@ -198,30 +198,32 @@ def give_back(local: Any, c: Connection) -> None:
 
 
 class Local(threading.local):
-    """Each thread's connection, as `c`: opened when the thread first asks."""
+    """Each thread's connection, as `c`, which may ask for the task, and `held`; opened when the thread first asks."""
 
     c: Any = Asked()
 
     def __init__(self, file: File) -> None:
         file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
         try:
-            self.c = file.connections[get_ident()] = Connection(file)
+            self.c = self.held = file.connections[get_ident()] = Connection(file)
         except (driver.Error, UnicodeError) as error:
             raise file.explain(error) from error
         file.require_same()
 
 
 class Shared:
-    """The one connection of a vault in memory, as `c`."""
+    """The one connection of a vault in memory, as `c` and `held`: see above."""
 
     c: Any = Asked()
 
     def __init__(self, file: File) -> None:
-        self.c = file.connections[get_ident()] = Connection(file)
+        self.c = self.held = file.connections[get_ident()] = Connection(file)
 
 
 class Broken:
     """In place of the connections when the store is closed, or must be opened again: asking for one raises."""
+
+    held = None
 
     def __init__(self, error: type, message: str) -> None:
         self._error, self._message = error, message

@@ -33,10 +33,12 @@ open_stores: WeakSet[SQLiteStore] = WeakSet()
 
 
 def own(store: Transactional) -> Optional[Connection]:
-    """Return the connection of this thread if it has one already."""
-    local = vars(store._local)
-    connection: Optional[Connection] = local.get('c') or local.get('held')
-    return connection
+    """Return the connection of this thread, unless the store has none any more, or none yet in a forked child.
+
+    Asks for no task: whichever has a block open.
+    """
+    held: Optional[Connection] = store._local.held
+    return held
 
 
 class _Fork(threading.local):
@@ -51,6 +53,8 @@ _fork = _Fork()
 
 class _Later:
     """In place of the connections in a forked child, until it first asks for one."""
+
+    held = None
 
     def __init__(self, store: SQLiteStore) -> None:
         self._store = store
