@@ -59,11 +59,11 @@ moving 21
 parts 1
 sections 2
 sequences 45
+stores.blocks 1
 stores.sqlite.backup 2
 stores.sqlite.checkpoint 1
 stores.sqlite.fork 6
 stores.sqlite.locking 3
-stores.blocks 1
 stores.sqlite.nesting 1
 stores.sqlite.opening 1
 stores.sqlite.retry 2
@@ -74,7 +74,7 @@ stores.tasks 1
 streams 25
 transactions 3
 vault 4
-views 13
+views 9
 writeback 18
 '''
 LONG = '''

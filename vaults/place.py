@@ -80,6 +80,12 @@ class Place:
         hash(key)
         self.store.contains(NOWHERE)  # as for any key: VaultClosedError, say
 
+    def slice_bounds(self, key: slice) -> Tuple[Stored, Stored]:
+        """Return the stored ends of the keys in a slice a:b."""
+        if key.step is not None:
+            raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
+        return self.keys.bounds(key.start, key.stop)
+
     def load(self, key: Stored, data: bytes) -> Any:
         """Return the value that an entry's bytes are. Raises: InParts for what is kept in parts."""
         try:

@@ -179,7 +179,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     def __getitem__(self, key: Any) -> Any:
         """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
         if type(key) is slice:
-            return SortedSlice(self, *self._slice_bounds(key))
+            return SortedSlice(self, *self._place.slice_bounds(key))
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
@@ -212,7 +212,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     def __delitem__(self, key: Union[K, slice]) -> None:
         """Delete the entry; for a slice, all entries in it in one statement."""
         if type(key) is slice:
-            self._delete_range(*self._slice_bounds(key))
+            self._store.delete_range(*self._place.slice_bounds(key))
             return
         try:
             stored = self._keys.encode(key)
@@ -352,7 +352,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def clear(self) -> None:
         """Delete everything, in one statement."""
-        self._delete_range(*self._keys.bounds())
+        self._store.delete_range(*self._keys.bounds())
 
     def keys(self) -> Keys[K]:
         """Return a lazy view of the keys, which is list-like and set-like."""
@@ -753,11 +753,9 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def _load(self, key: Stored, data: bytes) -> Any:
         try:
-            return self._codec.loads(data)
+            return self._place.load(key, data)
         except codes.InParts:
             return self._in_parts(self._keys.decode(key), data)
-        except VaultError as error:
-            raise self._place.about(error, self._keys.decode(key)) from error
 
     def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
         """Return what is kept in parts: the bytes of a stream, or the live list or column."""

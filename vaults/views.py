@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
     from .codecs.packing import Codec
-    from .place import KeyCodec
+    from .place import KeyCodec, Place
     from .stores.base import Store
     from .vault import Vault
 
@@ -137,12 +137,13 @@ class Walks:
     """
 
     __slots__ = ()
+    _place: Place
     _store: Store
     _keys: KeyCodec
     _codec: Codec
 
-    def _load(self, key: keys.Stored, data: bytes) -> Any:
-        raise TypeError('a vault loads in its own way')
+    def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
+        raise TypeError('a vault knows what is kept in parts')
 
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         decode_many, store = self._keys.decode_many, self._store
@@ -187,11 +188,16 @@ class Walks:
             return self._load_each(stored, datas)
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
-        for key, data in zip(stored, datas):
+        decode, load = self._keys.decode, self._place.load
+        for packed, data in zip(stored, datas):
+            key = value = None  # the last one, before the next is loaded
+            key = decode(packed)
             try:
-                yield self._keys.decode(key), self._load(key, data)
-            except KeyError:
-                continue  # a stream that was deleted since the page was read
+                value = load(packed, data)
+            except codes.InParts:
+                value = self._in_parts(key, data, MISSING)
+            if value is not MISSING:  # as a stream is that was deleted since the page was read
+                yield key, value
 
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         low, high = bounds or self._keys.bounds()
@@ -203,14 +209,6 @@ class Walks:
 
     def _count_up_to(self, most: int, *bounds: Any) -> int:
         return self._store.count_up_to(most, *(bounds or self._keys.bounds()))
-
-    def _delete_range(self, low: Any, high: Any) -> int:
-        return self._store.delete_range(low, high)
-
-    def _slice_bounds(self, key: slice) -> Any:
-        if key.step is not None:
-            raise TypeError('a slice of keys has no step: take every n-th of its keys() instead')
-        return self._keys.bounds(key.start, key.stop)
 
     def _stored_form(self, key: Any) -> Any:
         """Return the key as it was first put: 1 may be stored as 1.0."""
@@ -304,15 +302,15 @@ class SortedSlice(Displayed, Mapping[K, V]):
     Lazy and live: it holds two keys and a vault, and shows what is in the vault when it is asked. Safe in any thread.
     """
 
-    __slots__ = ('__weakref__', '_bounds', '_vault')
+    __slots__ = ('__weakref__', '_bounds', '_place', '_vault')
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
 
     def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
-        self._vault = vault
+        self._vault, self._place = vault, vault._place
         self._bounds = low, high
 
     def _has(self, key: Any) -> bool:
-        stored = self._vault._place.sought(key)
+        stored = self._place.sought(key)
         return (stored is not None
                 and keys.order(self._bounds[0]) <= keys.order(stored) < keys.order(self._bounds[1]))
 
@@ -324,7 +322,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
     def __getitem__(self, key: Any) -> Any:
         """Return the value of a key within the range; for a slice, the part of this range within it."""
         if isinstance(key, slice):
-            low, high = self._vault._slice_bounds(key)
+            low, high = self._place.slice_bounds(key)
             return SortedSlice(self._vault, max(low, self._bounds[0], key=keys.order),
                                min(high, self._bounds[1], key=keys.order))
         value = self.get(key, MISSING)  # not the vault's [key]: __missing__ of a subclass is not for a slice
@@ -343,7 +341,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
 
     def clear(self) -> None:
         """Delete every entry of the range, in one statement."""
-        self._vault._delete_range(*self._bounds)
+        self._place.store.delete_range(*self._bounds)
 
     def __contains__(self, key: object) -> bool:
         return self._has(key) and key in self._vault
@@ -358,7 +356,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
         return self._vault.get(key, default) if self._has(key) else default
 
     def __len__(self) -> int:
-        return self._vault._count(*self._bounds)
+        return self._place.store.count(*self._bounds)
 
     def __bool__(self) -> bool:
         return next(self._walk_keys(), self) is not self
@@ -407,7 +405,7 @@ class SortedSlice(Displayed, Mapping[K, V]):
         return default
 
     def _count_up_to(self, most: int) -> int:
-        return self._vault._count_up_to(most, *self._bounds)
+        return self._place.store.count_up_to(most, *self._bounds)
 
     def _walk_keys(self, reverse: bool = False) -> Iterator[Any]:
         return self._vault._walk_keys(reverse, self._bounds)
