@@ -67,7 +67,7 @@ stores.sqlite.locking 3
 stores.sqlite.nesting 1
 stores.sqlite.opening 1
 stores.sqlite.retry 2
-stores.sqlite.scan 27
+stores.sqlite.scan 16
 stores.sqlite.sources 1
 stores.sqlite.upkeep 16
 stores.tasks 1

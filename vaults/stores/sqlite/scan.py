@@ -23,7 +23,7 @@ from .pace import Pace, end_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
     from .connection import Connection
@@ -80,6 +80,10 @@ class Cursor:
         self.store._not_undone(c, self._began)
         return c
 
+    def _asked(self, sql: str, *arguments: Stored) -> List[Any]:
+        """Return the rows that a statement finds."""
+        return self.store._page(self._connection(), sql, arguments)
+
     def _take(self, rows: List[Any], more: bool) -> Optional[int]:
         """Make the page of rows ready, and return the id of the one that ends it by its size.
 
@@ -112,7 +116,7 @@ class _Indexed(Cursor):
 
     def page(self) -> None:
         size = self.pace.size
-        rows = self._rows(self._connection())
+        rows = self._rows()
         self.more = len(rows) == size
         left = self._take(rows, self.more)
         self.more = self.more or left is not None
@@ -120,7 +124,7 @@ class _Indexed(Cursor):
             self._go_behind(rows[-1])
             self._walked += len(rows)
 
-    def _rows(self, c: Connection) -> List[Any]:
+    def _rows(self) -> List[Any]:
         raise NotImplementedError
 
     def _go_behind(self, row: Any) -> None:
@@ -140,12 +144,12 @@ class ById(_Indexed):
 
     def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
         super().__init__(store, reverse, values)
-        oldest = store._page(store._local.c, schema.OLDEST, ())[0][0] if reverse else 0
+        oldest = self._asked(schema.OLDEST)[0][0] if reverse else 0
         self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
         self._sql = (schema.BY_ID_BACK if reverse else schema.BY_ID)[self.what]
 
-    def _rows(self, c: Connection) -> List[Any]:
-        return self.store._page(c, self._sql, (*self.pace.limits, self._position, self._end, self.pace.size))
+    def _rows(self) -> List[Any]:
+        return self._asked(self._sql, *self.pace.limits, self._position, self._end, self.pace.size)
 
     def _go_behind(self, row: Any) -> None:
         require_advance(self.store, self._position, row[0], self.reverse)
@@ -160,8 +164,8 @@ class ByKey(_Indexed):
         self._low, self._high, self._is_all = low, high, (low, high) == (LOWEST, HIGHEST)
         self._sql = (schema.BY_KEY_BACK if reverse else schema.BY_KEY)[self.what]
 
-    def _rows(self, c: Connection) -> List[Any]:
-        return self.store._page(c, self._sql, (*self.pace.limits, self._low, self._high, self.newest, self.pace.size))
+    def _rows(self) -> List[Any]:
+        return self._asked(self._sql, *self.pace.limits, self._low, self._high, self.newest, self.pace.size)
 
     def _go_behind(self, row: Any) -> None:
         if self.reverse:
@@ -187,16 +191,16 @@ class WithinById(Cursor):
                 return
             self._ids, self._at = run, 0
         wanted = self._ids[self._at:self._at + self.pace.size]
-        left = self._take(self._rows(self._connection(), wanted), True)
+        left = self._take(self._rows(wanted), True)
         self._at += len(wanted) if left is None else wanted.index(left)
 
-    def _rows(self, c: Connection, ids: array[int]) -> List[Any]:
+    def _rows(self, ids: array[int]) -> List[Any]:
         """Return the rows of these ids: at once where they lie close together, else one by one."""
-        store, sql, limits = self.store, schema.BETWEEN[self.what], self.pace.limits
+        sql, limits = schema.BETWEEN[self.what], self.pace.limits
         first, last = sorted((ids[0], ids[-1]))
         if last - first > 2 * len(ids):
-            return [row for one in ids for row in store._page(c, sql, (*limits, one, one, *self._bounds))]
-        rows = store._page(c, sql, (*limits, first, last, *self._bounds))
+            return [row for one in ids for row in self._asked(sql, *limits, one, one, *self._bounds)]
+        rows = self._asked(sql, *limits, first, last, *self._bounds)
         return rows[::-1] if self.reverse else rows
 
     def finish(self) -> None:
@@ -209,36 +213,41 @@ class WithinById(Cursor):
         begins. So ever more of the order is looked at from there, as long as the range has yet more entries: else
         these are listed, 8 bytes each, as soon as that is quicker.
         """
-        store, bounds, reverse = self.store, self._bounds, self.reverse
-        c = store._local.c
-        span = store._page(c, schema.OLDEST, ())[0][0], store._newest(c)  # of ids that were not looked at yet
-        ids = self._listed(schema.SOME_IDS, (*bounds, *span, NEAR))
+        bounds, reverse = self._bounds, self.reverse
+        span = self._asked(schema.OLDEST)[0][0], self.store._newest(self._connection())  # of ids not looked at yet
+        ids = self._listed(schema.SOME_IDS, *bounds, *span, NEAR)
         if len(ids) < NEAR:
             yield array('q', sorted(ids, reverse=reverse))
             return
-        ends = store._page(c, schema.ENDS, ())[0]  # beyond them much may have been deleted
+        ends = self._asked(schema.ENDS)[0]  # beyond them much may have been deleted
         span = (max(span[0], ends[0]), min(span[1], ends[1])) if ends[0] is not None else (1, 0)
-        near, found = NEAR, False
-        while span[0] <= span[1]:
-            part, span = _divided(span, near, reverse)
-            ids = self._listed(schema.IDS_BETWEEN, (*part, *bounds))
-            found = found or bool(ids)
-            yield ids[::-1] if reverse else ids
-            near *= FURTHER
-            if store._page(store._local.c, schema.ABOUT_SOME, (*bounds, near * FURTHER))[0][0] < near * FURTHER:
-                break
+        span, found = yield from self._ids_near(span)
         if not found:  # who wants one entry needs no list
-            first = store._page(self._connection(), schema.ENDS_WITHIN, (*bounds, *span))[0][reverse]
+            first = self._asked(schema.ENDS_WITHIN, *bounds, *span)[0][reverse]
             if first is None:
                 return
             yield array('q', [first])
             span = (span[0], first - 1) if reverse else (first + 1, span[1])
         if span[0] <= span[1]:
-            ids = self._listed(schema.IDS, (*bounds, *span))
-            yield ids[::-1] if reverse else ids
+            yield self._listed(schema.IDS, *bounds, *span)
 
-    def _listed(self, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
-        return self.store._ids(self._connection(), sql, arguments)
+    def _ids_near(self, span: Span) -> Generator[array[int], None, Tuple[Span, bool]]:
+        """Yield the ids that lie near where the walk begins; return the span behind, and whether there were any."""
+        near, found = NEAR, False
+        while span[0] <= span[1]:
+            part, span = _divided(span, near, self.reverse)
+            ids = self._listed(schema.IDS_BETWEEN, *part, *self._bounds)
+            found = found or bool(ids)
+            yield ids
+            near *= FURTHER
+            if self._asked(schema.ABOUT_SOME, *self._bounds, near * FURTHER)[0][0] < near * FURTHER:
+                break
+        return span, found
+
+    def _listed(self, sql: str, *arguments: Stored) -> array[int]:
+        """Return the ids that a statement finds, which gives them in their order, as the walk meets them."""
+        ids = self.store._ids(self._connection(), sql, arguments)
+        return ids[::-1] if self.reverse else ids
 
 
 def require_advance(store: SQLiteStore, before: int, last: int, reverse: bool) -> None:
