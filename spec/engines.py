@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import inspect
 import json
 import os
 import pickle
@@ -12,9 +13,17 @@ import textwrap
 import pytest
 
 import vaults
+from spec.columns import TestColumns
+from spec.dictionary import TestDict, TestViews
+from spec.dictionary_walks import TestSlices, TestWalks
 from spec.documents import blocks
 from spec.helpers import HERE, output, run
+from spec.lists import TestLists
 from spec.samples import Custom
+from spec.sections import TestSections
+from spec.streams import TestStreams
+from spec.streams_kept import TestHoles
+from spec.transactions import TestTransactions
 from vaults import Vault, moving
 from vaults.stores.base import SETTINGS_OWNER
 from vaults.stores.dictionary import DictionaryStore
@@ -273,3 +282,56 @@ class TestTheEngineOfThePage(StoreConformance):
         with pytest.raises(vaults.VaultError, match='cannot be written'):
             store.put('b', b'2')
         assert store.get('b') is None and store.get('a') == b'1'
+
+
+# --- what a vault promises, over the plain engine -----------------------------------------------------------------
+
+def over_the_plain_engine(tests, *about_files):
+    """Return a class with those of the tests that are given a vault: over a DictionaryStore, without those about files."""
+    names = {name for name in dir(tests) if name.startswith('test')}
+    given = {name for name in names if 'v' in inspect.signature(getattr(tests, name)).parameters}
+    assert given > {*about_files}
+    return type(f'{tests.__name__}OverThePlainEngine', (tests,), {
+        'make_engine': staticmethod(DictionaryStore), '__module__': __name__,
+        **dict.fromkeys({*names} - given | {*about_files})})
+
+
+# Left out is what opens the file by its name once more, in this process or another, looks into it, or counts statements.
+TestDictOverThePlainEngine = over_the_plain_engine(TestDict,
+    'test_update_is_all_or_nothing', 'test_edit_writes_back_what_was_changed_in_place')
+TestViewsOverThePlainEngine = over_the_plain_engine(TestViews,
+    'test_comparing_looks_at_the_lengths_first_and_holds_a_page',
+    'test_they_cost_nothing_until_used_and_items_is_one_query_per_page')
+TestWalksOverThePlainEngine = over_the_plain_engine(TestWalks,
+    'test_the_log_of_many_blocks_stays_bounded', 'test_an_abandoned_walk_does_not_pin_the_log')
+TestSlicesOverThePlainEngine = over_the_plain_engine(TestSlices)
+TestTransactionsOverThePlainEngine = over_the_plain_engine(TestTransactions,
+    'test_a_block_is_all_or_nothing_and_the_vault_stays_open', 'test_nested_blocks_are_savepoints',
+    'test_nesting_has_an_end', 'test_what_sqlite_rolled_back_by_itself_is_not_continued',
+    'test_upkeep_is_refused_inside_a_block')
+TestListsOverThePlainEngine = over_the_plain_engine(TestLists,
+    'test_what_is_done_to_it_sticks',
+    'test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_parts',
+    'test_appending_and_popping_at_both_ends_touch_the_head_alone',
+    'test_items_that_cannot_be_loaded_leave_the_others_readable',
+    'test_one_that_is_deleted_and_made_again_is_what_it_is_now',
+    'test_replacing_deleting_and_clearing_free_its_parts',
+    'test_a_reader_sees_what_others_do_at_once_and_never_a_mixture',
+    'test_two_processes_append_and_nothing_is_lost_or_there_twice',
+    'test_a_live_list_can_be_sent_to_another_process',
+    'test_what_a_handle_has_seen_of_a_rollback_is_forgotten',
+    'test_what_a_handle_has_seen_in_the_parents_block_is_none_of_the_childs',
+    'test_compacting_counts_anew_with_lists_too', 'test_damage_is_found_and_named',
+    'test_a_reader_may_not_change_it')
+TestColumnsOverThePlainEngine = over_the_plain_engine(TestColumns,
+    'test_a_read_that_fails_is_not_taken_for_another_type')
+TestSectionsOverThePlainEngine = over_the_plain_engine(TestSections,
+    'test_len_clear_and_del_are_one_statement_each', 'test_the_names_are_found_by_skipping',
+    'test_closing_it_inside_its_block_undoes_the_block', 'test_upkeep_is_the_whole_vaults',
+    'test_it_is_pickled_with_its_vault', 'test_a_vault_that_is_read_has_sections')
+TestStreamsOverThePlainEngine = over_the_plain_engine(TestStreams,
+    'test_it_is_seen_when_it_is_closed_and_whole', 'test_replacing_and_deleting_free_the_parts',
+    'test_streams_are_kept_in_sections_too', 'test_a_forked_child_leaves_the_writer_to_its_parent')
+TestHolesOverThePlainEngine = over_the_plain_engine(TestHoles,
+    'test_a_far_seek_leaves_a_hole_that_costs_nothing', 'test_a_file_that_is_only_made_longer_is_a_hole',
+    'test_copies_keep_holes')

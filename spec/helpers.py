@@ -37,8 +37,8 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def v(root):
-    vault = Vault('test')
+def v(root, request):
+    vault = Vault('test', store=getattr(request.cls, 'make_engine', lambda: None)())  # see engines.py
     yield vault
     if 'closed' not in repr(vault):
         vault._check()

@@ -82,7 +82,7 @@ class LockedStore(Store):
 
     def pages(self, found: Sequence[Kept], values: bool, began: Optional[int]) -> Iterator[Page]:
         """Yield a walk's pages, given the entries that were there when it began, in order, and what `began_in` said."""
-        for at in range(0, len(found) + 1, PAGE):
+        for at in range(0, len(found), PAGE):
             with self.reading:
                 self._require_not_undone(began)
                 now = [(entry, self.find(entry[1])) for entry in found[at:at + PAGE]]
@@ -90,6 +90,8 @@ class LockedStore(Store):
             if page:
                 _, keys, datas = zip(*page)
                 yield keys, datas if values else (), self._alive({entry[1]: entry for entry in page})
+        with self.reading:
+            self._require_not_undone(began)
 
     def _is_there(self, entry: Kept) -> bool:
         """Tell whether it is the same entry still, and not a new one with its key: then it has another position."""
