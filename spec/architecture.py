@@ -80,7 +80,6 @@ writeback 18
 LONG = '''
 cli
 sequences
-stores.sqlite.transactions
 streams
 vault
 writeback

@@ -48,12 +48,10 @@ class Transactional(Store):
     after begin, before the body of the block   d+1     d+1        the block stays open, as nothing of ours runs there:
                                                                    until one around it, or the vault, is left
     in the block, perhaps deeper                d+1...  d+1...     __exit__ calls rollback, which undoes all of it
-    in the block, SQLite has undone everything  d+1     0          `lost`: every statement raises, until the outermost
-                                                                   block is left
+    in the block, SQLite has undone everything  d+1     0          `lost`: all raises until the outermost block is left
     __exit__, before it calls commit            d+1     d+1        as after begin
     commit, before COMMIT or RELEASE is done    d+1     d+1 or 0   commit undoes: nothing of the block is kept
-    commit, after it                            d+1     d          commit undoes, and finds nothing: all is kept, though
-                                                                   the interrupt goes on
+    commit, after it                            d+1     d          commit undoes, and finds nothing: all is kept
     commit, after the depth is lowered          d       d          the same: task and lock are freed once more
     commit, looking after the file              0       0 or 1     all is kept; a checkpoint ends what it has begun
     rollback                                    d, d+1  d, d+1     rollback undoes once more
@@ -228,16 +226,13 @@ class Transactional(Store):
     # --- what is to be undone ---
 
     def _undo(self, c: Connection, depth: int) -> None:
-        """Roll back to `depth` what is open deeper; also what is half begun or ended.
-
-        SQLite is asked for the savepoint also where nothing is said to be open deeper: an interrupt may have come
-        between, when this was done before.
-        """
+        """Roll back to `depth` what is open deeper; also what is half begun or ended, or was half undone before."""
         c.epoch += 1
         self.deletions += 1
         if not c.lost:
             c.renew(self._was_undone)
         try:
+            # Also where nothing is said to be open deeper: an interrupt may have met this half-way.
             if depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
                 c.raw.execute(RELEASE[depth])
@@ -255,10 +250,7 @@ class Transactional(Store):
             give_back(self._local, c)
 
     def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
-        """Explain an error of SQLite's, undo, and return ours.
-
-        It is returned, because one that is kept in a frame that it runs through would keep the connection.
-        """
+        """Undo; return ours for an error of SQLite's: kept in a frame it runs through, it would keep the connection."""
         problem = self._failed(error)
         undo(*arguments)
         return problem
