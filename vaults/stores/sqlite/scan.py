@@ -77,7 +77,8 @@ class Cursor:
     def _connection(self) -> Connection:
         """Return this thread's connection, where the transaction in which the walk began was not rolled back."""
         c: Connection = self.store._local.c
-        self.store._not_undone(c, self._began)
+        if self._began is not None:
+            self.store._not_undone(c, self._began)
         return c
 
     def _asked(self, sql: str, *arguments: Stored) -> List[Any]:
