@@ -75,7 +75,7 @@ PROVOKED = {
     'TOO_BIG': lambda path: opened(path).execute('SELECT zeroblob(3000000000)').fetchall(),
     'NO_SAVEPOINT': lambda path: opened(path).execute('RELEASE level1'),
     'NO_PARTS': lambda path: opened(path).execute('SELECT * FROM parts'),
-    'UNDECODED': lambda path: opened(path).execute("SELECT CAST(x'ff' AS TEXT)").fetchall(),
+    'KEY_UNDECODED': lambda path: opened(path).execute("SELECT CAST(x'ff' AS TEXT)").fetchall(),
     'MESSAGE_UNDECODED': lambda path: b'\xff'.decode(),
 }
 SAID = {  # as a disk or a value of 2 GB would; SQLite's extended code, where there is one
@@ -126,7 +126,7 @@ class TestFailures:
         error.sqlite_errorcode = 11
         assert failures.failure(error) is failures.CORRUPT and not failures.is_locked(error)
         quoting = sqlite3.OperationalError("Could not decode to UTF-8 column 'key' with text 'database is locked'")
-        assert failures.failure(quoting) is failures.UNDECODED and not failures.is_locked(quoting)
+        assert failures.failure(quoting) is failures.KEY_UNDECODED and not failures.is_locked(quoting)
 
     def test_what_is_not_in_the_table_is_still_an_error_of_ours(self, root):
         v = Vault('t')

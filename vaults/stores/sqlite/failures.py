@@ -45,20 +45,20 @@ class Failure:
         return self.code in (code, code & 0xFF) and (not self.vague or self.words in text)
 
 
-DAMAGED = ('the file is damaged ({text}): {where}; run check(), and restore a backup, or `vaults recover` what can be '
-           'read')
+FILE_DAMAGED = ('the file is damaged ({text}): {where}; run check(), and restore a backup, or `vaults recover` what '
+                'can be read')
 DISK = ('the disk is full, a file may not grow so far, or the disk fails ({text}): {where}; nothing of this call was '
         'kept, make room and repeat')
-LARGE = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with open() or '
-         'put_file(), numbers to a column(), other items to a list()')
+VALUE_TOO_LARGE = ('the value is larger than SQLite stores in one entry, 1 GB: {where}; write bytes and text with '
+                   'open() or put_file(), numbers to a column(), other items to a list()')
 OTHER = 'SQLite failed ({text}): {where}; nothing of this call was kept, run check()'
 
-UNDECODED = Failure(None, 'decode to UTF-8', VaultCorruptError,
-                    'a stored key is damaged: {where} ({text}); run check()')
-MESSAGE_UNDECODED = Failure(None, 'codec', VaultCorruptError, DAMAGED)  # SQLite's message quotes damaged text
+KEY_UNDECODED = Failure(None, 'decode to UTF-8', VaultCorruptError,
+                        'a stored key is damaged: {where} ({text}); run check()')
+MESSAGE_UNDECODED = Failure(None, 'codec', VaultCorruptError, FILE_DAMAGED)  # SQLite's message quotes damaged text
 CLOSED = Failure(None, 'closed database', VaultClosedError,
                  'it was closed meanwhile: {where}; open it again')
-BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, LARGE)
+BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, VALUE_TOO_LARGE)
 NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
 NO_PARTS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
 IN_PROGRESS = Failure(5, 'statements in progress', VaultError, OTHER, vague=True)
@@ -72,19 +72,19 @@ READ_ONLY = Failure(8, 'readonly', VaultReadOnlyError,
 # SQLITE_IOERR_FSYNC. Before Python 3.11 every error of the disk is said to be the same, and may be this worst one.
 FAILED_SYNC = Failure(1034, 'disk I/O error', VaultFullError, DISK)
 FAILED_DISK = Failure(10, 'disk I/O error', VaultFullError, DISK)
-CORRUPT = Failure(11, 'malformed', VaultCorruptError, DAMAGED)
+CORRUPT = Failure(11, 'malformed', VaultCorruptError, FILE_DAMAGED)
 FULL = Failure(13, 'disk is full', VaultFullError,
                'the disk is full: {where}; nothing of this call was kept, make room and repeat')
 NOT_OPENED = Failure(14, 'unable to open', VaultError,
                      'the file or one beside it cannot be opened ({text}): {where}; check that the folder exists and '
                      'that you may read and write it')
-TOO_BIG = Failure(18, 'too big', SerializationError, LARGE)
+TOO_BIG = Failure(18, 'too big', SerializationError, VALUE_TOO_LARGE)
 NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
                       'the file is not a vault: {where}; give another name or path')
 UNKNOWN = Failure(None, '', VaultError, OTHER)
 
 # The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
-FAILURES = (UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_PARTS, IN_PROGRESS, BUSY, LOCKED,
+FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_PARTS, IN_PROGRESS, BUSY, LOCKED,
             READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
 WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
 
