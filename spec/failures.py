@@ -9,6 +9,8 @@ import vaults
 from vaults import Vault
 from vaults.stores.sqlite import driver, failures
 
+from .internals import connection_of
+
 OPEN = []
 
 
@@ -131,5 +133,5 @@ class TestFailures:
     def test_what_is_not_in_the_table_is_still_an_error_of_ours(self, root):
         v = Vault('t')
         with pytest.raises(vaults.VaultError, match='SQLite failed .*no such function'):
-            v._store.transact(lambda: v._store._local.c.execute('SELECT missing()'))
+            v._store.transact(lambda: connection_of(v).execute('SELECT missing()'))
         assert v == {} and v.check() == []
