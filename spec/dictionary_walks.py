@@ -240,13 +240,13 @@ class TestOneItem:
     @pytest.fixture
     def fetched(self, monkeypatch):
         """The bytes of each group of rows that came from SQLite."""
-        seen, page = [], sqlite.SQLiteStore._page
+        seen, page = [], sqlite.SQLiteStore.rows
 
         def noted(store, c, sql, arguments):
             rows = page(store, c, sql, arguments)
             seen.append(sum(len(column) for row in rows for column in row if isinstance(column, (bytes, str))))
             return rows
-        monkeypatch.setattr(sqlite.SQLiteStore, '_page', noted)
+        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', noted)
         return seen
 
     def filled(self, root, kind, place, pairs):

@@ -258,12 +258,12 @@ class TestErrors:
 
     def test_ids_that_run_in_circles_end_every_walk(self, v, monkeypatch):
         v.update(dict.fromkeys(range(100), 0))
-        plain = sqlite.SQLiteStore._page
+        plain = sqlite.SQLiteStore.rows
 
         def circling(self, c, sql, arguments):
             rows = plain(self, c, sql, arguments)
             return [(1, *row[1:]) for row in rows] if 'LIMIT' in sql and 'WHERE id' in sql else rows
-        monkeypatch.setattr(sqlite.SQLiteStore, '_page', circling)
+        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', circling)
         for act in (lambda: list(v), lambda: list(reversed(v)), lambda: list(v.items())):
             with pytest.raises(vaults.VaultCorruptError, match='order|32 of 100'):
                 act()
@@ -272,8 +272,8 @@ class TestErrors:
 
     def test_entries_that_a_damaged_file_hides_are_missed(self, v, monkeypatch):
         v.update(dict.fromkeys(range(100), 0))
-        plain = sqlite.SQLiteStore._page
-        monkeypatch.setattr(sqlite.SQLiteStore, '_page', lambda self, c, sql, arguments: (
+        plain = sqlite.SQLiteStore.rows
+        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', lambda self, c, sql, arguments: (
             plain(self, c, sql, arguments)[:5] if 'LIMIT' in sql else plain(self, c, sql, arguments)))
         for act in (lambda: list(v), lambda: list(v.items()), lambda: list(v[:])):
             with pytest.raises(vaults.VaultCorruptError, match='5 of 100'):

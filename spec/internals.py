@@ -11,7 +11,7 @@ def engine_of(v):
 
 def connection_of(v):
     """Return what the store holds of this thread's connection."""
-    return engine_of(v)._local.c
+    return engine_of(v).local.c
 
 
 def raw_of(v):
@@ -31,7 +31,7 @@ def is_in_transaction(v):
 def run_checkpoint(v):
     """Move the log into the file, as the store does when it is due."""
     store = engine_of(v)
-    store._checkpoint(connection_of(store))
+    store.checkpoint(connection_of(store))
 
 
 def statements(v):

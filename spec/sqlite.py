@@ -202,14 +202,14 @@ class TestTraps:
     @pytest.mark.parametrize('added', [1, 2])
     def test_what_a_signal_handler_puts_as_the_newest_is_deleted_is_counted(self, v, monkeypatch, added):
         v.update(dict.fromkeys('abc'))
-        page = sqlite.SQLiteStore._page
+        page = sqlite.SQLiteStore.rows
 
         def signalled(store, c, sql, arguments):
             rows = page(store, c, sql, arguments)
             if sql == sqlite.DELETE:
                 v.update(dict.fromkeys(range(added)))
             return rows
-        monkeypatch.setattr(sqlite.SQLiteStore, '_page', signalled)
+        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', signalled)
         del v['c']
         monkeypatch.undo()
         assert list(v) == ['a', 'b', *range(added)]
@@ -221,13 +221,13 @@ class TestTraps:
     def test_what_a_signal_handler_does_while_an_entry_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
         v.update(dict.fromkeys('abcd'))
         del v['c']  # its id lies below that of the newest
-        newest = sqlite.SQLiteStore._newest
+        newest = sqlite.SQLiteStore.newest
 
         def interrupted(store, c):
-            monkeypatch.setattr(sqlite.SQLiteStore, '_newest', newest)
+            monkeypatch.setattr(sqlite.SQLiteStore, 'newest', newest)
             meanwhile(v)
             return newest(store, c)
-        monkeypatch.setattr(sqlite.SQLiteStore, '_newest', interrupted)
+        monkeypatch.setattr(sqlite.SQLiteStore, 'newest', interrupted)
         del v['d']
         assert len(v) == len(list(v)) and v.check() == []
         v._check()

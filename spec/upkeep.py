@@ -20,7 +20,7 @@ import vaults
 from vaults import Vault, moving, recovery, streams
 from vaults.stores.sqlite import backup as sqlite_backup
 
-from .helpers import HERE, in_thread, needs_root
+from .helpers import HERE, in_thread, needs_posix, needs_root, output
 from .internals import connection_of, statements
 from .samples import Custom, plant
 
@@ -167,6 +167,21 @@ class TestUpkeep:
             pytest.skip('strace may not trace here')
         during = done.stderr.split('SYNC')[1].split('DONE')[0]
         assert re.search(r'\bwrite\((?!1,)|pwrite64\(', during) and 'sync(' in during  # not every SQLite has pwrite
+
+    @needs_posix
+    def test_sync_and_check_need_no_handle_that_is_free(self, root):
+        program = '''
+            import os, pathlib, resource, sys, vaults
+            v = vaults.Vault(pathlib.Path(sys.argv[1]))
+            v['key'] = 'value'
+            resource.setrlimit(resource.RLIMIT_NOFILE, (50, 50))
+            try:
+                while os.open(os.devnull, os.O_RDONLY):
+                    pass
+            except OSError:
+                v.sync()
+                print(v.check(), v['key'])'''
+        assert output(program, root / 'v.db') == '[] value'
 
 
 class TestWhoMayReadACopy:

@@ -145,7 +145,7 @@ def nested(scene):
 
 def large_block(scene):
     """Write more in a block than the cache of SQLite holds, so that pages go to the log before the end."""
-    scene.vault._store._local.c.raw.execute('PRAGMA cache_size = 10')
+    scene.vault._store.local.c.raw.execute('PRAGMA cache_size = 10')
     with scene.vault as v:
         for n in range(12):
             v['large', n] = big(12_000, n)
@@ -196,7 +196,7 @@ def cold_read(scene):
 
 def checkpoint(scene):
     """Write one entry, after which the log is moved into the file."""
-    c = scene.vault._store._local.c
+    c = scene.vault._store.local.c
     c.due = c.written
     c.checkpointed = c.written - CHECKPOINT
     scene.vault['checkpoint'] = 'x'

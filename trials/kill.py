@@ -453,7 +453,7 @@ class Writer(Process):
 
 def write(path, home, aim, seed, tell):
     """Be a writer. It says `o` when the vault is open, `(` before a step and `.` after it, and [ ] for checkpoints."""
-    rng, checkpoint = random.Random(seed), SQLiteStore._checkpoint
+    rng, checkpoint = random.Random(seed), SQLiteStore.checkpoint
 
     def opened():
         vault = Vault(path, timeout=HANGS, writeback=aim == 'sync', cache_size=100_000)
@@ -465,7 +465,7 @@ def write(path, home, aim, seed, tell):
             checkpoint(*arguments)
         finally:
             tell(b']')
-    SQLiteStore._checkpoint = told
+    SQLiteStore.checkpoint = told
     vault, target = opened()
     tell(b'o')
     while True:

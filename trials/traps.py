@@ -693,7 +693,7 @@ def leftovers(vault):
     if getattr(store, '_depth', 0) and type(store).__name__ == 'LiveStore':
         found.append('a block of the write-back')
     inner = getattr(store, '_store', store)
-    c = inner._local.c
+    c = inner.local.c
     found += ['a depth'] * bool(c.depth) + ['a transaction'] * c.raw.in_transaction + ['an error'] * bool(c.lost)
     for lock in (getattr(store, 'lock', None), getattr(inner, 'lock', None)):
         if lock is not None and not free(lock):

@@ -54,7 +54,7 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
 
 
 def _source(store: SQLiteStore, own: bool) -> driver.Connection:
-    c = store._outside('backup')
+    c = store.outside('backup')
     if isinstance(c.raw, Snapshot):
         return Snapshot(store.file)._raw
     return c.raw if own else store.file.connect()

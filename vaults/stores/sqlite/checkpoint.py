@@ -66,7 +66,7 @@ class Checkpointer:
             return
         try:
             second = self.connection = self.connection or Connection(store.file)
-            store._run(c, BEGIN)
+            store.run(c, BEGIN)
             # The block of a signal handler is nested in it: its BEGIN would fail, and undo what is here.
             c.thread, c.depth = get_ident(), 1
             self._checkpoint(second, store.file.path)

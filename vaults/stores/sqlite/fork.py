@@ -37,7 +37,7 @@ def own(store: Transactional) -> Optional[Connection]:
 
     Asks for no task: whichever has a block open.
     """
-    held: Optional[Connection] = store._local.held
+    held: Optional[Connection] = store.local.held
     return held
 
 
@@ -61,7 +61,7 @@ class _Later:
 
     @property
     def c(self) -> Connection:
-        local = self._store._local = self._store.local_class(self._store.file)
+        local = self._store.local = self._store.local_class(self._store.file)
         c: Connection = local.c
         return c
 
@@ -111,12 +111,12 @@ def _orphan(store: SQLiteStore) -> None:
             c.raw.execute(ROLLBACK)
         if c:
             c.depth, c.undone = 0, []
-            give_back(store._local, c)
+            give_back(store.local, c)
         return
     for connection in (c, second):
         if connection is not None:
             _let_go(connection, store.file)
-    store._local = _Later(store)
+    store.local = _Later(store)
 
 
 def _let_go(c: Connection, file: File) -> None:

@@ -71,7 +71,7 @@ class QueuedStore(SQLiteStore):
 
     def begin(self, who: Any = None) -> None:
         blocks.make_room()
-        c = self._local.c  # here: another task is not to take the lock, which is its thread's
+        c = self.local.c  # here: another task is not to take the lock, which is its thread's
         try:
             self.lock.acquire()
             super().begin(who)
@@ -105,8 +105,8 @@ class MemoryStore(QueuedStore):
     get_both = locked(SQLiteStore.get_both)
     contains = locked(SQLiteStore.contains)
     count = locked(SQLiteStore.count)
-    _page = locked(SQLiteStore._page)
-    _ids = locked(SQLiteStore._ids)
+    rows = locked(SQLiteStore.rows)
+    ids = locked(SQLiteStore.ids)
     check = locked(SQLiteStore.check)
     backup = locked(SQLiteStore.backup)
     close = locked(SQLiteStore.close)
@@ -129,4 +129,4 @@ class MemoryStore(QueuedStore):
     def sync(self) -> None:
         """Do nothing: there is no disk to reach."""
         with self.lock:
-            self._outside('sync')
+            self.outside('sync')

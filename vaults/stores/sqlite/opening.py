@@ -17,7 +17,6 @@ from ..base import MEMORY
 from . import JOURNAL_FILE, WAL_FILE, driver, guard, side_files
 from .connection import File
 from .fork import open_stores
-from .locking import MemoryStore, QueuedStore
 from .retry import patiently
 from .schema import (
     APPLICATION_ID,
@@ -33,7 +32,6 @@ from .schema import (
     SCHEMA,
     normalized,
 )
-from .snapshot import reading
 from .store import SQLiteStore
 
 TYPE_CHECKING = False
@@ -64,16 +62,23 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
                          'use a newer Python, or one linked to a newer SQLite')
     file = File(path, flag, timeout, synchronous)
     if path == MEMORY:
-        store: SQLiteStore = MemoryStore(file)
-        _create(_connection(store), file)
+        store = _store_class(path, thread_safe)(file)
+        _create(store.local.c, file)
         file.journal = 'memory'
     else:
         try:
-            store = _opened(QueuedStore if thread_safe else SQLiteStore, file)
+            store = _opened(_store_class(path, thread_safe), file)
         except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
     open_stores.add(store)
     return store
+
+
+def _store_class(path: str, thread_safe: bool) -> Type[SQLiteStore]:
+    if path != MEMORY and not thread_safe:
+        return SQLiteStore
+    from .locking import MemoryStore, QueuedStore  # here: most vaults need no locks of this process
+    return MemoryStore if path == MEMORY else QueuedStore
 
 
 # --- what a file is ---
@@ -195,27 +200,24 @@ def _opened(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     return _opened_new(kind, file) if new else _opened_existing(kind, file)
 
 
-def _connection(store: SQLiteStore) -> Connection:
-    c: Connection = store._local.c
-    return c
-
 
 def _opened_to_read(kind: Type[SQLiteStore], file: File, new: bool) -> SQLiteStore:
     """Return the store of a file that nothing is written to. Of one that cannot be written, no other file is made."""
     if new:
         raise VaultFormatError(f"the file is empty, not a vault: {file.path}; open it without flag='r' first")
+    from .snapshot import reading
     file.journal = reading(file)
     if file.journal is None:
         return _opened_existing(kind, file)
     store = kind(file)
-    patiently(lambda: require_schema(_connection(store), file), file.timeout)
+    patiently(lambda: require_schema(store.local.c, file), file.timeout)
     return store
 
 
 def _opened_new(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     """Return the store of a file that is made a vault, by this process or by another one at the same moment."""
     store = kind(file)
-    c = _connection(store)
+    c = store.local.c
     c.execute(NO_BUSY_HANDLER)
     patiently(lambda: _create(c, file), file.timeout)
     return _prepared(store)
@@ -223,13 +225,13 @@ def _opened_new(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
 
 def _opened_existing(kind: Type[SQLiteStore], file: File) -> SQLiteStore:
     store = kind(file)
-    _connection(store).execute(NO_BUSY_HANDLER)
+    store.local.c.execute(NO_BUSY_HANDLER)
     return _prepared(store)
 
 
 def _prepared(store: SQLiteStore) -> SQLiteStore:
     """Return the store once its tables are sound, its journal is chosen, and its file guarded, and emptied for 'n'."""
-    c, file = _connection(store), store.file
+    c, file = store.local.c, store.file
     patiently(lambda: require_schema(c, file), file.timeout)
     file.journal = patiently(lambda: _choose_journal(c, file), file.timeout)
     if file.journal != 'wal':

@@ -36,27 +36,27 @@ class Parted(Statements):
     """The part of the store that holds parts of values."""
 
     def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
-        c = self._local.c
+        c = self.local.c
         try:
-            rows = self._page(c, GET_PART, (owner, number))
+            rows = self.rows(c, GET_PART, (owner, number))
         except driver.Error as error:
             if lacks_parts(error):
                 return None
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         return self._whole(owner, number, *rows[0]) if rows else None
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
-        c = self._local.c
+        c = self.local.c
         try:
-            rows = self._page(c, GET_BOTH, (owner, number, key))
+            rows = self.rows(c, GET_BOTH, (owner, number, key))
         except driver.Error as error:
             if lacks_parts(error):
                 return self.get(key), None
-            raise self._failed(error, key) from error
+            raise self.failed(error, key) from error
         if not rows:
             return None, None
         data, crc, part, part_crc = rows[0]
-        self._intact(key, data, crc)
+        self.intact(key, data, crc)
         return data, None if part_crc is None else self._whole(owner, number, part, part_crc)
 
     def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:
@@ -68,11 +68,11 @@ class Parted(Statements):
                                 '`vaults recover` the others')
 
     def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
-        c = self._local.c
+        c = self.local.c
         self.transact(lambda: self._with_parts(c, lambda: c.raw.many(PUT_PART, _part_rows(c, owner, parts))))
 
     def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
-        c = self._local.c
+        c = self.local.c
         self.transact(lambda: self._with_parts(c, lambda: c.execute(DELETE_PARTS, (owner,)) if numbers is None else
                                                c.raw.many(DELETE_PART, ((owner, one) for one in numbers))))
 
@@ -94,13 +94,13 @@ class Parted(Statements):
         return self._listed_parts(OWNERS, ())
 
     def _listed_parts(self, sql: str, arguments: Tuple[Any, ...]) -> Iterator[Any]:
-        c = self._local.c
+        c = self.local.c
         try:
-            rows = self._page(c, sql, arguments)
+            rows = self.rows(c, sql, arguments)
         except driver.Error as error:
             if lacks_parts(error):
                 return iter(())
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         return chain.from_iterable(rows)
 
 

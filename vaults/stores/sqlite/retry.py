@@ -32,7 +32,7 @@ def once_more(store: Statements, error: BaseException, sql: str, arguments: Tupl
 
     Raises what the error means: where it is another one than that, or when the timeout is over.
     """
-    c, began, timeout = store._local.c, monotonic(), store.file.timeout
+    c, began, timeout = store.local.c, monotonic(), store.file.timeout
     if is_locked(error):
         require_another(store)
     while store.file.journal == 'wal' and is_locked(error) and paused(began, timeout):
@@ -41,7 +41,7 @@ def once_more(store: Statements, error: BaseException, sql: str, arguments: Tupl
             return rows
         except driver.Error as again:
             error = again
-    raise store._failed(error, key) from error
+    raise store.failed(error, key) from error
 
 
 def require_another(store: Statements) -> None:

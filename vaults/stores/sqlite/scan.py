@@ -39,7 +39,7 @@ NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at 
 
 def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool) -> Iterator[Page]:
     """Yield the pages of a walk, as Store.scan says."""
-    store._notice()
+    store.notice()
     try:
         if by_key:
             cursor: Cursor = ByKey(store, low, high, reverse, values)
@@ -53,7 +53,7 @@ def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: b
                 yield cursor.ready.pop()
         cursor.finish()
     except driver.Error as error:
-        raise store._failed(error) from error
+        raise store.failed(error) from error
 
 
 class Cursor:
@@ -64,7 +64,7 @@ class Cursor:
         self.pace = Pace(values)
         self.more = True
         self.ready: List[Page] = []
-        c = store._local.c
+        c = store.local.c
         self._began = c.epoch if c.depth else None  # rollbacks before the block around it
 
     def page(self) -> None:
@@ -76,14 +76,14 @@ class Cursor:
 
     def _connection(self) -> Connection:
         """Return this thread's connection, where the transaction in which the walk began was not rolled back."""
-        c: Connection = self.store._local.c
+        c: Connection = self.store.local.c
         if self._began is not None:
-            self.store._not_undone(c, self._began)
+            self.store.require_not_undone(c, self._began)
         return c
 
     def _asked(self, sql: str, *arguments: Stored) -> List[Any]:
         """Return the rows that a statement finds."""
-        return self.store._page(self._connection(), sql, arguments)
+        return self.store.rows(self._connection(), sql, arguments)
 
     def _take(self, rows: List[Any], more: bool) -> Optional[int]:
         """Make the page of rows ready, and return the id of the one that ends it by its size.
@@ -109,9 +109,9 @@ class _Indexed(Cursor):
     _is_all = True
 
     def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
-        c = store._local.c
-        self._state = store._state(c)
-        self.newest = store._newest(c)
+        c = store.local.c
+        self.state = store.state(c)
+        self.newest = store.newest(c)
         self._walked = 0
         super().__init__(store, reverse, values)
 
@@ -134,8 +134,8 @@ class _Indexed(Cursor):
     def finish(self) -> None:
         """Raise when a walk over all, with nobody writing meanwhile, found fewer or more entries than there are."""
         store = self.store
-        c = store._local.c  # raises where the store was closed meanwhile
-        if self._is_all and self._walked != store.count() and store._state(c) == self._state:
+        c = store.local.c  # raises where the store was closed meanwhile
+        if self._is_all and self._walked != store.count() and store.state(c) == self.state:
             raise VaultCorruptError(f'{self._walked} of {store.count()} entries were found: vault {store.file.path} is '
                                     'damaged, run check()')
 
@@ -182,16 +182,16 @@ class WithinById(Cursor):
         super().__init__(store, reverse, values)
         self._bounds = low, high
         self._runs = self._ids_in_runs()
-        self._ids, self._at = array('q'), 0     # the run that is being read, and how far
+        self.ids, self._at = array('q'), 0     # the run that is being read, and how far
 
     def page(self) -> None:
-        while self._at == len(self._ids):
+        while self._at == len(self.ids):
             run = next(self._runs, None)
             if run is None:
                 self.more = False
                 return
-            self._ids, self._at = run, 0
-        wanted = self._ids[self._at:self._at + self.pace.size]
+            self.ids, self._at = run, 0
+        wanted = self.ids[self._at:self._at + self.pace.size]
         left = self._take(self._rows(wanted), True)
         self._at += len(wanted) if left is None else wanted.index(left)
 
@@ -215,7 +215,7 @@ class WithinById(Cursor):
         these are listed, 8 bytes each, as soon as that is quicker.
         """
         bounds, reverse = self._bounds, self.reverse
-        span = self._asked(schema.OLDEST)[0][0], self.store._newest(self._connection())  # of ids not looked at yet
+        span = self._asked(schema.OLDEST)[0][0], self.store.newest(self._connection())  # of ids not looked at yet
         ids = self._listed(schema.SOME_IDS, *bounds, *span, NEAR)
         if len(ids) < NEAR:
             yield array('q', sorted(ids, reverse=reverse))
@@ -247,7 +247,7 @@ class WithinById(Cursor):
 
     def _listed(self, sql: str, *arguments: Stored) -> array[int]:
         """Return the ids that a statement finds, which gives them in their order, as the walk meets them."""
-        ids = self.store._ids(self._connection(), sql, arguments)
+        ids = self.store.ids(self._connection(), sql, arguments)
         return ids[::-1] if self.reverse else ids
 
 
@@ -276,7 +276,7 @@ def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
     if may_end:
         end = min(end_of(keys), end_of(datas))
         keys, datas = keys[:end], datas[:end]
-    return list(map(store._intact, keys, datas, crcs)), datas, _alive(store, zip(keys, ids))
+    return list(map(store.intact, keys, datas, crcs)), datas, _alive(store, zip(keys, ids))
 
 
 def _alive(store: SQLiteStore, pairs: Iterator[Tuple[Stored, int]]) -> Alive:
@@ -288,7 +288,7 @@ def _alive(store: SQLiteStore, pairs: Iterator[Tuple[Stored, int]]) -> Alive:
 
     def alive(key: Stored) -> bool:
         ids.update(pairs)
-        return bool(store._page(store._local.c, schema.ALIVE, (ids[key], key)))
+        return bool(store.rows(store.local.c, schema.ALIVE, (ids[key], key)))
     return alive
 
 

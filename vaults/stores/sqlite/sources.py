@@ -52,7 +52,7 @@ def vault_at(path: str) -> Iterator[Optional[Store]]:
             return
         file.mode, file.journal = parameters, 'as it is'
         store = SQLiteStore(file)
-        require_schema(store._local.c, file)
+        require_schema(store.local.c, file)
         store.begin()
         try:
             yield store

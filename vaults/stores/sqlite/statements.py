@@ -38,11 +38,11 @@ class Statements(Transactional):
 
     def __init__(self, file: File) -> None:
         self.file = file
-        self._local = self.local_class(file)
+        self.local = self.local_class(file)
         self._checkpointer = Checkpointer()
         self._notice_from = 0.0  # seconds, on the monotonic clock
 
-    def _page(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
+    def rows(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
         if c.lost:
             c.execute(sql)  # raises
@@ -54,44 +54,44 @@ class Statements(Transactional):
             rows = once_more(self, error, sql, arguments)
         return rows
 
-    def _run(self, c: Connection, sql: str) -> None:
+    def run(self, c: Connection, sql: str) -> None:
         """Run a statement that takes the write lock."""
         try:
             c.execute(sql)
         except driver.Error as error:
             once_more(self, error, sql)
 
-    def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+    def failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
         problem = self.file.explain(error, key)
-        c = self._local.c
+        c = self.local.c
         if c.depth and not c.raw.in_transaction and not c.lost:
             def refuse(*_: Any) -> NoReturn:
                 raise type(problem)(f'an earlier error undid the transaction, leave the block: {problem}') from problem
             c.lost, c.execute = problem, refuse
         return problem
 
-    def _ids(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
+    def ids(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
         """Return the ids that a statement finds."""
         return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
 
-    def _newest(self, c: Connection) -> int:
-        newest = self._page(c, NEWEST, ())[0][0]
+    def newest(self, c: Connection) -> int:
+        newest = self.rows(c, NEWEST, ())[0][0]
         if newest is None or newest >= SIGN - 1:
             raise VaultCorruptError(f'the ids of the entries are damaged: vault {self.file.path}; restore a backup, '
                                     'or `vaults recover` what can be read')
         return int(newest)
 
-    def _state(self, c: Connection) -> Tuple[int, int]:
+    def state(self, c: Connection) -> Tuple[int, int]:
         """Return what is the same later when nobody has written meanwhile."""
-        return self._page(c, DATA_VERSION, ())[0][0], c.raw.total_changes
+        return self.rows(c, DATA_VERSION, ())[0][0], c.raw.total_changes
 
-    def _not_undone(self, c: Connection, began: Optional[int]) -> None:
+    def require_not_undone(self, c: Connection, began: Optional[int]) -> None:
         if began is not None and c.epoch != began:
             raise VaultError(f'the transaction this walk began in was rolled back: vault {self.file.path}; '
                              'begin a new one')
 
-    def _intact(self, key: Stored, data: bytes, crc: int) -> Stored:
+    def intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
         try:
             expected = checksum(key, data)
@@ -115,9 +115,9 @@ class Statements(Transactional):
         self.file.require_same()
         if not c.depth and is_due(c, self.file.path):
             c.checkpointed = c.written
-            self._checkpoint(c)
+            self.checkpoint(c)
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
         """Say in the log that what is read is not in the file any more. Who reads may want to save it.
 
         Says it once, and looks once a second: on some systems a look takes a third of the time of a read.
@@ -129,7 +129,7 @@ class Statements(Transactional):
             self._notice_from = FOREVER
             log.get_logger().warning('what is read is what was there before: %s', self.file.gone())
 
-    def _checkpoint(self, c: Connection) -> None:
+    def checkpoint(self, c: Connection) -> None:
         """Move the log. Raises nothing, because the write that it was time for has been done.
 
         Goes on when it can be tried again. A failed fsync cannot: the kernel may have dropped the pages. Then the next
@@ -139,19 +139,19 @@ class Statements(Transactional):
             self._checkpointer.move_log(self, c)
         except (driver.Error, VaultError) as error:
             if is_failed_sync(error):
-                log.get_logger().error('%s', self._break(error))
+                log.get_logger().error('%s', self.break_off(error))
             else:
                 log.get_logger().warning('checkpoint of %s put off: %s', self.file.path, error)
 
-    def _break(self, error: BaseException) -> VaultError:
+    def break_off(self, error: BaseException) -> VaultError:
         """Let nobody use the store any more; return the error that says so."""
         problem = self.file.explain(error)
         said = f'the vault must be opened again, after an error of the disk: {problem}'
-        self._local = Broken(type(problem), said)
+        self.local = Broken(type(problem), said)
         return type(problem)(said)
 
-    def _outside(self, verb: str) -> Connection:
-        c: Connection = self._local.c
+    def outside(self, verb: str) -> Connection:
+        c: Connection = self.local.c
         if c.depth:
             raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.file.path}')
         return c

@@ -14,7 +14,7 @@ from zlib import crc32
 
 from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
-from . import driver
+from . import driver, upkeep
 from . import scan as scanning
 from .connection import ALONE, TOGETHER, Broken, Connection
 from .fork import open_stores, own
@@ -71,7 +71,7 @@ class SQLiteStore(Parted):
     # --- reading and writing ---
 
     def get(self, key: Stored) -> Optional[bytes]:
-        c = self._local.c  # held while it works: close() in another thread lets go of it
+        c = self.local.c  # held while it works: close() in another thread lets go of it
         try:
             row = c.execute(GET, (key,)).get
             while row is None:
@@ -88,15 +88,15 @@ class SQLiteStore(Parted):
                 return data  # type: ignore[no-any-return]
         except TypeError:
             pass  # another kind of key, or a damaged row: as below
-        self._intact(key, data, crc)
+        self.intact(key, data, crc)
         return data  # type: ignore[no-any-return]
 
     def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
-        size = self._page(self._local.c, SIZE, (key,))[0][0] or 0
+        size = self.rows(self.local.c, SIZE, (key,))[0][0] or 0
         return (size, None) if not 0 < size <= most else super().glance(key, most)
 
     def contains(self, key: Stored) -> bool:
-        c = self._local.c
+        c = self.local.c
         try:
             row = c.execute(CONTAINS, (key,)).get
             while row is None:
@@ -107,7 +107,7 @@ class SQLiteStore(Parted):
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
-        c = self._local.c
+        c = self.local.c
         try:
             c.execute(PUT, (key, data, crc | flag))
         except (driver.Error, OverflowError) as error:
@@ -120,18 +120,18 @@ class SQLiteStore(Parted):
         self.put(key, data, PARTED)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        c = self._local.c
+        c = self.local.c
         return int(self.transact(lambda: c.raw.many(PUT, _counted(c, pairs))))
 
     def delete(self, key: Stored) -> bool:
-        return bool(self.transact(lambda: self._delete(self._local.c, key)))
+        return bool(self.transact(lambda: self._delete(self.local.c, key)))
 
     def _delete(self, c: Connection, key: Stored) -> bool:
         before = c.raw.total_changes
-        rows = self._page(c, DELETE, (key,))
+        rows = self.rows(c, DELETE, (key,))
         if rows:
             (deleted, crc), = rows
-            if self._newest(c) < deleted:
+            if self.newest(c) < deleted:
                 c.execute(MARK_NEWEST, (deleted,) * 3)
             else:
                 c.execute(MARK_DELETED, (deleted,))  # leaves a page of the index alone
@@ -147,14 +147,14 @@ class SQLiteStore(Parted):
             c.execute(RECOUNT)
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
-        return int(self.transact(lambda: self._delete_range(self._local.c, low, high)))
+        return int(self.transact(lambda: self._delete_range(self.local.c, low, high)))
 
     def _delete_range(self, c: Connection, low: Stored, high: Stored) -> int:
-        newest = self._newest(c)
+        newest = self.newest(c)
         self.deletions += 1
         if (low, high) == (LOWEST, HIGHEST):
-            count = self._page(c, COUNT_ALL, ())[0][0]
-            lowest = self._page(c, MARKED, ())
+            count = self.rows(c, COUNT_ALL, ())[0][0]
+            lowest = self.rows(c, MARKED, ())
             c.execute(DELETE_ALL)
             c.execute(MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest))
         else:
@@ -164,12 +164,12 @@ class SQLiteStore(Parted):
         return int(count)
 
     def move(self, key: Stored, last: bool = True) -> bool:
-        return bool(self.transact(lambda: self._move(self._local.c, key, last)))
+        return bool(self.transact(lambda: self._move(self.local.c, key, last)))
 
     def _move(self, c: Connection, key: Stored, last: bool) -> bool:
-        if not self._page(c, CONTAINS, (key,))[0][0]:
+        if not self.rows(c, CONTAINS, (key,))[0][0]:
             return False
-        self._newest(c)  # raises where there is no next id
+        self.newest(c)  # raises where there is no next id
         self.deletions += 1
         before = c.raw.total_changes
         if not last:
@@ -190,18 +190,18 @@ class SQLiteStore(Parted):
         return self._asked_count(COUNT_SOME, (low, high, most))
 
     def _asked_count(self, sql: str, arguments: Tuple[Any, ...]) -> int:
-        c = self._local.c
+        c = self.local.c
         try:
-            row, = self._page(c, sql, arguments)
+            row, = self.rows(c, sql, arguments)
         except driver.Error as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         count = row[0]
         if type(count) is not int or count < 0 or (count > FEW and count > self._bytes(c) // SMALLEST):
             raise VaultCorruptError(f'the count of entries is damaged: vault {self.file.path}; compact() counts anew')
         return count
 
     def _bytes(self, c: Connection) -> int:
-        pages, size = self._page(c, PAGE_COUNT, ())[0][0], self._page(c, SIZE_OF_PAGE, ())[0][0]
+        pages, size = self.rows(c, PAGE_COUNT, ())[0][0], self.rows(c, SIZE_OF_PAGE, ())[0][0]
         return int(pages * size)
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
@@ -209,26 +209,23 @@ class SQLiteStore(Parted):
         return scanning.scan(self, low, high, by_key, reverse, values)
 
     def others_wrote(self) -> bool:
-        c = self._local.c
+        c = self.local.c
         try:
-            version = self._page(c, DATA_VERSION, ())[0][0]
+            version = self.rows(c, DATA_VERSION, ())[0][0]
         except driver.Error as error:
-            raise self._failed(error) from error
+            raise self.failed(error) from error
         changed = bool(c.version != version)
         c.version = version
         return changed
 
     def sync(self) -> None:
         """Commit once more with an fsync, which covers all that the log holds so far."""
-        from . import upkeep
         upkeep.sync(self)
 
     def compact(self, progress: Progress = None) -> None:
-        from . import upkeep
         upkeep.compact(self, progress)
 
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
-        from . import upkeep
         return upkeep.check(self, examine, progress)
 
     def backup(self, path: str, progress: Progress = None) -> None:
@@ -255,7 +252,7 @@ class SQLiteStore(Parted):
 
     def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
         from .whole import Interruptible
-        return Interruptible(self._local.c.raw, interrupted)
+        return Interruptible(self.local.c.raw, interrupted)
 
     def require_own(self) -> None:
         if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
@@ -275,7 +272,7 @@ class SQLiteStore(Parted):
         c = own(self)
         self.deletions += 1  # a walk looks again, and finds it closed
         self._checkpointer.connection = None
-        self._local = Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
+        self.local = Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
 

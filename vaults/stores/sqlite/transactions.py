@@ -62,15 +62,15 @@ class Transactional(Store):
     """
 
     file: File
-    _local: Any
+    local: Any
     inherited = 0  # depth of the transaction that was open when this process was forked
 
     @abstractmethod
-    def _run(self, c: Connection, sql: str) -> None:
+    def run(self, c: Connection, sql: str) -> None:
         """Run a statement that takes the write lock."""
 
     @abstractmethod
-    def _failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
+    def failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Transactional(Store):
 
     def begin(self, who: Any = None) -> None:
         blocks.make_room()
-        c = self._local.c
+        c = self.local.c
         depth = c.depth
         try:
             if depth:
@@ -87,11 +87,11 @@ class Transactional(Store):
             else:
                 self.file.require_same()
                 c.depth, c.row, c.begun, c.changes, c.thread = 1, TOGETHER, c.written, c.raw.total_changes, get_ident()
-                self._run(c, READ if self.file.flag == 'r' else BEGIN)
+                self.run(c, READ if self.file.flag == 'r' else BEGIN)
             # Last, because a signal handler's block, nested in this one, takes its own away again.
             c.blocks[depth] = who
             if may_run() and c.owner is None:
-                put_aside(self._local, c, Owner.now(depth, self.file.path))
+                put_aside(self.local, c, Owner.now(depth, self.file.path))
         except driver.Error as error:
             raise self._undone(error, self._undo, c, depth) from error
         except BaseException:
@@ -117,7 +117,7 @@ class Transactional(Store):
                 c.depth = depth
                 c.blocks[depth] = None
                 if c.owner is not None:
-                    give_back(self._local, c)
+                    give_back(self.local, c)
             if not depth:
                 c.row = ALONE
                 self.ended()
@@ -151,7 +151,7 @@ class Transactional(Store):
             raise
 
     def transact(self, operation: Callable[[], Any]) -> Any:
-        c = self._local.c
+        c = self.local.c
         depth = self._depth(c)
         try:
             self.begin(operation)
@@ -184,7 +184,7 @@ class Transactional(Store):
         """
         refusal: Refusal = None
         try:
-            c = self._local.c
+            c = self.local.c
         except VaultTaskError:
             c = self._here()
             refusal = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
@@ -220,7 +220,7 @@ class Transactional(Store):
 
     def _here(self) -> Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
-        c: Connection = own(self) or self._local.c
+        c: Connection = own(self) or self.local.c
         return c
 
     # --- what is to be undone ---
@@ -238,7 +238,7 @@ class Transactional(Store):
                 c.raw.execute(RELEASE[depth])
         except driver.Error as error:
             if not lacks_savepoint(error):  # there is none: not yet begun, or released
-                raise self._failed(error) from error
+                raise self.failed(error) from error
         finally:
             c.forget(depth)
             if not depth:
@@ -247,11 +247,11 @@ class Transactional(Store):
                 c.row, c.lost = ALONE, None
                 c.renew(self._was_undone)
                 self.ended()
-            give_back(self._local, c)
+            give_back(self.local, c)
 
     def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
         """Undo; return ours for an error of SQLite's: kept in a frame it runs through, it would keep the connection."""
-        problem = self._failed(error)
+        problem = self.failed(error)
         undo(*arguments)
         return problem
 
@@ -263,7 +263,7 @@ class Transactional(Store):
 
     def _still_open(self) -> None:
         """Raise when another thread has closed the store, having let the next writer in."""
-        if isinstance(self._local, Broken):
+        if isinstance(self.local, Broken):
             self.ended()
             raise VaultClosedError(f'the vault at {self.file.path} was closed inside the block: open it again')
 

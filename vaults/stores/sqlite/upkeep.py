@@ -44,31 +44,31 @@ if TYPE_CHECKING:
 
 def sync(store: SQLiteStore) -> None:
     """Commit once more with an fsync, which covers all that the log holds so far."""
-    c = store._outside('sync')
+    c = store.outside('sync')
     try:
         c.execute('PRAGMA synchronous = FULL')
         _change_nothing(store, c)
     except driver.Error as error:
-        raise store._failed(error) from error
+        raise store.failed(error) from error
     finally:
         c.execute(store.file.synchronous)
 
 
 def compact(store: SQLiteStore, progress: Progress = None) -> None:
     """Count anew, give unused space back, and cut the log."""
-    c = store._outside('compact')
+    c = store.outside('compact')
     store.file.require_same()
     try:
-        total = store._page(c, 'PRAGMA page_count', ())[0][0]
+        total = store.rows(c, 'PRAGMA page_count', ())[0][0]
         if progress:
             progress(0, total)
-        store._run(c, RECOUNT)
-        store._run(c, 'VACUUM')
-        store._checkpoint(c)
+        store.run(c, RECOUNT)
+        store.run(c, 'VACUUM')
+        store.checkpoint(c)
         if store.file.journal == 'wal':
-            _cut_log(store, store._local.c)
+            _cut_log(store, store.local.c)
     except driver.Error as error:
-        raise (store._break(error) if is_failed_sync(error) else store._failed(error)) from error
+        raise (store.break_off(error) if is_failed_sync(error) else store.failed(error)) from error
     if progress:
         progress(total, total)
 
@@ -89,18 +89,18 @@ def _change_nothing(store: SQLiteStore, c: Connection) -> None:
     except VaultFullError as error:
         cause = error.__cause__
         if isinstance(cause, driver.Error) and is_failed_sync(cause):
-            raise store._break(cause) from error
+            raise store.break_off(cause) from error
         raise
 
 
 def check(store: SQLiteStore, examine: Callable[[Stored, bytes], Optional[str]],
           progress: Progress = None) -> List[str]:
     """Return what is wrong with the file, and what `examine` says of each entry."""
-    c = store._local.c
+    c = store.local.c
     problems = [f'{store.file.gone()}'] if store.file.is_gone() else []
     try:
         problems += [f'SQLite: {line}' for line in _integrity(store, c) if line != 'ok']
-        counted, total = store._page(c, COUNT_BOTH, ())[0]
+        counted, total = store.rows(c, COUNT_BOTH, ())[0]
         if counted != total:
             problems.append(f'{total} entries are there but {counted} are counted: compact() counts anew')
         done = 0
@@ -128,7 +128,7 @@ def _raw_rows(store: SQLiteStore) -> Iterator[Tuple[Any, ...]]:
     position, pace, more = -SIGN, Pace(True), True
     while more:
         asked = pace.size
-        rows = store._page(store._local.c, BY_ID['entries'], (*pace.limits, position, SIGN - 1, asked))
+        rows = store.rows(store.local.c, BY_ID['entries'], (*pace.limits, position, SIGN - 1, asked))
         more = len(rows) == asked
         if rows:
             require_advance(store, position, rows[-1][0], False)
@@ -146,7 +146,7 @@ def _examined(store: SQLiteStore, row: Tuple[Any, ...],
               examine: Callable[[Stored, bytes], Optional[str]]) -> Iterator[str]:
     _, key, data, crc = row
     try:
-        problem = examine(store._intact(key, data, crc), data)
+        problem = examine(store.intact(key, data, crc), data)
     except VaultCorruptError as error:
         problem = f'key {named(key)}: {error}'
     if problem:
