@@ -1,6 +1,7 @@
 """The documents: what README and docs say is so."""
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import os
@@ -16,7 +17,7 @@ from vaults import columns, sequences, vault
 from vaults.codecs import codes, registry, standalone
 from vaults.stores.sqlite import schema
 
-from .architecture import HOUSE
+from .architecture import HOUSE, ROOMS
 from .helpers import HERE, MIGRATING, PAGES, TESTDATA, run
 
 
@@ -160,7 +161,12 @@ class TestDocuments:
                 assert any((HERE / folder / name).exists() for folder in ('', 'vaults', 'trials')), name
             elif not name.startswith('NAME'):
                 assert words.issuperset(filter(None, name.split('.'))), name
-        assert len(named) > 250
+        classes = {node.name: node for tree in ROOMS.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        methods = [name.split('.') for name in named if name.partition('.')[0] in classes and '.' in name]
+        for kind, method in methods:
+            said = {getattr(node, 'name', getattr(node, 'attr', getattr(node, 'id', ''))) for node in ast.walk(classes[kind])}
+            assert method in said, (kind, method)
+        assert len(named) > 250 and len(methods) > 30
 
     def test_the_page_about_the_implementation_has_the_table_of_who_may_import_whom(self):
         page = (HERE / 'docs' / 'implementation.md').read_text('utf-8')
