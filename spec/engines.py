@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import textwrap
+import threading
 
 import pytest
 
@@ -17,7 +18,7 @@ from spec.columns import TestColumns
 from spec.dictionary import TestDict, TestViews
 from spec.dictionary_walks import TestSlices, TestWalks
 from spec.documents import blocks
-from spec.helpers import HERE, output, run
+from spec.helpers import HERE, in_child, output, run
 from spec.lists import TestLists
 from spec.samples import Custom
 from spec.sections import TestSections
@@ -59,6 +60,25 @@ class InPlace(DictionaryStore):
 
     def destroy(self):
         os.unlink(self.path)
+
+
+class Slow(DictionaryStore):
+    """A store that waits in the midst of one write, and counts what it has kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.met, self.go_on, self.kept = threading.Event(), threading.Event(), 0
+
+    def put(self, key, data):
+        with self.writing:
+            super().put(key, data)
+            if key == 'slow':
+                self.met.set()
+                self.go_on.wait()
+
+    def keep(self):
+        super().keep()
+        self.kept += 1
 
 
 class TestVaultsOverOtherStores:
@@ -151,6 +171,25 @@ class TestVaultsOverOtherStores:
         with pytest.raises(vaults.VaultClosedError):
             Vault(store=v._store)
 
+    def test_it_says_how_an_engine_is_given(self, root):
+        with pytest.raises(vaults.VaultTypeError, match=r'Vault\(store=\.\.\.\)'):
+            Vault(DictionaryStore())
+        with pytest.raises(vaults.VaultTypeError, match=r'the class DictionaryStore.*store=DictionaryStore\(\.\.\.\)'):
+            Vault(store=DictionaryStore)
+        with pytest.raises(vaults.VaultTypeError, match=r'vaults\.Options\(\.\.\.\), not str'):
+            DictionaryStore('label')
+        with contextlib.closing(Vault(':memory:', store=DictionaryStore(), flag='r')) as v:  # a label, whatever it says
+            assert v.name == ':memory:' and len(v) == 0
+
+    def test_an_engine_stays_open_when_the_vault_over_it_is_refused(self, root):
+        store = DictionaryStore()
+        v = Vault(store=store, serializer=json)
+        v['k'] = [1]
+        for wrong in ({}, {'serializer': pickle}, {'flag': 'r'}):
+            with pytest.raises(vaults.VaultFormatError, match="'json'"):
+                Vault(store=store, **wrong)
+        assert v['k'] == [1] == Vault(store=store, serializer=json)['k']
+
     def test_the_flags(self, root):
         store = DictionaryStore()
         v = Vault(store=store)
@@ -201,6 +240,50 @@ class TestVaultsOverOtherStores:
         with contextlib.closing(Vault('copy')) as v:
             v.update(own_vault)
             assert v == own_vault
+
+    @pytest.mark.skipif(not hasattr(os, 'fork'), reason='forks')
+    def test_a_block_of_the_parent_is_not_the_childs(self, root):
+        store = Slow()
+        v = Vault(store=store)
+        v['a'] = 1
+
+        def held():  # the child leaves these blocks without a word, as those of a file
+            with v, v:
+                v['b'] = 2
+                yield
+                with v:
+                    v['c'] = 3
+
+        def work():
+            kept, v['d'] = store.kept, 4
+            next(generator, None)
+            v['e'] = 5
+            return [*v.items()], store.kept - kept
+        generator = held()
+        next(generator)
+        child = in_child(work)
+        grandchild = in_child(lambda: in_child(work).answer())
+        next(generator, None)
+        assert child.answer() == grandchild.answer() == ([('a', 1), ('d', 4), ('c', 3), ('e', 5)], 3)
+        assert v.items() == [('a', 1), ('b', 2), ('c', 3)]
+
+    @pytest.mark.skipif(not hasattr(os, 'fork'), reason='forks')
+    def test_a_write_of_another_thread_is_not_the_childs(self, root):
+        store = Slow()
+        with contextlib.closing(Vault(store=store)) as v:
+            v['a'] = 1
+            thread = threading.Thread(target=v.__setitem__, args=('slow', 1))
+            thread.start()
+            store.met.wait()
+
+            def work():
+                kept = store.kept
+                v['b'] = 2
+                return [*v.items()], store.kept - kept
+            child = in_child(work)
+            store.go_on.set()
+            thread.join()
+            assert child.answer() == ([('a', 1), ('b', 2)], 1) and v.items() == [('a', 1), ('slow', 1)]
 
     def test_another_store_may_be_unsorted_by_time(self, own_vault):
         own_vault.update((f'{number * 7919 % 100:02}', number) for number in range(100))

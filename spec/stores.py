@@ -92,7 +92,7 @@ class TestStores:
         info.mkdir()
         (info / 'METADATA').write_text('Metadata-Version: 2.1\nName: engines\nVersion: 1.0\n')
         (info / 'entry_points.txt').write_text('[vaults.stores]\nplain = engines:open_store\nnone = engines:no_store\n'
-                                               'lost = engines:lost\n[console_scripts]\nother = engines:lost\n')
+                                               'lost = engines:lost\nLoud = engines:open_store\n[console_scripts]\nother = engines:lost\n')
         (tmp_path / 'engines.py').write_text(textwrap.dedent("""
             from vaults import DictionaryStore
             def open_store(target, options):
@@ -100,21 +100,22 @@ class TestStores:
             def no_store(target, options):
                 return {}
             """))
-        found, lost, none, other = output("""
+        found, loud, lost, none, other = output("""
             import vaults
             from vaults import stores
             store = stores.open('plain://here/x', vaults.Options(timeout=2.5))
             print(type(store).__name__, store.name, store.options.timeout)
+            print(stores.open('Loud://here', vaults.Options()).name)
             for scheme in ('lost', 'none', 'other'):
                 try:
                     stores.open(scheme + '://here', vaults.Options())
                 except vaults.VaultError as error:
                     print(type(error).__name__, error)
             """, env={'PYTHONPATH': os.pathsep.join([str(HERE), str(tmp_path)])}).splitlines()
-        assert found == 'DictionaryStore plain://here/x 2.5'
+        assert found == 'DictionaryStore plain://here/x 2.5' and loud == 'Loud://here'
         assert lost.startswith('VaultError the engine of lost://, engines:lost, cannot be loaded: AttributeError')
         assert none.startswith('VaultTypeError the engine of none:// gave dict')
-        assert 'no engine is known for other://' in other and 'lost://, none://, plain://' in other and 'install' in other
+        assert 'no engine is known for other://' in other and 'loud://, none://, plain://' in other and 'install' in other
 
 
 def needed(method):

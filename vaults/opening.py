@@ -104,7 +104,9 @@ def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
 
 def _no_name(name: Any) -> VaultTypeError:
     cure = "as in Vault('name'), or pathlib.Path(...) for an exact file"
-    if isinstance(name, (bytes, bytearray)):
+    if isinstance(name, Store):
+        cure = 'or pass the engine by name, Vault(store=...)'
+    elif isinstance(name, (bytes, bytearray)):
         cure = 'as pathlib.Path(os.fsdecode(...)) is for an exact file'
     elif isinstance(name, (dict, list, tuple, set, abc.Mapping)):
         cure = "as in v = Vault('name'), and v.update(...) fills it"
@@ -169,6 +171,9 @@ def _wrong(value: Any, kind: Any) -> Type[VaultError]:
 
 def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
     """Return the name and the path of a vault over a store of the caller's. Raises: for what makes no sense."""
+    if isinstance(store, type) and issubclass(store, Store):
+        raise VaultTypeError(f'store is an engine that is open, not the class {store.__name__}: make one of it, '
+                             f'store={store.__name__}(...)')
     if not isinstance(store, Store):
         raise VaultTypeError(f'store is a vaults.Store, an engine that is open, not {type(store).__name__}: a vault in '
                              "a file is opened by its name, Vault('name')")

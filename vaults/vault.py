@@ -113,7 +113,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         self._store = ClosedStore(str(name))  # until it is open
         options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
         title, path = opening.locate(name, flag in ('c', 'n')) if store is None else opening.adopt(store, name, options)
-        if path == MEMORY and flag in 'rw':
+        if path == MEMORY and flag in 'rw' and store is None:
             raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
         trust = opening.Trust()
         codec = Codec(rule(allow_pickle, trust))
@@ -148,11 +148,17 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             self._settle()
         except VaultCorruptError:
             if serializer is not None:  # without one no serialized value can be read anyway: read what can be
-                self.close()
+                self._give_up()
                 raise
         except BaseException:
-            self.close()
+            self._give_up()
             raise
+
+    def _give_up(self) -> None:
+        """Close what could not be opened. An engine of the caller's stays open: it may hold the only copy."""
+        if self._options is not None:
+            self.close()
+        self._store = self._place.store = ClosedStore(self._place.path)
 
     @property
     def name(self) -> str:

@@ -53,7 +53,7 @@ LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.'
 
 
 def _engine(scheme: str, target: str) -> Any:
-    points = {point.name: point for point in _entry_points()}
+    points = {point.name.lower(): point for point in _entry_points()}
     if scheme not in points:
         known = ', '.join([MEMORY, *(f'{name}://' for name in sorted(points))])
         raise VaultValueError(f'no engine is known for {scheme}://, as in {target!r}: there are {known}, and paths of '

@@ -15,9 +15,9 @@ from _thread import get_ident
 from abc import abstractmethod
 from weakref import WeakSet
 
-from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError
+from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError, VaultTypeError
 from . import blocks
-from .base import PLAIN, Store
+from .base import PLAIN, Options, Store
 from .tasks import Owner, free, is_alive, may_run
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
     from ..keys import Stored
-    from .base import Options, Page
+    from .base import Page
 
     Kept = Tuple[int, Stored, bytes]  # an entry: its position, its key as it was first put, and its value
 
@@ -42,6 +42,9 @@ class LockedStore(Store):
     """
 
     def __init__(self, name: str, options: Options = PLAIN) -> None:
+        if not isinstance(options, Options):
+            raise VaultTypeError(f'options of an engine are vaults.Options(...), not {type(options).__name__}: '
+                                 'where it is, or what it is called, is another argument')
         self.name, self.options = name, options
         self.lock = threading.RLock()
         self._undone = 0            # counts what went back: a walk that began before is of what is no more
@@ -51,6 +54,7 @@ class LockedStore(Store):
         self._owner: Optional[Owner] = None             # the task whose they are
         self._orphans: List[object] = []                # who began those that an older one took along
         self._told: Optional[Tuple[int, str]] = None    # a thread whose block was left in another one, and what to say
+        self._inherited: List[object] = []              # who began those that were open when this child was forked
         self._closed = False
         _open_stores.add(self)
 
@@ -165,7 +169,7 @@ class LockedStore(Store):
         try:
             if problem:
                 raise problem
-            if not depth and not self.writing.marks:
+            if not depth and not self.writing.marks and self._blocks:  # a parent's block has nothing to keep here
                 self.keep()
         except BaseException:
             self._undo(depth)
@@ -201,11 +205,15 @@ class LockedStore(Store):
             self.ended()
             raise VaultClosedError(f'the vault {self.name} was closed inside the block: open it again')
         if self._thread != get_ident():
+            if self._is_inherited(who):
+                return len(self._blocks), None
             self._not_here(who)
         depths = [depth for depth, (one, _) in enumerate(self._blocks) if one is who is not None]
         depth = depths[-1] if depths else len(self._blocks) - 1
         if not depths and any(one is who for one in self._orphans):
             return self._orphaned(who)
+        if not depths and self._is_inherited(who):
+            return len(self._blocks), None
         if not depths and type(who) is not blocks.FRAME_TYPE and who is not None:
             raise blocks.not_here(self.name)
         if depth < len(self._blocks) - 1:
@@ -217,6 +225,14 @@ class LockedStore(Store):
         except VaultTaskError as error:
             return depth, VaultTaskError(f'{error}; it was rolled back')
         return depth, None
+
+    def _is_inherited(self, who: object) -> bool:
+        """Tell, once, whether what ends is a block of the parent's, which is none here, and has nothing to say."""
+        for at, one in enumerate(self._inherited):
+            if one is who:
+                del self._inherited[at]
+                return True
+        return False
 
     def _orphaned(self, who: object) -> Tuple[int, VaultError]:
         """Return what a block meets at its end that an older one has taken along."""
@@ -262,10 +278,16 @@ class LockedStore(Store):
 
     def forked(self) -> None:
         """Begin anew in a forked child: no transaction is open here, and no thread is inside."""
+        before = [mark for in_block, mark in self.writing.marks if not in_block]  # older than a block that is in it
+        before += [mark for _, mark in self._blocks]
+        if self._thread == get_ident():
+            self._inherited += [who for who, _ in self._blocks]
         self.lock, self._thread, self._owner, self._told = threading.RLock(), 0, None, None
-        if self._blocks:
-            self.go_back(self._blocks[0][1])
+        if before:
+            self._undone += 1
+            self.go_back(before[0])
         self._blocks.clear()
+        self.writing.marks.clear()
         self.deletions += 1
 
 
@@ -287,7 +309,7 @@ class _Writing:
 
     def __init__(self, store: LockedStore) -> None:
         self._store = store
-        self.marks: List[object] = []  # the states before each that is open, one in another
+        self.marks: List[Tuple[bool, object]] = []  # of each that is open: whether it is in a block; the state before
 
     def __enter__(self) -> None:
         store = self._store
@@ -295,13 +317,13 @@ class _Writing:
         try:
             if store.options.flag == 'r':
                 raise VaultReadOnlyError(f"it can only be read: vault {store.name}; open it without flag='r'")
-            self.marks.append(store.mark())
+            self.marks.append((store.is_in_block(), store.mark()))
         except BaseException:
             store.lock.release()
             raise
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        store, mark = self._store, self.marks.pop()
+        store, (_, mark) = self._store, self.marks.pop()
         try:
             if kind is not None:
                 store.go_back(mark)
