@@ -444,6 +444,20 @@ class TestCopies:
         assert s['a'] == 1 and other.path == ('s',) and type(other) is type(s)
 
     @pytest.mark.parametrize('copied', copied)
+    def test_a_copied_slice_is_of_the_same_keys(self, root, copied):
+        v = Vault('v')
+        v.update(a=1, b=2, c=3)
+        for one in (v['a':'c'], v.section('s')[:], v.prefix('a'), v['a':'c'].items()):
+            assert copied(one) == one
+        other = copied(v['b':])
+        v['d'] = 4
+        assert other == {'b': 2, 'c': 3, 'd': 4} and other['c':].keys() == ['c', 'd']
+
+    def test_a_pickled_slice_is_a_vault_and_two_keys_whatever_the_version(self, root):
+        piece = Vault('v')['a':'c']
+        assert piece.__reduce_ex__(2)[2] == (None, {'_bounds': ('a', 'c'), '_vault': piece._vault})
+
+    @pytest.mark.parametrize('copied', copied)
     def test_in_memory_there_is_only_one(self, copied):
         v = Vault(':memory:')
         for one in (v, Plain(':memory:')):

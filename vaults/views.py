@@ -309,6 +309,14 @@ class SortedSlice(Displayed, Mapping[K, V]):
         self._vault, self._place = vault, vault._place
         self._bounds = low, high
 
+    def __getstate__(self) -> Any:
+        """Say what a pickle holds: a vault, which knows its place when it is open again, and the two keys."""
+        return None, {'_bounds': self._bounds, '_vault': self._vault}
+
+    def __setstate__(self, state: Any) -> None:
+        slots = state[1]
+        SortedSlice.__init__(self, slots['_vault'], *slots['_bounds'])
+
     def _has(self, key: Any) -> bool:
         stored = self._place.sought(key)
         return (stored is not None
