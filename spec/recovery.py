@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import sqlite3
@@ -75,6 +76,11 @@ class TestRecover:
         v.list('list').extend([n, 'x' * 50] for n in range(500))
         v.column('column', 'int64').extend(range(5000))
         v.section('users')['ann'] = 'Ann'
+
+    def test_what_was_found_is_pickled_by_its_public_name(self, bad):
+        done = recovery.recover(bad(), bad().with_name('good.db'))
+        data = pickle.dumps(done)
+        assert pickle.loads(data) == done and b'cvaults.recovery\nRecovery' in pickle.dumps(done, 0) and b'sqlite' not in data
 
     def test_a_cell_is_found_where_sqlite_finds_it(self, bad):
         path = bad()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ['Recovery', 'recover']
 
+Recovery.__module__ = __name__  # a pickle of one looks for it here, wherever the engine keeps it
+
 
 def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     """Copy all that can be read of the damaged vault `bad` into a new vault, `good`, and tell what cannot.
