@@ -212,6 +212,14 @@ class TestSerializer:
             with contextlib.closing(Vault('s', serializer=source, writeback=True)) as live:
                 assert pickle.loads(pickle.dumps(live))['k'] == 'abc'
 
+    def test_a_pickle_names_a_module_that_stays(self, root):
+        with Vault('v', serializer=json) as v, Vault('w', serializer=('two', json.dumps, json.loads)) as w:
+            v['k'] = w['k'] = [1]
+        old = b'cvaults.serializers\n_of_module\n(Vjson\ntR.', b'cvaults.serializers\nSerializer\n.', b'cvaults.serializers\nAS_STORED\n.'
+        assert [pickle.loads(data) for data in old[1:]] == [Serializer, AS_STORED] and pickle.loads(old[0]).name == 'json'
+        for one in (v, w, AS_STORED):
+            assert b'vaults.serializers' in pickle.dumps(one) and b'codecs' not in pickle.dumps(one)
+
     def test_write_back_and_shelves_know_it(self, root):
         with vaults.Shelf(root / 'shelf', serializer=json, writeback=True) as shelf:
             shelf['k'] = []

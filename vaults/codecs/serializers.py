@@ -71,6 +71,9 @@ class AsStored(Serializer):
 
 AS_STORED = AsStored()
 
+for _pickled in (Serializer, AsStored, _of_module):
+    _pickled.__module__ = 'vaults.serializers'  # persisted, in pickles of vaults: it stays, wherever this room is
+
 
 class SerializerCodec(Codec):
     """The codec of a vault with a serializer. Safe in any thread if the functions are."""
