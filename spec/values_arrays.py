@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault
-from vaults.codecs import arrays, codes, frames, images
+from vaults.codecs import codes, frames, images, registry
 
 from .helpers import UTC, run
 from .samples import as_ext
@@ -88,7 +88,7 @@ class TestArraysInPlace:
             array = np.zeros((40, 4), dtype)
             for one in (array[::2, ::2], array[::-1], array.T[1:], array[0, 0], array[:, 1][3]):
                 for _ in range(20):
-                    loaded = [vaults.dumps(one), vaults.dumps(arrays.writable(vaults.loads, vaults.dumps(one)))]
+                    loaded = [vaults.dumps(one), vaults.dumps(registry.writable(vaults.loads, vaults.dumps(one)))]
                     dirt = [np.full(size, 0xAB, 'u1') for size in (one.nbytes, 16, 56) for _ in range(8)]
                     del dirt
                     assert not [data for data in loaded if b'\xab' in data or data != loaded[0]]

@@ -5,6 +5,7 @@ import sys
 from _thread import get_ident
 
 from ._typing import TYPE_CHECKING, Generic, V
+from .codecs.registry import writable
 from .place import MISSING
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ class Edit(Transaction, Generic[V]):
         frame = with_frame()
         self._store.begin(frame)
         try:
-            from .codecs.arrays import writable  # here: few programs change what they have read
             self._value = writable(self._vault.get, self._key, self._default)
             if self._value is MISSING:
                 raise KeyError(self._key)

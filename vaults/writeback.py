@@ -17,7 +17,7 @@ from itertools import islice
 
 from . import keys
 from ._typing import TYPE_CHECKING, K, V
-from .codecs import arrays, codes, packing, pickles, registry
+from .codecs import codes, packing, pickles, registry
 from .codecs.types import PLAIN
 from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError, VaultTaskError
 from .keys import HIGHEST, LOWEST
@@ -103,7 +103,7 @@ class LiveStore(Store):
 
     def _keep(self, key: Stored, data: bytes) -> Any:
         try:
-            value = arrays.writable(self._codec.loads, data)
+            value = registry.writable(self._codec.loads, data)
         except codes.InParts:
             raise codes.InParts(data) from None  # for the vault, which makes something of it
         except VaultError as error:

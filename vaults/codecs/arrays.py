@@ -1,43 +1,16 @@
 """Arrays: NumPy's arrays and scalars to payloads and back. Imports NumPy only when one is met. Knows no store."""
 from __future__ import annotations
 
-from threading import local
-from weakref import ref
-
 from ..errors import VaultCorruptError
+from .registry import intent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Optional, TypeVar
+    from typing import Any, Optional
 
     from .registry import Pack, Unpack
 
-    T = TypeVar('T')
-
 MOST_EMPTY = 1 << 24  # items of no bytes in an array
-
-
-class _Token:
-    """What lives as long as the call that has it: an interrupt may keep it from tidying up."""
-
-
-class _Intent(local):
-    """What a thread's loading is for: while the token lives, its caller wants what can be changed in place."""
-
-    writable: Callable[[], Optional[_Token]] = staticmethod(lambda: None)
-
-
-_intent = _Intent()
-
-
-def writable(load: Callable[..., T], *arguments: Any) -> T:
-    """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
-    token = _Token()
-    outer, _intent.writable = _intent.writable, ref(token)
-    try:
-        return load(*arguments)
-    finally:
-        _intent.writable = outer
 
 
 def dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
@@ -103,7 +76,7 @@ def load_array(data: bytes, inner: Unpack) -> Any:
     array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
     if _is_endless(array):
         raise ValueError('an array has more items of no bytes than could be looked at')
-    return _unfielded(array).copy(order).view(dtype) if _intent.writable() else array
+    return _unfielded(array).copy(order).view(dtype) if intent.writable() else array
 
 
 def load_scalar(data: bytes, inner: Unpack) -> Any:

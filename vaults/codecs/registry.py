@@ -6,6 +6,8 @@ name, is met, and by nobody here by name, since it imports this one.
 """
 from __future__ import annotations
 
+from _thread import _local as local  # threading's, whose import takes as long as all of this module
+from _weakref import ref
 from datetime import date, datetime, time, timedelta
 
 from ..errors import SerializationError
@@ -53,6 +55,31 @@ def detached(value: Any) -> Any:
 def inside_another() -> SerializationError:
     """Return the error about a live object that is part of a value."""
     return SerializationError('a live list or column is not stored inside another value: store list(...) of it')
+
+
+# --- what an object is loaded for -----------------------------------------------------------------------------------
+
+class _Token:
+    """What lives as long as the call that has it: an interrupt may keep it from tidying up."""
+
+
+class _Intent(local):
+    """What a thread's loading is for: while the token lives, its caller wants what can be changed in place."""
+
+    writable: Callable[[], Optional[_Token]] = staticmethod(lambda: None)
+
+
+intent = _Intent()
+
+
+def writable(load: Callable[..., T], *arguments: Any) -> T:
+    """Return what `load(*arguments)` does, with NumPy arrays in it that can be changed in place."""
+    token = _Token()
+    outer, intent.writable = intent.writable, ref(token)
+    try:
+        return load(*arguments)
+    finally:
+        intent.writable = outer
 
 
 # --- classes of a program -------------------------------------------------------------------------------------------

@@ -31,5 +31,10 @@ SIDE_FILES = WAL_FILE, JOURNAL_FILE, SHARED_FILE
 
 def side_files(path: str, endings: Sequence[str] = SIDE_FILES) -> List[str]:
     """Return the paths at which SQLite makes files beside the one at `path`."""
-    real = os.path.realpath(path)
+    real = resolved(path)
     return [real + ending for ending in endings]
+
+
+def resolved(path: str) -> str:
+    """Return the path of the file that a link leads to. A link to its folder leads to the same files."""
+    return os.path.realpath(path) if os.path.islink(path) else path

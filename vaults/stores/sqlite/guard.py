@@ -13,7 +13,7 @@ import struct
 import sys
 import threading
 
-from . import SHARED_FILE
+from . import SHARED_FILE, resolved
 
 try:
     import fcntl
@@ -41,7 +41,7 @@ class Guard:
     def __init__(self, path: str) -> None:
         self.users = 0
         self._held: List[Tuple[int, int, int]] = []
-        path = os.path.realpath(path)  # a link has no -shm beside it
+        path = resolved(path)  # a link has no -shm beside it
         for suffix, start, length in PLACES:
             try:
                 handle = os.open(path + suffix, os.O_RDONLY | os.O_CLOEXEC)

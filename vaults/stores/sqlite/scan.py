@@ -83,7 +83,9 @@ class Cursor:
 
     def _asked(self, sql: str, *arguments: Stored) -> List[Any]:
         """Return the rows that a statement finds."""
-        return self.store.rows(self._connection(), sql, arguments)
+        store = self.store
+        c = store.local.c if self._began is None else self._connection()
+        return store.rows(c, sql, arguments)
 
     def _take(self, rows: List[Any], more: bool) -> Optional[int]:
         """Make the page of rows ready, and return the id of the one that ends it by its size.
@@ -106,11 +108,9 @@ class Cursor:
 class _Indexed(Cursor):
     """A walk by one index, whose pages each begin behind the last row of the one before."""
 
-    _is_all = True
-
-    def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
+    def __init__(self, store: SQLiteStore, is_all: bool, reverse: bool, values: bool) -> None:
         c = store.local.c
-        self.state = store.state(c)
+        self._state = store.state(c) if is_all else None  # of a range nobody knows how many there are
         self.newest = store.newest(c)
         self._walked = 0
         super().__init__(store, reverse, values)
@@ -135,7 +135,7 @@ class _Indexed(Cursor):
         """Raise when a walk over all, with nobody writing meanwhile, found fewer or more entries than there are."""
         store = self.store
         c = store.local.c  # raises where the store was closed meanwhile
-        if self._is_all and self._walked != store.count() and store.state(c) == self.state:
+        if self._state and self._walked != store.count() and store.state(c) == self._state:
             raise VaultCorruptError(f'{self._walked} of {store.count()} entries were found: vault {store.file.path} is '
                                     'damaged, run check()')
 
@@ -144,7 +144,7 @@ class ById(_Indexed):
     """A walk over all entries by insertion, from one end of the ids or the other."""
 
     def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
-        super().__init__(store, reverse, values)
+        super().__init__(store, True, reverse, values)
         oldest = self._asked(schema.OLDEST)[0][0] if reverse else 0
         self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
         self._sql = (schema.BY_ID_BACK if reverse else schema.BY_ID)[self.what]
@@ -161,8 +161,8 @@ class ByKey(_Indexed):
     """A walk over a range by key, which leaves out what has a higher id than there was when it began."""
 
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
-        super().__init__(store, reverse, values)
-        self._low, self._high, self._is_all = low, high, (low, high) == (LOWEST, HIGHEST)
+        super().__init__(store, (low, high) == (LOWEST, HIGHEST), reverse, values)
+        self._low, self._high = low, high
         self._sql = (schema.BY_KEY_BACK if reverse else schema.BY_KEY)[self.what]
 
     def _rows(self) -> List[Any]:
