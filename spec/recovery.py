@@ -77,6 +77,13 @@ class TestRecover:
         v.column('column', 'int64').extend(range(5000))
         v.section('users')['ann'] = 'Ann'
 
+    def test_where_there_is_nothing_to_recover_no_folder_is_made(self, root):
+        (root / 'vaults').rmdir()
+        for missing in ('bad', root / 'bad.db'):
+            with pytest.raises(vaults.VaultNotFoundError):
+                recovery.recover(missing, 'good')
+        assert list(root.iterdir()) == []
+
     def test_what_was_found_is_pickled_by_its_public_name(self, bad):
         done = recovery.recover(bad(), bad().with_name('good.db'))
         data = pickle.dumps(done)

@@ -24,4 +24,6 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     Raises: VaultNotFoundError, VaultFormatError when `bad` holds nothing of a vault, VaultBusyError when it is open in
     this process or somebody writes to it, VaultFullError, VaultError when there is something at `good`.
     """
-    return engine.recover(locate(bad, False)[1], locate(good, True)[1], progress)
+    source = locate(bad, False)[1]
+    engine.require_readable(source)  # before a folder is made for the new one
+    return engine.recover(source, locate(good, True)[1], progress)

@@ -55,7 +55,7 @@ def recover(source: str, target: str, progress: Progress = None) -> Recovery:
 
     Raises: as vaults.recovery.recover.
     """
-    _require(source)
+    require_readable(source)
     if target == MEMORY:
         raise VaultError("what is recovered goes to a file: give a name or path other than ':memory:'")
     with NewFile(target, source, what=f'the recovery of {source} to {target}', beside=SIDE_FILES) as new:
@@ -102,7 +102,7 @@ def _begins_well(pages: Pages) -> bool:
             and head[21:24] == bytes((64, 32, 32)) and head[68:72] == APPLICATION_ID.to_bytes(4, 'big'))
 
 
-def _require(path: str) -> None:
+def require_readable(path: str) -> None:
     """Raise unless there is a file that may be read: closing it would take the locks of those who have it open here."""
     if not os.path.exists(path):
         raise VaultNotFoundError(f'there is no vault at {path}: check the name and where vaults are kept')
