@@ -77,6 +77,15 @@ class TestNewFiles:
             make_new(v, way, root / 'a\0b')
 
     @needs_posix
+    def test_nothing_is_said_of_a_file_that_could_not_be_made(self, v, root, caplog):
+        (root / 'file').write_text('')
+        v['k'] = b'x'
+        for path in (root / ('x' * 300), root / 'file' / 'new', root / 'none' / 'new'):
+            for write in (v.backup, lambda path: moving.export(v, path), lambda path: v.get_file('k', path)):
+                with pytest.raises((OSError, vaults.VaultError)):
+                    write(path)
+        assert caplog.records == [] and (root / 'file').read_text() == ''
+
     def test_a_folder_that_cannot_be_synced_is_told_to_the_log_alone(self, v, root, monkeypatch, caplog):
         fsync = os.fsync
 

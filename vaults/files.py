@@ -121,10 +121,9 @@ def remove(path: str) -> None:
     """Delete a file if it is there; where that fails, the log says so, since what went wrong before it says more."""
     try:
         os.unlink(path)
-    except FileNotFoundError:
-        pass
     except OSError as error:
-        log.get_logger().warning('%s cannot be removed: %s', path, error)
+        if os.path.lexists(path):  # not where there is nothing, nor can be: no folder, too long a name
+            log.get_logger().warning('%s cannot be removed: %s', path, error)
 
 
 def sync_folder(path: str) -> None:
