@@ -62,9 +62,8 @@ sequences 45
 stores.blocks 1
 stores.sqlite.backup 1
 stores.sqlite.fork 2
-stores.sqlite.locking 1
 stores.sqlite.nesting 1
-stores.tasks 1
+stores.tasks 2
 streams 25
 transactions 3
 vault 4

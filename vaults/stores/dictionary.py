@@ -87,8 +87,11 @@ class DictionaryStore(LockedStore):
 
     def replace(self, key: Stored, entry: Optional[Kept]) -> None:
         """Put the entry in the place of what is at the key, None for nothing; what was there is noted."""
+        self._before.append((key, self.entries.get(key)))
+        self._set(key, entry)
+
+    def _set(self, key: Stored, entry: Optional[Kept]) -> None:
         before = self.entries.get(key)
-        self._before.append((key, before))
         if entry is not None:
             self.entries[key] = entry
         elif before is not None:
@@ -101,9 +104,8 @@ class DictionaryStore(LockedStore):
 
     def go_back(self, mark: object) -> None:
         while len(self._before) > mark:  # type: ignore[operator]  # what `mark` gave
-            key, before = self._before.pop()
-            self.replace(key, before)
-            self._before.pop()
+            self._set(*self._before[-1])
+            del self._before[-1]  # now: an interrupt before would have it done again
 
     def keep(self) -> None:
         self._before.clear()

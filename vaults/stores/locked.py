@@ -6,27 +6,32 @@ which blocks are open in which other ones, and what ends in the wrong thread, ta
 
 The trap: what ends a transaction must find out which one it is. Two generators can hold blocks of one thread, and
 a block can be left in another thread than it was entered in.
+
+The other one is Ctrl-C, which may come between any two instructions. So the lock is taken once, whatever is nested, and
+given back when neither a block nor a turn of its thread is left; what has not got its end is found by the next call.
 """
 from __future__ import annotations
 
 import os
-import threading
 from _thread import get_ident
 from abc import abstractmethod
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError, VaultTypeError
 from . import blocks
 from .base import PLAIN, Options, Store
-from .tasks import Owner, free, is_alive, may_run
+from .tasks import Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
+    from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+    from weakref import ReferenceType
 
     from ..keys import Stored
     from .base import Page
 
+    Before = Optional[Tuple[int, object]]  # of a write: how many blocks it is in, and the state before
+    T = TypeVar('T')
     Kept = Tuple[int, Stored, bytes]  # an entry: its position, its key as it was first put, and its value
 
 PAGE = 1024  # entries that a walk reads at a time
@@ -46,9 +51,9 @@ class LockedStore(Store):
             raise VaultTypeError(f'options of an engine are vaults.Options(...), not {type(options).__name__}: '
                                  'where it is, or what it is called, is another argument')
         self.name, self.options = name, options
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self._undone = 0            # counts what went back: a walk that began before is of what is no more
-        self.reading, self.writing = _Reading(self), _Writing(self)
+        self.inside: List[Tuple[ReferenceType[_Turn], Before]] = []  # the turns of the thread whose turn it is
         self._blocks: List[Tuple[object, object]] = []  # who began each open transaction, and the state before it
         self._thread = 0            # the one whose they are
         self._owner: Optional[Owner] = None             # the task whose they are
@@ -117,27 +122,72 @@ class LockedStore(Store):
         if began_in is not None and began_in != self._undone:
             raise VaultError(f'the transaction this walk began in was rolled back: vault {self.name}; begin a new one')
 
-    def is_in_block(self) -> bool:
-        """Tell whether a transaction is open; whoever is in `reading` or `writing` is asked about its own."""
-        return bool(self._blocks)
-
     # --- turns ---
 
-    def enter(self) -> None:
-        """Wait for this thread's turn, which `leave` ends. Raises what forbids it to use the store now."""
-        if not self.lock.acquire(timeout=-1 if self.options.thread_safe else self.options.timeout):
+    @property
+    def reading(self) -> _Turn:
+        """A block in which the store is this thread's."""
+        return _Turn(self, False)
+
+    @property
+    def writing(self) -> _Turn:
+        """A block in which the store is this thread's, to change it: all of it, or when it raises, nothing."""
+        return _Turn(self, True)
+
+    def is_mine(self) -> bool:
+        """Tell whether it is this thread's turn."""
+        mine: bool = self.lock.is_mine()
+        return mine
+
+    def take_back(self) -> None:
+        """Undo what an interrupt has left of turns that this thread is no longer in."""
+        while self.inside and self.inside[-1][0]() is None:
+            self.finish(len(self.inside) - 1, False)
+            self.inside.pop()
+
+    def depth(self) -> int:
+        """Return how many blocks are open; whoever is in `reading` or `writing` is asked about its own."""
+        return len(self._blocks)
+
+    def enter(self, mine: bool) -> None:
+        """Wait for this thread's turn, unless it is `mine`. Raises what forbids it to use the store now."""
+        if not mine and not self.lock.acquire(timeout=-1 if self.options.thread_safe else self.options.timeout):
             raise VaultBusyError(f'another thread has a block open, and has not ended it in {self.options.timeout} s: '
                                  f'vault {self.name}; wait, or make its blocks shorter')
+        if self._closed:
+            raise VaultClosedError(f'the vault {self.name} is closed: open it again')
+        if self._told:
+            self._tell()
+        if self._owner is not None:
+            self._owner.require()
+
+    def let_in(self) -> None:
+        """Let the next thread in, when neither a turn nor a block of this one is open."""
+        if not self.inside and self._thread != get_ident():
+            while self.is_mine():
+                self.lock.release()
+
+    def finish(self, turn: int, done: bool) -> None:
+        """Keep what was written in a turn, unless a block or another turn is around it; undo what is not done."""
+        who, before = self.inside[turn] if turn < len(self.inside) else (None, None)
+        if who is None or before is None:
+            return  # it was to read; or another thread, or a fork, has ended it
+        _, mark = before
         try:
-            if self._closed:
-                raise VaultClosedError(f'the vault {self.name} is closed: open it again')
-            if self._told:
-                self._tell()
-            if self._owner is not None:
-                self._owner.require()
+            if done and not self._blocks and not self._writes(turn):
+                self.keep()
+            elif not done:
+                self._restore(mark)
         except BaseException:
-            self.lock.release()
+            if done:
+                self._restore(mark)
             raise
+        finally:
+            self.inside[turn] = who, None
+
+    def _writes(self, turns: int) -> bool:
+        """Tell whether one of the first turns is to write."""
+        return any(before for _, before in self.inside[:turns])
 
     def _tell(self) -> None:
         """Raise once in the thread whose block was left in another one, and was undone there."""
@@ -149,55 +199,94 @@ class LockedStore(Store):
     # --- transactions ---
 
     def begin(self, who: object = None) -> None:
-        with self.reading:
-            if len(self._blocks) > blocks.MAX_NESTED:
-                raise blocks.too_deep(self.name)
-            depth = len(self._blocks)
-            try:
-                if not depth:
-                    self.lock.acquire()
-                    self._thread = get_ident()
+        depth = len(self._blocks) if self.is_mine() else 0
+        try:
+            with self.reading:
+                if depth > blocks.MAX_NESTED:
+                    raise blocks.too_deep(self.name)
+                self._thread = get_ident()
                 self._blocks.append((who, self.mark()))
                 if self._owner is None and may_run():
                     self._owner = Owner.now(depth, self.name)
-            except BaseException:
+        except BaseException:
+            if self.is_mine():
                 self._leave(depth)
-                raise
+            raise
 
     def commit(self, who: object = None) -> None:
-        depth, problem = self._place(who, True)
+        depth = -1
         try:
+            depth, problem = self._place(who, True)
             if problem:
                 raise problem
-            if not depth and not self.writing.marks and self._blocks:  # a parent's block has nothing to keep here
+            if not depth and self._blocks and not self._writes(len(self.inside)):  # not a parent's
                 self.keep()
-        except BaseException:
-            self._undo(depth)
+            self._leave(depth)
+        except BaseException as error:
+            self._broken_off(who, depth, error)
             raise
-        self._leave(depth)
 
     def rollback(self, who: object = None) -> None:
-        depth, _ = self._place(who, False)
-        self._undo(depth)
+        depth = -1
+        try:
+            depth, _ = self._place(who, False)
+            self._undo(depth)
+        except BaseException as error:
+            self._broken_off(who, depth, error)
+            raise
+
+    def _broken_off(self, who: object, depth: int, error: BaseException) -> None:
+        """Undo what was to end. Where its depth is not known yet, an interrupt came first, or it may not end."""
+        if depth >= 0:
+            self._undo(depth)
+        elif not isinstance(error, VaultError):
+            self._undo(self._place(who, False)[0])
+
+    def transact(self, operation: Callable[[], T]) -> T:
+        depth = len(self._blocks) if self.is_mine() else 0
+        try:  # around `begin` as well: an interrupt may come when it is done
+            self.begin(operation)
+            result = operation()
+            self.commit(operation)
+        except BaseException:
+            if self.is_mine() and (len(self._blocks) > depth or operation in self._orphans):
+                self.rollback(operation)
+            raise
+        return result
 
     def _undo(self, depth: int) -> None:
-        """Undo the transactions from `depth` on."""
+        """Undo the transactions from `depth` on. What an interrupt has met of that is to be done again."""
         try:
             if depth < len(self._blocks):
                 self._undone += 1
                 self.deletions += 1
                 self.go_back(self._blocks[depth][1])
-        finally:
+        except Exception:
             self._leave(depth)
+            raise
+        self._leave(depth)
+
+    def _restore(self, mark: object) -> None:
+        """Go back to a mark; what an interrupt has met of that is done again."""
+        try:
+            self.go_back(mark)
+        except Exception:
+            raise
+        except BaseException:
+            self.go_back(mark)
+            raise
 
     def _leave(self, depth: int) -> None:
         """Have no transaction open from `depth` on; outside all of them, let the next thread in."""
         del self._blocks[depth:]
         if self._owner is not None and depth <= self._owner.depth:
             self._owner = None
-        if not depth and self._thread == get_ident():
+        for turn, (who, before) in enumerate(self.inside):
+            if before and before[0] > depth:
+                self.inside[turn] = who, None  # an interrupt has left it; the block that it was in is no more
+        if not depth and self.is_mine():
             self._thread = 0
-            self.lock.release()
+            self.let_in()
 
     def _place(self, who: object, to_commit: bool) -> Tuple[int, Optional[VaultError]]:
         """Return the depth of the transaction that ends, and why it may not be committed."""
@@ -249,8 +338,9 @@ class LockedStore(Store):
         self.deletions += 1
         self.go_back(self._blocks[0][1])
         self._blocks.clear()
+        self.inside.clear()
         self._thread, self._owner = 0, None
-        free(self.lock)
+        self.lock.free()
         raise VaultTaskError(said)
 
     def ended(self) -> None:
@@ -278,63 +368,63 @@ class LockedStore(Store):
 
     def forked(self) -> None:
         """Begin anew in a forked child: no transaction is open here, and no thread is inside."""
-        before = [mark for in_block, mark in self.writing.marks if not in_block]  # older than a block that is in it
-        before += [mark for _, mark in self._blocks]
+        marks = [before[1] for _, before in self.inside if before and not before[0]]  # older than a block in it
+        marks += [mark for _, mark in self._blocks]
         if self._thread == get_ident():
             self._inherited += [who for who, _ in self._blocks]
-        self.lock, self._thread, self._owner, self._told = threading.RLock(), 0, None, None
-        if before:
+        self.lock, self._thread, self._owner, self._told = Lock(), 0, None, None
+        if marks:
             self._undone += 1
-            self.go_back(before[0])
+            self.go_back(marks[0])
         self._blocks.clear()
-        self.writing.marks.clear()
+        self.inside.clear()
         self.deletions += 1
 
 
-class _Reading:
-    """A block in which the store is this thread's."""
+class _Turn:
+    """A block in which the store is this thread's; to change it, all of it, or when it raises, nothing.
 
-    def __init__(self, store: LockedStore) -> None:
-        self._store = store
+    Each has an object of its own, which is gone when the block has been left. So what an interrupt leaves behind that
+    meets `__exit__` before its first line, the lock and half of a write, is known for it by the next call.
+    """
 
-    def __enter__(self) -> None:
-        self._store.enter()
+    __slots__ = ('__weakref__', '_depth', '_store', '_writes')
 
-    def __exit__(self, *error: object) -> None:
-        self._store.lock.release()
-
-
-class _Writing:
-    """A block in which the store is this thread's, to change it: all of it, or when it raises, nothing."""
-
-    def __init__(self, store: LockedStore) -> None:
-        self._store = store
-        self.marks: List[Tuple[bool, object]] = []  # of each that is open: whether it is in a block; the state before
+    def __init__(self, store: LockedStore, writes: bool) -> None:
+        self._store, self._writes, self._depth = store, writes, -1
 
     def __enter__(self) -> None:
         store = self._store
-        store.enter()
+        mine = store.is_mine()
+        if mine:
+            store.take_back()
+        self._depth = len(store.inside) if mine else 0
         try:
-            if store.options.flag == 'r':
+            store.enter(mine)
+            if self._writes and store.options.flag == 'r':
                 raise VaultReadOnlyError(f"it can only be read: vault {store.name}; open it without flag='r'")
-            self.marks.append((store.is_in_block(), store.mark()))
+            store.inside.append((ref(self), (store.depth(), store.mark()) if self._writes else None))
         except BaseException:
-            store.lock.release()
+            self._leave()
             raise
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        store, (_, mark) = self._store, self.marks.pop()
         try:
-            if kind is not None:
-                store.go_back(mark)
-            elif not self.marks and not store.is_in_block():
-                try:
-                    store.keep()
-                except BaseException:
-                    store.go_back(mark)
-                    raise
+            if self._writes and self._store.is_mine():
+                self._store.finish(self._depth, kind is None)
         finally:
-            store.lock.release()
+            try:
+                self._leave()
+            except BaseException:
+                self._leave()  # an interrupt has met it
+                raise
+
+    def _leave(self) -> None:
+        """Let the next thread in, unless a block or another turn of this thread is around this one."""
+        store, depth = self._store, self._depth
+        if depth >= 0 and store.is_mine():
+            del store.inside[depth:]
+            store.let_in()
 
 
 def _after_fork_in_child() -> None:

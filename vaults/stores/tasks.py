@@ -1,4 +1,4 @@
-"""Tasks: who begins a block where an event loop runs, and who may use the vault then. Knows only errors.
+"""Tasks and locks: who begins a block where an event loop runs, and who may use the vault then. Knows only errors.
 
 The tasks of one event loop share a thread, and so a connection. Without more, what one of them puts would be part of
 the block that another one holds open over an `await`, and be undone with it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from _thread import get_ident
+from _thread import RLock, get_ident
 
 from ..errors import VaultTaskError
 
@@ -60,6 +60,23 @@ def free(lock: Any) -> None:
         lock._release_save()
     except RuntimeError:
         pass  # it is free; or from Python 3.14 on, where that thread alone may: its next call does
+
+
+class Lock(RLock):  # type: ignore[misc]  # final for type checkers alone: C lets it have subclasses
+    """A lock that its thread may take again, and of which everybody can tell whether this thread has it.
+
+    Who has it, and how often, is kept by C, together with the lock itself. In attributes beside it, it would be wrong
+    between two instructions: an interrupt after the lock was taken and before that is noted would keep it for ever, and
+    a signal handler that runs there would wait for its own thread.
+    """
+
+    __slots__ = ()
+
+    is_mine = RLock._is_owned  # type: ignore[attr-defined]  # every CPython has it; under this name it costs no frame
+
+    def free(self) -> None:
+        """Take the lock from the thread that has it, whose block was left in another one."""
+        free(self)
 
 
 def is_alive(thread: int) -> bool:

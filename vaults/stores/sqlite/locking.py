@@ -12,10 +12,10 @@ it, and a call around it takes the lock again before its `with` gives it back.
 """
 from __future__ import annotations
 
-from _thread import RLock, get_ident
+from _thread import get_ident
 
 from .. import blocks
-from ..tasks import free, is_alive
+from ..tasks import Lock, is_alive
 from .connection import Shared
 from .store import SQLiteStore
 
@@ -26,23 +26,6 @@ if TYPE_CHECKING:
     from .connection import Connection, File
 
     Method = TypeVar('Method', bound=Callable[..., Any])
-
-
-class Lock(RLock):  # type: ignore[misc]  # final for type checkers alone: C lets it have subclasses
-    """A lock that its thread may take again, and of which everybody can tell whether this thread has it.
-
-    Who has it, and how often, is kept by C, together with the lock itself. In attributes beside it, it would be wrong
-    between two instructions: an interrupt after the lock was taken and before that is noted would keep it for ever, and
-    a signal handler that runs there would wait for its own thread.
-    """
-
-    __slots__ = ()
-
-    is_mine = RLock._is_owned  # type: ignore[attr-defined]  # every CPython has it; under this name it costs no frame
-
-    def free(self) -> None:
-        """Take the lock from the thread that has it, whose block was left in another one."""
-        free(self)
 
 
 def locked(method: Method) -> Method:
