@@ -28,7 +28,7 @@ from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, needs_fork
 from .internals import statements
-from .parts import TwoLists, changes, rows
+from .parts import TwoLists, changes, part_count
 from .samples import Custom, Unpicklable
 
 
@@ -86,7 +86,7 @@ class TestLists:
         assert live == plain and parts.Head.of(v._store.get('one')).depth >= 3
         while plain:
             assert live.pop() == plain.pop() and live.pop(0) == plain.pop(0)
-        assert list(live) == [] and rows(v) == 0
+        assert list(live) == [] and part_count(v) == 0
 
     def test_one_that_was_thinned_out_is_no_deeper_than_it_must_be(self, v, small):
         live = v.list('one')
@@ -116,9 +116,9 @@ class TestLists:
     def test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_parts(self, v):
         live = v.list('one')
         live.extend([1, 2, 3])
-        assert rows(v) == 0
+        assert part_count(v) == 0
         live.extend({'number': number} for number in range(20_000))
-        total = rows(v)
+        total = part_count(v)
         assert total > 100
         seen = statements(v)
         live.insert(10_000, 'x')
@@ -204,9 +204,9 @@ class TestLists:
                                      lambda: v.update(one=1), lambda: v.pop_many(['one']), lambda: v['one'].clear()]):
             v.clear()
             v.list('one').extend('x' * 100 for _ in range(1000))
-            assert rows(v) > 20
+            assert part_count(v) > 20
             go()
-            assert rows(v) == 0, number
+            assert part_count(v) == 0, number
         with pytest.raises(ZeroDivisionError), v:
             v['one'] = 1 // 0
 
@@ -508,7 +508,7 @@ class TestLists:
         with pytest.raises(vaults.VaultCorruptError, match="missing.*'one'"):
             list(Vault('test')['one'])
         del v['one']
-        assert rows(v) == 0 and v.check() == []
+        assert part_count(v) == 0 and v.check() == []
 
     def test_what_stands_inside_another_value_is_damage(self, v):
         v.list('one').append(1)
