@@ -26,10 +26,12 @@ import copy
 import ctypes
 import errno
 import gc
+import importlib
 import itertools
 import json
 import os
 import pathlib
+import pkgutil
 import random
 import resource
 import shutil
@@ -795,7 +797,10 @@ def of_folder(parts, options, rng) -> None:
     is_root = not os.geteuid()
 
     def try_it() -> None:
-        if is_root:
+        if is_root:  # as another user it may not be able to read the package
+            for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
+                if module.name not in ('vaults.__main__', 'vaults.testing'):
+                    importlib.import_module(module.name)
             os.setresuid(user, user, user)
         unwritable(parts.folder, expected)
     for path in itertools.islice(parts.folder.parents, 3):
