@@ -23,13 +23,13 @@ from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultC
 from .keys import HIGHEST, LOWEST
 from .modes import layered
 from .place import MISSING, NOWHERE, about
-from .stores.base import ClosedStore, Store
+from .stores.base import ClosedStore, Store, StoreBefore
 from .stores.tasks import Owner, free, is_alive
 from .vault import Vault
 from .views import pairs_of
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
     from .keys import Stored
     from .place import Check
@@ -50,7 +50,7 @@ _structure = packing.Codec(pickles.Unread())
 _open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
 
 
-class LiveStore(Store):
+class LiveStore(StoreBefore):
     """A store before another one, with the objects of up to `size` entries of it, the least recently used first to go.
 
     `hold` and `fetch` are for objects; the operations of the contract are for bytes, as everywhere, and write first
@@ -83,10 +83,6 @@ class LiveStore(Store):
         self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
         store.others_wrote()                       # from now on
         _open_stores.add(self)
-
-    @property
-    def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
-        return self._store.deletions
 
     # --- objects ---
 
@@ -652,9 +648,6 @@ class LiveStore(Store):
             self.flush()
             return self._store.check(examine, progress)
 
-    def require_own(self) -> None:
-        self._store.require_own()
-
     def backup(self, path: str, progress: Progress = None) -> None:
         with self.lock:
             self.flush()
@@ -662,20 +655,6 @@ class LiveStore(Store):
 
     def destroy(self) -> None:
         self._store.destroy()
-
-    @property
-    def files(self) -> Sequence[str]:
-        return self._store.files
-
-    @property
-    def sources(self) -> Optional[Sequence[str]]:
-        return self._store.sources
-
-    def describe(self) -> Dict[str, object]:
-        return self._store.describe()
-
-    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
-        return self._store.interruptible(interrupted)
 
     def finish(self, outcome: str = KEPT) -> None:
         """Write what has changed before the end; what a block of this thread has changed is undone with it."""

@@ -363,6 +363,33 @@ def new_owner() -> bytes:
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
 
 
+class StoreBefore(Store):
+    """A store that stands before another one, whose files and facts are that one's. What else it is, it says itself."""
+
+    _store: Store
+
+    @property
+    def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
+        return self._store.deletions
+
+    def require_own(self) -> None:
+        self._store.require_own()
+
+    @property
+    def files(self) -> Sequence[str]:
+        return self._store.files
+
+    @property
+    def sources(self) -> Optional[Sequence[str]]:
+        return self._store.sources
+
+    def describe(self) -> Dict[str, object]:
+        return self._store.describe()
+
+    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
+        return self._store.interruptible(interrupted)
+
+
 class ClosedStore(Store):
     """What a closed vault has in place of its store: everything raises, so that nothing has to ask."""
 

@@ -3,19 +3,19 @@ from __future__ import annotations
 
 from ..errors import VaultReadOnlyError
 from ..keys import HIGHEST, LOWEST
-from .base import Store
+from .base import StoreBefore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, ContextManager, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+    from typing import Callable, Iterator, List, NoReturn, Optional, Tuple, TypeVar
 
     from ..keys import Stored
-    from .base import Page, Progress
+    from .base import Page, Progress, Store
 
     T = TypeVar('T')
 
 
-class ReadOnlyStore(Store):
+class ReadOnlyStore(StoreBefore):
     """Reads what another store has. Safe in any thread, as that one is."""
 
     def __init__(self, store: Store, name: str) -> None:
@@ -26,10 +26,6 @@ class ReadOnlyStore(Store):
 
     put = put_many = delete = delete_range = move = put_parts = delete_parts = put_owner = free_parts = _refuse
     sync = compact = destroy = _refuse
-
-    @property
-    def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
-        return self._store.deletions
 
     def get(self, key: Stored) -> Optional[bytes]:
         return self._store.get(key)
@@ -92,22 +88,5 @@ class ReadOnlyStore(Store):
     def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
         return self._store.check(examine, progress)
 
-    def require_own(self) -> None:
-        self._store.require_own()
-
     def backup(self, path: str, progress: Progress = None) -> None:
         self._store.backup(path, progress)
-
-    @property
-    def files(self) -> Sequence[str]:
-        return self._store.files
-
-    @property
-    def sources(self) -> Optional[Sequence[str]]:
-        return self._store.sources
-
-    def describe(self) -> Dict[str, object]:
-        return self._store.describe()
-
-    def interruptible(self, interrupted: Callable[[], bool]) -> ContextManager[object]:
-        return self._store.interruptible(interrupted)
