@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vaults
-from vaults import Vault, as_json, moving
+from vaults import Vault, moving
 from vaults.codecs import codes
+from vaults.moving import as_json
 
 from .helpers import HERE, raw_entries
 from .peers import bomb
@@ -42,8 +43,8 @@ def from_lines(lines, **options):
 
 def contents(v):
     """Return all that is in a vault, of what is in parts the packed items."""
-    from vaults import peers
-    from vaults.parts import Head, is_head
+    from vaults.collections.tree import Head, is_head
+    from vaults.moving import peers
     found = []
     for key, data in raw_entries(v):
         if is_head(data):

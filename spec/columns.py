@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vaults
-from vaults import Vault, columns, parts, sequences, vault
+from vaults import Vault, vault
+from vaults.collections import column as columns
+from vaults.collections import list as sequences
+from vaults.collections import tree as parts
 
 from .helpers import UTC
 from .parts import TwoLists, changes

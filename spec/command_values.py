@@ -20,7 +20,8 @@ import uuid
 import pytest
 
 import vaults
-from vaults import Vault, as_json, keys
+from vaults import Vault, keys
+from vaults.moving import as_json
 
 from .helpers import HERE, UTC, needs_posix, run
 from .peers import seen

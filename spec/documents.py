@@ -13,8 +13,10 @@ import sys
 import pytest
 
 import vaults
-from vaults import columns, sequences, vault
+from vaults import vault
 from vaults.codecs import codes, registry, standalone
+from vaults.collections import column as columns
+from vaults.collections import list as sequences
 from vaults.stores.sqlite import schema
 
 from .architecture import HOUSE, ROOMS

@@ -10,7 +10,8 @@ import sqlite3
 import pytest
 
 import vaults
-from vaults import Vault, files, moving, recovery, streams
+from vaults import Vault, files, moving, recovery
+from vaults.collections import stream as streams
 
 from .helpers import needs_posix
 

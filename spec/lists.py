@@ -23,7 +23,9 @@ import pytest
 from hypothesis import given
 
 import vaults
-from vaults import Vault, parts, sequences
+from vaults import Vault
+from vaults.collections import list as sequences
+from vaults.collections import tree as parts
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, needs_fork

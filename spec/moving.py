@@ -155,7 +155,7 @@ class TestMovingRecords:
 
     @pytest.mark.parametrize('chunk', [1, 7, 1 << 16])
     def test_an_array_and_lines_come_over_by_a_field(self, tmp_path, v, monkeypatch, chunk):
-        monkeypatch.setattr(vaults.peers, 'CHUNK', chunk)
+        monkeypatch.setattr(vaults.moving.peers, 'CHUNK', chunk)
         lines = '\n'.join(map(json.dumps, self.RECORDS))
         texts = {'a.json': json.dumps(self.RECORDS), 'b.json': '\ufeff ' + json.dumps(self.RECORDS, indent=2), 'c': json.dumps(self.RECORDS),
                  'd.jsonl': lines + '\n', 'e': lines, 'f.json': lines, 'g.ndjson': lines.replace('\n', '\n\n')}

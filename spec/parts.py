@@ -8,7 +8,9 @@ import struct
 import pytest
 from hypothesis import strategies as st
 
-from vaults import Vault, parts, streams
+from vaults import Vault
+from vaults.collections import stream as streams
+from vaults.collections import tree as parts
 
 from .internals import engine_of
 from .samples import as_ext

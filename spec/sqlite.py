@@ -18,7 +18,8 @@ import time
 import pytest
 
 import vaults
-from vaults import Vault, moving, streams
+from vaults import Vault, moving
+from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import connection, guard, schema
 from vaults.stores.sqlite import store as sqlite

@@ -20,7 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaults
-from vaults import Vault, errors, parts, streams
+from vaults import Vault, errors
+from vaults.collections import stream as streams
+from vaults.collections import tree as parts
 
 from .helpers import needs_fork
 from .parts import BIG, filled_stream, part_count

@@ -18,7 +18,8 @@ import zipfile
 import pytest
 
 import vaults
-from vaults import Vault, streams
+from vaults import Vault
+from vaults.collections import stream as streams
 
 from .helpers import needs_fork
 from .parts import BIG, filled_stream, part_count

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vaults
-from vaults import Vault, moving, parts, recovery, streams
+from vaults import Vault, moving, recovery
+from vaults.collections import stream as streams
+from vaults.collections import tree as parts
 
 from .helpers import LINUX, output, run
 from .internals import raw_of
@@ -65,7 +67,8 @@ class TestStreamsAreKeptWhole:
         for mode in ('wb', 'r+b', 'ab', 'xb'):
             done = run('''
                 import os, pathlib, signal, sys
-                from vaults import Vault, streams
+                from vaults import Vault
+                from vaults.collections import stream as streams
                 streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
                 file = Vault(pathlib.Path(sys.argv[1])).open(sys.argv[2], sys.argv[3], 0)
                 for _ in range(100):
@@ -140,7 +143,8 @@ class TestStreamsAreKeptWhole:
         vault = Vault('test')
         code = '''
             import pathlib, sys
-            from vaults import Vault, streams
+            from vaults import Vault
+            from vaults.collections import stream as streams
             streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
             vault = Vault(pathlib.Path(sys.argv[1]), timeout=60)
             for number in range(100):

@@ -17,7 +17,8 @@ import threading
 import pytest
 
 import vaults
-from vaults import Vault, moving, recovery, streams
+from vaults import Vault, moving, recovery
+from vaults.collections import stream as streams
 from vaults.stores.sqlite import backup as sqlite_backup
 
 from .helpers import HERE, in_thread, needs_posix, needs_root, output

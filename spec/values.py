@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vaults
-from vaults import Vault, as_json, moving
+from vaults import Vault, moving
 from vaults.codecs import codes, packing, pickles, pickling, registry
+from vaults.moving import as_json
 
 from .helpers import UTC, raw_entries, run
 from .samples import (

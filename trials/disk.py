@@ -45,7 +45,10 @@ import traceback
 import harness
 
 import vaults
-from vaults import columns, moving, sequences, streams
+from vaults import moving
+from vaults.collections import column as columns
+from vaults.collections import list as sequences
+from vaults.collections import stream as streams
 from vaults.stores.sqlite.checkpoint import CHECKPOINT
 
 HERE = pathlib.Path(__file__).resolve().parent

@@ -557,8 +557,8 @@ def seeds_of_files(folder):
 
 
 def seeds_of_command(folder):
-    from vaults import as_json
     from vaults.codecs import standalone
+    from vaults.moving import as_json
     forms = [json.dumps(as_json.from_value(standalone.dumps(value, allow_pickle=False))) for value in real_values()]
     keys = [json.dumps(as_json.from_key(key)) for key in real_keys()]
     real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys * 9)]
@@ -810,7 +810,7 @@ def be_a_target(options):
 
 def load_all():
     """Import what a target may need before anything is limited or watched."""
-    from vaults import as_json, cli, columns, moving, parts, peers, sections, sequences, streams  # noqa: F401
+    from vaults import cli, moving, sections  # noqa: F401
     from vaults.codecs import deep, frames, images, named  # noqa: F401
     from vaults.stores.sqlite import store  # noqa: F401
     for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',

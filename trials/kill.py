@@ -44,7 +44,7 @@ from unittest import mock
 from harness import STORES, Trial, open_store
 
 from vaults import Vault, moving
-from vaults.parts import DAY, Head, Tree, is_head
+from vaults.collections.tree import DAY, Head, Tree, is_head
 from vaults.stores.sqlite.checkpoint import CHECKPOINT
 from vaults.stores.sqlite.store import SQLiteStore
 

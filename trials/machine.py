@@ -37,7 +37,11 @@ from harness import HERE, Trial
 sys.path.insert(0, str(HERE.parent))
 
 import vaults  # the folder is known only now, as below
-from vaults import Vault, columns, moving, parts, sequences, streams
+from vaults import Vault, moving
+from vaults.collections import column as columns
+from vaults.collections import list as sequences
+from vaults.collections import stream as streams
+from vaults.collections import tree as parts
 from vaults.sections import suffix
 from vaults.stores.sqlite import checkpoint, pace, statements, transactions
 

@@ -34,7 +34,8 @@ import uuid
 from harness import Trial, open_store
 
 import vaults
-from vaults import keys, parts, recovery
+from vaults import keys, recovery
+from vaults.collections import tree as parts
 
 HANGS = 60          # seconds for a round
 BATCH = 200         # rounds in one process

@@ -555,7 +555,7 @@ def fill(vault):
 
 def plain(value):
     """Return what a value holds: of a live list or column, its elements."""
-    return list(value) if type(value).__module__ in ('vaults.sequences', 'vaults.columns') else copy.deepcopy(value)
+    return list(value) if type(value).__module__ in ('vaults.collections.list', 'vaults.collections.column') else copy.deepcopy(value)
 
 
 def state(vault):

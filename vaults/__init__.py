@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from . import moving as moving
     from . import recovery as recovery
     from .codecs.standalone import dumps, dumps_many, loads, loads_many
-    from .columns import Column
+    from .collections.column import Column
+    from .collections.list import List
     from .log import set_logger
     from .opening import set_root_path
     from .sections import Section
-    from .sequences import List
     from .shelf import Shelf, open
     from .stores.dictionary import DictionaryStore
     from .stores.locked import LockedStore
@@ -90,7 +90,7 @@ __all__ = [
 ]
 
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
-LAZY = {'Column': 'columns', 'DictionaryStore': 'stores.dictionary', 'List': 'sequences',
+LAZY = {'Column': 'collections.column', 'DictionaryStore': 'stores.dictionary', 'List': 'collections.list',
         'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
         'set_logger': 'log', 'set_root_path': 'opening',
         **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}

@@ -9,9 +9,9 @@ import sys
 from itertools import islice, takewhile
 
 from .codecs.codes import COLUMN, LIST
+from .collections.list import List
+from .collections.tree import Head, is_head
 from .errors import VaultError, plural
-from .parts import Head, is_head
-from .sequences import List
 from .vault import place_of
 from .views import SortedSlice
 

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsKeysAndGetItem as Keyed
 
-    from . import columns, sequences
     from .codecs.pickles import AllowPickle
+    from .collections import column as columns
+    from .collections import list as sequences
     from .keys import Stored
     from .opening import Flag, Path, Synchronous
     from .place import Check
@@ -500,7 +501,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         with mode 'x', VaultReadOnlyError; VaultError when somebody else has changed it meanwhile, on close() with
         'r+', and in reading when it was replaced or deleted.
         """
-        from .streams import open_stream  # here, and below: most programs do without
+        from .collections.stream import open_stream  # here, and below: most programs do without
         return open_stream(self, key, mode, buffering, encoding, errors, newline)
 
     def put_file(self, key: K, file: Any, progress: Optional[Callable[[int, Optional[int]], object]] = None) -> int:
@@ -511,7 +512,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: OSError when the file cannot be read, TypeError when it is a text file, or bytes, which go in by
         v[key] = ...; then the value stays.
         """
-        from .streams import put_file
+        from .collections.stream import put_file
         return put_file(self, key, file, progress)
 
     def get_file(self, key: K, file: Any, progress: Optional[Callable[[int, int], object]] = None) -> int:
@@ -522,7 +523,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
         Raises: KeyError, TypeError, VaultError as `open`; OSError when the file cannot be written.
         """
-        from .streams import get_file
+        from .collections.stream import get_file
         return get_file(self, key, file, progress)
 
     def list(self, key: K) -> sequences.List[Any]:
@@ -530,7 +531,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
         Raises: TypeError when there is something else.
         """
-        from .sequences import list_at
+        from .collections.list import list_at
         return list_at(self, key)
 
     @overload
@@ -550,7 +551,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
         Raises: TypeError when there is something else, or a column of another type.
         """
-        from .columns import column_at
+        from .collections.column import column_at
         return column_at(self, key, dtype)
 
     # --- sections ---
@@ -644,7 +645,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
                 keys.decode(key)
                 codec.loads(data)
             except codes.InParts:
-                from .parts import examined
+                from .collections.tree import examined
                 return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
                 return f'key {keys.named(key)}: {error}'
@@ -657,7 +658,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: VaultError inside a transaction.
         """
         if not self._place.read_only:
-            from .parts import sweep
+            from .collections.tree import sweep
             try:  # noqa: SIM105  # contextlib takes a tenth of `import vaults`
                 sweep(self._store)
             except VaultCorruptError:
@@ -765,7 +766,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
         """Return what is kept in parts: the bytes of a stream, or the live list or column."""
-        from .parts import Head
+        from .collections.tree import Head
         try:
             return Head.of(data).opened(self, key)
         except KeyError:  # a stream that was deleted meanwhile

@@ -17,18 +17,18 @@ from importlib import import_module
 
 from msgpack import unpackb
 
+from ..codecs import codes, standalone
+from ..errors import VaultCorruptError, VaultError, VaultFormatError
+from ..stores.sqlite.sources import one_state
 from . import peers
-from .codecs import codes, standalone
-from .errors import VaultCorruptError, VaultError, VaultFormatError
 from .peers import RESTORE, Packed, Parts, named
-from .stores.sqlite.sources import one_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-    from .moving import Source
+    from . import Source
 
     Pair = Tuple[Any, Any]
     Block = Tuple[bytes, Sequence[int]]

@@ -18,23 +18,24 @@ from time import time
 
 from msgpack import unpackb
 
-from . import as_json, keys
-from .codecs import codes, packing
-from .columns import size_of
-from .errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
-from .parts import Gone, Head, Tree, is_head, misfit, missing
-from .settings import recorded
-from .stores.base import entries_of
-from .stores.sqlite.opening import is_open_here
-from .stores.sqlite.schema import APPLICATION_ID
-from .stores.sqlite.sources import one_state, vault_at
+from .. import keys
+from ..codecs import codes, packing
+from ..collections.column import size_of
+from ..collections.tree import Gone, Head, Tree, is_head, misfit, missing
+from ..errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
+from ..settings import recorded
+from ..stores.base import entries_of
+from ..stores.sqlite.opening import is_open_here
+from ..stores.sqlite.schema import APPLICATION_ID
+from ..stores.sqlite.sources import one_state, vault_at
+from . import as_json
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-    from .moving import Source
-    from .stores.base import Store
+    from ..stores.base import Store
+    from . import Source
 
     Pair = Tuple[Any, Any]
 
@@ -88,7 +89,7 @@ class Parts:
         data = b''.join([run.data for run in self.runs])
         if self.code == codes.STREAM:
             return data
-        from .columns import Type
+        from ..collections.column import Type
         return Type(self.meta).unpacked(data)
 
 
@@ -112,7 +113,7 @@ def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
 
 def _zeros(start: int, stop: int) -> Iterator[Tuple[List[bytes], int]]:
     """Yield a hole of a stream in leaves. Raises: VaultCorruptError for one that no program has made."""
-    from .streams import FARTHEST, LEAF
+    from ..collections.stream import FARTHEST, LEAF
     if stop - start > FARTHEST:
         raise misfit()
     for at in range(start, stop, LEAF):

@@ -17,18 +17,18 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import index as as_index
 
-from .codecs import codes
-from .errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
-from .parts import Gone, Head, Tree, is_head, misfit, missing, staged_number, steadily
-from .place import about
+from ..codecs import codes
+from ..errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
+from ..place import about
+from .tree import Gone, Head, Tree, is_head, misfit, missing, staged_number, steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
-    from .stores.base import Progress, StreamProgress
-    from .vault import Vault
+    from ..stores.base import Progress, StreamProgress
+    from ..vault import Vault
 
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
@@ -553,7 +553,7 @@ class RawStream(_Whole, io.RawIOBase):
 
     def _abandon(self) -> None:
         if self.writable() and self._content.changed and not sys.is_finalizing():
-            from .log import get_logger
+            from ..log import get_logger
             get_logger().warning('a file was dropped without close(), nothing of it was written: key %r of the vault '
                                  '%s', self.name, self._vault.db_path)
             self.discard()
@@ -723,6 +723,6 @@ def _target(target: Any, own: Sequence[str]) -> Iterator[Tuple[Any, bool]]:
     path = os.path.realpath(path)
     if path in map(os.path.realpath, own):
         raise VaultError(f"{path} is the vault's own file: give another path")
-    from .files import NewFile
+    from ..files import NewFile
     with NewFile(path, *own[:1], replaces=True) as new:
         yield new.raw(), True

@@ -10,11 +10,11 @@ import argparse
 import os
 import sys
 
-from . import __version__, keys
-from .errors import VaultCorruptError, VaultError, plural
-from .opening import ExactPath, locate
-from .stores.base import entries_of
-from .vault import Vault
+from .. import __version__, keys
+from ..errors import VaultCorruptError, VaultError, plural
+from ..opening import ExactPath, locate
+from ..stores.base import entries_of
+from ..vault import Vault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -133,11 +133,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
-    from .codecs.serializers import AS_STORED
+    from ..codecs.serializers import AS_STORED
     sources = _sources(args) if args.command == 'import' and args.missing else []
     path = sources and locate(place, True)[1]
     if path:
-        from . import files
+        from .. import files
         files.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
     try:
         return Vault(place, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
@@ -149,7 +149,7 @@ def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
 
 def _sources(args: argparse.Namespace) -> List[str]:
     """Return the files that an import reads, than which the vault that is made for it is to be no wider open."""
-    from . import peers
+    from ..moving import peers
     place = args.source
     files = [] if place in STDIN else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
     files += [path for _, _, path in peers.vault_files(place)] if os.path.isdir(place) else []
@@ -246,7 +246,7 @@ def _understand(args: argparse.Namespace) -> None:
 def _key(text: str, is_json: bool) -> Any:
     if not is_json:
         return text
-    from . import as_json
+    from ..moving import as_json
     return as_json.to_key(_loads(text))
 
 
@@ -264,7 +264,7 @@ def _bounds(args: argparse.Namespace) -> Tuple[Any, Any]:
     """Return the stored ends of the range that --prefix, --from and --to ask for together."""
     codec: Any = keys
     if args.path:
-        from .sections import Prefixed
+        from ..sections import Prefixed
         codec = Prefixed(args.path)
     low, high = (end if text is None else codec.encode(_key(text, args.json_key))
                  for text, end in zip((args.low, args.high), codec.bounds()))
@@ -276,7 +276,7 @@ def _bounds(args: argparse.Namespace) -> Tuple[Any, Any]:
 
 def _value(text: str, args: argparse.Namespace) -> bytes:
     """Return the packed value, without making the object: its class need not be at hand."""
-    from . import as_json
+    from ..moving import as_json
     if args.json_value:
         return as_json.to_value(_loads(text), (lambda: None) if args.allow_pickle else _refuse)
     try:
@@ -451,14 +451,14 @@ def _list(_: Any, args: argparse.Namespace) -> None:
 def _keys(v: Any, args: argparse.Namespace) -> None:
     from itertools import islice
 
-    from . import as_json
+    from ..moving import as_json
     shown = _json if args.json_key else _text
     for key in islice(v._walk_keys(args.reverse, args.bounds), args.limit):
         print(shown(key if type(key) is str and key.isprintable() else as_json.from_key(key)))
 
 
 def _get(v: Any, args: argparse.Namespace) -> None:
-    from .parts import is_head
+    from ..collections.tree import is_head
     stored = v._keys.encode(args.key)
     with v:  # one state of all its parts
         data = v._store.get(stored)
@@ -497,21 +497,21 @@ def _write_bytes(form: Dict[str, str]) -> None:
 
 def _form(data: bytes, serializer: Optional[str], whole: bool) -> Any:
     """Return the JSON form of a value; unless it is to be whole, just what a serializer has made of it."""
-    from . import as_json
+    from ..moving import as_json
     form = as_json.from_value(data, serializer)
     serialized = not whole and isinstance(form, dict) and '!serialized' in form
     return form['!serialized'][1] if serialized else form
 
 
 def _serializer(v: Any) -> Optional[str]:
-    from .settings import recorded
+    from ..settings import recorded
     return recorded(v._store)
 
 
 def _print_parts(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
-    from .codecs.codes import STREAM
-    from .parts import Head
+    from ..codecs.codes import STREAM
+    from ..collections.tree import Head
     head = Head.of(data)
     if head.code == STREAM and not args.json:
         if sys.stdout is not None:
@@ -536,7 +536,7 @@ def _base64(v: Any, key: Any) -> Iterator[str]:
 
 def _leaves(v: Any, head: Any) -> Iterator[List[Any]]:
     """Yield the JSON forms of the items of a list or column, in lists."""
-    from . import as_json, peers
+    from ..moving import as_json, peers
     serializer = _serializer(v)
     for items, _ in peers.runs(v._store, head):
         yield as_json.from_items(head, items, serializer)
@@ -548,8 +548,8 @@ def _inside(forms: List[Any]) -> str:
 
 def _get_file(v: Any, args: argparse.Namespace, data: bytes) -> None:
     """Write a stream, bytes or text to a file; nothing else, which would have to be loaded first."""
-    from .codecs.codes import STREAM
-    from .parts import Head, is_head
+    from ..codecs.codes import STREAM
+    from ..collections.tree import Head, is_head
     if is_head(data):
         fits = Head.of(data).code == STREAM
     else:
@@ -591,7 +591,7 @@ def _whereabouts(v: Any, args: argparse.Namespace) -> str:
 
 def _path_text(path: Tuple[Any, ...]) -> str:
     """Return what --section takes: a name that is text as it is, all else as JSON."""
-    from . import as_json
+    from ..moving import as_json
     plain = len(path) == 1 and type(path[0]) is str and path[0][:1] not in ('"', '[')
     return _text(path[0] if plain else as_json.from_key(path))
 
@@ -608,7 +608,7 @@ def _other_key(v: Any, args: argparse.Namespace) -> str:
 
 
 def _set(v: Any, args: argparse.Namespace) -> None:
-    from . import as_json
+    from ..moving import as_json
     if _serializer(v) is not None:
         v._codec.dumps(None)  # which raises, and says why
     stored = v._keys.encode(args.key)
@@ -625,7 +625,7 @@ def _set(v: Any, args: argparse.Namespace) -> None:
 
 def _type_at(v: Any, stored: Any) -> str:
     """Return the name of the type of the value that is there; '' for none, or for a damaged one, to be replaced."""
-    from . import as_json
+    from ..moving import as_json
     try:
         data = v._store.get(stored)
         return '' if data is None else as_json.type_name(data)
@@ -635,7 +635,7 @@ def _type_at(v: Any, stored: Any) -> str:
 
 def _as_before(args: argparse.Namespace, before: str) -> str:
     """Return the cure, where the text that was set is JSON of the type that was there."""
-    from . import as_json
+    from ..moving import as_json
     if args.json_value:
         return ''
     try:
@@ -675,7 +675,7 @@ def _show(v: Any, args: argparse.Namespace) -> None:
     from itertools import islice
     from shutil import get_terminal_size
 
-    from . import as_json
+    from ..moving import as_json
     limit = TABLE_ROWS if args.limit is None and not args.json else args.limit
     serializer = _serializer(v)
     with v:  # one state of what is kept in parts
@@ -696,8 +696,8 @@ def _show(v: Any, args: argparse.Namespace) -> None:
 
 def _shown(v: Any, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
-    from .codecs.codes import COLUMN, STREAM
-    from .parts import Head, is_head
+    from ..codecs.codes import COLUMN, STREAM
+    from ..collections.tree import Head, is_head
     if not is_head(data):
         return _text(_form(data, serializer, False))
     head = Head.of(data)
@@ -719,7 +719,7 @@ def _info(v: Any, args: argparse.Namespace) -> None:
     from collections import Counter
     from heapq import nlargest
 
-    from . import as_json
+    from ..moving import as_json
     parts: Dict[str, int] = Counter()
     with v:  # one state of what is kept in parts
         sizes = ((_bytes(v, data, parts), key) for key, data in entries_of(v._scan(False, None, values=True)))
@@ -749,16 +749,16 @@ def _info(v: Any, args: argparse.Namespace) -> None:
 
 def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
-    from . import peers
-    from .codecs import codes
-    from .parts import Head, is_head
+    from ..codecs import codes
+    from ..collections.tree import Head, is_head
+    from ..moving import peers
     if not is_head(data):
         return len(data)
     head = Head.of(data)
     if head.code == codes.LIST:
         size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
     else:
-        from .columns import Type
+        from ..collections.column import Type
         size = head.size * (Type(head.meta).size if head.code == codes.COLUMN else 1)
     parts[{codes.LIST: 'lists', codes.COLUMN: 'columns', codes.STREAM: 'streams'}[head.code]] += 1
     parts['parts'] += size
@@ -769,7 +769,7 @@ def _sections(v: Any) -> List[Tuple[Any, ...]]:
     """Return the paths of the first sections, those inside others behind them, going from each to the next."""
     from itertools import islice
 
-    from .sections import names
+    from ..sections import names
     found: List[Tuple[Any, ...]] = []
     above: List[Tuple[Any, ...]] = [()]
     for path in above:
@@ -808,8 +808,8 @@ def _backup(v: Any, args: argparse.Namespace) -> None:
 
 
 def _recover(_: Any, args: argparse.Namespace) -> int:
-    from . import as_json
-    from .recovery import recover
+    from ..moving import as_json
+    from ..recovery import recover
     with _Progress(None, 'reading', 'pages') as progress:
         done = recover(_place(args.bad), _place(args.good), progress)
     if args.json:
@@ -831,7 +831,7 @@ def _recover(_: Any, args: argparse.Namespace) -> int:
 
 
 def _import(v: Any, args: argparse.Namespace) -> None:
-    from . import moving
+    from .. import moving
     try:
         source = _lines(args) if args.source in STDIN else args.source
         with _Progress(v, 'importing', 'entries') as progress, v:
@@ -878,7 +878,7 @@ def _unmake(v: Any, missing: List[str]) -> None:
 
 
 def _export(v: Any, args: argparse.Namespace) -> None:
-    from . import moving
+    from .. import moving
     aloud = args.file in (None, *STDOUT)
     target: Any = sys.stdout if aloud else args.file
     if aloud:

@@ -16,17 +16,17 @@ from itertools import accumulate, chain
 
 from msgpack import ExtType, Packer, unpackb
 
-from .codecs import codes, packing
-from .errors import VaultCorruptError
-from .keys import named
-from .stores.base import OWNER, entries_of, new_owner
+from ..codecs import codes, packing
+from ..errors import VaultCorruptError
+from ..keys import named
+from ..stores.base import OWNER, entries_of, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
-    from .keys import Stored
-    from .stores.base import Store
+    from ..keys import Stored
+    from ..stores.base import Store
 
     T = TypeVar('T')
     Child = Tuple[int, int]     # the number of a part, and how many items are in or below it
@@ -126,7 +126,7 @@ class Head:
         """Tell whether the tail of a stream or column is of so many items."""
         if self.code == codes.STREAM:
             return not self.skip and waiting == len(self.tail)
-        from .columns import size_of
+        from .column import size_of
         return type(self.meta) is str and waiting * size_of(self.meta) == len(self.tail)
 
     def packed(self) -> bytes:
@@ -143,12 +143,12 @@ class Head:
     def opened(self, vault: Any, key: Any) -> Any:
         """Return what the vault's user gets for it: the bytes of a stream, or the live list or column."""
         if self.code == codes.STREAM:
-            from .streams import content
+            from .stream import content
             return content(vault, key)
         if self.code == codes.LIST:
-            from .sequences import List
+            from .list import List
             return List(vault, key)
-        from .columns import Column
+        from .column import Column
         return Column(vault, key, self.meta)
 
 
@@ -412,7 +412,7 @@ def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
         raise VaultCorruptError('the parts of a value do not fit together')
     width = 1
     if head.code == codes.COLUMN:
-        from .columns import Type
+        from .column import Type
         width = Type(head.meta).size
     return measure
 

@@ -16,18 +16,18 @@ from uuid import UUID
 
 from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
-from . import keys
-from .codecs import codes, packing, pickles
-from .codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
-from .codecs.types import DECODERS
-from .errors import SerializationError, UntrustedPickleError
-from .parts import Head, is_head
+from .. import keys
+from ..codecs import codes, packing, pickles
+from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
+from ..codecs.types import DECODERS
+from ..collections.tree import Head, is_head
+from ..errors import SerializationError, UntrustedPickleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
 
-    from .codecs.deep import Opened
+    from ..codecs.deep import Opened
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
@@ -141,7 +141,7 @@ def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None)
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
     if head.code == codes.LIST:
         return [from_value(item, serializer) for item in items]
-    from .columns import Type
+    from ..collections.column import Type
     return [_plain(item, MAX_DEPTH) for item in Type(head.meta).listed(b''.join(items))]
 
 
@@ -159,7 +159,7 @@ def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
         raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
                                  '{"!stream": N}')
     if meta is not None:
-        from .columns import Type
+        from ..collections.column import Type
         Type(meta)
     return code, meta, size
 

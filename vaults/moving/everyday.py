@@ -15,16 +15,16 @@ from itertools import chain
 from shutil import copyfileobj
 from tempfile import TemporaryFile
 
+from ..codecs import codes
+from ..errors import VaultError, plural
 from . import as_json, peers
-from .codecs import codes
-from .errors import VaultError, plural
 from .peers import Packed, Parts, head_of, named, present, unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, TextIO, Tuple
 
-    from .moving import Source
+    from . import Source
 
     Pair = Tuple[Any, Any]
     Line = Tuple[str, str]  # which it is, and its text
@@ -138,7 +138,7 @@ def _run(place: str, form: Any, code: int, meta: Any) -> Packed:
     data = as_json.bytes_of(form)
     if code == codes.STREAM:
         return Packed(place, data, len(data))
-    from .columns import Type
+    from ..collections.column import Type
     width = Type(meta).size
     if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
         raise ValueError(f'{len(data)} bytes are no items of {meta}')

@@ -30,26 +30,26 @@ import sqlite3
 from contextlib import contextmanager
 from shlex import quote
 
+from ..codecs import codes, packing, trust
+from ..codecs.pickles import Refusing, Trusting, rule
+from ..collections.tree import Head, is_head
+from ..errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
+from ..files import NewFile
+from ..place import about
+from ..settings import recorded
+from ..stores.base import entries_of
+from ..stores.sqlite import LOGS, WAL_FILE, side_files
+from ..stores.sqlite.failures import is_locked
 from . import as_json, peers
-from .codecs import codes, packing, trust
-from .codecs.pickles import Refusing, Trusting, rule
-from .errors import SerializationError, UntrustedPickleError, VaultBusyError, VaultError, VaultFormatError
-from .files import NewFile
-from .parts import Head, is_head
-from .place import about
-from .settings import recorded
-from .stores.base import entries_of
-from .stores.sqlite import LOGS, WAL_FILE, side_files
-from .stores.sqlite.failures import is_locked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, TextIO, Tuple, Type, Union
 
-    from .codecs.pickles import AllowPickle
-    from .opening import Path
-    from .stores.base import CountProgress, Entry
-    from .vault import Vault
+    from ..codecs.pickles import AllowPickle
+    from ..opening import Path
+    from ..stores.base import CountProgress, Entry
+    from ..vault import Vault
 
     Pair = Tuple[Any, Any]
 
