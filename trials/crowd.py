@@ -41,7 +41,8 @@ import traceback
 import zlib
 from collections import abc
 
-from harness import Trial, open_store
+from shared.stores import open_store
+from shared.verdict import Trial
 
 from vaults import Vault, VaultBusyError, VaultError
 

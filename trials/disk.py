@@ -42,7 +42,8 @@ import sys
 import tempfile
 import traceback
 
-import harness
+from shared.stores import open_store
+from shared.verdict import Trial
 
 import vaults
 from vaults import moving
@@ -835,7 +836,7 @@ FULL = 10  # puts while there is no room
 
 def loop(name, folder, fault, at, tell) -> None:
     """Put one after another, with no room for a while from the fault on; tell what was acknowledged."""
-    store, full, acknowledged, tried, raised, after = harness.open_store(name, folder), None, {}, {}, 0, 0
+    store, full, acknowledged, tried, raised, after = open_store(name, folder), None, {}, {}, 0, 0
     for number, (key, value) in enumerate(PUTS):
         if number == at:
             fault.begin()
@@ -861,7 +862,7 @@ def loop(name, folder, fault, at, tell) -> None:
 
 def found(name, folder, acknowledged, tried, tell) -> None:
     """Read what there is, in a process of its own; tell how many of the acknowledged writes are lost."""
-    store, lost = harness.open_store(name, folder), 0
+    store, lost = open_store(name, folder), 0
     for key, value in acknowledged.items():
         try:
             lost += store.db[key] not in [value, *tried[key]]
@@ -958,7 +959,7 @@ def mounting(folder: pathlib.Path) -> list:
 
 
 def main() -> None:
-    trial = harness.Trial(__doc__, rounds=16, stores=True)
+    trial = Trial(__doc__, rounds=16, stores=True)
     for name in ('--part', '--folder', '--step'):
         trial.parser.add_argument(name, help=argparse.SUPPRESS)
     for name in ('--mounted', '--verbose'):

@@ -17,6 +17,7 @@ input that broke a promise as a literal of Python that a test can hold; exits wi
 """
 from __future__ import annotations
 
+import argparse
 import array
 import collections
 import contextlib
@@ -40,7 +41,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 DATA = HERE.parent / 'testdata'
 sys.path.insert(0, str(HERE.parent))
 
-import harness  # noqa: E402
+from shared.verdict import Trial  # noqa: E402
 
 try:
     import resource
@@ -899,14 +900,14 @@ def run_target(name, options, folder):
 
 
 def main():
-    trial = harness.Trial(__doc__, rounds=40)
+    trial = Trial(__doc__, rounds=40)
     trial.parser.add_argument('--target', action='append', choices=sorted(TARGETS), help='default: all of them')
     trial.parser.add_argument('--corpus', help='a folder of inputs to begin with; a guided run adds to it')
     trial.parser.add_argument('--blind', action='store_true', help='without atheris, even where it is installed')
     for inner in ('--inside', '--folder'):
-        trial.parser.add_argument(inner, help=harness.argparse.SUPPRESS)
-    trial.parser.add_argument('--skip', type=int, default=0, help=harness.argparse.SUPPRESS)
-    trial.parser.add_argument('--guided', action='store_true', help=harness.argparse.SUPPRESS)
+        trial.parser.add_argument(inner, help=argparse.SUPPRESS)
+    trial.parser.add_argument('--skip', type=int, default=0, help=argparse.SUPPRESS)
+    trial.parser.add_argument('--guided', action='store_true', help=argparse.SUPPRESS)
     options = trial.begin()
     if options.inside:
         be_a_target(options)

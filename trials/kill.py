@@ -41,14 +41,13 @@ import traceback
 from array import array
 from unittest import mock
 
-from harness import STORES, Trial, open_store
+from shared.stores import open_store
+from shared.verdict import Trial
 
 from vaults import Vault, moving
 from vaults.collections.tree import DAY, Head, Tree, is_head
 from vaults.stores.sqlite.checkpoint import CHECKPOINT
 from vaults.stores.sqlite.store import SQLiteStore
-
-from contestants import KohakuVault  # isort: skip  # harness knows where it is
 
 ENOUGH = 80  # rounds, for each operation to be hit
 HANGS = 60  # seconds without a word from a process
@@ -660,19 +659,6 @@ def kill_vaults(trial, options, folder):
 
 
 # --- what every store can do --------------------------------------------------------------------------------------
-
-class CachedKohakuVault(KohakuVault):
-    """With its write-back cache, which it leaves off by default."""
-
-    def open(self, module, folder):
-        vault = super().open(module, folder)
-        self._cache = vault.cache()
-        self._cache.__enter__()
-        return vault
-
-
-STORES['kohakuvault-cache'] = STORES['kohakuvault']._replace(kind=CachedKohakuVault)
-
 
 def simple_steps(seed):
     """Yield keys and values without end: mostly new keys, some that were there; None deletes."""

@@ -26,7 +26,7 @@ import threading
 import time
 import traceback
 
-from harness import Trial
+from shared.verdict import Trial
 
 from vaults import Vault, VaultError
 

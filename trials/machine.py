@@ -32,9 +32,10 @@ import tempfile
 import traceback
 from collections import abc
 
-from harness import HERE, Trial
+from shared import ROOT
+from shared.verdict import Trial
 
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(ROOT))
 
 import vaults  # the folder is known only now, as below
 from vaults import Vault, moving

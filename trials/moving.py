@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 import msgpack
-from harness import Trial
+from shared.verdict import Trial
 
 import vaults
 

@@ -36,7 +36,8 @@ import tempfile
 import threading
 from typing import NamedTuple
 
-from harness import STORES, Trial, open_store
+from shared.stores import STORES, open_store
+from shared.verdict import Trial
 
 from vaults import Vault, moving
 from vaults.stores.sqlite import checkpoint, connection, statements, transactions

@@ -31,7 +31,8 @@ import sys
 import tempfile
 import uuid
 
-from harness import Trial, open_store
+from shared.stores import open_store
+from shared.verdict import Trial
 
 import vaults
 from vaults import keys, recovery

@@ -1563,7 +1563,7 @@ def sprung(trial, name, options, folder):
 
 
 def main():
-    from harness import Trial  # here: the processes of the traps do without
+    from shared.verdict import Trial  # here: the processes of the traps do without
     trial = Trial(__doc__, rounds=1)
     trial.parser.add_argument('--only', choices=sorted(TRAPS), action='append', help='one trap; may be repeated')
     options = trial.begin()

@@ -544,7 +544,7 @@ def run_suites(trial, combinations):
 
 
 def main():
-    from harness import Trial
+    from shared.verdict import Trial
     trial = Trial(__doc__, 1)
     trial.parser.add_argument('--all', action='store_true', help='every Python, with each msgpack and SQLite')
     trial.parser.add_argument('--sqlite', action='append', default=[], metavar='FILE', help='a libsqlite3.so to try')

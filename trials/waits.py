@@ -29,7 +29,7 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import Trial
+from shared.verdict import Trial
 
 from vaults import Vault, VaultBusyError
 

@@ -1,0 +1,196 @@
+"""Break copies of vaults on purpose, one change each, and look whether the trial that must find it does.
+
+    python trials/broken.py [--only TRIAL] [--rounds N] [--seed S]
+
+A trial is to be believed after it has failed. Each entry of BREAKAGES is one mistake that somebody could make: a text of
+vaults/, which stands there exactly once, what stands in its place in the copy, and the arguments of the trial that must
+find it. The trial is run in a copy of the whole tree, and must end with a broken promise, not by failing itself. Tries
+as many breakages as there are rounds, drawn by the seed; --rounds 0 tries all, and each trial also without a mistake,
+with the same arguments: then it must pass. Prints the table that docs/reliability.md keeps; exits with 1 when a breakage was not found.
+"""
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Dict, List, NamedTuple, Tuple
+
+from shared import ROOT
+from shared.verdict import Trial
+
+FOLDERS = ('vaults', 'trials', 'spec', 'benchmarks', 'testdata')  # of which some trial needs something
+HANGS = 600  # seconds, for a trial
+
+
+class Breakage(NamedTuple):
+    what: str            # is wrong
+    file: str            # of vaults/
+    text: str            # in it, once
+    instead: str
+    arguments: str = ''  # of the trial
+
+
+# By the name of the trial that must find them.
+BREAKAGES: Dict[str, List[Breakage]] = {
+
+    'kill': [
+        Breakage('put_many is no transaction', 'stores/sqlite/store.py',
+                 'self.transact(lambda: c.raw.many(PUT, _counted(c, pairs)))', 'c.raw.many(PUT, _counted(c, pairs))',
+                 '--only put_many --rounds 40'),
+        Breakage('a deletion and its count are two commits', 'stores/sqlite/store.py',
+                 'self.transact(lambda: self._delete(self.local.c, key))', 'self._delete(self.local.c, key)',
+                 '--only del --rounds 60'),
+        Breakage('a move to the front is two commits', 'stores/sqlite/store.py',
+                 'self.transact(lambda: self._move(self.local.c, key, last))', 'self._move(self.local.c, key, last)',
+                 '--only move --rounds 60'),
+        Breakage('opening deletes the log that it finds', 'stores/sqlite/opening.py',
+                 '    new = is_new(file)\n',
+                 '    new = is_new(file)\n    if os.path.exists(file.path + WAL_FILE):\n'
+                 '        os.unlink(file.path + WAL_FILE)\n', '--only put --rounds 20'),
+        Breakage('no journal', 'stores/sqlite/opening.py', "'PRAGMA journal_mode = WAL'", "'PRAGMA journal_mode = OFF'",
+                 '--only block --rounds 40'),
+        Breakage('a backup is made under its own name', 'files.py', '        self.part = f',
+                 '        self.part = path\n        self.unused = f', '--only backup --rounds 60'),
+    ],
+
+    'crowd': [
+        Breakage('a block begins without the write lock', 'stores/sqlite/schema.py', "BEGIN = 'BEGIN IMMEDIATE'",
+                 "BEGIN = 'BEGIN'", '--mix 8x8 --rounds 300'),
+        Breakage('threads share one connection', 'stores/sqlite/statements.py', 'local_class: Any = Local',
+                 "local_class: Any = __import__('vaults.stores.sqlite.connection', fromlist=['_']).Shared",
+                 '--mix 1x32 --rounds 300'),
+        Breakage('a walk visits what was added since', 'stores/sqlite/scan.py', 'self.newest = store.newest(c)',
+                 'self.newest = SIGN - 2', '--mix 8x8 --rounds 300'),
+        Breakage('a walk yields what was deleted since', 'stores/sqlite/store.py',
+                 'self.deletions += 1\n        return bool(rows)', 'pass\n        return bool(rows)', '--mix 1x32 --rounds 300'),
+        Breakage('an id is given twice', 'stores/sqlite/store.py', 'if self.newest(c) < deleted:', 'if False:',
+                 '--mix 8x8 --rounds 300'),
+    ],
+
+    'waits': [
+        Breakage('who meets a lock does not try again', 'stores/sqlite/retry.py', "while store.file.journal == 'wal' and",
+                 'while False and', '--part writers'),
+        Breakage('readers and writers wait for each other', 'stores/sqlite/opening.py', "'PRAGMA journal_mode = WAL'",
+                 "'PRAGMA journal_mode = DELETE'", '--part readers'),
+        Breakage('the log is never moved', 'stores/sqlite/checkpoint.py',
+                 'return c.written - c.checkpointed > CHECKPOINT or is_long(path)', 'return False', '--part log'),
+    ],
+
+    'leaks': [
+        Breakage('a closed connection stays open', 'stores/sqlite/connection.py', 'if self.pid != os.getpid():', 'if True:',
+                 '--only opening'),
+        Breakage('the guard keeps its handles', 'stores/sqlite/guard.py', '            os.close(handle)\n',
+                 '            handle\n', '--only opening'),
+        Breakage('stores that nobody holds are kept', 'stores/sqlite/fork.py', 'open_stores: WeakSet[SQLiteStore] = WeakSet()',
+                 'open_stores: set = set()', '--only dropping'),
+        Breakage('a fork leaves its pipe open', 'stores/sqlite/fork.py', '        os.close(read)\n', '', '--only forks'),
+    ],
+
+    'moving': [
+        Breakage('an import is collected before it is put', 'stores/sqlite/store.py', '_counted(c, pairs)))',
+                 '_counted(c, list(pairs))))', '--entries 150000'),
+        Breakage('a walk keeps the pages that it has handed out', 'stores/sqlite/scan.py', 'yield cursor.ready.pop()',
+                 'yield cursor.ready[-1]', '--entries 150000'),
+        Breakage('a transaction stays in memory until it ends', 'stores/sqlite/schema.py', 'CACHE = 16 << 20',
+                 'CACHE = 1 << 30', '--entries 300000'),
+    ],
+
+    'power': [
+    ],
+
+    'disk': [
+    ],
+
+    'rot': [
+    ],
+
+    'machine': [
+    ],
+
+    'traps': [
+    ],
+
+    'fuzz': [
+    ],
+
+    'versions': [
+    ],
+
+    'read_format': [
+    ],
+}
+
+
+def copied(folder: pathlib.Path) -> pathlib.Path:
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns('__pycache__'))
+    return folder
+
+
+def broken(path: pathlib.Path, text: str, instead: str) -> None:
+    """Put the mistake into a file. Raises: ValueError when the text is not there once."""
+    was = path.read_text('utf-8')
+    if was.count(text) != 1:
+        raise ValueError(f'{text!r} is {was.count(text)} times in {path.name}: the breakage needs another place')
+    path.write_text(was.replace(text, instead), 'utf-8')
+
+
+def tried(folder: pathlib.Path, trial: str, arguments: str) -> Tuple[str, float]:
+    """Run a trial in a copy; return what became of it, and how many seconds it took."""
+    began = time.monotonic()
+    try:
+        done = subprocess.run([sys.executable, str(folder / 'trials' / f'{trial}.py'), '--first', *arguments.split()],
+                              cwd=folder, env={**os.environ, 'PYTHONPATH': str(folder)}, timeout=HANGS,
+                              capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        return 'hung', time.monotonic() - began
+    said, took = (done.stderr.strip().splitlines() or [''])[-1], time.monotonic() - began
+    if not done.returncode:
+        return 'left out' if 'left out' in done.stdout else 'passed', took
+    return ('found' if done.returncode == 1 and 'promises broken:\n' in done.stderr else f'failed: {said}'), took
+
+
+def try_one(judge: Trial, trial: str, breakage: Breakage) -> None:
+    """Try one breakage; print its line of the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = copied(pathlib.Path(name))
+        try:
+            broken(folder / 'vaults' / breakage.file, breakage.text, breakage.instead)
+        except ValueError as error:
+            judge.broke(f'{trial}, {breakage.what}: {error}')
+            return
+        became, took = tried(folder, trial, breakage.arguments)
+    print(f'| {breakage.what} | `{" ".join([f"{trial}.py", *breakage.arguments.split()])}` | {became}, {took:.1f} s |', flush=True)
+    if became not in ('found', 'left out'):
+        judge.broke(f'{trial}, {breakage.what}: {became}')
+
+
+def try_sound(judge: Trial, trial: str, arguments: str) -> None:
+    """Try the copy in which nothing is broken."""
+    with tempfile.TemporaryDirectory() as folder:
+        became, _ = tried(copied(pathlib.Path(folder)), trial, arguments)
+    if became not in ('passed', 'left out'):
+        judge.broke(f'{trial} {arguments}, without a breakage: {became}')
+
+
+def main() -> None:
+    judge = Trial(__doc__, rounds=4)
+    judge.parser.add_argument('--only', choices=sorted(BREAKAGES), metavar='TRIAL', help=f'one of {", ".join(BREAKAGES)}')
+    options = judge.begin()
+    chosen = [(trial, one) for trial, many in BREAKAGES.items() for one in many if options.only in (None, trial)]
+    if options.rounds:
+        chosen = random.Random(options.seed).sample(chosen, min(options.rounds, len(chosen)))
+    for trial, breakage in chosen:
+        try_one(judge, trial, breakage)
+    for trial, arguments in sorted({(trial, one.arguments) for trial, one in chosen}) if not options.rounds else ():
+        try_sound(judge, trial, arguments)
+    judge.end(f'{len(chosen)} breakages tried')
+
+
+if __name__ == '__main__':
+    main()
