@@ -5,6 +5,7 @@ import argparse
 import sys
 import time
 
+from .processes import play_role
 from .stores import STORES, is_installed
 
 BROKEN = 1  # the exit code
@@ -24,6 +25,8 @@ class Trial:
         self.broken: list[str] = []
 
     def begin(self) -> argparse.Namespace:
+        """Return the options. Where this program was started to play a role, play it and end."""
+        play_role()
         self.options = self.parser.parse_args()
         store = getattr(self.options, 'store', 'vaults')
         if not is_installed(store):
