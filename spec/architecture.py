@@ -20,7 +20,7 @@ stores stores.*                  : stores.* errors log files keys
 place                            : stores.base errors keys codecs.*
 collections collections.*        : collections.* views place stores.base errors log files keys codecs.*
 views transactions               : place stores.base errors keys codecs.*
-opening settings                 : stores place stores.base errors log files keys codecs.*
+opening settings                 : settings stores place stores.base errors log files keys codecs.*
 vault                            : collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections modes writeback         : sections modes writeback vault opening views place stores.base stores.tasks errors log keys codecs.*
 vaults cli cli.* __main__        : *
@@ -35,9 +35,9 @@ collections.tree collections.list
 collections.tree collections.stream
 moving.everyday moving.peers
 opening moving
+opening writeback
 vault modes
 vault sections
-vault writeback
 views display
 '''
 SQLITE = '''
@@ -59,16 +59,16 @@ collections.stream 25
 collections.tree 1
 display 4
 moving 21
-sections 2
+place 1
 stores.blocks 1
 stores.sqlite.backup 1
 stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
 transactions 3
-vault 4
+vault 3
 views 9
-writeback 18
+writeback 13
 '''
 LONG = '''
 cli

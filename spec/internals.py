@@ -1,12 +1,20 @@
 """What tests look at inside of a vault: one function for each such reach, so that a store may be rebuilt behind them."""
 from __future__ import annotations
 
+from vaults import Vault
+from vaults.vault import over
+
 
 def engine_of(v):
     """Return the store that has the connections, of a vault, a section or a store that stands before it."""
     store = getattr(v, '_store', v)
     store = getattr(store, 'live', store)
     return getattr(store, '_store', store)
+
+
+def whole(v):
+    """Return the vault that a section is in; of a vault, itself."""
+    return v if v._place.parent is None else over(Vault, v._place.parent)
 
 
 def connection_of(v):

@@ -337,3 +337,55 @@ class TestForks:
         next(walk)
         assert in_child(lambda: len(list(walk))).answer() == 499
         assert len(list(walk)) == 499
+
+
+# As protocol 0 has them, with PATH for the vault's path: made by the first version whose pickles must be readable.
+OLD_PICKLES = {
+    'vault': b'cvaults.vault\n_reopen\np0\n(cvaults.vault\nVault\np1\nVPATH\np2\nVv\np3\nNI00\nVw\np4\nF7.0\nVNORMAL\np5\nNI00\nI1000\nNtp6\nRp7\n.',
+    'section': b'cvaults.sections\nSection\np0\n(g0\n(cvaults.vault\n_reopen\np1\n(cvaults.vault\nVault\np2\nVPATH\np3\nVv\np4\nNI00\nVw\np5\nF7.0\n'
+               b'VNORMAL\np6\nNI00\nI1000\nNtp7\nRp8\nVs\np9\nc__builtin__\nlong\np10\nNtp11\nRp12\nVt\np13\nNNtp14\nRp15\n.',
+    'list': b'cvaults.sequences\nList\np0\n(cvaults.vault\n_reopen\np1\n(cvaults.vault\nVault\np2\nVPATH\np3\nVv\np4\nNI00\nVw\np5\nF7.0\nVNORMAL\n'
+            b'p6\nNI00\nI1000\nNtp7\nRp8\nVl\np9\ntp10\nRp11\n.',
+    'column': b'cvaults.columns\nColumn\np0\n(cvaults.vault\n_reopen\np1\n(cvaults.vault\nVault\np2\nVPATH\np3\nVv\np4\nNI00\nVw\np5\nF7.0\n'
+              b'VNORMAL\np6\nNI00\nI1000\nNtp7\nRp8\nVc\np9\nVint8\np10\ntp11\nRp12\n.',
+    'list of a section': b'cvaults.sequences\nList\np0\n(cvaults.sections\nSection\np1\n(cvaults.vault\n_reopen\np2\n(cvaults.vault\nVault\np3\nVPATH\n'
+                         b'p4\nVv\np5\nNI00\nVw\np6\nF7.0\nVNORMAL\np7\nNI00\nI1000\nNtp8\nRp9\nVs\np10\nNNtp11\nRp12\nVl\np13\ntp14\nRp15\n.',
+    'slice': b'ccopy_reg\n_reconstructor\np0\n(cvaults.views\nSortedSlice\np1\nc__builtin__\nobject\np2\nNtp3\nRp4\n(N(dp5\nV_bounds\np6\n(Va\np7\nVc\n'
+             b'p8\ntp9\nsV_vault\np10\ncvaults.vault\n_reopen\np11\n(cvaults.vault\nVault\np12\nVPATH\np13\nVv\np14\nNI00\nVw\np15\nF7.0\nVNORMAL\np16\n'
+             b'NI00\nI1000\nNtp17\nRp18\nstp19\nb.',
+    'write-back': b'cvaults.vault\n_reopen\np0\n(cvaults.vault\nVault\np1\nVPATH\np2\nVv\np3\nNI00\nVw\np4\nF5.0\nVNORMAL\np5\nNI01\nI1000\nNtp6\nRp7\n.',
+    'shelf': b'cvaults.vault\n_reopen\np0\n(cvaults.shelf\nShelf\np1\nVPATH\np2\nVv\np3\nNI00\nVw\np4\nF5.0\nVNORMAL\np5\nNI00\nI1000\nNtp6\nRp7\n.',
+}
+
+
+class TestOldPickles:
+    @pytest.fixture
+    def loaded(self, root):
+        # Return a function that loads one of them, in a vault that has something of each kind.
+        v = Vault('v')
+        v.update(a=1, b=2)
+        v['s', 't', 'k'] = 3
+        v.list('l').append(4)
+        v.section('s').list('l').append(5)
+        v.column('c', 'int8').append(6)
+        return lambda name: pickle.loads(OLD_PICKLES[name].replace(b'PATH', v.db_path.encode('raw_unicode_escape')))
+
+    def test_what_they_hold_is_the_vault_that_it_was(self, loaded):
+        assert type(loaded('vault')) is Vault and loaded('vault')['a'] == 1 and loaded('vault').name == 'v'
+        section = loaded('section')
+        assert type(section) is vaults.Section and section == {'k': 3} and section.path == ('s', 't')
+        with pytest.raises(TypeError, match="'s'.*int"):
+            section['x'] = 'text'
+        assert loaded('slice') == {'a': 1, 'b': 2}
+        with loaded('shelf') as shelf:
+            assert type(shelf) is vaults.Shelf and shelf['b'] == 2
+        with contextlib.closing(loaded('write-back')) as live:
+            live['m'] = [1]
+            live['m'].append(2)
+        assert loaded('vault')['m'] == [1, 2]
+
+    def test_lists_and_columns_are_those_that_they_were(self, loaded):
+        for name, items in (('list', [4]), ('list of a section', [5]), ('column', [6])):
+            live = loaded(name)
+            live.append(7)
+            assert loaded(name) == [*items, 7]

@@ -13,6 +13,7 @@ import vaults
 from vaults import Vault, moving
 
 from .helpers import TASK_KINDS, block_over, output
+from .internals import whole
 
 OF_THE_WHOLE = ('check', 'compact', 'sync', 'backup', 'delete_vault')  # what a section leaves to its vault
 TASK_USES = {
@@ -128,7 +129,7 @@ class TestTasks:
         monkeypatch.chdir(root)
         v = TASK_KINDS[kind]()
         if kind == 'section' and use in OF_THE_WHOLE:
-            v = v._parent
+            v = whole(v)
         made = {'k': 1, 'l': 2}
         v.update(made)
         things = v.list('list'), v.column('column', 'int8'), v.open('written', 'w')
@@ -381,7 +382,7 @@ class TestTasks:
         loop.run_until_complete(asyncio.sleep(0))
         with pytest.raises(vaults.VaultTaskError, match='Task-'):
             t['k'] = 2
-        getattr(t, '_parent', t).close()
+        whole(t).close()
         task.cancel()
         with pytest.raises(vaults.VaultClosedError):
             loop.run_until_complete(task)

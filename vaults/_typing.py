@@ -5,7 +5,7 @@ Type checkers read the first half; at run time the second half makes `Vault[str,
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import ItemsView, KeysView, Mapping, MutableMapping, MutableSequence, ValuesView
-    from typing import Any, Generic, overload
+    from typing import Any, Generic, final, overload
 
     from typing_extensions import Self, TypeVar  # for type checkers alone, which bring it
 
@@ -20,8 +20,10 @@ else:
     K = V = T = K_co = V_co = Self = object
 
     def overload(function):
-        """Stand in for typing.overload, which does nothing at run time either."""
+        """Stand in for typing.overload, and for typing.final, which do nothing at run time either."""
         return function
+
+    final = overload
 
     class _Base:
         """Stands for a base class: subscripted it is that class. Deriving from each instead takes 0.3 ms."""
@@ -37,4 +39,4 @@ else:
     Generic = _Base(object)
 
 __all__ = ['TYPE_CHECKING', 'Generic', 'ItemsView', 'K', 'K_co', 'KeysView', 'Mapping', 'MutableMapping',
-           'MutableSequence', 'Self', 'T', 'V', 'V_co', 'ValuesView', 'overload']
+           'MutableSequence', 'Self', 'T', 'V', 'V_co', 'ValuesView', 'final', 'overload']

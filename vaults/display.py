@@ -12,7 +12,7 @@ from .codecs.codes import COLUMN, LIST
 from .collections.list import List
 from .collections.tree import Head, is_head
 from .errors import VaultError, plural
-from .vault import place_of
+from .place import place_of
 from .views import SortedSlice
 
 TYPE_CHECKING = False

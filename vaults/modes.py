@@ -1,18 +1,14 @@
-"""Modes: the class of a vault that was opened with `validate` or `writeback`. Knows neither stores nor keys.
+"""Modes: the class of a vault that was opened with `writeback`. Knows neither stores nor keys.
 
 A mode is a layer right above Vault: what a user's class overrides stays on top of it.
 """
 from __future__ import annotations
 
-from ._typing import TYPE_CHECKING, K, V
+from ._typing import TYPE_CHECKING
 from .vault import Vault
-from .views import pairs_of
 
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, Tuple, Type
-
-    from .place import Check
-
+    from typing import Any, Dict, Tuple, Type
 
 _classes: Dict[Tuple[Type[Any], ...], Type[Any]] = {}
 
@@ -35,23 +31,3 @@ def layered(cls: Type[Any], *layers: Type[Any]) -> Type[Any]:
         _classes[(bare, *both)] = type(bare.__name__, bases, {'__slots__': (), '__module__': bare.__module__,
                                                               '_bare': bare, '_layers': both})
     return _classes[(bare, *both)] if both else bare
-
-
-class ValidatingVault(Vault[K, V]):
-    """A vault with `validate`, or a section with that or `value_type`: they are called before each write."""
-
-    __slots__ = ()
-    _validate: Check
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        if type(key) is not slice:
-            self._validate(key, value)
-        super().__setitem__(key, value)
-
-    def put_many(self, pairs: Any) -> int:
-        return super().put_many(self._validated(pairs_of(pairs, {})))
-
-    def _validated(self, pairs: Iterator[Tuple[Any, Any]]) -> Iterator[Tuple[Any, Any]]:
-        for key, value in pairs:
-            self._validate(key, value)
-            yield key, value

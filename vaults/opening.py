@@ -7,25 +7,32 @@ from __future__ import annotations
 import os
 from collections import abc
 
+from . import keys
+from .codecs.packing import Codec
+from .codecs.pickles import rule
 from .errors import (
     UntrustedPickleError,
     VaultClosedError,
     VaultCorruptError,
     VaultError,
     VaultFormatError,
+    VaultNotFoundError,
     VaultTypeError,
     VaultValueError,
 )
+from .place import Place, place_of
 from .stores import open as open_store
 from .stores import read_only, scheme_of
-from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, ClosedStore, Store
+from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, SETTINGS_OWNER, ClosedStore, Options, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterator, Literal, Optional, Tuple, Type, Union
     from weakref import ReferenceType
 
-    from .stores.base import Options
+    from .codecs.pickles import AllowPickle
+    from .codecs.serializers import Serializer
+    from .place import Again, Check
 
     Path = Union[str, os.PathLike[str]]
     Flag = Literal['r', 'w', 'c', 'n']
@@ -34,6 +41,80 @@ if TYPE_CHECKING:
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
 
+
+# --- a vault's place ------------------------------------------------------------------------------------------------
+
+def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thread_safe: bool, flag: Flag,
+             timeout: float, synchronous: Synchronous, allow_pickle: Optional[AllowPickle], writeback: bool,
+             cache_size: int, serializer: Any, validate: Optional[Check]) -> Place:
+    """Return the place of the vault that these options, which are those of `Vault`, open or make. Raises: as that."""
+    require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
+    require_options(flag, synchronous, timeout, cache_size, validate)
+    if serializer is not None:
+        from .codecs.serializers import Serializer
+        serializer = Serializer.of(serializer)
+    flag = 'w' if flag == 'c' and not to_create else flag
+    options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
+    title, path = locate(name, flag in ('c', 'n')) if store is None else adopt(store, name, options)
+    if path == MEMORY and flag in 'rw' and store is None:
+        raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
+    trust = Trust()
+    codec = Codec(rule(allow_pickle, trust))
+    engine = opened(path, options) if store is None else prepared(store, path, flag)
+    trust.of(engine, path)
+    try:
+        codec = _codec_of(engine, codec, serializer, flag, path)
+    except BaseException:
+        if store is None:  # one of the caller's stays open: it may hold the only copy
+            engine.close()
+        raise
+    again = _again(path, store is None, (path, title, validate, thread_safe, 'r' if flag == 'r' else 'w', timeout,
+                                         options.synchronous, allow_pickle, writeback, cache_size, serializer))
+    place = Place(engine, keys, codec, title, path, flag == 'r', validate, again)
+    if writeback and flag != 'r':  # a reader has nothing to write back
+        from .writeback import attach
+        attach(place, cache_size, timeout)
+    return place
+
+
+def _codec_of(store: Store, codec: Codec, serializer: Optional[Serializer], flag: str, path: str) -> Codec:
+    """Return the codec that the file asks for. Raises: VaultFormatError when it is not the one that was passed."""
+    try:
+        if serializer is None and store.get_part(SETTINGS_OWNER, 0) is None:
+            return codec
+        from .settings import codec_for
+        return codec_for(store, codec, serializer, flag, path)
+    except VaultCorruptError:
+        if serializer is None:  # without one no serialized value can be read anyway: read what can be
+            return codec
+        raise
+
+
+def _again(path: str, is_ours: bool, arguments: Tuple[Any, ...]) -> Again:
+    """Return what opens a vault again, for pickle, or why that cannot be."""
+    if not is_ours:
+        return (f'a vault over a store of your own, {path}, cannot be pickled, or copied with the module copy: make '
+                'the store where it is wanted, and a vault over it, Vault(store=...); v.copy() gives a dict of it')
+    if path == MEMORY:
+        return ('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a dict of it, and '
+                'v.backup(path) writes it to a file')
+    return reopened, arguments
+
+
+def reopened(path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float, synchronous: Any,
+             allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Place:
+    """Open again, by its path, the place of a vault that was pickled. Named in pickles: it stays."""
+    try:
+        place = place_at(exactly(path), None, True, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
+                         cache_size, serializer, validate)
+    except VaultNotFoundError as error:
+        raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
+                                 'back, or open it where it is and pickle that') from error
+    place.name = name
+    return place
+
+
+# --- where it is ----------------------------------------------------------------------------------------------------
 
 def set_root_path(path: Optional[Path]) -> None:
     """Keep vaults in the folder `path`/vaults, which is made if need be; None forgets it.
@@ -237,6 +318,24 @@ class Trust:
 def exactly(path: str) -> Any:
     """Return what `locate` makes this path of, or this text with a scheme."""
     return path if scheme_of(path) else ExactPath(path)
+
+
+class OnceMore:
+    """A place, as a vault that is copied or pickled holds it: pickled it is the place itself.
+
+    So that all that is pickled together has one place, while copy.copy, which pickles nothing, has one of its own.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __reduce__(self) -> Any:
+        return place_of, (self._place,)
+
+    def opened(self) -> Place:
+        """Open the place once more. Raises: as a pickle of it."""
+        make, arguments = self._place.__reduce__()
+        return make(*arguments)  # type: ignore[no-any-return]
 
 
 def added(vault: Any, base: type) -> Any:

@@ -3,6 +3,8 @@
     store       where the entries are
     keys        stored forms of keys: the module keys.py, or what a section has in its place
     codec       bytes of values
+    entries, values     what the verbs of a vault work on: the store and the codec or, in write-back mode, what has live
+                objects in the place of bytes
     name, path  what the vault is called, and what errors call it
     read_only, validate     what may be written
 """
@@ -10,16 +12,34 @@ from __future__ import annotations
 
 from . import keys
 from .errors import VaultError, shown
+from .stores.base import ClosedStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Optional, Protocol, Sequence, Tuple
+    from typing import Any, Callable, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
 
     from .codecs.packing import Codec
     from .keys import Stored
-    from .stores.base import Store
+    from .stores.base import Live, Store
 
     Check = Callable[[Any, Any], object]
+    Again = Union[str, Tuple[Any, ...]]
+
+    class Entries(Protocol):
+        """What is kept under stored keys: a Store or, in write-back mode, what has a Live in the place of bytes.
+
+        What `values` packs is what `put` takes.
+        """
+
+        def get(self, key: Stored) -> Union[bytes, Live, None]: ...
+        def put(self, key: Stored, data: Any) -> None: ...
+        def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int: ...
+
+    class ValueCodec(Protocol):
+        """How values become what `entries` take, and back: a Codec or, in write-back mode, what leaves them alone."""
+
+        def dumps(self, value: Any) -> Any: ...
+        def loads_many(self, datas: Sequence[Any]) -> List[Any]: ...
 
     class KeyCodec(Protocol):
         """How the keys of a vault or section are stored. Raises: as the functions of keys.py."""
@@ -49,20 +69,48 @@ class Place:
     """Where entries are kept, and how: those of a vault, or of a section in it.
 
     When the vault is closed `store` becomes another one: whoever keeps a place asks it each time. What a vault itself
-    reads in each call, it has beside its place. Safe in any thread.
+    reads in each call, it has beside its place. The vault is open as long as somebody keeps its place. A place that is
+    pickled is opened again by its path, with all that is pickled along with it. Safe in any thread.
     """
 
-    __slots__ = ('codec', 'keys', 'name', 'path', 'read_only', 'store', 'validate')
+    __slots__ = ('__weakref__', 'again', 'codec', 'entries', 'keys', 'layers', 'name', 'parent', 'path', 'read_only',
+                 'store', 'validate', 'values')
+    entries: Entries
+    values: ValueCodec
 
     def __init__(self, store: Store, keys: KeyCodec, codec: Codec, name: str, path: str, read_only: bool,
-                 validate: Optional[Check]) -> None:
-        self.store, self.keys, self.codec = store, keys, codec
+                 validate: Optional[Check], again: Again, parent: Optional[Place] = None) -> None:
+        self.store, self.keys, self.codec = self.entries, _, self.values = store, keys, codec
         self.name, self.path = name, path
         self.read_only, self.validate = read_only, validate
+        self.again = again      # a function and its arguments: what opens it again; or why that cannot be
+        self.parent = parent    # the place that a section is in
+        self.layers: Tuple[type, ...] = ()  # what the class of a vault in it has: modes.py
 
-    def within(self, store: Store, keys: KeyCodec, validate: Optional[Check]) -> Place:
+    def within(self, keys: KeyCodec, validate: Optional[Check], again: Again) -> Place:
         """Return the place of a section in this one."""
-        return Place(store, keys, self.codec, self.name, self.path, self.read_only, validate)
+        inside = Place(self.store, keys, self.codec, self.name, self.path, self.read_only, validate, again, self)
+        inside.layers = self.layers
+        if self.layers:
+            store: Any = self.store
+            inside.store = inside.entries = store.within(keys, validate)
+        return inside
+
+    def shut(self, store: ClosedStore) -> None:
+        """Put a store that refuses everything in the place of what was closed."""
+        self.store = self.entries = store
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed, or what it is in."""
+        return isinstance(self.store, ClosedStore) or (self.parent is not None and self.parent.closed)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        if isinstance(self.again, str):
+            raise TypeError(self.again)
+        if not self.closed:
+            self.store.flush()
+        return self.again
 
     def sought(self, key: Any) -> Optional[Stored]:
         """Return the stored form of a key to look for, or None for one that cannot be stored, and so is not there.
@@ -102,6 +150,12 @@ class Place:
     def about(self, error: VaultError, key: Any) -> VaultError:
         """Return the error with the key and the vault that it is about."""
         return about(error, self.keys.whole(key), self.path)
+
+
+def place_of(vault: Any) -> Place:
+    """Return the place of a vault or section, for the rooms that work on its entries without it; of a place, itself."""
+    place: Place = vault if type(vault) is Place else vault._place
+    return place
 
 
 def about(error: VaultError, key: Any, path: str) -> VaultError:

@@ -14,16 +14,16 @@ from operator import itemgetter
 from . import keys
 from ._typing import TYPE_CHECKING, K, V
 from .errors import VaultError, VaultTypeError
-from .modes import ValidatingVault, layered
 from .opening import require_function
+from .place import place_of
 from .stores.base import ClosedStore
-from .vault import Vault, place_of
+from .vault import Vault
 
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence, Tuple
+    from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence, Tuple, Union
 
     from .keys import Stored
-    from .place import Check, Place
+    from .place import Again, Check, Place
 
 
 MANY = 1000  # items; of more, repr does not tell the number, because they would have to be counted
@@ -127,18 +127,12 @@ class Section(Vault[K, V]):
     Keys sort as the vault's do: a tuple of more than one element stands behind its first one, before the next.
     """
 
-    __slots__ = ('_own', '_parent')
+    __slots__ = ()
     _keys: Prefixed
 
-    def __init__(self, parent: Vault[Any, Any], name: Any, value_type: Any = None,
+    def __init__(self, parent: Union[Place, Vault[Any, Any]], name: Any, value_type: Any = None,
                  validate: Optional[Check] = None) -> None:
-        self._parent, self._own = parent, (name, value_type, validate)
-        above, names = place_of(parent), parent.path if isinstance(parent, Section) else ()
-        coder = Prefixed((*names, name))
-        check = _validation(above.validate, coder.path, value_type, validate)
-        self._place = above.within(parent._store_of_section(coder, check), coder, check)
-        self._settle()
-        self.__class__ = layered(Section, *((ValidatingVault,) if check else ()), *type(parent)._layers)
+        self._settle(place_in(place_of(parent), name, value_type, validate))
 
     @property
     def path(self) -> Tuple[Any, ...]:
@@ -150,7 +144,7 @@ class Section(Vault[K, V]):
 
     @property
     def closed(self) -> bool:
-        return super().closed or self._parent.closed
+        return self._place.closed
 
     @classmethod
     def fromkeys(cls, iterable: Any, value: Any = None) -> NoReturn:
@@ -162,8 +156,7 @@ class Section(Vault[K, V]):
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):
             self._store.refuse_others()
-            self._store = self._place.store = self._closed(
-                f'{self._place.path}, section {self.path!r}', self._store.rollback)
+            self._shut(self._closed(f'{self._place.path}, section {self.path!r}', self._store.rollback))
 
     def delete_vault(self) -> NoReturn:
         """Raise VaultError: a section has no file."""
@@ -171,13 +164,28 @@ class Section(Vault[K, V]):
                          'delete_vault()')
 
     def __reduce__(self) -> Any:
-        return Section, (self._parent, *self._own)
+        if isinstance(self._place.again, str):
+            raise TypeError(self._place.again)
+        return Section, self._place.again[1]
 
     def _size(self) -> str:
         return super()._size() if self._count_up_to(MANY + 1) <= MANY else f'more than {MANY} items'
 
     def _title(self) -> str:
         return f'{super()._title()}, {self.path!r}'
+
+
+def place_in(above: Place, name: Any, value_type: Any, validate: Optional[Check]) -> Place:
+    """Return the place of a section in another place. Named in pickles: it stays."""
+    coder = Prefixed((*path_of(above), name))
+    check = _validation(above.validate, coder.path, value_type, validate)
+    again: Again = above.again if isinstance(above.again, str) else (place_in, (above, name, value_type, validate))
+    return above.within(coder, check, again)
+
+
+def path_of(place: Place) -> Tuple[Any, ...]:
+    """Return the names that lead to a section; () for a vault."""
+    return place.keys.path if isinstance(place.keys, Prefixed) else ()
 
 
 def _validation(above: Optional[Check], path: Tuple[Any, ...], value_type: Any,
@@ -214,7 +222,7 @@ def names(vault: Vault[Any, Any]) -> Iterator[Any]:
     """Yield the first elements of the tuple keys of more than one element, sorted, going from each to the next."""
     place = place_of(vault)
     low, high = place.keys.prefix_bounds(())
-    start = len(_packed(vault.path if isinstance(vault, Section) else ()))
+    start = len(_packed(path_of(place)))
     name = _first_name(place, low, high, start)
     while name:
         yield from name

@@ -16,13 +16,11 @@ from .errors import (
     VaultClosedError,
     VaultCorruptError,
     VaultError,
-    VaultNotFoundError,
     VaultReadOnlyError,
-    VaultValueError,
     plural,
 )
 from .place import MISSING, Place
-from .stores.base import MEMORY, SETTINGS_OWNER, ClosedStore, Options
+from .stores.base import MEMORY, ClosedStore, Live
 from .transactions import Edit, Transaction, with_frame
 from .views import Displayed, Items, Keys, SortedSlice, Values, Walks, equal, pairs_of
 
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
     from .collections import column as columns
     from .collections import list as sequences
     from .keys import Stored
-    from .opening import Flag, Path, Synchronous
-    from .place import Check
+    from .opening import Flag, OnceMore, Path, Synchronous
+    from .place import Check, Entries, ValueCodec
     from .sections import Section
     from .stores.base import Progress, Store
 
@@ -65,10 +63,12 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     and over forks. It can be pickled, which sends where it is, not what it holds.
     """
 
-    __slots__ = ('__weakref__', '_codec', '_hook', '_keys', '_options', '_place', '_store', '_validate')
+    __slots__ = ('__weakref__', '_codec', '_entries', '_hook', '_keys', '_place', '_store', '_validate', '_values')
     _validate: Optional[Check]
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
+    _entries: Entries
+    _values: ValueCodec
     _closed = ClosedStore
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
@@ -102,64 +102,20 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError; VaultTypeError and
         VaultValueError for wrong arguments.
         """
-        from . import opening  # here, and below: `import vaults` does without
-        from .codecs.packing import Codec
-        from .codecs.pickles import rule
-        opening.require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
-        opening.require_options(flag, synchronous, timeout, cache_size, validate)
-        if serializer is not None:
-            from .codecs.serializers import Serializer
-            serializer = Serializer.of(serializer)
-        flag = 'w' if flag == 'c' and not to_create else flag
+        from .opening import place_at  # here, and below: `import vaults` does without
         self._store = ClosedStore(str(name))  # until it is open
-        options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
-        title, path = opening.locate(name, flag in ('c', 'n')) if store is None else opening.adopt(store, name, options)
-        if path == MEMORY and flag in 'rw' and store is None:
-            raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
-        trust = opening.Trust()
-        codec = Codec(rule(allow_pickle, trust))
-        self._options = None if store is not None else (thread_safe, flag, timeout, options.synchronous, allow_pickle,
-                                                        writeback, cache_size, serializer)
-        self._place = Place(self._store, keys, codec, title, path, flag == 'r', validate)
-        self._place.store = opening.opened(path, options) if store is None else opening.prepared(store, path, flag)
-        trust.of(self._place.store, path)
-        self._settle()
-        self._use_serializer(serializer, flag)
-        if writeback and flag != 'r':  # a reader has nothing to write back
-            from .writeback import attach
-            attach(self, cache_size, timeout)
-        if validate is not None:
-            from .modes import ValidatingVault, layered
-            self.__class__ = layered(type(self), ValidatingVault)
+        self._settle(place_at(name, store, to_create, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
+                              cache_size, serializer, validate))
 
-    def _settle(self) -> None:
-        """Take from the place what each call reads, lest each look it up there."""
-        place = self._place
+    def _settle(self, place: Place) -> None:
+        """Be the vault of a place: take from it what each call reads, lest each look it up there."""
+        self._place = place
         self._store, self._keys, self._codec = place.store, place.keys, place.codec
+        self._entries, self._values = place.entries, place.values
         self._hook, self._validate = place.codec.ext_hook, place.validate
-
-    def _use_serializer(self, serializer: Any, flag: str) -> None:
-        """Take the codec that the file asks for, or close and raise when it is not the one that was passed."""
-        try:
-            if serializer is None and self._store.get_part(SETTINGS_OWNER, 0) is None:
-                return
-            from .settings import codec_for
-            place = self._place
-            place.codec = codec_for(place.store, place.codec, serializer, flag, place.path)
-            self._settle()
-        except VaultCorruptError:
-            if serializer is not None:  # without one no serialized value can be read anyway: read what can be
-                self._give_up()
-                raise
-        except BaseException:
-            self._give_up()
-            raise
-
-    def _give_up(self) -> None:
-        """Close what could not be opened. An engine of the caller's stays open: it may hold the only copy."""
-        if self._options is not None:
-            self.close()
-        self._store = self._place.store = ClosedStore(self._place.path)
+        if place.layers:
+            from .modes import layered
+            self.__class__ = layered(type(self), *place.layers)
 
     @property
     def name(self) -> str:
@@ -192,9 +148,11 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         except (TypeError, ValueError):
             self._place.cannot_hold(key)
             return self._missing(key)
-        data = self._store.get(stored)
+        data = self._entries.get(stored)
         if data is None:
             return self._missing(key)
+        if type(data) is Live:
+            return data.value
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.InParts:
@@ -206,15 +164,17 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         """Set the value; a commit of its own outside a block. Raises: TypeError for what cannot be a key."""
         if type(key) is slice:
             raise TypeError('a slice cannot be assigned: use update() with keys and values')
+        if self._validate is not None:
+            self._validate(key, value)
         stored = self._keys.encode(key)
         try:
-            data = self._codec.dumps(value)
+            data = self._values.dumps(value)
         except codes.InParts:
             self._put_in_parts(key, value)
             return
         except VaultError as error:
             raise self._place.about(error, key) from error
-        self._store.put(stored, data)
+        self._entries.put(stored, data)
 
     def __delitem__(self, key: Union[K, slice]) -> None:
         """Delete the entry; for a slice, all entries in it in one statement."""
@@ -268,9 +228,11 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         except (TypeError, ValueError):
             self._place.cannot_hold(key)
             return default
-        data = self._store.get(stored)
+        data = self._entries.get(stored)
         if data is None:
             return default
+        if type(data) is Live:
+            return data.value
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.InParts:
@@ -432,7 +394,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         The iterable is streamed. When it or a value fails, nothing is set.
         """
         copied: List[Any] = []
-        done = self._store.put_many(self._encoded(pairs_of(pairs, {}), copied))
+        done = self._entries.put_many(self._encoded(pairs_of(pairs, {}), copied))
         return done + len(copied)
 
     def get_many(self, wanted: Iterable[K]) -> Dict[K, V]:
@@ -684,8 +646,12 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         store = self._store
         if not isinstance(store, ClosedStore):
             store.refuse_others()
-            self._store = self._place.store = self._closed(self._place.path, store.ended, store)
+            self._shut(self._closed(self._place.path, store.ended, store))
             store.close()
+
+    def _shut(self, closed: ClosedStore) -> None:
+        self._place.shut(closed)
+        self._store = self._entries = closed
 
     def delete_vault(self) -> None:
         """Close the vault and delete its file, with its -wal and -shm.
@@ -704,19 +670,9 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
-        from .opening import added
-        path, name = self._place.path, self._place.name
-        if self._options is None:
-            raise TypeError(f'a vault over a store of your own, {path}, cannot be pickled, or copied with the module '
-                            'copy: make the store where it is wanted, and a vault over it, Vault(store=...); v.copy() '
-                            'gives a dict of it')
-        if path == MEMORY:
-            raise TypeError('a vault in memory cannot be pickled, or copied with the module copy: v.copy() gives a '
-                            'dict of it, and v.backup(path) writes it to a file')
-        thread_safe, flag, *rest = self._options
+        from .opening import OnceMore, added
         bare = type(self).__dict__.get('_bare', type(self))
-        place = bare, path, name, self._validate, thread_safe, 'r' if flag == 'r' else 'w', *rest
-        return (_reopen, place, added(self, Vault)) if bare is not Vault else (_reopen, place)
+        return over, (bare, OnceMore(self._place)), None if bare is Vault else added(self, Vault)
 
     def __repr__(self) -> str:
         try:
@@ -746,8 +702,10 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def _encoded(self, pairs: Iterable[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, bytes]]:
         """Yield what the store is to put; copy live lists and columns in passing, and add their keys to `copied`."""
-        encode, dumps = self._keys.encode, self._codec.dumps
+        encode, dumps, check = self._keys.encode, self._values.dumps, self._validate
         for key, value in pairs:
+            if check is not None:
+                check(key, value)
             try:
                 data = dumps(value)
             except codes.InParts:
@@ -794,10 +752,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         except VaultError as problem:
             raise self._place.about(problem, key) from error
 
-    def _store_of_section(self, coder: Any, validate: Any) -> Any:
-        """Return the store for a section whose keys `coder` codes and whose values `validate` may refuse."""
-        return self._store
-
     def _check(self) -> None:
         """Assert every invariant of the file and the mapping. Ends every stress test."""
         assert self.check() == [], self.check()
@@ -813,23 +767,17 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 registry.never_stored += [Vault, SortedSlice, Keys, Values, Items]
 
 
-def place_of(vault: Vault[Any, Any]) -> Place:
-    """Return the place of a vault or section: for the rooms that work on its entries without it."""
-    return vault._place
+def over(cls: Type[T], place: Union[Place, OnceMore]) -> T:
+    """Return a vault of a class in a place. Named in pickles: it stays.
+
+    Not by the __init__ of a subclass, whose arguments are not known: what it has made of them travels besides.
+    """
+    vault: Any = cls.__new__(cls)
+    vault._settle(place if isinstance(place, Place) else place.opened())
+    return vault  # type: ignore[no-any-return]
 
 
-def _reopen(cls: Any, path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float,
-            synchronous: Any, allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Any:
-    """Open again, by its path, a vault that was pickled."""
-    from .opening import exactly
-    vault = cls.__new__(cls)
-    try:
-        # Not the __init__ of a subclass, whose arguments are not known here: what it has made of them travels besides.
-        Vault.__init__(vault, exactly(path), validate=validate, thread_safe=thread_safe, flag=flag, timeout=timeout,
-                       synchronous=synchronous, allow_pickle=allow_pickle, writeback=writeback, cache_size=cache_size,
-                       serializer=serializer)
-    except VaultNotFoundError as error:
-        raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
-                                 'back, or open it where it is and pickle that') from error
-    vault._place.name = name
-    return vault
+def _reopen(cls: Any, *arguments: Any) -> Any:
+    """Open again a vault that was pickled by an earlier version."""
+    from .opening import reopened
+    return over(cls, reopened(*arguments))

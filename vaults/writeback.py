@@ -21,7 +21,6 @@ from .codecs import codes, packing, pickles, registry
 from .codecs.types import PLAIN
 from .errors import SerializationError, VaultBusyError, VaultClosedError, VaultCorruptError, VaultError, VaultTaskError
 from .keys import HIGHEST, LOWEST
-from .modes import layered
 from .place import MISSING, NOWHERE, about
 from .stores.base import ClosedStore, Store, StoreBefore
 from .stores.tasks import Owner, free, is_alive
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
     from .keys import Stored
-    from .place import Check
+    from .place import Check, Place
     from .stores.base import Entry, Progress
 
     Checks = Dict[Tuple[Any, ...], Callable[[Stored, Any], object]]
@@ -206,6 +205,10 @@ class LiveStore(StoreBefore):
                 raise about(error, keys.decode(key), self._path) from error
         raise about(SerializationError('another thread kept changing it while it was packed'), keys.decode(key),
                     self._path)
+
+    def within(self, coder: Any, validate: Optional[Check]) -> Any:
+        """Return the store for a section whose keys `coder` codes and whose values `validate` may refuse."""
+        return self if validate is None else _Guarded(self, {coder.path: _check(coder, validate)})
 
     # --- writing what has changed ---
 
@@ -736,7 +739,7 @@ class ClosedLiveStore(ClosedStore):
 
     hot = property(ClosedStore.refuse)
     live = property(ClosedStore.refuse)
-    fetch = walk = watch = hold = hold_many = flush = finish = ClosedStore.refuse
+    fetch = walk = watch = hold = hold_many = finish = within = ClosedStore.refuse
 
 
 class _Guarded:
@@ -805,6 +808,8 @@ class WriteBackVault(Vault[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is slice:
             super().__setitem__(key, value)
+        if self._validate is not None:
+            self._validate(key, value)
         if type(value) in registry.live_types:
             self._put_in_parts(key, value)
             return
@@ -817,8 +822,10 @@ class WriteBackVault(Vault[K, V]):
 
     def _to_hold(self, pairs: Iterator[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, Any]]:
         """Yield what the store is to hold; copy live lists and columns in passing, and add their keys to `copied`."""
-        encode = self._keys.encode
+        encode, check = self._keys.encode, self._validate
         for key, value in pairs:
+            if check is not None:
+                check(key, value)
             if type(value) in registry.live_types:
                 self._put_in_parts(key, value)
                 copied.append(key)
@@ -850,27 +857,18 @@ class WriteBackVault(Vault[K, V]):
             self._store.forget()
         super().delete_vault()
 
-    def __reduce__(self) -> Any:
-        if not isinstance(self._store, ClosedStore):
-            self._store.flush()
-        return super().__reduce__()
-
-    def _store_of_section(self, coder: Any, validate: Any) -> Any:
-        store = getattr(self._store, 'live', self._store)
-        return store if validate is None else _Guarded(store, {coder.path: _check(coder, validate)})
-
 
 def _check(coder: Any, validate: Check) -> Callable[[Stored, Any], object]:
     return lambda stored, value: validate(coder.decode(stored), value)
 
 
-def attach(vault: Any, size: int, timeout: float) -> None:
-    """Put a vault that has just been opened in write-back mode."""
-    vault.__class__ = layered(type(vault), WriteBackVault)
-    checks = {} if vault._validate is None else {(): _check(vault._keys, vault._validate)}
-    place = vault._place
-    store = vault._store = place.store = LiveStore(place.store, place.codec, place.path, size, timeout, checks)
-    store.undo.append(weakref.finalize(vault, store.end).detach)  # it ends at exit, too
+def attach(place: Place, size: int, timeout: float) -> None:
+    """Put a place that has just been opened in write-back mode."""
+    checks = {} if place.validate is None else {(): _check(place.keys, place.validate)}
+    store = LiveStore(place.store, place.codec, place.path, size, timeout, checks)
+    place.store = place.entries = store
+    place.layers = (WriteBackVault,)
+    store.undo.append(weakref.finalize(place, store.end).detach)  # it ends at exit, too
     _end_with_process(store)
 
 

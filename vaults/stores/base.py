@@ -14,6 +14,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 
+from .._typing import final
 from ..errors import VaultClosedError, VaultError
 from ..keys import HIGHEST, LOWEST, sortable
 
@@ -276,6 +277,9 @@ class Store(ABC):
         """Tell whether anybody else may have written since this thread last asked; true the first time."""
         return True
 
+    def flush(self) -> None:  # noqa: B027  # an engine that keeps nothing back has nothing to do
+        """Write what is kept back in memory, so that others see it."""
+
     def ended(self) -> None:  # noqa: B027  # an engine that holds no lock of this process has nothing to let go of
         """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
 
@@ -363,6 +367,20 @@ def new_owner() -> bytes:
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
 
 
+@final
+class Live:
+    """What is in the place of an entry's bytes in write-back mode: the object that they are loaded to.
+
+    `value`: the object. `stored`: the bytes that it is stored as, or None. `checks`: what validates it when it has
+    changed. `dirty`: it was put, and is not written yet.
+    """
+
+    __slots__ = ('checks', 'dirty', 'stored', 'value')
+
+    def __init__(self, value: object, stored: Optional[bytes], checks: object, dirty: bool) -> None:
+        self.value, self.stored, self.checks, self.dirty = value, stored, checks, dirty
+
+
 class StoreBefore(Store):
     """A store that stands before another one, whose files and facts are that one's. What else it is, it says itself."""
 
@@ -371,6 +389,9 @@ class StoreBefore(Store):
     @property
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
         return self._store.deletions
+
+    def flush(self) -> None:
+        self._store.flush()
 
     def require_own(self) -> None:
         self._store.require_own()
@@ -410,7 +431,7 @@ class ClosedStore(Store):
     get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
     count = count_up_to = scan = begin = transact = others_wrote = refuse
     get_part = get_both = put_parts = delete_parts = part_numbers = part_owners = put_owner = refuse
-    ended = refuse_others = close = sync = compact = check = require_own = backup = refuse
+    ended = refuse_others = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)
     sources = property(refuse)
