@@ -29,7 +29,7 @@ vaults cli cli.* __main__        : *
 # What still breaks that table, or closes a circle. Each list below may only shrink: what is needed no more is struck out.
 UPWARD = '''
 opening stores.sqlite.recovery
-collections.list moving.as_json
+collections.sequence moving.as_json
 collections.tree collections.column
 collections.tree collections.list
 collections.tree collections.stream
@@ -54,7 +54,8 @@ PRIVATE = '''
 cli 21
 codecs.named 23
 collections.column 6
-collections.list 45
+collections.list 5
+collections.sequence 40
 collections.stream 25
 collections.tree 1
 display 4
@@ -72,7 +73,6 @@ writeback 13
 '''
 LONG = '''
 cli
-collections.list
 collections.stream
 vault
 writeback

@@ -758,7 +758,7 @@ def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     if head.code == codes.LIST:
         size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
     else:
-        from ..collections.column import Type
+        from ..collections.dtype import Type
         size = head.size * (Type(head.meta).size if head.code == codes.COLUMN else 1)
     parts[{codes.LIST: 'lists', codes.COLUMN: 'columns', codes.STREAM: 'streams'}[head.code]] += 1
     parts['parts'] += size

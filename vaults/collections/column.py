@@ -1,298 +1,27 @@
 """Columns: arrays of one fixed-size type that live in a vault. Knows neither SQL nor how keys are stored.
 
-A leaf is the items' bytes, little-endian. NumPy is used where the program has it, and imported by to_numpy() alone.
+A leaf is the items' bytes, as dtype.py has them.
 """
 from __future__ import annotations
 
 import struct
-import sys
-from array import array
-from datetime import date, datetime, timedelta
-from functools import lru_cache
 from itertools import islice
-from operator import index as as_index
 
 from .._typing import TYPE_CHECKING, T
 from ..codecs import codes, registry
-from ..errors import shown
-from .list import LEAF, _Sequence, made_at
+from .dtype import MisfitError, Type, numpy_array_of, numpy_for, rescaled
+from .list import LEAF
+from .sequence import LiveSequence, made_at
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
     from typing import List as PlainList
 
     from ..vault import Vault
-    from .list import Run
+    from .sequence import Run
     from .tree import Head
 
 BLOCK = 1 << 15         # bytes of an iterable's items that are packed at a time, in whole leaves
-MAX_BYTES = 1 << 20     # of an item
-
-# By name, as NumPy writes them: the code of the modules array and struct.
-NUMBERS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
-           'uint64': 'Q', 'float32': 'f', 'float64': 'd'}
-NANOSECONDS = {'W': 604_800 * 10**9, 'D': 86_400 * 10**9, 'h': 3_600 * 10**9, 'm': 60 * 10**9, 's': 10**9, 'ms': 10**6,
-               'us': 10**3, 'ns': 1}
-EPOCH = datetime(1970, 1, 1)
-NAT = -2**63  # of a datetime64, as NumPy has it: no moment
-
-
-class MisfitError(ValueError, OverflowError):
-    """A moment is finer than the unit of a column, or outside its range."""
-
-
-class Type:
-    """A type of items of a fixed size: objects to bytes, little-endian, and back."""
-
-    def __init__(self, dtype: Any) -> None:
-        self.name = _name(dtype)
-        self.code: Optional[str] = NUMBERS.get(self.name)
-        self.as_item: Callable[[Any], Any] = lambda item: item
-        self.size, self.pack = self._known()
-
-    def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
-        """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""
-        if self.code:
-            return (struct.calcsize(f'<{self.code}'),
-                    self._pack_floats if self.code in 'fd' else self._pack_numbers)
-        if self.name == 'bool':
-            return 1, _pack_bools
-        if self.name[:1] == 'S' and self.name[1:].isdecimal() and 0 < int(self.name[1:]) <= MAX_BYTES:
-            return int(self.name[1:]), self._pack_bytes
-        unit = self.name[len('datetime64['):-1]
-        if self.name == f'datetime64[{unit}]' and unit in NANOSECONDS:
-            self.code = 'q'
-            self.as_item = lambda item: _since_epoch(item, unit)
-            return 8, lambda items: self._pack_numbers(list(map(self.as_item, items)))
-        raise TypeError(f'a column has no type {self.name!r}: it is int8 to int64, uint8 to uint64, float32, float64, '
-                        f"bool, S1 to S{MAX_BYTES}, or datetime64[ns] and the like")
-
-    def _pack_numbers(self, items: PlainList[Any]) -> bytes:
-        """Pack with struct: it is quicker than array, and does not make large numbers infinite in 32 bits."""
-        try:
-            return struct.pack(f'<{len(items)}{self.code}', *items)
-        except struct.error:
-            # Which says whether it is the type or the range; Python 3.8 would take a Decimal as an int.
-            array(self.code or 'q', items if self.code in ('f', 'd') else [*map(as_index, items)])
-            raise
-
-    def _pack_floats(self, items: PlainList[Any]) -> bytes:
-        if not set(map(type, items)) <= {float}:
-            items = [_exact_float(item, self.code) for item in items]
-        return self._pack_numbers(items)
-
-    def _pack_bytes(self, items: PlainList[Any]) -> bytes:
-        for item in items:
-            if not isinstance(item, bytes):
-                raise TypeError(f'bytes are wanted, not {type(item).__name__}')
-            if len(item) > self.size or item[-1:] == b'\0':
-                raise ValueError(f'{item[:40]!r} is longer than {self.size} bytes, or ends with NUL, which would be '
-                                 'lost')
-        return b''.join([item.ljust(self.size, b'\0') for item in items])
-
-    def one(self, run: bytes, at: int) -> Any:
-        """Return an item of a run as a Python object; a datetime64 as the number of its units since 1970."""
-        data = run[at * self.size:(at + 1) * self.size]
-        if self.code:
-            return struct.unpack(f'<{self.code}', data)[0]
-        return data.rstrip(b'\0') if self.name[0] == 'S' else bool(data[0])
-
-    def unpacked(self, data: bytes) -> Any:
-        """Return an array.array of the items, or a memoryview where there is none of their type."""
-        if self.code:
-            items = array(self.code, data)
-            if sys.byteorder == 'big':
-                items.byteswap()
-            return items
-        if self.name == 'bool':
-            return memoryview(data).cast('?')
-        return memoryview(data).cast('B', (len(data) // self.size, self.size)) if data else memoryview(data)
-
-    def listed(self, data: bytes) -> PlainList[Any]:
-        """Return the items as Python objects."""
-        if self.name[0] == 'S':
-            return [data[at:at + self.size].rstrip(b'\0') for at in range(0, len(data), self.size)]
-        listed: PlainList[Any] = self.unpacked(data).tolist()
-        return listed
-
-    def buffer(self, items: Any) -> Optional[memoryview]:
-        """Return the bytes of items that a buffer, or a NumPy array, holds in this form, not copied; else None.
-
-        Raises: TypeError, ValueError and OverflowError for an array whose values do not fit.
-        """
-        numpy = sys.modules.get('numpy')
-        if numpy is not None and isinstance(items, numpy.ndarray):
-            converted = _converted(numpy, items, self.name) if len(items) else b''
-            return None if converted is None else memoryview(converted)
-        try:
-            view = memoryview(items)
-        except TypeError:
-            return None
-        if self.name[0] == 'S' and view.shape == (len(view), self.size) and view.c_contiguous:
-            return view.cast('B')
-        if not (self.code and view.itemsize == self.size and _kind(view.format) == _kind(self.code)
-                and view.ndim == 1 and view.c_contiguous and sys.byteorder == 'little'):
-            return None
-        return view.cast('B') if view.nbytes else memoryview(b'')
-
-
-@lru_cache(maxsize=64)
-def size_of(name: str) -> int:
-    """Return the bytes of an item of a type. Raises: TypeError when there is none of that name."""
-    return Type(name).size
-
-
-def _name(dtype: Any) -> str:
-    """Return the name of a type given by name, as a NumPy dtype, or as bool, int or float."""
-    if isinstance(dtype, type):
-        dtype = {bool: 'bool', int: 'int64', float: 'float64'}.get(dtype, dtype.__name__)
-    if not isinstance(dtype, str):
-        dtype = f'S{dtype.itemsize}' if getattr(dtype, 'kind', '') == 'S' else getattr(dtype, 'name', repr(dtype))
-    return str(dtype)
-
-
-def _kind(code: str) -> str:
-    """Return which numbers a format of a buffer means, whatever their size."""
-    return next((kind for kind in ('bhilqn', 'BHILQN', 'fd') if code.lstrip('@') in kind), code)
-
-
-def _pack_bools(items: PlainList[Any]) -> bytes:
-    for item in items:
-        if type(item).__name__ not in ('bool', 'bool_'):  # NumPy's, by both its names
-            raise TypeError(f'True or False is wanted, not {item!r}')
-    return bytes(map(bool, items))
-
-
-def _exact_float(item: Any, code: Optional[str]) -> float:
-    """Return a number as a float that equals it; in 32 bits another float is rounded, as arrays do.
-
-    Raises: ValueError for a number between two floats, and what struct does for what is none.
-    """
-    item = as_index(item) if hasattr(type(item), '__index__') and type(item).__name__ != 'ndarray' else item
-    try:
-        number: float = struct.unpack(f'<{code}', struct.pack(f'<{code}', item))[0]
-    except struct.error:
-        array(code or 'd', [item])  # which says whether it is the type or the range
-        raise
-    if number != item and item == item and not (code == 'f' and isinstance(item, float)):
-        raise ValueError(f'{shown(item)} would be rounded to {number!r}: give float(...) of it where that is meant')
-    return number
-
-
-def _since_epoch(item: Any, unit: str) -> int:
-    """Return how many units a moment lies behind 1970. Raises: MisfitError when it is no whole number of them."""
-    if isinstance(item, date) and hasattr(item, 'to_datetime64'):  # of pandas: it has nanoseconds, or is NaT
-        item = item.to_datetime64()
-    if type(item).__name__ == 'datetime64':
-        exact = item.astype(f'datetime64[{unit}]')
-        if exact.astype(item.dtype) != item and item == item:  # and not exact != item, where what is too large wraps
-            raise MisfitError(f'{item!r} is finer than the unit {unit}, or outside its range')
-        return int(exact.astype('int64'))
-    if isinstance(item, date):
-        moment = _moment(item)
-        since = moment.replace(tzinfo=None) - EPOCH - (moment.utcoffset() or timedelta())
-        return _in_units(since // timedelta(microseconds=1) * 1000, unit, item)
-    if isinstance(item, bool):
-        raise TypeError('a datetime, or a number of units since 1970, is wanted, not a bool')
-    return as_index(item)
-
-
-def _moment(item: Any) -> datetime:
-    """Return a date or datetime, or what derives from them, as a datetime. Raises: ValueError when it holds more."""
-    if not isinstance(item, datetime):
-        plain, moment = date(item.year, item.month, item.day), datetime(item.year, item.month, item.day)
-    else:
-        plain = moment = datetime(item.year, item.month, item.day, item.hour, item.minute, item.second,
-                                  item.microsecond, item.tzinfo, fold=item.fold)
-    same = item == plain  # and not item != plain, which a class with its own __eq__ inherits
-    if type(item) not in (date, datetime) and not same:
-        raise ValueError(f'{item!r} holds more than a {type(plain).__name__}, which would be lost')
-    return moment
-
-
-def _in_units(nanoseconds: int, unit: str, item: Any) -> int:
-    units, rest = divmod(nanoseconds, NANOSECONDS[unit])
-    if rest:
-        raise MisfitError(f'{item!r} is finer than the unit {unit}')
-    return units
-
-
-def _rescaled(number: Any, unit: str, wanted: str) -> int:
-    return NAT if number == NAT else _in_units(number * NANOSECONDS[unit], wanted, number)
-
-
-def _as_array(items: Any, moments: bool) -> Any:
-    """Return what pandas, Polars or Arrow holds as a NumPy array, and anything else as it is.
-
-    What these iterate over has no nanoseconds, or is of types of their own.
-
-    Raises: ValueError for nothing among numbers, which would become NaN; among moments it is NaT.
-    """
-    if not hasattr(type(items), '__array__') or 'ndarray' in [cls.__name__ for cls in type(items).__mro__]:
-        return items
-    if not moments and _has_nulls(items):
-        raise ValueError('there are places without a value (null), and only moments can have them')
-    dtype: Any = getattr(items, 'dtype', None)
-    zoned = getattr(dtype, 'tz', None) is not None  # which would become objects, at a hundredth of the speed
-    return _numpy('this').asarray(items, f'datetime64[{dtype.unit}]' if zoned else None)
-
-
-def _has_nulls(items: Any) -> bool:
-    count = getattr(items, 'null_count', None)
-    if count is not None:
-        return bool(count() if callable(count) else count)  # of Polars, of Arrow
-    nothing = type(getattr(getattr(items, 'dtype', None), 'na_value', None))
-    return nothing.__name__ == 'NAType' and bool(items.isna().any())
-
-
-def _numpy(what: str) -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise ImportError(f"{what} needs NumPy, which is not installed: pip install 'vaults[numpy]'") from error
-    return numpy
-
-
-def _converted(numpy: Any, items: Any, name: str) -> Any:
-    """Return the bytes, as uint8, of a NumPy array as of the type `name`, which must hold all its values.
-
-    None says that they are to be looked at one by one.
-    """
-    target = numpy.dtype(name).newbyteorder('<')
-    if type(items) not in (numpy.ndarray, numpy.memmap):
-        raise TypeError(f'a {type(items).__name__} may hold more than an array: give numpy.asarray(...) of it')
-    if items.ndim != 1:
-        raise ValueError(f'an array of one dimension is wanted, not of {items.ndim}')
-    fits = {'i': 'iub', 'u': 'iub', 'f': 'iubf', 'b': 'b', 'S': 'S', 'M': 'M'}[target.kind]
-    if items.dtype.kind not in fits + 'O':
-        raise TypeError(f'an array of {items.dtype} cannot be put into a column of {name}')
-    if items.dtype.kind == 'O' or _is_beyond(numpy, items, target):
-        return None
-    if items.dtype != target:
-        with numpy.errstate(all='ignore'):
-            made = items.astype(target)
-        if not _are_kept(numpy, items, made).all():
-            cls, finer = (MisfitError, f'finer than {name}, or ') if target.kind == 'M' else (OverflowError, '')
-            raise cls(f'values of the array are {finer}out of range of {name}')
-        items = made
-    return numpy.ascontiguousarray(items).view('u1')
-
-
-def _is_beyond(numpy: Any, items: Any, target: Any) -> bool:
-    """Tell whether there are ints that may lie between two floats."""
-    if target.kind != 'f' or items.dtype.kind not in 'iu':
-        return False
-    limit: int = 2 << numpy.finfo(target).nmant
-    return int(items.max()) > limit or int(items.min()) < -limit
-
-
-def _are_kept(numpy: Any, items: Any, made: Any) -> Any:
-    """Tell of each value whether it is the same in another type; floats of up to 64 bits may be rounded to 32."""
-    if made.dtype.kind == 'M':  # back again: NumPy compares in the finer unit, where what is too large wraps
-        return (made.astype(items.dtype) == items) | (numpy.isnat(items) & numpy.isnat(made))
-    if items.dtype.kind == 'f' and items.dtype.itemsize <= 8:
-        return numpy.isinf(made) == numpy.isinf(items)
-    return (made == items) | (items != items)
 
 
 def _blocks(items: Iterable[Any], count: int) -> Iterator[PlainList[Any]]:
@@ -304,7 +33,7 @@ def _blocks(items: Iterable[Any], count: int) -> Iterator[PlainList[Any]]:
         yield from iter(lambda: list(islice(iterator, count)), [])
 
 
-class Column(_Sequence[T]):
+class Column(LiveSequence[T]):
     """An array of one fixed-size type that lives in a vault: v.column(key, dtype).
 
     >>> import vaults
@@ -383,7 +112,7 @@ class Column(_Sequence[T]):
 
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
         items = self._fitting(self._native, items)
-        view = None if isinstance(items, _Sequence) else self._fitting(self._type.buffer, items)  # it is streamed
+        view = None if isinstance(items, LiveSequence) else self._fitting(self._type.buffer, items)  # it is streamed
         if view is not None:
             yield from self._pieces(view, 0)
             return
@@ -397,8 +126,8 @@ class Column(_Sequence[T]):
             if not self._unit:
                 raise TypeError(f'a column of {items.dtype} cannot be put into one of {self.dtype}')
             theirs = items._unit
-            return (self._fitting(lambda item: _rescaled(item, theirs, self._unit), item) for item in items)
-        return items if isinstance(items, _Sequence) else _as_array(items, bool(self._unit))
+            return (self._fitting(lambda item: rescaled(item, theirs, self._unit), item) for item in items)
+        return items if isinstance(items, LiveSequence) else numpy_array_of(items, bool(self._unit))
 
     @property
     def _unit(self) -> str:
@@ -408,7 +137,7 @@ class Column(_Sequence[T]):
     def __eq__(self, other: object) -> Any:
         if isinstance(other, Column) and self._unit and other._unit and self._unit != other._unit:
             return len(self) == len(other) and all(
-                _rescaled(mine, self._unit, 'ns') == _rescaled(theirs, other._unit, 'ns')
+                rescaled(mine, self._unit, 'ns') == rescaled(theirs, other._unit, 'ns')
                 for mine, theirs in zip(self, other))
         return super().__eq__(other)
 
@@ -447,7 +176,7 @@ class Column(_Sequence[T]):
 
         Raises: ImportError without NumPy.
         """
-        numpy = _numpy('to_numpy()')
+        numpy = numpy_for('to_numpy()')
 
         def fill(head: Head) -> Any:
             first, last, _ = slice(start, stop).indices(head.size)

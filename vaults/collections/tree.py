@@ -126,7 +126,7 @@ class Head:
         """Tell whether the tail of a stream or column is of so many items."""
         if self.code == codes.STREAM:
             return not self.skip and waiting == len(self.tail)
-        from .column import size_of
+        from .dtype import size_of
         return type(self.meta) is str and waiting * size_of(self.meta) == len(self.tail)
 
     def packed(self) -> bytes:
@@ -412,7 +412,7 @@ def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
         raise VaultCorruptError('the parts of a value do not fit together')
     width = 1
     if head.code == codes.COLUMN:
-        from .column import Type
+        from .dtype import Type
         width = Type(head.meta).size
     return measure
 

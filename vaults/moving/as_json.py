@@ -141,7 +141,7 @@ def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None)
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
     if head.code == codes.LIST:
         return [from_value(item, serializer) for item in items]
-    from ..collections.column import Type
+    from ..collections.dtype import Type
     return [_plain(item, MAX_DEPTH) for item in Type(head.meta).listed(b''.join(items))]
 
 
@@ -159,7 +159,7 @@ def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
         raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
                                  '{"!stream": N}')
     if meta is not None:
-        from ..collections.column import Type
+        from ..collections.dtype import Type
         Type(meta)
     return code, meta, size
 

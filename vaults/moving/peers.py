@@ -20,7 +20,7 @@ from msgpack import unpackb
 
 from .. import keys
 from ..codecs import codes, packing
-from ..collections.column import size_of
+from ..collections.dtype import size_of
 from ..collections.tree import Gone, Head, Tree, is_head, misfit, missing
 from ..errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from ..settings import recorded
@@ -89,7 +89,7 @@ class Parts:
         data = b''.join([run.data for run in self.runs])
         if self.code == codes.STREAM:
             return data
-        from ..collections.column import Type
+        from ..collections.dtype import Type
         return Type(self.meta).unpacked(data)
 
 

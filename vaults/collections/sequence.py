@@ -1,0 +1,612 @@
+"""Sequences: what lists and columns share: where the items are. Knows neither SQL nor how keys are stored.
+
+Both are trees of parts (tree.py). An object of these classes holds a vault and a key, and nothing of the content but a
+few parts that it has read, so that any number of them, in any thread and process, are the same list.
+"""
+from __future__ import annotations
+
+from array import array
+from functools import partial
+from itertools import islice
+from operator import index as as_index
+
+from .._typing import TYPE_CHECKING, MutableSequence, T, overload
+from ..errors import VaultError, plural
+from ..views import REPR_LENGTH, Displayed
+from .tree import Gone, Head, Tree, is_head, misfit, missing, once, steadily
+
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, SupportsIndex, Tuple, Union
+    from typing import List as PlainList
+
+    from typing_extensions import Self
+
+    from ..vault import Vault
+
+    Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
+    View = Tuple[Optional[bytes], int, Optional[Head]]
+    Leaf = Tuple[Optional[Head], int, int, int, bytes]
+
+AHEAD = 16        # leaves that a walk reads at a time
+
+
+class LiveSequence(Displayed, MutableSequence[T]):
+    """What lists and columns share: where the items are. How many bytes they take, the subclasses know.
+
+    A run is the bytes of items, with their number beside it.
+    """
+
+    __slots__ = ('__weakref__', '_key', '_last', '_stored', '_vault', '_view')
+    _CODE: int
+    _KIND: str
+    _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
+    if not TYPE_CHECKING:
+        def __class_getitem__(cls, _):
+            """Return the class: List[...] is for type checkers."""
+            return cls
+
+    def __init__(self, vault: Vault[Any, Any], key: Any) -> None:
+        self._vault, self._key = vault, key
+        self._stored = vault._keys.encode(key)
+        # What was read last: the head with its bytes, and a leaf. Each is replaced as one, for the sake of threads.
+        self._view: View = (None, -1, None)         # the bytes, the store's count of deletions, the head
+        self._last: Leaf = (None, 0, 0, 0, b'')     # the head, the leaf's number, start, stop and bytes
+
+    # --- what the subclasses know ---
+
+    def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
+        """Return the items from `start` to `stop` of a run of `count`."""
+        raise NotImplementedError
+
+    def _holds(self, run: bytes, count: int) -> bool:
+        """Tell whether a run can have so many items, as far as its length tells."""
+        raise NotImplementedError
+
+    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield a run in runs that fit leaves."""
+        raise NotImplementedError
+
+    def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
+        """Yield runs that fit leaves, made of objects."""
+        raise NotImplementedError
+
+    def _packed_one(self, item: Any) -> bytes:
+        """Return the run of one object."""
+        raise NotImplementedError
+
+    def _one(self, run: bytes, at: int) -> Any:
+        """Return the object of one item of a run."""
+        raise NotImplementedError
+
+    def _loaded(self, runs: PlainList[Run]) -> Any:
+        """Return the objects of parts of runs, in one sequence."""
+        raise NotImplementedError
+
+    def _stepped(self, runs: PlainList[Run], places: Iterable[int]) -> Any:
+        """Return the objects at some places of parts of runs, in one sequence."""
+        raise NotImplementedError
+
+    def _listed(self, runs: PlainList[Run]) -> PlainList[Any]:
+        """Return the objects of parts of runs, in a list."""
+        raise NotImplementedError
+
+    def _full(self, run: bytes, count: int) -> bool:
+        """Tell whether the run is to be a leaf."""
+        raise NotImplementedError
+
+    # --- the head ---
+
+    def _head(self) -> Head:
+        """Return the head as it is stored now, not to be changed."""
+        return self._known(self._vault._store.get(self._stored))
+
+    def _known(self, data: Optional[bytes]) -> Head:
+        known, seen, head = self._view
+        deletions = self._vault._store.deletions
+        if head is None or data != known or deletions != seen:  # a rollback lets numbers be used again
+            head = self._parsed(data)
+            self._view = data, deletions, head
+        return head
+
+    def _parsed(self, data: Optional[bytes]) -> Head:
+        """Return the head that the bytes are, with what is known of its tree unless something was rolled back."""
+        if data is None or not is_head(data):
+            raise self._gone()
+        head = Head.of(data)
+        if head.code != self._CODE or not self._fits(head):
+            raise self._gone()
+        _, deletions, known = self._view
+        if known is not None and known.owner == head.owner and deletions == self._vault._store.deletions:
+            head.nodes = known.nodes
+        return head
+
+    def _fits(self, head: Head) -> bool:
+        return True
+
+    def _gone(self) -> VaultError:
+        return VaultError(f'the {self._KIND} was deleted or replaced: {self._where()}; make it anew with the vault')
+
+    def _make(self, head: Head) -> None:
+        """Put an empty one."""
+        self._vault._store.put_owner(self._stored, head.packed())
+
+    # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
+
+    def _read(self, read: Callable[[Head], Any]) -> Any:
+        return steadily(self._vault._store, lambda: read(self._head()), f'the {self._KIND}', self._where)
+
+    def _where(self) -> str:
+        return f'key {self._key!r} of the vault {self._vault.db_path}'
+
+    def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
+        """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
+
+        The tail has the number 0.
+        """
+        if at >= head.inside:
+            return head.tail, head.inside, head.size + head.skip, 0
+        last = self._last
+        if last[0] is head and last[2] <= at < last[3]:
+            return last[4], last[2], last[3], last[1]
+        tree = Tree(self._vault._store, head)
+        number, start, stop = tree.find(at)
+        data = self._sound(tree.part(number), stop - start)
+        self._last = head, number, start, stop, data
+        return data, start, stop, number
+
+    def _sound(self, run: bytes, count: int) -> bytes:
+        """Return the run of a leaf when it can have so many items."""
+        if not self._holds(run, count):
+            raise misfit(f'the {self._KIND}', self._where())
+        return run
+
+    def _head_with(self, index: Any) -> Head:
+        """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
+        data, deletions, head = self._view
+        if head is not None and type(index) is int and deletions == self._vault._store.deletions:
+            at = index + (head.skip if index >= 0 else head.skip + head.size)
+            last = self._last
+            if 0 <= at < head.inside and not (last[0] is head and last[2] <= at < last[3]):
+                number, start, stop = Tree(self._vault._store, head).find(at)
+                found, part = self._vault._store.get_both(self._stored, head.owner, number)
+                if found == data and part is not None:
+                    self._last = head, number, start, stop, self._sound(part, stop - start)
+                    return head
+                return self._known(found)
+        return self._head()
+
+    def _runs(self, head: Head, start: int, stop: int) -> Iterator[Run]:
+        """Yield the runs with the items from `start` to `stop`, and where in each these begin and end."""
+        at, end, seen = start + head.skip, stop + head.skip, set()  # type: ignore[var-annotated]  # of numbers
+        while at < end:
+            run, first, last, number = self._leaf(head, at)
+            once(number, seen)
+            upto = min(last, end)
+            yield run, at - first, upto - first
+            at = upto
+
+    def __len__(self) -> int:
+        return self._head().size
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Any: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return an item; for a slice, the items in it, a copy."""
+        try:
+            return self._got(self._head_with(index.start if type(index) is slice else index), index)
+        except Gone:
+            return self._read(lambda head: self._got(head, index))
+
+    def _got(self, head: Head, index: Any) -> Any:
+        if not isinstance(index, slice):
+            at = self._place(head, index) + head.skip
+            run, start, _, _ = self._leaf(head, at)
+            return self._one(run, at - start)
+        places = range(*index.indices(head.size))
+        if places.step == 1 or not places:
+            return self._loaded(list(self._runs(head, places.start, places.stop)) if places else [])
+        start, stop = min(places[0], places[-1]), max(places[0], places[-1]) + 1
+        return self._stepped(list(self._runs(head, start, stop)), [at - start for at in places])
+
+    def _place(self, head: Head, index: Any) -> int:
+        at = as_index(index)
+        if not -head.size <= at < head.size:
+            raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} '
+                             f'{plural(head.size, "item")}')
+        return at + head.size if at < 0 else at
+
+    def __iter__(self) -> Iterator[T]:
+        """Walk by position, as a list does: what is added at the end meanwhile is visited."""
+        at = 0
+        while True:
+            items = self._read(partial(self._after, at))
+            if not len(items):
+                return
+            yield from self._steps(items)
+            at += len(items)
+
+    def _after(self, at: int, head: Head) -> Any:
+        """Return the items from `at` to the end of a leaf."""
+        return self._listed(list(islice(self._runs(head, at, head.size), AHEAD)))
+
+    def __reversed__(self) -> Iterator[T]:
+        at = len(self)
+        while at > 0:
+            items = self._read(partial(self._before, at))
+            if not len(items):
+                return
+            yield from self._steps(reversed(items))
+            at -= len(items)
+
+    def _steps(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Yield items that were read, as long as the vault is open."""
+        vault = self._vault
+        seen = vault._store.deletions
+        for item in items:
+            yield item
+            if vault._store.deletions != seen:  # which raises when it was closed alone, a section
+                seen = vault._store.deletions
+                vault._store.contains(self._stored)  # this, when its vault was
+
+    def _before(self, at: int, head: Head) -> Any:
+        """Return the items from the beginning of the leaf before `at` up to it."""
+        if at > head.size:
+            return ()  # it has become shorter: the walk ends, as a list's does
+        _, start, stop, _ = self._leaf(head, at - 1 + head.skip)
+        start = max(start - head.skip - AHEAD * (stop - start), 0)
+        return self._listed(list(self._runs(head, start, at)))
+
+    def _plain(self, items: Any) -> PlainList[Any]:
+        """Return an iterable's items in a list."""
+        return list(items)
+
+    def _as_item(self, value: Any) -> Any:
+        """Return the value in the form that items have here."""
+        return value
+
+    def __contains__(self, item: object) -> bool:
+        item = self._as_item(item)
+        return any(one is item or one == item for one in self)
+
+    def index(self, value: Any, start: int = 0, stop: Optional[int] = None) -> int:
+        """Return the place of the first item equal to `value`. Raises: ValueError when there is none."""
+        first, last, _ = slice(start, stop).indices(len(self))
+        value, sought = self._as_item(value), value
+        for place, item in enumerate(self if not first else self.tolist(first, last), first):
+            if place < last and (item is value or item == value):
+                return place
+        raise ValueError(f'{sought!r} is not in the {self._KIND}')
+
+    def count(self, value: Any) -> int:
+        """Return how many items equal `value`."""
+        value = self._as_item(value)
+        return sum(item is value or item == value for item in self)
+
+    def copy(self) -> Any:
+        """Return a copy in memory."""
+        return self[:]
+
+    def __eq__(self, other: object) -> Any:
+        if not isinstance(other, (list, array, LiveSequence)):
+            return NotImplemented
+        return len(self) == len(other) and all(mine is theirs or mine == theirs
+                                               for mine, theirs in zip(self, map(self._as_item, other)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        try:
+            shown = list(islice(self, REPR_LENGTH + 1))
+        except VaultError as error:
+            return f'<{type(self).__name__} that cannot be read: {error}>'
+        inside = ', '.join(map(repr, shown[:REPR_LENGTH])) + (', ...' if len(shown) > REPR_LENGTH else '')
+        return f'{self._shown()}[{inside}])'
+
+    def _shown(self) -> str:
+        """Return what repr begins with."""
+        return f'{type(self).__name__}('
+
+    def __reduce__(self) -> Any:
+        return type(self), (self._vault, self._key)
+
+    def __copy__(self) -> Any:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.copy()
+
+    # --- changing: always in a transaction, which excludes every other writer ---
+
+    def _change(self, change: Callable[[Head, Tree], Any]) -> Any:
+        """Return what `change` does with the head, and put the head and the parts that it has made."""
+        store = self._vault._store
+        self._vault._place.allow_parts(self._key)
+
+        def changed() -> Any:
+            head = self._parsed(store.get(self._stored))
+            tree = Tree(store, head)
+            result = change(head, tree)
+            tree.save()
+            store.put_owner(self._stored, head.packed())
+            return result
+        try:
+            return store.transact(changed)
+        except Gone:  # with everybody else kept out
+            raise missing(f'the {self._KIND}', self._where()) from None
+
+    def append(self, value: T) -> None:
+        """Add an item at the end."""
+        run, store = self._packed_one(value), self._vault._store
+        self._vault._place.allow_parts(self._key)
+
+        def add() -> None:
+            head = self._parsed(store.get(self._stored))
+            if self._full(head.tail + run, head.size + head.skip - head.inside + 1):
+                self._change(lambda head, tree: self._append(head, tree, run, 1))
+            else:  # as above, in short
+                head.size, head.tail = head.size + 1, head.tail + run
+                store.put_owner(self._stored, head.packed())
+        store.transact(add)
+
+    def extend(self, values: Iterable[T]) -> None:
+        """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""
+        def add(head: Head, tree: Tree) -> None:
+            before = self._vault._store.get(self._stored)
+            for run, count in self._packed(values):
+                self._append(head, tree, run, count)
+            if self._vault._store.get(self._stored) != before:
+                raise VaultError(f'what the {self._KIND} was extended by has changed it: {self._where()}; extend it '
+                                 'by list(...)')
+        if values is self:
+            values = self.copy()
+        self._change(add)
+
+    def __iadd__(self, values: Iterable[T]) -> Self:
+        self.extend(values)
+        return self
+
+    def _append(self, head: Head, tree: Tree, run: bytes, count: int) -> None:
+        """Add a run that fits a leaf: to the tail; when it is full, that becomes a leaf."""
+        waiting = head.size + head.skip - head.inside
+        if waiting and self._full(head.tail + run, waiting + count):
+            self._seal(head, tree, head.tail, waiting)
+            waiting = 0
+        head.size += count
+        head.tail = head.tail + run if waiting else run
+        if not waiting and self._full(run, count):  # one large item
+            self._seal(head, tree, run, count)
+
+    def _seal(self, head: Head, tree: Tree, run: bytes, count: int) -> None:
+        tree.append(run, count)
+        head.tail = b''
+
+    def insert(self, index: int, value: T) -> None:
+        """Insert an item before `index`, as a list does."""
+        runs = [(self._packed_one(value), 1)]
+
+        def insert(head: Head, tree: Tree) -> None:
+            at = as_index(index)
+            at = max(at + head.size, 0) if at < 0 else min(at, head.size)
+            self._replace(head, tree, at, at, runs)
+        self._change(insert)
+
+    def pop(self, index: int = -1) -> T:
+        """Remove and return the item at `index`; atomic between processes. Raises: IndexError."""
+        def take(head: Head, tree: Tree) -> Any:
+            if not head.size:
+                raise IndexError(f'pop from an empty {self._KIND}')
+            at = self._place(head, index)
+            run, start, _, _ = self._leaf(head, at + head.skip)
+            item = self._one(run, at + head.skip - start)
+            self._replace(head, tree, at, at + 1, [])
+            return item
+        return self._change(take)  # type: ignore[no-any-return]
+
+    def remove(self, value: T) -> None:
+        """Remove the first item equal to `value`. Raises: ValueError when there is none."""
+        self._vault._store.transact(lambda: self.__delitem__(self.index(value)))
+
+    def clear(self) -> None:
+        """Remove all items."""
+        del self[:]
+
+    def reverse(self) -> None:
+        """Turn the order round. Reads and writes all items."""
+        self._rewrite(lambda items: items[::-1])
+
+    def sort(self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False) -> None:
+        """Sort in place, as a list does. Reads and writes all items, in one transaction."""
+        self._rewrite(lambda items: sorted(items, key=key, reverse=reverse))
+
+    def _rewrite(self, change: Callable[[PlainList[Any]], PlainList[Any]]) -> None:
+        store = self._vault._store
+
+        def rewrite() -> None:
+            before = store.get(self._stored)
+            items = change(self.tolist())
+            if store.get(self._stored) != before:
+                raise ValueError(f'the {self._KIND} was changed while it was sorted')
+            self[:] = items
+        store.transact(rewrite)
+
+    def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[T]:
+        """Return the items from `start` to `stop`, as a slice takes them, as a list of Python objects."""
+        def listed(head: Head) -> Any:
+            first, last, _ = slice(start, stop).indices(head.size)
+            return self._listed(list(self._runs(head, first, last)))
+        return self._read(listed)  # type: ignore[no-any-return]
+
+    @overload
+    def __setitem__(self, index: SupportsIndex, value: T) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[T]) -> None: ...
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Replace an item; for a slice, the items in it, by those of an iterable."""
+        if value is self:
+            value = self.copy()
+        if not isinstance(index, slice):
+            runs = [(self._packed_one(value), 1)]
+
+            def put(head: Head, tree: Tree) -> None:
+                at = self._place(head, index)
+                self._replace(head, tree, at, at + 1, runs)
+            self._change(put)
+        elif index.step in (None, 1):
+            runs = list(self._packed(value))
+            self._change(lambda head, tree: self._replace(head, tree, *self._ends(head, index), runs))
+        else:
+            self._vault._store.transact(lambda: self._change_some(index, self._plain(value)))
+
+    def __delitem__(self, index: Union[SupportsIndex, slice]) -> None:
+        """Delete an item; for a slice, the items in it."""
+        if isinstance(index, slice) and index.step not in (None, 1):
+            self._vault._store.transact(lambda: self._change_some(index))
+        else:
+            def delete(head: Head, tree: Tree) -> None:
+                if isinstance(index, slice):
+                    self._replace(head, tree, *self._ends(head, index), [])
+                else:
+                    at = self._place(head, index)
+                    self._replace(head, tree, at, at + 1, [])
+            self._change(delete)
+
+    def _ends(self, head: Head, index: slice) -> Tuple[int, int]:
+        start, stop, _ = index.indices(head.size)
+        return start, max(start, stop)
+
+    def _change_some(self, index: slice, items: Optional[PlainList[Any]] = None) -> None:
+        """Replace or, without `items`, delete every n-th item: what lies between is written again."""
+        places = range(*index.indices(len(self)))
+        if items is not None and len(items) != len(places):
+            raise ValueError(f'{len(items)} items cannot be put in place of {len(places)}')
+        if places:
+            start, stop = min(places[0], places[-1]), max(places[0], places[-1]) + 1
+            between = self.tolist(start, stop)
+            inside = slice(places[0] - start, None if places.step < 0 else stop - start, places.step)
+            if items is None:
+                del between[inside]
+            else:
+                between[inside] = items
+            self[start:stop] = between
+
+    def _replace(self, head: Head, tree: Tree, start: int, stop: int, runs: Sequence[Tuple[bytes, int]]) -> None:
+        """Put runs in place of the items from `start` to `stop`."""
+        count = sum(count for _, count in runs)
+        if not start and not runs and stop < head.size:
+            self._drop_first(head, tree, stop)
+        elif start + head.skip >= head.inside:
+            self._replace_tail(head, tree, start, stop, runs)
+        else:
+            self._replace_leaves(head, tree, start + head.skip, stop + head.skip, runs)
+            head.size += count - (stop - start)
+        if not head.size:
+            tree.splice(0, head.inside, [])
+            head.skip, head.tail = 0, b''
+
+    def _drop_first(self, head: Head, tree: Tree, count: int) -> None:
+        """Remove items at the beginning: leaves that hold nothing else, and of the next one by counting."""
+        head.skip, head.size = head.skip + count, head.size - count
+        if head.skip >= head.inside:
+            waiting = head.size + head.skip - head.inside
+            head.tail = self._cut(head.tail, waiting, head.skip - head.inside, waiting)
+            whole = head.skip = head.inside
+        else:
+            whole = tree.find(head.skip)[1]
+        if whole:
+            tree.splice(0, whole, [])
+            head.skip -= whole
+
+    def _replace_tail(self, head: Head, tree: Tree, start: int, stop: int, runs: Sequence[Tuple[bytes, int]]) -> None:
+        """Put runs in place of items of the tail: cut it there, and append the runs and the rest."""
+        first = head.inside - head.skip
+        waiting = head.size - first
+        before = self._cut(head.tail, waiting, 0, start - first)
+        after = self._cut(head.tail, waiting, stop - first, waiting)
+        rest, head.size, head.tail = head.size - stop, start, before
+        for run, count in runs:
+            self._append(head, tree, run, count)
+        if rest:
+            self._append(head, tree, after, rest)
+
+    def _replace_leaves(self, head: Head, tree: Tree, start: int, stop: int,
+                        runs: Sequence[Tuple[bytes, int]]) -> None:
+        """Put runs in place of items that begin in the tree; the skipped ones count here."""
+        run, first, end, _ = self._leaf(head, start)
+        joined = [(self._cut(run, end - first, 0, start - first), start - first), *runs]
+        if stop > head.inside:
+            waiting = head.size + head.skip - head.inside
+            head.tail = self._cut(head.tail, waiting, stop - head.inside, waiting)
+            end = head.inside
+        else:
+            if stop > end:
+                run, begin, end, _ = self._leaf(head, stop - 1)
+            else:
+                begin = first
+            joined.append((self._cut(run, end - begin, stop - begin, end - begin), end - stop))
+        joined = [(run, count) for run, count in joined if count]
+        rest, many = b''.join([run for run, _ in joined]), sum(count for _, count in joined)
+        if rest and not self._full(2 * rest, 2 * many) and end < head.inside:
+            run, begin, after, _ = self._leaf(head, end)
+            if not self._full(rest + run, many + after - begin):  # a leaf that has become small takes its neighbour in
+                joined, rest, many, end = [*joined, (run, after - begin)], rest + run, many + after - begin, after
+        if end == head.inside and not self._full(rest + head.tail, head.size + head.skip - max(stop, end) + many):
+            if not first:  # no tree is left, and with it go the items that were skipped at its beginning
+                rest, head.skip = self._cut(rest, many, head.skip, many), 0
+            head.tail, joined = rest + head.tail, []  # popping goes on from there
+        tree.splice(first, end, [tree.leaf(*piece) for piece in self._rejoined(joined)])
+
+    def _rejoined(self, runs: Sequence[Tuple[bytes, int]]) -> Iterator[Tuple[bytes, int]]:
+        """Yield runs that fit leaves, and hold the items of others: short ones are joined, long ones divided."""
+        waiting, many = b'', 0
+        for run, count in runs:
+            if many and self._full(waiting + run, many + count):
+                yield from self._pieces(waiting, many)
+                waiting, many = b'', 0
+            waiting, many = waiting + run, many + count
+        if many:
+            yield from self._pieces(waiting, many)
+
+    # --- being assigned to a key ---
+
+    def _assign(self, vault: Vault[Any, Any], key: Any) -> None:
+        """Put a copy of this under another key, or in another vault; under its own key it is there already."""
+        if vault._store is self._vault._store and vault._keys.encode(key) == self._stored:
+            self._head()
+            return
+        vault._place.allow_parts(key)
+
+        def copy() -> None:
+            head = Head(self._CODE, self._head().meta)
+            made = head.opened(vault, key)
+            made._make(head)
+            made.extend(self)
+        vault._store.transact(copy)
+
+
+def made_at(sequence: Any, meta: Any) -> Any:
+    store, stored = sequence._vault._store, sequence._stored
+    data = store.get(stored)
+    if data is None:
+        def make() -> bool:
+            if store.get(stored) is not None:
+                return False
+            sequence._vault._place.allow_parts(sequence._key)
+            sequence._make(Head(sequence._CODE, meta))
+            return True
+        if store.transact(make):
+            return sequence
+        data = store.get(stored)
+    try:
+        sequence._known(data)
+    except VaultError:
+        if data is None:  # deleted since
+            raise
+        from ..moving.as_json import type_name
+        there, wanted = type_name(data), f'a column of {meta}' if meta else 'a live list'
+        raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
+                        f'{sequence._where()}: take another key, or delete it first') from None
+    return sequence
