@@ -59,7 +59,7 @@ collections.sequence 40
 collections.stream 25
 collections.tree 1
 display 4
-moving 21
+moving 20
 place 1
 stores.blocks 1
 stores.sqlite.backup 1

@@ -281,8 +281,8 @@ class TestPartsAsJson:
     def test_pickles_in_items_follow_the_rule_for_values(self, v, tmp_path):
         v._store.put('x', b'\xc0')
         made = v.list('log')
-        made._change(lambda head, tree: made._append(
-            head, tree, msgpack.packb(msgpack.ExtType(codes.PICKLE, bomb(tmp_path / 'ran'))), 1))
+        made._change(lambda _, change: change.append(
+            msgpack.packb(msgpack.ExtType(codes.PICKLE, bomb(tmp_path / 'ran'))), 1))
         lines = as_lines(v)
         for options, error in (({'allow_pickle': False}, vaults.UntrustedPickleError), ({}, vaults.UntrustedPickleError),
                                ({'allow_pickle': [Point]}, vaults.UntrustedPickleError)):

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, vault
-from vaults.collections import column as columns
-from vaults.collections import list as sequences
+from vaults.collections import leaves as leaf_sizes
 from vaults.collections import tree as parts
 
 from .helpers import UTC
@@ -137,8 +136,7 @@ class TestColumns:
     @settings(max_examples=15)
     def test_it_does_what_a_list_does(self, dtype, changes, data, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(columns, 'LEAF', 40)
-            patch.setattr(sequences, 'LEAF', 40)
+            patch.setattr(leaf_sizes, 'LEAF', 40)
             patch.setattr(parts, 'FANOUT', 4)
             make = {'int64': int, 'uint16': int, 'bool': lambda number: number % 3 == 0, 'S5': lambda number: b'%d' % (number % 9999)}
             items = map(make[dtype], itertools.count())

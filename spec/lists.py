@@ -24,6 +24,7 @@ from hypothesis import given
 
 import vaults
 from vaults import Vault
+from vaults.collections import leaves as leaf_sizes
 from vaults.collections import list as sequences
 from vaults.collections import tree as parts
 from vaults.stores.sqlite import store as sqlite
@@ -37,8 +38,8 @@ from .samples import Custom, Unpicklable
 @pytest.fixture
 def small(monkeypatch):
     """Leaves and nodes of a few items, so that small lists are deep trees."""
-    monkeypatch.setattr(sequences, 'LEAF', 40)
-    monkeypatch.setattr(sequences, 'ITEMS', 5)
+    monkeypatch.setattr(leaf_sizes, 'LEAF', 40)
+    monkeypatch.setattr(leaf_sizes, 'ITEMS', 5)
     monkeypatch.setattr(parts, 'FANOUT', 4)
 
 
@@ -67,8 +68,8 @@ class TestLists:
     @given(changes=changes)
     def test_it_does_what_a_list_does(self, changes, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sequences, 'LEAF', 40)
-            patch.setattr(sequences, 'ITEMS', 5)
+            patch.setattr(leaf_sizes, 'LEAF', 40)
+            patch.setattr(leaf_sizes, 'ITEMS', 5)
             patch.setattr(parts, 'FANOUT', 4)
             items = ('x' * (number * 7 % 13) + str(number) for number in itertools.count())
             both = TwoLists(tmp_path_factory.mktemp('list') / 'v.db', lambda v: v.list('one'), items)

@@ -40,8 +40,8 @@ sys.path.insert(0, str(ROOT))
 import vaults  # the folder is known only now, as below
 from vaults import Vault, moving
 from vaults.collections import column as columns
+from vaults.collections import leaves, sequence
 from vaults.collections import list as sequences
-from vaults.collections import sequence
 from vaults.collections import stream as streams
 from vaults.collections import tree as parts
 from vaults.sections import suffix
@@ -83,7 +83,7 @@ MODES = {
     'validate write-back': {'validate': refuse, 'writeback': True, 'cache_size': 4},
     'memory': {},
 }
-TINY = ((sequences, 'LEAF', 40), (columns, 'LEAF', 16), (sequences, 'ITEMS', 5), (sequence, 'AHEAD', 2),
+TINY = ((leaves, 'LEAF', 30), (leaves, 'ITEMS', 5), (sequence, 'AHEAD', 2),
         (parts, 'FANOUT', 4), (parts, 'KEPT_NODES', 3), (parts, 'MANY', 200), (streams, 'LEAF', 64), (streams, 'SMALL', 20),
         (streams, 'KEPT', 2), (streams, 'BUFFER', 32), (pace, 'FIRST_PAGE', 2), (pace, 'LAST_PAGE', 4),
         (statements, 'TICK', 40_000), (checkpoint, 'CHECKPOINT', 120_000), (transactions, 'CHECKPOINT', 120_000))

@@ -758,8 +758,8 @@ def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     if head.code == codes.LIST:
         size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
     else:
-        from ..collections.dtype import Type
-        size = head.size * (Type(head.meta).size if head.code == codes.COLUMN else 1)
+        from ..collections.dtype import type_of
+        size = head.size * (type_of(head.meta).size if head.code == codes.COLUMN else 1)
     parts[{codes.LIST: 'lists', codes.COLUMN: 'columns', codes.STREAM: 'streams'}[head.code]] += 1
     parts['parts'] += size
     return size

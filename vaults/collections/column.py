@@ -9,8 +9,8 @@ from itertools import islice
 
 from .._typing import TYPE_CHECKING, T
 from ..codecs import codes, registry
-from .dtype import MisfitError, Type, numpy_array_of, numpy_for, rescaled
-from .list import LEAF
+from .dtype import MisfitError, name_of, numpy_array_of, numpy_for, rescaled, type_of
+from .leaves import SizedItems
 from .sequence import LiveSequence, made_at
 
 if TYPE_CHECKING:
@@ -48,14 +48,15 @@ class Column(LiveSequence[T]):
     comes back. Each call is a transaction of its own. Safe in any thread and any number of processes.
     """
 
-    __slots__ = ('_leaf_size', '_type')
+    __slots__ = ('_items', '_type')
     _CODE = codes.COLUMN
+    _items: SizedItems
     _KIND = 'column'
 
     def __init__(self, vault: Vault[Any, Any], key: Any, dtype: Any) -> None:
         super().__init__(vault, key)
-        self._type = Type(dtype)
-        self._leaf_size = max(LEAF // self._type.size, 1) * self._type.size
+        self._type = type_of(dtype if type(dtype) is str else name_of(dtype))
+        self._items = SizedItems(self._type.size)
 
     @property
     def dtype(self) -> str:
@@ -96,29 +97,15 @@ class Column(LiveSequence[T]):
     def _shown(self) -> str:
         return f'Column({self.dtype!r}, '
 
-    def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
-        return run[start * self._type.size:stop * self._type.size]
-
-    def _holds(self, run: bytes, count: int) -> bool:
-        return len(run) == count * self._type.size
-
-    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        for at in range(0, len(run), self._leaf_size):
-            piece = bytes(run[at:at + self._leaf_size])
-            yield piece, len(piece) // self._type.size
-
-    def _full(self, run: bytes, count: int) -> bool:
-        return len(run) > self._leaf_size
-
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
         items = self._fitting(self._native, items)
         view = None if isinstance(items, LiveSequence) else self._fitting(self._type.buffer, items)  # it is streamed
         if view is not None:
-            yield from self._pieces(view, 0)
+            yield from self._items.pieces(view, 0)
             return
-        leaf = self._leaf_size // self._type.size
-        for block in _blocks(items, leaf * max(BLOCK // self._leaf_size, 1)):
-            yield from self._pieces(self._fitting(self._type.pack, block), 0)
+        leaf = self._items.leaf
+        for block in _blocks(items, leaf // self._type.size * max(BLOCK // leaf, 1)):
+            yield from self._items.pieces(self._fitting(self._type.pack, block), 0)
 
     def _native(self, items: Any) -> Any:
         """Return items in a form that is packed as it is: of other libraries an array, of moments in my unit."""

@@ -34,10 +34,10 @@ class MisfitError(ValueError, OverflowError):
 
 
 class Type:
-    """A type of items of a fixed size: objects to bytes, little-endian, and back."""
+    """A type of items of a fixed size: objects to bytes, little-endian, and back. Safe in any thread."""
 
-    def __init__(self, dtype: Any) -> None:
-        self.name = _name(dtype)
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.code: Optional[str] = NUMBERS.get(self.name)
         self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
@@ -129,12 +129,12 @@ class Type:
 
 
 @lru_cache(maxsize=64)
-def size_of(name: str) -> int:
-    """Return the bytes of an item of a type. Raises: TypeError when there is none of that name."""
-    return Type(name).size
+def type_of(name: str) -> Type:
+    """Return the type of that name. Raises: TypeError when there is none."""
+    return Type(name)
 
 
-def _name(dtype: Any) -> str:
+def name_of(dtype: Any) -> str:
     """Return the name of a type given by name, as a NumPy dtype, or as bool, int or float."""
     if isinstance(dtype, type):
         dtype = {bool: 'bool', int: 'int64', float: 'float64'}.get(dtype, dtype.__name__)

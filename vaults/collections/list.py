@@ -5,7 +5,6 @@ A leaf of a list is msgpack, one item after another.
 from __future__ import annotations
 
 import operator
-from bisect import bisect_left
 from contextlib import suppress
 from itertools import chain, islice, repeat
 from operator import index as as_index
@@ -15,8 +14,9 @@ from msgpack import Unpacker
 from .._typing import TYPE_CHECKING, T, overload
 from ..codecs import codes, packing, registry
 from ..errors import VaultError
+from . import leaves
+from .leaves import PACKED_ITEMS
 from .sequence import LiveSequence, made_at
-from .tree import misfit
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, SupportsIndex, Tuple, Union
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from ..vault import Vault
     from .sequence import Run
-
-LEAF = 4000       # bytes: a row of about a page
-ITEMS = 128       # of a list in one leaf: what is before an item is skipped to find it
 
 
 class List(LiveSequence[T]):
@@ -49,6 +46,7 @@ class List(LiveSequence[T]):
 
     __slots__ = ()
     _CODE = codes.LIST
+    _items = PACKED_ITEMS
     _KIND = 'list'
 
     if TYPE_CHECKING:
@@ -106,39 +104,6 @@ class List(LiveSequence[T]):
 
     # --- what a leaf is ---
 
-    def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
-        if start == stop:
-            return b''
-        ends = self._offsets(run, stop)
-        return run[ends[start]:ends[stop]]
-
-    def _holds(self, run: bytes, count: int) -> bool:
-        return count <= len(run)
-
-    def _offsets(self, run: bytes, count: int) -> PlainList[int]:
-        """Return where the first `count` items begin, and where the last of them ends."""
-        try:
-            return packing.offsets(run, count)
-        except codes.MALFORMED as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> VaultError:
-        return misfit(f'the {self._KIND}', f'{error!r}, {self._where()}')
-
-    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        ends = self._offsets(run, count) if self._full(run, count) else [0, *([len(run)] if count else [])]
-        at = 0
-        if len(ends) <= 2:
-            yield run, count
-            return
-        while at < count:
-            upto = min(max(bisect_left(ends, ends[at] + LEAF, at) - 1, at + 1), at + ITEMS, count)
-            yield run[ends[at]:ends[upto]], upto - at
-            at = upto
-
-    def _full(self, run: bytes, count: int) -> bool:
-        return len(run) > LEAF or count > ITEMS
-
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
         """Pack as many items at once as fit a leaf, going by those before; msgpack is quickest so."""
         iterator, size = iter(items), 1
@@ -147,11 +112,17 @@ class List(LiveSequence[T]):
             if not block:
                 return
             run = self._dumped(block)
-            if len(run) > 2 * LEAF and len(block) > 1:
+            if len(run) > 2 * leaves.LEAF and len(block) > 1:
                 yield from self._pieces(run, len(block))
             else:
                 yield run, len(block)
-            size = max(1, min(ITEMS, 2 * size, LEAF * len(block) // (len(run) + 1)))
+            size = max(1, min(leaves.ITEMS, 2 * size, leaves.LEAF * len(block) // (len(run) + 1)))
+
+    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        try:
+            yield from PACKED_ITEMS.pieces(run, count)
+        except codes.MALFORMED as error:  # another thread has changed it while it was packed
+            raise self._damaged(error) from error
 
     def _dumped(self, block: PlainList[Any]) -> bytes:
         codec, count = self._vault._codec, len(block)
@@ -217,8 +188,11 @@ class List(LiveSequence[T]):
 
     def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:
         """Load one item after another: the one that cannot be loaded says what is wrong."""
-        offsets = [(run, self._offsets(run, stop)[start:]) for run, start, stop in runs]
-        return [self._load(run[start:stop]) for run, ends in offsets for start, stop in zip(ends, ends[1:])]
+        try:
+            items = [item for run, start, stop in runs for item in PACKED_ITEMS.singly(run, stop)[start:]]
+        except codes.MALFORMED as error:
+            raise self._damaged(error) from error
+        return [self._load(item) for item in items]
 
     _listed = _loaded
 

@@ -13,15 +13,17 @@ from operator import index as as_index
 from .._typing import TYPE_CHECKING, MutableSequence, T, overload
 from ..errors import VaultError, plural
 from ..views import REPR_LENGTH, Displayed
+from .change import Change
 from .tree import Gone, Head, Tree, is_head, misfit, missing, once, steadily
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, SupportsIndex, Tuple, Union
+    from typing import Any, Callable, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
     from typing import List as PlainList
 
     from typing_extensions import Self
 
     from ..vault import Vault
+    from .leaves import Items
 
     Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
     View = Tuple[Optional[bytes], int, Optional[Head]]
@@ -38,6 +40,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     __slots__ = ('__weakref__', '_key', '_last', '_stored', '_vault', '_view')
     _CODE: int
+    _items: Items
     _KIND: str
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     if not TYPE_CHECKING:
@@ -53,18 +56,6 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._last: Leaf = (None, 0, 0, 0, b'')     # the head, the leaf's number, start, stop and bytes
 
     # --- what the subclasses know ---
-
-    def _cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
-        """Return the items from `start` to `stop` of a run of `count`."""
-        raise NotImplementedError
-
-    def _holds(self, run: bytes, count: int) -> bool:
-        """Tell whether a run can have so many items, as far as its length tells."""
-        raise NotImplementedError
-
-    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        """Yield a run in runs that fit leaves."""
-        raise NotImplementedError
 
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
         """Yield runs that fit leaves, made of objects."""
@@ -88,10 +79,6 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _listed(self, runs: PlainList[Run]) -> PlainList[Any]:
         """Return the objects of parts of runs, in a list."""
-        raise NotImplementedError
-
-    def _full(self, run: bytes, count: int) -> bool:
-        """Tell whether the run is to be a leaf."""
         raise NotImplementedError
 
     # --- the head ---
@@ -156,9 +143,12 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _sound(self, run: bytes, count: int) -> bytes:
         """Return the run of a leaf when it can have so many items."""
-        if not self._holds(run, count):
+        if not self._items.can_be(run, count):
             raise misfit(f'the {self._KIND}', self._where())
         return run
+
+    def _damaged(self, error: Exception) -> VaultError:
+        return misfit(f'the {self._KIND}', f'{error!r}, {self._where()}')
 
     def _head_with(self, index: Any) -> Head:
         """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
@@ -320,7 +310,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     # --- changing: always in a transaction, which excludes every other writer ---
 
-    def _change(self, change: Callable[[Head, Tree], Any]) -> Any:
+    def _change(self, change: Callable[[Head, Change], Any]) -> Any:
         """Return what `change` does with the head, and put the head and the parts that it has made."""
         store = self._vault._store
         self._vault._place.allow_parts(self._key)
@@ -328,7 +318,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         def changed() -> Any:
             head = self._parsed(store.get(self._stored))
             tree = Tree(store, head)
-            result = change(head, tree)
+            result = change(head, Change(head, tree, self._items, self._leaf, self._damaged))
             tree.save()
             store.put_owner(self._stored, head.packed())
             return result
@@ -344,8 +334,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
         def add() -> None:
             head = self._parsed(store.get(self._stored))
-            if self._full(head.tail + run, head.size + head.skip - head.inside + 1):
-                self._change(lambda head, tree: self._append(head, tree, run, 1))
+            if self._items.is_full(head.tail + run, head.size + head.skip - head.inside + 1):
+                self._change(lambda _, change: change.append(run, 1))
             else:  # as above, in short
                 head.size, head.tail = head.size + 1, head.tail + run
                 store.put_owner(self._stored, head.packed())
@@ -353,10 +343,10 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def extend(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""
-        def add(head: Head, tree: Tree) -> None:
+        def add(_: Head, change: Change) -> None:
             before = self._vault._store.get(self._stored)
             for run, count in self._packed(values):
-                self._append(head, tree, run, count)
+                change.append(run, count)
             if self._vault._store.get(self._stored) != before:
                 raise VaultError(f'what the {self._KIND} was extended by has changed it: {self._where()}; extend it '
                                  'by list(...)')
@@ -368,40 +358,25 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self.extend(values)
         return self
 
-    def _append(self, head: Head, tree: Tree, run: bytes, count: int) -> None:
-        """Add a run that fits a leaf: to the tail; when it is full, that becomes a leaf."""
-        waiting = head.size + head.skip - head.inside
-        if waiting and self._full(head.tail + run, waiting + count):
-            self._seal(head, tree, head.tail, waiting)
-            waiting = 0
-        head.size += count
-        head.tail = head.tail + run if waiting else run
-        if not waiting and self._full(run, count):  # one large item
-            self._seal(head, tree, run, count)
-
-    def _seal(self, head: Head, tree: Tree, run: bytes, count: int) -> None:
-        tree.append(run, count)
-        head.tail = b''
-
     def insert(self, index: int, value: T) -> None:
         """Insert an item before `index`, as a list does."""
         runs = [(self._packed_one(value), 1)]
 
-        def insert(head: Head, tree: Tree) -> None:
+        def insert(head: Head, change: Change) -> None:
             at = as_index(index)
             at = max(at + head.size, 0) if at < 0 else min(at, head.size)
-            self._replace(head, tree, at, at, runs)
+            change.replace(at, at, runs)
         self._change(insert)
 
     def pop(self, index: int = -1) -> T:
         """Remove and return the item at `index`; atomic between processes. Raises: IndexError."""
-        def take(head: Head, tree: Tree) -> Any:
+        def take(head: Head, change: Change) -> Any:
             if not head.size:
                 raise IndexError(f'pop from an empty {self._KIND}')
             at = self._place(head, index)
             run, start, _, _ = self._leaf(head, at + head.skip)
             item = self._one(run, at + head.skip - start)
-            self._replace(head, tree, at, at + 1, [])
+            change.replace(at, at + 1, [])
             return item
         return self._change(take)  # type: ignore[no-any-return]
 
@@ -451,13 +426,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if not isinstance(index, slice):
             runs = [(self._packed_one(value), 1)]
 
-            def put(head: Head, tree: Tree) -> None:
+            def put(head: Head, change: Change) -> None:
                 at = self._place(head, index)
-                self._replace(head, tree, at, at + 1, runs)
+                change.replace(at, at + 1, runs)
             self._change(put)
         elif index.step in (None, 1):
             runs = list(self._packed(value))
-            self._change(lambda head, tree: self._replace(head, tree, *self._ends(head, index), runs))
+            self._change(lambda head, change: change.replace(*self._ends(head, index), runs))
         else:
             self._vault._store.transact(lambda: self._change_some(index, self._plain(value)))
 
@@ -466,12 +441,12 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if isinstance(index, slice) and index.step not in (None, 1):
             self._vault._store.transact(lambda: self._change_some(index))
         else:
-            def delete(head: Head, tree: Tree) -> None:
+            def delete(head: Head, change: Change) -> None:
                 if isinstance(index, slice):
-                    self._replace(head, tree, *self._ends(head, index), [])
+                    change.replace(*self._ends(head, index), [])
                 else:
                     at = self._place(head, index)
-                    self._replace(head, tree, at, at + 1, [])
+                    change.replace(at, at + 1, [])
             self._change(delete)
 
     def _ends(self, head: Head, index: slice) -> Tuple[int, int]:
@@ -492,83 +467,6 @@ class LiveSequence(Displayed, MutableSequence[T]):
             else:
                 between[inside] = items
             self[start:stop] = between
-
-    def _replace(self, head: Head, tree: Tree, start: int, stop: int, runs: Sequence[Tuple[bytes, int]]) -> None:
-        """Put runs in place of the items from `start` to `stop`."""
-        count = sum(count for _, count in runs)
-        if not start and not runs and stop < head.size:
-            self._drop_first(head, tree, stop)
-        elif start + head.skip >= head.inside:
-            self._replace_tail(head, tree, start, stop, runs)
-        else:
-            self._replace_leaves(head, tree, start + head.skip, stop + head.skip, runs)
-            head.size += count - (stop - start)
-        if not head.size:
-            tree.splice(0, head.inside, [])
-            head.skip, head.tail = 0, b''
-
-    def _drop_first(self, head: Head, tree: Tree, count: int) -> None:
-        """Remove items at the beginning: leaves that hold nothing else, and of the next one by counting."""
-        head.skip, head.size = head.skip + count, head.size - count
-        if head.skip >= head.inside:
-            waiting = head.size + head.skip - head.inside
-            head.tail = self._cut(head.tail, waiting, head.skip - head.inside, waiting)
-            whole = head.skip = head.inside
-        else:
-            whole = tree.find(head.skip)[1]
-        if whole:
-            tree.splice(0, whole, [])
-            head.skip -= whole
-
-    def _replace_tail(self, head: Head, tree: Tree, start: int, stop: int, runs: Sequence[Tuple[bytes, int]]) -> None:
-        """Put runs in place of items of the tail: cut it there, and append the runs and the rest."""
-        first = head.inside - head.skip
-        waiting = head.size - first
-        before = self._cut(head.tail, waiting, 0, start - first)
-        after = self._cut(head.tail, waiting, stop - first, waiting)
-        rest, head.size, head.tail = head.size - stop, start, before
-        for run, count in runs:
-            self._append(head, tree, run, count)
-        if rest:
-            self._append(head, tree, after, rest)
-
-    def _replace_leaves(self, head: Head, tree: Tree, start: int, stop: int,
-                        runs: Sequence[Tuple[bytes, int]]) -> None:
-        """Put runs in place of items that begin in the tree; the skipped ones count here."""
-        run, first, end, _ = self._leaf(head, start)
-        joined = [(self._cut(run, end - first, 0, start - first), start - first), *runs]
-        if stop > head.inside:
-            waiting = head.size + head.skip - head.inside
-            head.tail = self._cut(head.tail, waiting, stop - head.inside, waiting)
-            end = head.inside
-        else:
-            if stop > end:
-                run, begin, end, _ = self._leaf(head, stop - 1)
-            else:
-                begin = first
-            joined.append((self._cut(run, end - begin, stop - begin, end - begin), end - stop))
-        joined = [(run, count) for run, count in joined if count]
-        rest, many = b''.join([run for run, _ in joined]), sum(count for _, count in joined)
-        if rest and not self._full(2 * rest, 2 * many) and end < head.inside:
-            run, begin, after, _ = self._leaf(head, end)
-            if not self._full(rest + run, many + after - begin):  # a leaf that has become small takes its neighbour in
-                joined, rest, many, end = [*joined, (run, after - begin)], rest + run, many + after - begin, after
-        if end == head.inside and not self._full(rest + head.tail, head.size + head.skip - max(stop, end) + many):
-            if not first:  # no tree is left, and with it go the items that were skipped at its beginning
-                rest, head.skip = self._cut(rest, many, head.skip, many), 0
-            head.tail, joined = rest + head.tail, []  # popping goes on from there
-        tree.splice(first, end, [tree.leaf(*piece) for piece in self._rejoined(joined)])
-
-    def _rejoined(self, runs: Sequence[Tuple[bytes, int]]) -> Iterator[Tuple[bytes, int]]:
-        """Yield runs that fit leaves, and hold the items of others: short ones are joined, long ones divided."""
-        waiting, many = b'', 0
-        for run, count in runs:
-            if many and self._full(waiting + run, many + count):
-                yield from self._pieces(waiting, many)
-                waiting, many = b'', 0
-            waiting, many = waiting + run, many + count
-        if many:
-            yield from self._pieces(waiting, many)
 
     # --- being assigned to a key ---
 

@@ -126,8 +126,8 @@ class Head:
         """Tell whether the tail of a stream or column is of so many items."""
         if self.code == codes.STREAM:
             return not self.skip and waiting == len(self.tail)
-        from .dtype import size_of
-        return type(self.meta) is str and waiting * size_of(self.meta) == len(self.tail)
+        from .dtype import type_of
+        return type(self.meta) is str and waiting * type_of(self.meta).size == len(self.tail)
 
     def packed(self) -> bytes:
         pack = Packer().pack
@@ -412,8 +412,8 @@ def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
         raise VaultCorruptError('the parts of a value do not fit together')
     width = 1
     if head.code == codes.COLUMN:
-        from .dtype import Type
-        width = Type(head.meta).size
+        from .dtype import type_of
+        width = type_of(head.meta).size
     return measure
 
 

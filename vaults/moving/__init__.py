@@ -251,12 +251,12 @@ class _Incoming:
         made = empty.opened(vault, key)
         made._make(empty)
 
-        def fill(head: Head, tree: Any) -> None:
+        def fill(_: Head, change: Any) -> None:
             for run in parts.runs:
                 plain = parts.code == codes.COLUMN or self._goes_as_it_is(run)
-                pieces = made._pieces(run.data, run.count) if plain else made._packed(run.items(self.source))
+                pieces = made._items.pieces(run.data, run.count) if plain else made._packed(run.items(self.source))
                 for data, count in pieces:
-                    made._append(head, tree, data, count)
+                    change.append(data, count)
         made._change(fill)
 
 

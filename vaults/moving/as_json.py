@@ -141,8 +141,8 @@ def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None)
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
     if head.code == codes.LIST:
         return [from_value(item, serializer) for item in items]
-    from ..collections.dtype import Type
-    return [_plain(item, MAX_DEPTH) for item in Type(head.meta).listed(b''.join(items))]
+    from ..collections.dtype import type_of
+    return [_plain(item, MAX_DEPTH) for item in type_of(head.meta).listed(b''.join(items))]
 
 
 def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
@@ -159,8 +159,8 @@ def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
         raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
                                  '{"!stream": N}')
     if meta is not None:
-        from ..collections.dtype import Type
-        Type(meta)
+        from ..collections.dtype import type_of
+        type_of(meta)
     return code, meta, size
 
 

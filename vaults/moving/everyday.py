@@ -138,8 +138,8 @@ def _run(place: str, form: Any, code: int, meta: Any) -> Packed:
     data = as_json.bytes_of(form)
     if code == codes.STREAM:
         return Packed(place, data, len(data))
-    from ..collections.dtype import Type
-    width = Type(meta).size
+    from ..collections.dtype import type_of
+    width = type_of(meta).size
     if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
         raise ValueError(f'{len(data)} bytes are no items of {meta}')
     return Packed(place, data, len(data) // width)

@@ -20,7 +20,7 @@ from msgpack import unpackb
 
 from .. import keys
 from ..codecs import codes, packing
-from ..collections.dtype import size_of
+from ..collections.dtype import type_of
 from ..collections.tree import Gone, Head, Tree, is_head, misfit, missing
 from ..errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotFoundError, shown
 from ..settings import recorded
@@ -89,8 +89,8 @@ class Parts:
         data = b''.join([run.data for run in self.runs])
         if self.code == codes.STREAM:
             return data
-        from ..collections.dtype import Type
-        return Type(self.meta).unpacked(data)
+        from ..collections.dtype import type_of
+        return type_of(self.meta).unpacked(data)
 
 
 def runs(store: Store, head: Head) -> Iterator[Tuple[List[bytes], int]]:
@@ -124,7 +124,7 @@ def _zeros(start: int, stop: int) -> Iterator[Tuple[List[bytes], int]]:
 def _content(head: Head, run: bytes, count: int, skip: int) -> Tuple[List[bytes], int]:
     """Return what is in a run of so many items, but the first ones that are to be skipped."""
     if head.code != codes.LIST:
-        width = size_of(head.meta) if head.code == codes.COLUMN else 1
+        width = type_of(head.meta).size if head.code == codes.COLUMN else 1
         if len(run) != count * width:
             raise misfit()
         return [run[skip * width:]], count - skip

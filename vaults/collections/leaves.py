@@ -1,0 +1,85 @@
+"""Leaves: how items lie in a part of a value, and how it is cut. Knows bytes alone, neither trees nor vaults.
+
+A run is the bytes of items, with their number beside it.
+"""
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from ..codecs import packing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator, List, Tuple, Union
+
+    Items = Union['PackedItems', 'SizedItems']
+
+LEAF = 4000       # bytes: a row of about a page
+ITEMS = 128       # packed ones in a leaf: what is before an item is skipped to find it
+
+
+class PackedItems:
+    """Values as msgpack, one after another. Its methods raise what MALFORMED has for bytes that are none."""
+
+    __slots__ = ()
+
+    def cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
+        """Return the items from `start` to `stop` of a run of `count`."""
+        if start == stop:
+            return b''
+        ends = packing.offsets(run, stop)
+        return run[ends[start]:ends[stop]]
+
+    def singly(self, run: bytes, count: int) -> List[bytes]:
+        """Return the bytes of each item."""
+        ends = packing.offsets(run, count)
+        return [run[start:stop] for start, stop in zip(ends, ends[1:])]
+
+    def can_be(self, run: bytes, count: int) -> bool:
+        """Tell whether a run can have so many items, as far as its length tells."""
+        return count <= len(run)
+
+    def is_full(self, run: bytes, count: int) -> bool:
+        """Tell whether the run is to be a leaf."""
+        return len(run) > LEAF or count > ITEMS
+
+    def pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield a run in runs that fit leaves."""
+        if count < 2 or not self.is_full(run, count):
+            yield run, count
+            return
+        ends, at = packing.offsets(run, count), 0
+        while at < count:
+            upto = min(max(bisect_left(ends, ends[at] + LEAF, at) - 1, at + 1), at + ITEMS, count)
+            yield run[ends[at]:ends[upto]], upto - at
+            at = upto
+
+
+class SizedItems:
+    """Items of `size` bytes each, `leaf` bytes of which are a leaf."""
+
+    __slots__ = ('leaf', 'size')
+
+    def __init__(self, size: int) -> None:
+        self.size, self.leaf = size, max(LEAF // size, 1) * size
+
+    def cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
+        """Return the items from `start` to `stop` of a run of `count`."""
+        return run[start * self.size:stop * self.size]
+
+    def can_be(self, run: bytes, count: int) -> bool:
+        """Tell whether a run has so many items."""
+        return len(run) == count * self.size
+
+    def is_full(self, run: bytes, count: int) -> bool:
+        """Tell whether the run is to be a leaf."""
+        return len(run) > self.leaf
+
+    def pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield a run in runs that fit leaves."""
+        for at in range(0, len(run), self.leaf):
+            piece = bytes(run[at:at + self.leaf])
+            yield piece, len(piece) // self.size
+
+
+PACKED_ITEMS = PackedItems()
