@@ -347,14 +347,31 @@ class StoreConformance:
     def test_a_page_tells_which_of_its_entries_are_still_there(self, store: Store) -> None:
         for key in 'abc':
             store.put(key, b'')
-        keys, _, alive = next(store.scan())
-        before = store.deletions
-        assert all(map(alive, keys))
+        keys, _, unread = next(store.scan())
+        ids, before = list(unread), store.deletions
+        assert all(map(store.alive, keys, ids))
         store.delete('a')
         assert store.deletions != before
         store.delete('b')
         store.put('b', b'a new entry')
-        assert [alive(key) for key in keys] == [False, False, True]
+        assert list(map(store.alive, keys, ids)) == [False, False, True]
+
+    def test_an_entry_is_the_same_as_long_as_it_is_not_deleted(self, store: Store) -> None:
+        store.put_many((key, b'') for key in (True, 'a', b'\x04b'))
+        (keys, _, unread), = store.scan(values=False)
+        ids = list(unread)
+        store.put('a', b'another value')
+        assert len(set(ids)) == 3 and all(map(store.alive, keys, ids)) and store.alive(1.0, ids[0])
+        assert not store.alive('a', ids[0]) and not store.alive('x', ids[1])
+        store.begin()
+        store.delete_range()
+        store.put('a', b'a new entry')
+        assert not any(map(store.alive, keys, ids))
+        store.rollback()
+        assert all(map(store.alive, keys, ids))
+        for options in WALKS[:4]:
+            for page in store.scan(**options):
+                assert sorted(page[2]) == sorted(ids)
 
     def test_a_walk_does_not_visit_twice_what_moves(self, store: Store) -> None:
         store.put_many((number, b'') for number in range(MANY))
@@ -377,8 +394,8 @@ class StoreConformance:
 
     def test_a_walk_without_values_has_none(self, store: Store) -> None:
         store.put('a', b'1')
-        keys, datas, alive = next(store.scan(values=False))
-        assert list(keys) == ['a'] and not datas and alive('a')
+        (keys, datas, ids), = store.scan(values=False)
+        assert list(keys) == ['a'] and len(datas) == 0 and [store.alive('a', id) for id in ids] == [True]
         assert list(store.scan('x', 'y')) == []
 
     # --- transactions ---

@@ -146,40 +146,45 @@ class Walks:
         raise TypeError('a vault knows what is kept in parts')
 
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        decode_many, store = self._keys.decode_many, self._store
-        for stored, _, alive in self._scan(reverse, bounds, values=False):
-            seen, rest = store.deletions, iter(decode_many(stored))
-            for key in rest:
-                yield key
-                if self._store.deletions != seen:  # which raises when it was closed meanwhile
-                    break
-            for key in rest:
-                if alive(self._keys.encode(key)):
-                    yield key
-                    seen = self._store.deletions
-            stored = alive = rest = key = None  # type: ignore[assignment]  # before the next page is read, and below
+        return self._walk(False, reverse, bounds)
 
     def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        store, load = self._store, self._load_first
+        return self._walk(True, reverse, bounds)
+
+    def _walk(self, values: bool, reverse: bool, bounds: Any) -> Iterator[Any]:
+        """Yield the keys, or the pairs, of a scan's pages, save those that were deleted since their page was read.
+
+        As long as nothing was deleted, to know that costs one comparison. Then the store is asked about each entry
+        that is left of the page: whether it is there, and not whether its key is.
+        """
+        load: Any = self._load_first if values else self._load_keys
+        known: Any
         rest: Any
-        for stored, datas, alive in self._scan(reverse, bounds, values=True):
-            seen = store.deletions
-            rest, load = load(stored, datas) if len(datas) > 1 else self._load_many(stored, datas), self._load_many
-            datas = None
-            for pair in rest:
-                yield pair
-                if self._store.deletions != seen:
+        for stored, datas, ids in self._scan(reverse, bounds, values):
+            seen, rest = self._store.deletions, load(stored, datas)
+            datas, load = None, self._load_many if values else load
+            for entry in rest:
+                yield entry
+                if self._store.deletions != seen:  # which raises when it was closed meanwhile
+                    known = dict(zip(stored, ids))
                     break
-            for pair in rest:
-                if alive(self._keys.encode(pair[0])):
-                    yield pair
-                    seen = self._store.deletions
-            stored = alive = rest = pair = None
+            for entry in rest:
+                stored = self._keys.encode(entry[0] if values else entry)
+                if self._store.alive(stored, known[stored]):
+                    yield entry
+                    seen = self._store.deletions  # as above
+            stored = ids = rest = entry = known = None  # before the next page is read
+
+    def _load_keys(self, stored: Any, _: Any) -> Iterator[Any]:
+        return iter(self._keys.decode_many(stored))
 
     def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
-        """Load the first alone, because there may be no need of the others."""
-        yield from self._load_each(stored[:1], datas[:1])
-        yield from self._load_many(stored[1:], datas[1:])
+        """Load the first of several alone, because there may be no need of the others."""
+        alone = int(len(datas) > 1)
+        yield from self._load_each(stored[:alone], datas[:alone])
+        rest = self._load_many(stored[alone:], datas[alone:])
+        del datas
+        yield from rest
 
     def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
         try:

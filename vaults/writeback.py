@@ -116,12 +116,12 @@ class LiveStore(StoreBefore):
             self._write_assigned()
         pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
         written, deleted = self._written, self.deletions
-        for page, datas, alive in pages:
-            for key, data in zip(page, datas):
+        for page, datas, ids in pages:
+            for key, data, id in zip(page, datas, ids):
                 value = self._object_of(key, data, written)
-                if value is not MISSING and (self.deletions == deleted or alive(key)):
+                if value is not MISSING and (self.deletions == deleted or self._store.alive(key, id)):
                     yield key, value
-            del page, datas, alive, data, value
+            del page, datas, ids, data, value
             written, deleted = self._written, self.deletions
 
     def _object_of(self, key: Stored, data: bytes, written: int) -> Any:
@@ -451,6 +451,9 @@ class LiveStore(StoreBefore):
         with self.lock:
             self.flush() if values else self._write_assigned()
         yield from self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+    def alive(self, key: Stored, id: int) -> bool:
+        return self._store.alive(key, id)
 
     # Values in parts are no live objects of this store: what changes them has written it on return.
 

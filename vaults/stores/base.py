@@ -5,7 +5,7 @@ form stored is the one that comes back. Their order is keys.order's. Values are 
 given when its key is first put: positions grow, are kept when the value is replaced, and never return. An entry that
 is moved gets another one, behind or before all that were ever given.
 
-Eleven operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
+Twelve operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
 too large for one value, or grows, in numbered parts; the rest is upkeep.
 """
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     T = TypeVar('T')
     Entry = Tuple[Stored, bytes]
-    Page = Tuple[Sequence[Stored], Sequence[bytes], Callable[[Stored], bool]]  # of a walk: see Store.scan
+    Page = Tuple[Sequence[Stored], Sequence[bytes], Iterable[int]]  # of a walk, keys, values and ids: see Store.scan
     # What is called every so often while something takes long: with how much is done, and how much there is in all; in
     # pages, entries or bytes, as whoever takes it says. What it returns is nothing to anybody; what it raises ends it.
     Progress = Optional[Callable[[int, int], object]]
@@ -158,16 +158,21 @@ class Store(ABC):
     @abstractmethod
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Page]:
-        """Yield pages (keys, values, alive), two sequences and a function; by insertion, or by key.
+        """Yield pages (keys, values, ids); by insertion, or by key. Without `values` there are none of them.
 
-        `alive(key)` tells whether an entry of the page has not been deleted since; `deletions` changes when this
-        process may have deleted one. Without `values` there are none of them.
+        Keys and values are sequences; the ids are to be walked over once, because most walks never look at them. An id
+        tells an entry from a later one under its key, as its position does: `alive(key, id)` tells whether the entry is
+        still there, and `deletions` changes when this process may have deleted one.
 
         Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
         nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
         open. A walk begun in a transaction that was rolled back raises VaultError, and one that finds fewer entries
         than there are, VaultCorruptError.
         """
+
+    @abstractmethod
+    def alive(self, key: Stored, id: int) -> bool:
+        """Tell whether the entry that a walk has met under this id is still there: it, and not a new one of its key."""
 
     @abstractmethod
     def begin(self, who: object = None) -> None:
@@ -357,9 +362,9 @@ def _part(owner: bytes, number: int) -> bytes:
 
 def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
     """Yield the keys and values of a scan's pages; a page is let go of before the next one is read."""
-    for page, datas, alive in pages:
+    for page, datas, ids in pages:
         yield from zip(page, datas)
-        del page, datas, alive
+        del page, datas, ids
 
 
 def new_owner() -> bytes:
@@ -429,7 +434,7 @@ class ClosedStore(Store):
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
     get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
-    count = count_up_to = scan = begin = transact = others_wrote = refuse
+    count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
     get_part = get_both = put_parts = delete_parts = part_numbers = part_owners = put_owner = refuse
     ended = refuse_others = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse

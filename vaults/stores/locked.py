@@ -24,7 +24,7 @@ from .tasks import Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+    from typing import Callable, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
     from weakref import ReferenceType
 
     from ..keys import Stored
@@ -95,23 +95,17 @@ class LockedStore(Store):
             with self.reading:
                 self._require_not_undone(began)
                 now = [(entry, self.find(entry[1])) for entry in found[at:at + PAGE]]
-                page = [one for entry, one in now if one is not None and one[0] == entry[0]]  # the same entry still
+                page = [one for entry, one in now if one is not None and one[0] == entry[0]]  # the same one: see alive
             if page:
-                _, keys, datas = zip(*page)
-                yield keys, datas if values else (), self._alive({entry[1]: entry for entry in page})
+                positions, keys, datas = zip(*page)
+                yield keys, datas if values else (), positions
         with self.reading:
             self._require_not_undone(began)
 
-    def _is_there(self, entry: Kept) -> bool:
-        """Tell whether it is the same entry still, and not a new one with its key: then it has another position."""
-        found = self.find(entry[1])
-        return found is not None and found[0] == entry[0]
-
-    def _alive(self, page: Dict[Stored, Kept]) -> Callable[[Stored], bool]:
-        def alive(key: Stored) -> bool:
-            with self.reading:
-                return self._is_there(page[key])
-        return alive
+    def alive(self, key: Stored, id: int) -> bool:
+        with self.reading:
+            found = self.find(key)
+        return found is not None and found[0] == id  # a new entry with its key has another position
 
     def began_in(self) -> Optional[int]:
         """Return what `pages` is to be told by a walk that begins now: in which transaction, or None."""

@@ -49,6 +49,9 @@ class ReadOnlyStore(StoreBefore):
              values: bool = True) -> Iterator[Page]:
         return self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
 
+    def alive(self, key: Stored, id: int) -> bool:
+        return self._store.alive(key, id)
+
     def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
         return self._store.get_part(owner, number)
 

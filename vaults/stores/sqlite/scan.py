@@ -23,14 +23,13 @@ from .pace import Pace, end_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Generator, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Generator, Iterator, List, Optional, Tuple
 
     from ...keys import Stored
+    from ..base import Page
     from .connection import Connection
     from .store import SQLiteStore
 
-    Alive = Callable[[Stored], bool]
-    Page = Tuple[Sequence[Stored], Optional[Sequence[bytes]], Alive]
     Span = Tuple[int, int]
 
 NEAR, FURTHER = 64, 8   # places in the order that a walk over a range looks at first; how many times as many then, and
@@ -262,7 +261,7 @@ def keys_alone(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
     if type(rows[0][1]) is not str or not all_text(keys := list(map(itemgetter(1), rows))):
         keys = [bool(key) if flag else key for _, key, flag in rows]
         keys = keys[:end_of(keys)] if may_end else keys
-    return keys, None, _alive(store, map(itemgetter(1, 0), rows))
+    return keys, (), map(itemgetter(0), rows)
 
 
 def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
@@ -270,26 +269,13 @@ def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
     ids, keys, datas, crcs = zip(*rows)
     try:
         if list(map(crc32, datas, map(crc32, map(str.encode, keys), repeat(schema.OF_TEXT)))) == list(crcs):
-            return keys, datas, _alive(store, zip(keys, ids))
+            return keys, datas, ids
     except TypeError:
         pass  # other keys than text, a damaged row, or one that ends the page
     if may_end:
         end = min(end_of(keys), end_of(datas))
-        keys, datas = keys[:end], datas[:end]
-    return list(map(store.intact, keys, datas, crcs)), datas, _alive(store, zip(keys, ids))
-
-
-def _alive(store: SQLiteStore, pairs: Iterator[Tuple[Stored, int]]) -> Alive:
-    """Return a test whether an entry of the page is still there: the same one, not a new one with its key.
-
-    Of the page's keys and ids a dict is made when it is first asked.
-    """
-    ids: Dict[Stored, int] = {}
-
-    def alive(key: Stored) -> bool:
-        ids.update(pairs)
-        return bool(store.rows(store.local.c, schema.ALIVE, (ids[key], key)))
-    return alive
+        ids, keys, datas = ids[:end], keys[:end], datas[:end]
+    return list(map(store.intact, keys, datas, crcs)), datas, ids
 
 
 def _divided(span: Tuple[int, int], size: int, from_end: bool) -> Tuple[Tuple[int, int], Tuple[int, int]]:

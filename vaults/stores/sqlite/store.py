@@ -21,6 +21,7 @@ from .fork import open_stores, own
 from .parts import Parted
 from .retry import once_more
 from .schema import (
+    ALIVE,
     CACHE,
     CONTAINS,
     COUNT,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
-    from ..base import Entry, Progress
+    from ..base import Entry, Page, Progress
 
 FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8   # bytes of an entry
@@ -205,8 +206,11 @@ class SQLiteStore(Parted):
         return int(pages * size)
 
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
-             values: bool = True) -> Iterator[Any]:
+             values: bool = True) -> Iterator[Page]:
         return scanning.scan(self, low, high, by_key, reverse, values)
+
+    def alive(self, key: Stored, id: int) -> bool:
+        return bool(self.rows(self.local.c, ALIVE, (id, key)))
 
     def others_wrote(self) -> bool:
         c = self.local.c
