@@ -280,6 +280,22 @@ class TestErrors:
                 act()
         monkeypatch.undo()
 
+    @pytest.mark.parametrize('walk', [Vault.keys, Vault.items])
+    def test_a_walk_that_cannot_ask_what_was_deleted_says_so(self, v, monkeypatch, walk):
+        v.update(dict.fromkeys(range(20)))
+        steps, plain = iter(walk(v)), sqlite.SQLiteStore.rows
+        next(steps)
+        del v[19]
+
+        def damaged(self, c, sql, arguments):
+            if sql == schema.ALIVE:
+                raise sqlite3.DatabaseError('database disk image is malformed')
+            return plain(self, c, sql, arguments)
+        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', damaged)
+        with pytest.raises(vaults.VaultCorruptError, match='malformed'):
+            next(steps)
+        monkeypatch.undo()
+
     @pytest.mark.parametrize('flag', 'rwc')
     def test_a_file_cut_off_to_nothing_is_not_taken_for_a_new_one_while_its_log_holds_commits(self, root, v, flag):
         v.update(dict.fromkeys(range(100), 'there'))

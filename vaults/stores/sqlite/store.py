@@ -210,7 +210,10 @@ class SQLiteStore(Parted):
         return scanning.scan(self, low, high, by_key, reverse, values)
 
     def alive(self, key: Stored, id: int) -> bool:
-        return bool(self.rows(self.local.c, ALIVE, (id, key)))
+        try:
+            return bool(self.rows(self.local.c, ALIVE, (id, key)))
+        except driver.Error as error:
+            raise self.failed(error, key) from error
 
     def others_wrote(self) -> bool:
         c = self.local.c
