@@ -24,23 +24,16 @@ from __future__ import annotations
 import bisect
 import collections
 import contextlib
-import copy
-import faulthandler
-import io
 import itertools
-import multiprocessing
-import os
 import pathlib
-import pickle
-import random
-import shutil
 import tempfile
 import threading
 import time
 import traceback
 import zlib
-from collections import abc
 
+from shared.model import MISSING, Draw, Failed, Model, attempt, do, entries, seen
+from shared.processes import ask, ask_all
 from shared.stores import open_store
 from shared.verdict import Trial
 
@@ -50,277 +43,43 @@ MIXES = ((32, 1), (1, 32), (8, 8))
 HANGS = 300       # seconds, for a process, and one for each round of it
 ACCOUNTS, DEPOSIT = 10, 1000
 HOT = 3           # keys of each worker that it overwrites all the time
-MISSING = 'missing'
 PEERS = 8         # processes that write to a peer
-METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
-
-
-class Failed(Exception):
-    """What blocks that are to fail are left by."""
-
-
-# --- the model ----------------------------------------------------------------------------------------------------
-
-class Model(abc.MutableMapping):
-    """What the vault must be: a dict, with the verbs that dicts lack. Notes what is touched and what is made anew."""
-
-    def __init__(self):
-        self.data, self.touched, self.born, self.births = {}, set(), {}, 0
-
-    def __getitem__(self, key):
-        if isinstance(key, slice):
-            return {one: self.data[one] for one in self._within(key)}
-        return self.data[key]
-
-    def _within(self, key):
-        return sorted(one for one in self.data if isinstance(one, str) and key.start <= one < key.stop)
-
-    def __setitem__(self, key, value):
-        if key not in self.data:
-            self.births += 1
-            self.born[key] = self.births
-        self.touched.add(key)
-        self.data[key] = value
-
-    def __delitem__(self, key):
-        for one in self._within(key) if isinstance(key, slice) else [key]:
-            del self.data[one]
-            self.touched.add(one)
-
-    def __iter__(self):
-        return iter(self.data)
-
-    def __reversed__(self):
-        return reversed(list(self.data))
-
-    def __len__(self):
-        return len(self.data)
-
-    def popitem(self):
-        for key in reversed(self):
-            return key, self.pop(key)
-        raise KeyError
-
-    def put_many(self, pairs):
-        self.update(pairs)
-        return len(pairs)
-
-    def get_many(self, wanted):
-        return {key: self[key] for key in wanted if key in self}
-
-    def pop_many(self, wanted):
-        return {key: self.pop(key) for key in wanted if key in self}
-
-    def prefix(self, prefix):
-        return self[prefix:prefix + '\U0010ffff']
-
-    def list(self, key):
-        self.touched.add(key)
-        return self.setdefault(key, [])
-
-    def column(self, key, _):
-        return self.list(key)
-
-    def section(self, name):
-        return ModelSection(self, name)
-
-    @contextlib.contextmanager
-    def edit(self, key, default):
-        value = copy.deepcopy(self.get(key, default))
-        yield value
-        self[key] = value
-
-    @contextlib.contextmanager
-    def open(self, key, mode):
-        file = io.BytesIO()
-        file.write(self.get(key, b'') if mode == 'ab' else b'')
-        yield file
-        self[key] = file.getvalue()
-
-    @contextlib.contextmanager
-    def transaction(self):
-        before = copy.deepcopy(self.data), dict(self.born)
-        try:
-            yield
-        except Failed:
-            (self.data, self.born) = before
-            raise
-
-
-class ModelSection(abc.MutableMapping):
-    def __init__(self, model, name):
-        self.model, self.name = model, name
-
-    def __getitem__(self, key):
-        return self.model[self.name, key]
-
-    def __setitem__(self, key, value):
-        self.model[self.name, key] = value
-
-    def __delitem__(self, key):
-        del self.model[self.name, key]
-
-    def __iter__(self):
-        return iter([key[1] for key in self.model if isinstance(key, tuple) and key[0] == self.name])
-
-    def __len__(self):
-        return len(list(iter(self)))
-
-    def __reversed__(self):
-        return reversed(list(self))
-
-    def popitem(self):
-        for key in reversed(self):
-            return key, self.pop(key)
-        raise KeyError
-
-
-def plain(value):
-    """Return what there is in memory of a result: of live lists, columns, views and sections a copy."""
-    if isinstance(value, tuple):
-        return tuple(map(plain, value))
-    if isinstance(value, abc.Mapping):
-        return [(key, plain(one)) for key, one in value.items()]
-    if hasattr(value, '__iter__') and not isinstance(value, (str, bytes)):
-        return [plain(one) for one in value]
-    return value
-
-
-def seen(value):
-    """Return a result in a form that is short and can be compared."""
-    text = repr(plain(value))
-    return text if len(text) < 60 else f'{text[:40]}... {len(text)} {zlib.crc32(text.encode())}'
-
-
-# --- the operations -----------------------------------------------------------------------------------------------
-
-def write_file(target, key, mode, data):
-    with target.open(key, mode) as file:
-        file.write(data)
-
-
-def edit(target, key, item):
-    with target.edit(key, []) as items:
-        items.append(item)
-        del items[:-20]
-
-
-def delete(target, key):
-    del target[key]
-
-
-def delete_range(target, low, high):
-    del target[low:high]
-
-
-def shorten(target, key):
-    items = target.list(key)
-    del items[:len(items) // 2]
-
-
-def extend(target, key, items):
-    target.column(key, 'int64').extend(items)
-
-
-def section_write(target, key, value):
-    section = target.section('section')
-    section[key] = value
-    return section.pop(key // 2, None), len(section)
-
-
-def nested(target, operations, fails):
-    """A block in a block."""
-    got = []
-    with contextlib.suppress(Failed), target.transaction():
-        got += [attempt(target, operation) for operation in operations]
-        if fails:
-            raise Failed
-    return got
-
-
-class Draw:
-    """What the operations are drawn with."""
-
-    def __init__(self, seed):
-        self.rng = random.Random(seed)
-
-    def key(self):
-        return f'key {self.rng.randrange(250):03}'
-
-    def keys(self):
-        return [self.key() for _ in range(self.rng.choice((1, 5, 30)))]
-
-    def bounds(self):
-        low = self.rng.randrange(250)
-        return f'key {low:03}', f'key {low + self.rng.randrange(12):03}'
-
-    def value(self):
-        size = self.rng.choice((3000, 30_000)) if self.rng.random() < 0.03 else 60
-        return {'n': self.rng.random(), 'text': 'x' * self.rng.randrange(size), 'pair': (1, 2)}
-
-    def pairs(self):
-        return [(key, self.value()) for key in self.keys()]
-
-    def name(self, kind):
-        return f'{kind} {self.rng.randrange(3)}'
-
-    def operation(self):
-        name = self.rng.choice(NAMES)
-        return (name, *OPERATIONS[name][2](self))
-
-    def operations(self):
-        return [self.operation() for _ in range(self.rng.choice((1, 1, 1, 2, 5)))]
-
-
-# The name: how often it is drawn, what it does to a vault or a model, and what else it is called with.
-OPERATIONS = {
-    'set': (14, lambda t, key, value: t.__setitem__(key, value), lambda draw: (draw.key(), draw.value())),
-    'get': (4, lambda t, key: t.get(key, MISSING), lambda draw: (draw.key(),)),
-    'in': (2, lambda t, key: key in t, lambda draw: (draw.key(),)),
-    'del': (3, delete, lambda draw: (draw.key(),)),
-    'pop': (3, lambda t, key: t.pop(key, MISSING), lambda draw: (draw.key(),)),
-    'pop or raise': (1, lambda t, key: t.pop(key), lambda draw: (draw.key(),)),
-    'popitem': (2, lambda t: t.popitem(), lambda draw: ()),
-    'setdefault': (4, lambda t, key, value: t.setdefault(key, value), lambda draw: (draw.key(), draw.value())),
-    'update': (2, lambda t, pairs: t.update(pairs), lambda draw: (draw.pairs(),)),
-    'put_many': (2, lambda t, pairs: t.put_many(pairs), lambda draw: (draw.pairs(),)),
-    'get_many': (2, lambda t, keys: t.get_many(keys), lambda draw: (draw.keys(),)),
-    'pop_many': (1, lambda t, keys: t.pop_many(keys), lambda draw: (draw.keys(),)),
-    'edit': (3, edit, lambda draw: (draw.name('edited'), draw.rng.random())),
-    'slice': (2, lambda t, low, high: t[low:high], lambda draw: draw.bounds()),
-    'prefix': (1, lambda t, low: t.prefix(low), lambda draw: (draw.key()[:-1],)),
-    'del range': (1, delete_range, lambda draw: draw.bounds()),
-    'len': (1, len, lambda draw: ()),
-    'items': (1, lambda t: t, lambda draw: ()),
-    'reversed': (1, lambda t: list(reversed(t)), lambda draw: ()),
-    'stream': (2, write_file, lambda draw: (draw.name('stream'), draw.rng.choice(('ab', 'ab', 'wb')),
-                                            draw.rng.choice((b'line\n', bytes(5000))))),
-    'long stream': (0.05, write_file, lambda draw: (draw.name('stream'), 'wb', bytes(600_000))),
-    'append': (3, lambda t, key, item: t.list(key).append(item), lambda draw: (draw.name('list'), draw.value())),
-    'shorten': (0.5, shorten, lambda draw: (draw.name('list'),)),
-    'extend': (2, extend, lambda draw: (draw.name('column'), [draw.rng.randrange(99)] * draw.rng.choice((1, 700)))),
-    'section': (3, section_write, lambda draw: (draw.rng.randrange(30), draw.value())),
-    'section items': (1, lambda t: t.section('section'), lambda draw: ()),
-    'nested': (3, nested, lambda draw: (draw.operations(), draw.rng.random() < 0.5)),
-    'clear': (0.05, lambda t: t.clear(), lambda draw: ()),
-}
-NAMES = [name for name, (often, *_) in OPERATIONS.items() for _ in range(int(often * 20))]
+PIECES = (5, 100, 5_000) * 10 + (600_000,)  # bytes of which streams are made
+
+OFTEN = {'put': 14, 'get': 4, 'in': 2, 'del': 4, 'pop': 3, 'popitem': 2, 'setdefault': 4, 'update': 2, 'put_many': 2, 'get_many': 2,
+         'pop_many': 1, 'edit': 3, 'slice': 2, 'prefix': 1, 'del slice': 1, 'len': 1, 'items': 1, 'reversed': 1, 'stream': 2,
+         'list': 4, 'column': 2, 'section': 3, 'section items': 1, 'block': 3, 'clear': 0.05}
+READING = ('get', 'in', 'get_many', 'slice', 'prefix', 'len', 'items', 'reversed', 'section items')
 WALKS = {
     'items': lambda v: iter(v.items()),
     'keys': lambda v: ((key, None) for key in v),
     'reversed': lambda v: ((key, None) for key in reversed(v)),
     'slice': lambda v, low, high: iter(v[low:high].items()),
 }
-READING = ('get', 'in', 'get_many', 'slice', 'prefix', 'len', 'items', 'reversed', 'section items')
 
 
-def attempt(target, operation):
-    """Do an operation and return what it gave, in short."""
-    name, *arguments = operation
-    try:
-        return seen(OPERATIONS[name][1](target, *arguments))
-    except KeyError:
-        return 'KeyError'
+class Noted(Model):
+    """A model that notes what is touched, and gives each entry that is made a number: when it was born."""
+
+    def __init__(self):
+        super().__init__()
+        self.touched, self.born, self.births = set(), {}, itertools.count(1)
+
+    def __setitem__(self, key, value):
+        if key not in self.data:
+            self.born[key] = next(self.births)
+        self.touched.add(key)
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key):
+        self.touched.update(self.within(key) if isinstance(key, slice) else [key])
+        super().__delitem__(key)
+
+    def state(self):
+        return super().state(), dict(self.born)
+
+    def undo(self, state):
+        self.data, self.born = state
 
 
 # --- the workers --------------------------------------------------------------------------------------------------
@@ -330,15 +89,18 @@ class Worker:
 
     def __init__(self, folder, name, seed, vaults):
         self.folder, self.name = folder, name
-        self.draw = Draw(f'{seed} {name}')
-        self.rng = self.draw.rng
+        self.chance_from(f'{seed} {name}')
         self.clocked, self.free = vaults
         self.reader = Vault(folder / 'clocked.db', flag='r')
         self.auditor = Vault(folder / 'free.db', flag='r')
-        self.notes, self.own, self.left, self.versions, self.count = [], {}, collections.deque(maxlen=3), {}, 0
+        self.notes, self.own, self.left, self.versions, self.count = [], Model(), collections.deque(maxlen=3), {}, 0
         self.lists = self.free.list('list'), self.free.column('column', 'int64')
         self.added = 1_000_000 * zlib.crc32(name.encode())
         self.forks = threading.active_count() == 1
+
+    def chance_from(self, seed):
+        self.draw = Draw(seed, pieces=PIECES)
+        self.rng, self.drawn = self.draw.rng, self.draw.steps(OFTEN)
 
     def note(self, kind, *what):
         self.notes.append((kind, *what))
@@ -355,37 +117,43 @@ class Worker:
                 getattr(self, action)()
 
     def run(self, rounds):
+        """Do so many rounds; return the notes."""
         for _ in range(rounds):
-            try:
-                self.step()
-            except VaultBusyError as error:
-                self.note('busy', str(error))
-            except Exception:
-                self.note('broke', f'worker {self.name}: {traceback.format_exc()}')
+            if not self.tries(self.step):
                 break
-        self.note('own', self.own)
+        self.note('own', dict(self.own))
         self.note('count', self.count)
         for vault in (self.reader, self.auditor):
             vault.close()
-        with open(self.folder / f'{self.name}.notes', 'ab') as file:
-            pickle.dump(self.notes, file)
+        return self.notes
+
+    def tries(self, action):
+        """Note what an action raises; return whether to go on."""
+        try:
+            action()
+        except VaultBusyError as error:
+            self.note('busy', str(error))
+        except Exception:
+            self.insist(False, traceback.format_exc())
+            return False
+        return True
 
     # --- with the clock ---
 
-    def block(self, operations=None):
-        """Do operations in a block, and return what they gave; one in ten of those that are drawn fails."""
-        v, fails = self.clocked, not operations and self.rng.random() < 0.1
-        operations = operations or self.draw.operations()
+    def block(self, steps=None):
+        """Do steps in a block, and return what they gave; one in ten of those that are drawn fails."""
+        v, fails = self.clocked, not steps and self.rng.random() < 0.1
+        steps = steps or list(itertools.islice(self.drawn, self.rng.choice((1, 1, 1, 2, 5))))
         try:
             with v:
                 now = v.get('clock', 0) + 1
-                got = [attempt(v, operation) for operation in operations]
+                got = [attempt(v, step) for step in steps]
                 v['clock'] = now
                 if fails:
                     raise Failed
-            self.note('block', now, operations, got)
+            self.note('block', now, steps, got)
         except Failed:
-            self.note('state', now - 1, [('nested', operations, True)], [seen(got)])
+            self.note('state', now - 1, [('block', steps, True)], [seen(got)])
         return got
 
     def read_one(self):
@@ -401,13 +169,13 @@ class Worker:
             self.insist(not gone & {key for key, _ in got[1:]}, f'{name} found what its own thread had deleted')
             got = [(key, None if value is None or hasattr(value, 'append') else seen(value)) for key, value in got]
         else:
-            got = OPERATIONS[name][1](v, *arguments)
+            got = do(v, (name, *arguments))
             got = seen(got) if name == 'get' else got
         self.note('read', name, arguments, (before, begun, v.get('clock', 0)), got)
 
     def disturb(self):
         """In the middle of a walk give others time, or delete some entries; return the keys of these."""
-        keys = sorted({self.draw.key() for _ in range(self.rng.choice((0, 0, 20)))})
+        keys = list({self.draw.key() for _ in range(self.rng.choice((0, 0, 20)))})
         if keys:
             return {key for key, got in zip(keys, self.block([('pop', key) for key in keys])) if got != repr(MISSING)}
         time.sleep(self.rng.choice((0, 0.003)))
@@ -415,10 +183,9 @@ class Worker:
 
     def read_block(self):
         with self.reader as r:
-            operations = [('get', 'clock'), *(one for _ in range(9) for one in [self.draw.operation()]
-                                              if one[0] in READING)]
+            steps = [('get', 'clock'), *(step for step in itertools.islice(self.drawn, 9) if step[0] in READING)]
             now = r.get('clock', 0)
-            self.note('state', now, operations, [attempt(r, operation) for operation in operations])
+            self.note('state', now, steps, [attempt(r, step) for step in steps])
 
     def back_up(self):
         path, before = self.folder / f'{self.name} {self.rng.random()}.backup', self.clocked.get('clock', 0)
@@ -439,12 +206,12 @@ class Worker:
             self.clocked.close()
             self.clocked = was
 
-    def compact(self):
-        self.clocked.compact()
-
     def look_after(self):
-        self.insist(self.clocked.check() == [], f'check(): {self.clocked.check()}')
+        problems = self.clocked.check()
+        self.insist(not problems, f'check(): {problems}')
         self.clocked.sync()
+        if self.rng.random() < 0.3:
+            self.clocked.compact()
 
     def leave(self):
         walk = iter(self.rng.choice((self.clocked.items(), self.clocked.keys(), self.clocked[:].items())))
@@ -452,32 +219,20 @@ class Worker:
         self.left.append(walk)
 
     def fork(self):
-        """Have a child do rounds, half of them from inside a block of this process."""
-        if not (self.forks and METHOD == 'fork'):
-            return
+        """Have a child do rounds, half of them from inside a block, in which it cannot write, but must not have to."""
         inside = self.rng.random() < 0.5
-        with self.clocked if inside else contextlib.nullcontext():
-            child = os.fork()
-            if not child:
-                self.be_child(inside)
-            if inside:  # the child cannot write before this block ends, but must not have to
-                self.insist(os.waitpid(child, 0)[1] == 0, 'a child forked in a block failed')
-        if not inside:
-            self.insist(os.waitpid(child, 0)[1] == 0, 'a forked child failed')
+        if self.forks:
+            with self.clocked if inside else contextlib.nullcontext():
+                code, notes = ask(self.be_child, inside)
+            self.insist(code == 0, f'a forked child failed: {code}')
+            self.notes += notes or ()
 
     def be_child(self, inside):
-        try:
-            self.notes, self.draw = [], Draw(f'{self.name} {self.rng.random()}')
-            self.rng = self.draw.rng
-            for action in (self.read_block, self.transfer) if inside else (self.block, self.read_one, self.transfer):
-                action()
-        except VaultBusyError as error:
-            self.note('busy', str(error))
-        except BaseException:
-            self.note('broke', f'child of worker {self.name}: {traceback.format_exc()}')
-        with open(self.folder / f'{self.name} {os.getpid()}.notes', 'wb') as file:
-            pickle.dump(self.notes, file)
-        os._exit(0)
+        self.notes = []
+        self.chance_from(f'{self.name} {self.rng.random()}')
+        for action in (self.read_block, self.transfer) if inside else (self.block, self.read_one, self.transfer):
+            self.tries(action)
+        return self.notes
 
     # --- without it ---
 
@@ -520,17 +275,10 @@ class Worker:
     def tend(self):
         """Write keys of its own, which hold what a dict holds."""
         key, value = ('own', self.name, self.rng.randrange(20)), self.draw.value()
-        verb = self.rng.choice(('put', 'put', 'pop', 'setdefault', 'update', 'put_many', 'get', 'del'))
-        if verb in ('update', 'put_many', 'put'):
-            self.free.put(key, value) if verb == 'put' else getattr(self.free, verb)([(key, value)])
-            self.own[key] = value
-        elif verb == 'del':
-            got, expected = attempt(self.free, ('del', key)), attempt(self.own, ('del', key))
-            self.insist(got == expected, f'del {key} gave {got}, not {expected}')
-        else:
-            arguments = (key, value) if verb == 'setdefault' else (key, MISSING)
-            got, expected = getattr(self.free, verb)(*arguments), getattr(self.own, verb)(*arguments)
-            self.insist(got == expected, f'{verb} {key} gave {got!r:.80}, not {expected!r:.80}')
+        step = self.rng.choice((('put', key, value), ('put', key, value), ('pop', key), ('get', key), ('del', key),
+                                ('setdefault', key, value), ('update', [(key, value)]), ('put_many', [(key, value)])))
+        got, expected = attempt(self.free, step), attempt(self.own, step)
+        self.insist(got == expected, f'{step[0]} {key} gave {got}, not {expected}')
 
     def append(self):
         """Append to a list and a column that it has had at hand since it began."""
@@ -567,38 +315,39 @@ class Worker:
 
 ACTIONS = (('read_one', 0.3), ('read_block', 0.1), ('transfer', 0.3), ('audit', 0.1), ('add', 0.3), ('overwrite', 0.2),
            ('look', 0.1), ('tend', 0.3), ('race', 0.1), ('append', 0.1), ('give', 0.2), ('take', 0.2), ('leave', 0.1), ('reopen', 0.02),
-           ('back_up', 0.005), ('look_after', 0.005), ('compact', 0.002), ('fork', 0.01))
+           ('back_up', 0.005), ('look_after', 0.006), ('fork', 0.01))
 
 
-def be_process(folder, number, threads, rounds, seed, start):
-    """Be one process of the crowd."""
-    faulthandler.dump_traceback_later(HANGS + rounds, exit=True)
-    start.wait()
+def be_process(folder, number, threads, rounds, seed):
+    """Be one process of the crowd; return the notes of its workers."""
     vaults = [Vault(folder / f'{name}.db', thread_safe=threads > 8) for name in ('clocked', 'free')]
+    notes = []
+
+    def work(name):
+        notes.extend(Worker(folder, name, seed, vaults).run(rounds))
     if threads == 1:
-        Worker(folder, f'{number}.0', seed, vaults).run(rounds)
+        work(f'{number}.0')
     else:
-        workers = [threading.Thread(target=lambda name: Worker(folder, name, seed, vaults).run(rounds),
-                                    args=(f'{number}.{thread}',)) for thread in range(threads)]
+        workers = [threading.Thread(target=work, args=(f'{number}.{thread}',)) for thread in range(threads)]
         for worker in workers:
             worker.start()
         for worker in workers:
             worker.join()
     for vault in vaults:
         vault.close()
+    return notes
 
 
-def run_processes(count, target, *arguments):
-    """Run processes that begin together; return their exit codes."""
-    context = multiprocessing.get_context(METHOD)
-    start = context.Barrier(count)
-    processes = [context.Process(target=target, args=(*arguments[:1], number, *arguments[1:], start))
-                 for number in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
+def told_by(trial, function, count, folder, *arguments, hangs=HANGS):
+    """Run so many processes that begin together; return what they noted, by kind."""
+    answers = ask_all([(function, folder, number, *arguments) for number in range(count)], hangs=hangs)
+    if any(answer.code for answer in answers):
+        trial.broke(f'processes ended with {sorted({answer.code for answer in answers})}')
+    notes = collections.defaultdict(list)
+    for answer in answers:
+        for note in answer.value or ():
+            notes[note[0]].append(note)
+    return notes
 
 
 # --- the replay ---------------------------------------------------------------------------------------------------
@@ -607,7 +356,7 @@ class Replay:
     """The blocks in the order of the clock, on a model, and what each entry was at each time."""
 
     def __init__(self, trial, notes):
-        self.trial, self.model = trial, Model()
+        self.trial, self.model = trial, Noted()
         self.history = collections.defaultdict(lambda: ([-1], [(None, None)]))  # by key: times, and from then on what
         self.lengths, self.orders = [0], {}
         self.blocks = sorted((note[1:] for note in notes['block']), key=lambda block: block[0])
@@ -690,14 +439,6 @@ class Replay:
         return {key: found[0][1] for key, found in states if found[0][1] and len({born for _, born in found}) == 1}
 
 
-def read_notes(folder):
-    notes = collections.defaultdict(list)
-    for path in folder.glob('*.notes'):
-        for note in pickle.loads(path.read_bytes()):
-            notes[note[0]].append(note)
-    return notes
-
-
 def examine_file(trial, v):
     try:
         v._check()
@@ -710,7 +451,7 @@ def examine_clocked(trial, folder, notes):
     replay.run()
     with contextlib.closing(Vault(folder / 'clocked.db')) as v:
         examine_file(trial, v)
-        if plain(v) != plain(replay.model):
+        if entries(v) != entries(replay.model):
             trial.broke('the vault is not at the end what the blocks make in the order of the clock')
     for _, name, arguments, times, got in notes['read']:
         wrong = replay.judge(name, arguments, times, got)
@@ -720,20 +461,20 @@ def examine_clocked(trial, folder, notes):
 
 
 def examine_free(trial, folder, notes):
-    own = {key: value for _, mine in notes['own'] for key, value in mine.items()}
-    given, taken = ([note[1] for note in notes[kind]] for kind in ('given', 'taken'))
+    of = {kind: [note[1] for note in notes[kind]] for kind in ('own', 'count', 'given', 'taken', 'added')}
+    own = {key: value for mine in of['own'] for key, value in mine.items()}
     with contextlib.closing(Vault(folder / 'free.db')) as v:
         examine_file(trial, v)
         if own != {key: value for key, value in v.items() if key[0] in ('own', 'hot')}:
             trial.broke('keys that one worker writes are not what it wrote')
-        counted = sum(counter['n'] for counter in v.prefix(('counter',)).values())
-        if counted != sum(note[1] for note in notes['count']):
-            trial.broke(f'{counted} is counted, not {sum(note[1] for note in notes["count"])}')
-        if sorted(taken + list(v.section('tokens'))) != sorted(given):
-            trial.broke(f'{len(given)} tokens were given, {len(taken)} taken, {len(v.section("tokens"))} are left')
+        counted, tokens = sum(counter['n'] for counter in v.prefix(('counter',)).values()), list(v.section('tokens'))
+        if counted != sum(of['count']):
+            trial.broke(f'{counted} is counted, not {sum(of["count"])}')
+        if sorted(of['taken'] + tokens) != sorted(of['given']):
+            trial.broke(f'{len(of["given"])} tokens were given, {len(of["taken"])} taken, {len(tokens)} are left')
         for items in v.list('list'), v.column('column', 'int64'):
-            if sorted(items) != sorted(note[1] for note in notes['added']):
-                trial.broke(f'{len(notes["added"])} items were added, {len(items)} are there, or others')
+            if sorted(items) != sorted(of['added']):
+                trial.broke(f'{len(of["added"])} items were added, {len(items)} are there, or others')
         for _, key, winner in notes['race']:
             if v[key] != winner:
                 trial.broke(f'setdefault() gave {winner} for {key}, which is {v[key]}')
@@ -743,22 +484,18 @@ def examine_free(trial, folder, notes):
 
 def crowd(trial, processes, threads, rounds, seed):
     """Let one mix work and examine what it leaves; return the line of figures."""
-    folder, began = pathlib.Path(tempfile.mkdtemp()), time.monotonic()
-    try:
+    began, each = time.monotonic(), -(-rounds // (processes * threads))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         with contextlib.closing(Vault(folder / 'free.db')) as v:
             v.update((('account', number), DEPOSIT) for number in range(ACCOUNTS))
         Vault(folder / 'clocked.db').close()
-        codes = run_processes(processes, be_process, folder, threads, -(-rounds // (processes * threads)),
-                              f'{seed} {processes}x{threads}')
-        if any(codes):
-            trial.broke(f'processes ended with {sorted(set(codes))}')
-        took, notes = time.monotonic() - began, read_notes(folder)
+        notes = told_by(trial, be_process, processes, folder, threads, each, f'{seed} {processes}x{threads}', hangs=HANGS + each)
+        took = time.monotonic() - began
         for what in [note[1] for note in notes['broke']] + [f'busy: {note[1]}' for note in notes['busy']]:
             trial.broke(what)
         replay = examine_clocked(trial, folder, notes)
         examine_free(trial, folder, notes)
-    finally:
-        shutil.rmtree(folder)
     operations = sum(len(block[1]) for block in replay.blocks)
     return (f'{processes} processes of {threads} threads: {len(replay.blocks)} blocks of {operations} operations, '
             f'{len(notes["read"])} reads outside and {len(notes["state"])} states fit one order; '
@@ -767,44 +504,40 @@ def crowd(trial, processes, threads, rounds, seed):
 
 # --- the peers ----------------------------------------------------------------------------------------------------
 
-def be_peer(folder, number, name, rounds, start):
-    """Put keys of its own, and count along with the others; note what was acknowledged."""
-    put, counted, errors = [], 0, collections.Counter()
-    start.wait()
+def be_peer(folder, number, name, rounds):
+    """Put keys of its own, and count along with the others; return notes of what was acknowledged."""
+    notes = []
     try:
         store = open_store(name, folder)
+        add = store.transact if store.has_transactions else store.write
         for one in range(rounds):
             try:
                 store.db[f'{number} {one}'] = one
-                put.append(f'{number} {one}')
-                add = store.transact if store.has_transactions else store.write
+                notes.append(('put', f'{number} {one}'))
                 add((key, store.db[key] + 1) for key in ['counter'])
-                counted += 1
+                notes.append(('counted', one))
             except Exception as error:
-                errors[type(error).__name__] += 1
+                notes.append(('error', type(error).__name__))
         store.close()
     except BaseException as error:
-        errors[f'opening or closing: {type(error).__name__}'] += 1
-    (folder / f'{number}.notes').write_bytes(pickle.dumps([('peer', put, counted, errors)]))
+        notes.append(('error', f'opening or closing: {type(error).__name__}'))
+    return notes
 
 
 def peer(trial, name, rounds):
     """Let processes write to a peer, or to a vault in the same way, and count what is lost."""
-    folder, began = pathlib.Path(tempfile.mkdtemp()), time.monotonic()
-    try:
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as inside:
+        folder = pathlib.Path(inside)
         with contextlib.closing(open_store(name, folder)) as store:
             store.db['counter'] = 0
-        codes = run_processes(PEERS, be_peer, folder, name, -(-rounds // PEERS))
-        notes = [note[1:] for note in read_notes(folder)['peer']]
-        put, counted = [key for mine, _, _ in notes for key in mine], sum(count for _, count, _ in notes)
-        errors = sum((errors for *_, errors in notes), collections.Counter())
+        notes = told_by(trial, be_peer, PEERS, folder, name, -(-rounds // PEERS))
+        put, counted = [key for _, key in notes['put']], len(notes['counted'])
         lost, found = examined(name, folder, put)
-    finally:
-        shutil.rmtree(folder)
-    if lost or found != counted or errors or any(codes):
-        trial.broke(f'{name}: errors {dict(errors)}, exit codes {sorted(set(codes))}')
+    if lost or found != counted or notes['error']:
+        trial.broke(f'{name}: errors {collections.Counter(error for _, error in notes["error"])}')
     return (f'{name}: {PEERS} processes, {len(put)} puts acknowledged and {lost} lost, {counted} times counted and '
-            f'{counted - found if isinstance(found, int) else found} lost, {sum(errors.values())} errors; {time.monotonic() - began:.1f} s')
+            f'{counted - found if isinstance(found, int) else found} lost, {len(notes["error"])} errors; {time.monotonic() - began:.1f} s')
 
 
 def examined(name, folder, put):

@@ -27,8 +27,35 @@ class Failed(Exception):
 
 # --- the model ----------------------------------------------------------------------------------------------------
 
-class Model(abc.MutableMapping):
-    """What a vault must hold after the same steps: a dict, with the verbs that dicts lack."""
+class Verbs(abc.MutableMapping):
+    """What dicts lack, of whatever is one."""
+
+    def __reversed__(self):
+        return reversed(list(self))
+
+    def popitem(self, last=True):
+        for key in reversed(self) if last else self:
+            return key, self.pop(key)
+        raise KeyError
+
+    def clear(self):
+        for key in list(self):
+            del self[key]
+
+    def put_many(self, pairs):
+        pairs = list(pairs)
+        self.update(pairs)
+        return len(pairs)
+
+    def get_many(self, keys):
+        return {key: self[key] for key in keys if key in self}
+
+    def pop_many(self, keys):
+        return {key: self.pop(key) for key in keys if key in self}
+
+
+class Model(Verbs):
+    """What a vault must hold after the same steps."""
 
     def __init__(self, entries=()):
         self.data, self._before = dict(entries), []
@@ -52,31 +79,12 @@ class Model(abc.MutableMapping):
     def __iter__(self):
         return iter(self.data)
 
-    def __reversed__(self):
-        return reversed(list(self.data))
-
     def __len__(self):
         return len(self.data)
-
-    def popitem(self, last=True):
-        for key in reversed(self) if last else self:
-            return key, self.pop(key)
-        raise KeyError
 
     def move_to_end(self, key, last=True):
         moved = {key: self.data.pop(key)}
         self.data = {**self.data, **moved} if last else {**moved, **self.data}
-
-    def put_many(self, pairs):
-        pairs = list(pairs)
-        self.update(pairs)
-        return len(pairs)
-
-    def get_many(self, keys):
-        return {key: self[key] for key in keys if key in self}
-
-    def pop_many(self, keys):
-        return {key: self.pop(key) for key in keys if key in self}
 
     def prefix(self, prefix):
         return self[prefix:prefix + '\U0010ffff']
@@ -130,7 +138,7 @@ class Model(abc.MutableMapping):
             self.undo(before)
 
 
-class ModelSection(abc.MutableMapping):
+class ModelSection(Verbs):
     def __init__(self, model, name):
         self.model, self.name = model, name
 
@@ -148,10 +156,6 @@ class ModelSection(abc.MutableMapping):
 
     def __len__(self):
         return len(list(iter(self)))
-
-    def clear(self):
-        for key in list(self):
-            del self[key]
 
 
 # --- comparing ----------------------------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ class Process:
 def _be_child(hangs: float, function: Callable[..., object], *arguments: Any) -> None:
     code = 1
     try:
-        faulthandler.dump_traceback_later(hangs, exit=True)
+        faulthandler.register(signal.SIGALRM, chain=True)  # shows where it hangs, and ends it; not a thread, which
+        signal.setitimer(signal.ITIMER_REAL, hangs)        # a child of it would wait for
         function(*arguments)
         code = 0
     except BaseException:
