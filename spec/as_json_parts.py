@@ -44,12 +44,12 @@ def from_lines(lines, **options):
 def contents(v):
     """Return all that is in a vault, of what is in parts the packed items."""
     from vaults.collections.tree import Head, is_head
-    from vaults.moving import peers
+    from vaults.moving.parts import runs
     found = []
     for key, data in raw_entries(v):
         if is_head(data):
             head = Head.of(data)
-            items = [item for run, _ in peers.runs(v._store, head) for item in run]
+            items = [item for run, _ in runs(v._store, head) for item in run]
             data = head.code, head.meta, head.size, items if head.code == codes.LIST else b''.join(items)
         found.append((key, data))
     return found

@@ -15,6 +15,7 @@ import re
 import shutil
 import sqlite3
 import struct
+import sys
 import tracemalloc
 
 import msgpack
@@ -23,8 +24,10 @@ import pytest
 import vaults
 from testdata.make import EXPECTED
 from vaults import Vault, moving
+from vaults.moving import readers
+from vaults.moving import texts as chunks
 
-from .helpers import LINUX, UTC
+from .helpers import HERE, LINUX, UTC, output
 from .peers import EARLIER, SQLITEDICT, bomb, fails, lacks, seen, sqlite_file
 
 ORDERED = [name for name in EXPECTED if 'gnu' not in name and 'ndbm' not in name and 'fanout' not in name]
@@ -148,6 +151,92 @@ class TestMovingIn:
                 assert not any(name in os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd'))
 
 
+MADE_UP = """
+from . import Reader
+
+class MadeUp(Reader):
+    name = 'made up'
+    options = ('decode',)
+    cure = 'see that each line is a name, an equals sign and a number'
+
+    def recognise(self, head, path):
+        return head.startswith(b'MADE UP')
+
+    def entries(self, source):
+        with source.text('') as file:
+            for line in list(file)[1:]:
+                key, _, value = line.strip().partition('=')
+                yield key, source.decoded(key, value, source.decode or int)
+"""
+
+
+class TestReaders:
+    """A format is a file among the readers, and nothing else knows which there are."""
+
+    @pytest.fixture
+    def made_up(self, tmp_path, monkeypatch):
+        """A file of a format that a file beside the readers has just brought."""
+        (tmp_path / 'more').mkdir()
+        (tmp_path / 'more' / 'madeup.py').write_text(MADE_UP)
+        monkeypatch.setattr(readers, '__path__', [*readers.__path__, str(tmp_path / 'more')])
+        monkeypatch.delitem(sys.modules, f'{readers.__name__}.madeup', raising=False)
+        (tmp_path / 'numbers').write_text('MADE UP\none=1\ntwo=2\n')
+        return tmp_path / 'numbers'
+
+    def test_a_new_file_there_is_a_format_with_all_that_others_have(self, made_up, v):
+        assert moving.recognise(made_up) == 'made up'
+        assert list(moving.read(made_up)) == list(moving.read(made_up, kind='made up')) == [('one', 1), ('two', 2)]
+        assert list(moving.read(made_up, decode=len)) == [('one', 1), ('two', 1)]
+        assert moving.import_file(v, made_up) == 2 and v.items() == [('one', 1), ('two', 2)]
+        with pytest.raises(vaults.VaultError, match=f"table=... is for .*sqlitedict.*, and {re.escape(str(made_up))} is read as made up"):
+            moving.read(made_up, table='one')
+        with pytest.raises(vaults.VaultError, match='decode=... is for .*made up.* is read as csv'):
+            moving.read(made_up, kind='csv', decode=len)
+        with pytest.raises(vaults.VaultError, match="kind is one of .*made up.*, not 'made'"):
+            moving.read(made_up, kind='made')
+        with pytest.raises(vaults.VaultError, match='made up is read from a path'):
+            moving.read(io.StringIO('MADE UP'), kind='made up')
+        with pytest.raises(vaults.VaultFormatError, match=r'It holds a made up file: move it with `vaults import .*numbers'):
+            Vault(made_up)
+        made_up.write_text('MADE UP\none=x\n')
+        fails(made_up, "key 'one'", 'an equals sign and a number', error=vaults.SerializationError)
+
+    def test_the_command_imports_it_too(self, made_up, command):
+        done = command('import', made_up, 'new')
+        assert (done.status, done.err) == (0, '') and done.out.startswith('2 entries imported')
+        assert command('get', 'new', 'two', '--json').status == 2 and command('get', 'new', 'two').out == '2\n'
+        done = command('import', made_up, 'other', '--key', 'id')
+        assert done.status == 1 and '--key ... is for' in done.err and 'is read as made up' in done.err
+        assert command('list').out == 'new\n'
+
+    def test_without_the_file_it_is_of_no_format(self, tmp_path):
+        (tmp_path / 'numbers').write_text('MADE UP\none=1\n')
+        with pytest.raises(vaults.VaultFormatError, match='a file of another sort'):
+            moving.recognise(tmp_path / 'numbers')
+
+    def test_the_page_about_moving_has_each(self):
+        page = (HERE / 'docs' / 'moving.md').read_text('utf-8')
+        assert sorted(re.findall('^[|] `(.+?)` [|]', page, re.M)) == sorted(readers.all_readers())
+
+    def test_of_two_that_could_claim_a_file_the_more_particular_one_is_asked_first(self, tmp_path):
+        asked = list(readers.all_readers())
+        for first, second in (('vault', 'diskcache'), ('diskcache', 'litedict'), ('earlier vault', 'sqlitedict'), ('shelve', 'dbm'),
+                              ('sqlitedict', 'pickledb'), ('pickledb', 'litedict'), ('litedict', 'kohakuvault'),
+                              ('tinydb', 'jsonlines'), ('jsonlines', 'json'), ('json', 'csv')):
+            assert asked.index(first) < asked.index(second)
+        tables = {'sqlitedict': SQLITEDICT, 'litedict': 'CREATE TABLE words (key TEXT, value)', 'earlier vault': EARLIER}
+        for kinds in (['sqlitedict', 'litedict'], ['earlier vault', 'sqlitedict', 'litedict']):
+            path = sqlite_file(tmp_path / f'{len(kinds)}.db', *((tables[kind],) for kind in reversed(kinds)))
+            assert moving.recognise(path) == kinds[0]
+
+    def test_none_of_them_is_loaded_before_something_is_read(self):
+        assert output('''
+            import sys, vaults
+            from vaults.moving import as_json, cure, export, import_file, read, recognise
+            print(*(name for name in sys.modules if name.startswith('vaults.moving.')), 'sqlite3' in sys.modules, 'csv' in sys.modules)
+        ''') == 'vaults.moving.as_json False False'
+
+
 class TestMovingRecords:
     """Arrays and lines of JSON objects come in by a field, and the cells of CSV by type."""
     RECORDS = [{'id': 1, 'name': 'Ada', 'tags': ['x', {'y': None}]}, {'name': 'Zoë', 'id': 'two'}, {'id': 3.5}, {'id': 0, 'value': [1]}]
@@ -155,7 +244,7 @@ class TestMovingRecords:
 
     @pytest.mark.parametrize('chunk', [1, 7, 1 << 16])
     def test_an_array_and_lines_come_over_by_a_field(self, tmp_path, v, monkeypatch, chunk):
-        monkeypatch.setattr(vaults.moving.peers, 'CHUNK', chunk)
+        monkeypatch.setattr(chunks, 'CHUNK', chunk)
         lines = '\n'.join(map(json.dumps, self.RECORDS))
         texts = {'a.json': json.dumps(self.RECORDS), 'b.json': '\ufeff ' + json.dumps(self.RECORDS, indent=2), 'c': json.dumps(self.RECORDS),
                  'd.jsonl': lines + '\n', 'e': lines, 'f.json': lines, 'g.ndjson': lines.replace('\n', '\n\n')}

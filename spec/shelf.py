@@ -17,6 +17,7 @@ import pytest
 import vaults
 from testdata.make import EXPECTED
 from vaults import Vault, moving
+from vaults.moving.readers import all_readers
 
 from .helpers import HERE, TESTDATA, output, run
 from .peers import lacks, seen
@@ -250,7 +251,7 @@ class TestShelf:
         with pytest.raises(vaults.VaultFormatError, match='another name or path$'):
             opened(root / 'other.db')
 
-    @pytest.mark.parametrize('kind', sorted(moving.peers.READERS))
+    @pytest.mark.parametrize('kind', sorted(all_readers()))
     def test_every_kind_has_its_article(self, kind, root, monkeypatch):
         monkeypatch.setattr(moving, 'recognise', lambda path: kind)
         article = 'an' if kind[0] in 'aeio' else 'a'

@@ -19,6 +19,7 @@ import vaults
 from vaults import Vault, moving, recovery
 from vaults.collections import stream as streams
 from vaults.collections import tree as parts
+from vaults.moving.parts import runs
 
 from .helpers import LINUX, output, run
 from .internals import raw_of
@@ -413,7 +414,7 @@ class TestHoles:
                     read()
             assert v.check() != []
             with pytest.raises(vaults.VaultCorruptError):
-                list(moving.peers.runs(v._store, parts.Head.of(v._store.get('k'))))
+                list(runs(v._store, parts.Head.of(v._store.get('k'))))
 
     def test_a_hole_made_to_be_walked_for_years_is_refused(self):
         size = 1 << 60

@@ -149,10 +149,8 @@ def _opened(place: Any, flag: Any, args: argparse.Namespace) -> Any:
 
 def _sources(args: argparse.Namespace) -> List[str]:
     """Return the files that an import reads, than which the vault that is made for it is to be no wider open."""
-    from ..moving import peers
-    place = args.source
-    files = [] if place in STDIN else [place, os.path.join(place, 'cache.db'), *peers.dbm_at(place)[2]]
-    files += [path for _, _, path in peers.vault_files(place)] if os.path.isdir(place) else []
+    from ..moving.source import files_of
+    files = [] if args.source in STDIN else files_of(args.source, args.kind)
     return [file for file in files if os.path.exists(file)]
 
 
@@ -536,9 +534,10 @@ def _base64(v: Any, key: Any) -> Iterator[str]:
 
 def _leaves(v: Any, head: Any) -> Iterator[List[Any]]:
     """Yield the JSON forms of the items of a list or column, in lists."""
-    from ..moving import as_json, peers
+    from ..moving import as_json
+    from ..moving.parts import runs
     serializer = _serializer(v)
-    for items, _ in peers.runs(v._store, head):
+    for items, _ in runs(v._store, head):
         yield as_json.from_items(head, items, serializer)
 
 
@@ -751,12 +750,12 @@ def _bytes(v: Any, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
     from ..codecs import codes
     from ..collections.tree import Head, is_head
-    from ..moving import peers
+    from ..moving.parts import runs
     if not is_head(data):
         return len(data)
     head = Head.of(data)
     if head.code == codes.LIST:
-        size = sum(map(len, (item for items, _ in peers.runs(v._store, head) for item in items)))
+        size = sum(map(len, (item for items, _ in runs(v._store, head) for item in items)))
     else:
         from ..collections.dtype import type_of
         size = head.size * (type_of(head.meta).size if head.code == codes.COLUMN else 1)

@@ -15,7 +15,9 @@ from ...errors import VaultBusyError, VaultError
 from ...files import stamps
 from . import LOGS, SHARED_FILE, WAL_FILE, driver, side_files
 from .connection import File, uri_of
+from .failures import is_locked
 from .opening import is_new, require_schema
+from .schema import APPLICATION_ID
 from .store import SQLiteStore
 
 TYPE_CHECKING = False
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
     from ..base import Store
 
 TIMEOUT = 5.0    # seconds to wait for a writer
+
+
+def unreadable(path: str, error: Exception, is_held: bool = False) -> VaultError:
+    """Return the error about a file that cannot be read; `is_held` says that another program has it open to write."""
+    if is_held:
+        return VaultBusyError(f'{path} cannot be read ({error}): another program has it open to write, close it there')
+    return VaultError(f'{path} cannot be read ({error}): see that you may, and that it is whole; when a program was '
+                      'killed as it wrote, open it once with that program')
+
+
+def is_vault(raw: driver.Connection) -> bool:
+    """Tell whether the database says that it is a vault."""
+    return bool(raw.execute('PRAGMA application_id').fetchone()[0] == APPLICATION_ID)
 
 
 @contextmanager
@@ -63,6 +78,16 @@ def vault_at(path: str) -> Iterator[Optional[Store]]:
 
 @contextmanager
 def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
+    """Give what `_as_it_is` does, and raise a VaultError for what SQLite raises meanwhile."""
+    try:
+        with _as_it_is(path) as found:
+            yield found
+    except driver.Error as error:
+        raise unreadable(path, error, is_locked(error)) from error
+
+
+@contextmanager
+def _as_it_is(path: str) -> Iterator[Tuple[str, str]]:
     """Give the path and the URI parameters by which SQLite reads a file and leaves all that is there as it is.
 
     A file alone is `immutable`: in WAL mode anything else would make a -wal and a -shm. Commits in a log must be seen,

@@ -1,4 +1,4 @@
-"""Kohaku: the files of kohakuvault 1, of KVault, ColumnVault and TextVault, read without that package. Knows no vault.
+"""Kohakuvault 1: SQLite, as KVault, ColumnVault and TextVault make it, read without that package.
 
     table                     what is in it
     kv, or another name       key BLOB, value BLOB: the entries of a KVault
@@ -17,88 +17,106 @@ from importlib import import_module
 
 from msgpack import unpackb
 
-from ..codecs import codes, standalone
-from ..errors import VaultCorruptError, VaultError, VaultFormatError
-from ..stores.sqlite.sources import one_state
-from . import peers
-from .peers import RESTORE, Packed, Parts, named
+from ...codecs import codes, standalone
+from ...errors import VaultCorruptError, VaultError, VaultFormatError
+from ...stores.sqlite.sources import one_state
+from ..packed import Packed, Parts, of_key
+from ..tables import quoted, require_table, rows_of, tables_of
+from . import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
     from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-    from . import Source
+    from ...stores.sqlite.driver import Connection
+    from ..recognising import FirstBytes
+    from ..source import Source
+    from ..tables import Table
+    from . import Pair
 
-    Pair = Tuple[Any, Any]
     Block = Tuple[bytes, Sequence[int]]
     Rows = Callable[[], Iterator[Pair]]
 
-COLUMNS = 'columns'  # what the columns of a file are called where the name of a table is expected
-TEXTS = re.compile(r'CREATE VIRTUAL TABLE .*? USING fts5\((.*), value_ref UNINDEXED\)', re.I | re.S)
-TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
-ANY = 'SELECT 1 FROM {} LIMIT 1'
-VERSION = 'SELECT version FROM kvault_col_format'
-NAMED = 'SELECT col_id, name, dtype, elem_size FROM kvault_col_columns ORDER BY col_id'
-BLOCKS = """SELECT row_count, used_bytes, payload, offsets FROM kvault_col_blocks JOIN kvault_col_data USING (block_id)
- WHERE col_id = ? ORDER BY first_row"""
+BACKUP = 'restore it from a backup'
+IN_COLUMNS = 'columns'  # what the columns of a file are called where the name of a table is expected
+FTS5 = re.compile(r'CREATE VIRTUAL TABLE .*? USING fts5\((.*), value_ref UNINDEXED\)', re.I | re.S)
+ALL_TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table' ORDER BY rowid"
+ANY_ROW = 'SELECT 1 FROM {} LIMIT 1'
+COLUMN_VERSION = 'SELECT version FROM kvault_col_format'
+NAMED_COLUMNS = 'SELECT col_id, name, dtype, elem_size FROM kvault_col_columns ORDER BY col_id'
+COLUMN_BLOCKS = """SELECT row_count, used_bytes, payload, offsets FROM kvault_col_blocks
+ JOIN kvault_col_data USING (block_id) WHERE col_id = ? ORDER BY first_row"""
 TEXT_ROWS = 'SELECT c.*, v.value FROM {0} c LEFT JOIN {1} v ON v.id = c.c{2} ORDER BY c.id'
 ARRAYS = {1: '<f4', 2: '<f8', 3: '<i4', 4: '<i8', 5: '|u1', 6: '<u2', 7: '<u4', 8: '<u8', 9: '|i1', 10: '<i2'}
-NUMBERS = {'i8': 'int8', 'i16': 'int16', 'i32': 'int32', 'i64': 'int64', 'u8': 'uint8', 'u16': 'uint16',
-           'u32': 'uint32', 'u64': 'uint64', 'f32': 'float32', 'f64': 'float64', 'bool': 'bool',
-           'f16': 'float32'}  # to the columns of a vault
+DTYPES = {'i8': 'int8', 'i16': 'int16', 'i32': 'int32', 'i64': 'int64', 'u8': 'uint8', 'u16': 'uint16',
+          'u32': 'uint32', 'u64': 'uint64', 'f32': 'float32', 'f64': 'float64', 'bool': 'bool',
+          'f16': 'float32'}  # to the columns of a vault
 CHARSETS = {'utf16le': 'utf-16-le', 'utf16be': 'utf-16-be'}
 SURE = 10 ** 12  # a number below it is an int, as kohakuvault has it
 TINY, HUGE = 1e-150, -1e150
 
 
-def kohakuvault(source: Source) -> Iterator[Pair]:
-    """Yield the entries of one table, or of several with keys (table, key)."""
-    with one_state(source.path) as raw:
-        tables = dict(_tables(source, raw))
-        wanted = {name: rows for name, (stored, rows) in tables.items() if name == source.table or (
-            source.table is None and raw.execute(ANY.format(peers.quoted(stored))).fetchall())}
-        if not tables or (source.table and not wanted):
-            raise VaultFormatError(f'{source.path} has no table {source.table or "of kohakuvault"!r}; of that kind are '
-                                   f'{list(tables)}')
-        for name, rows in wanted.items():
-            for key, value in rows():
-                yield key if len(wanted) == 1 else (name, key), value
+class KohakuVault(Reader):
+    name = 'kohakuvault'
+    order = 40  # behind tables with keys of text
+    options = ('table', 'decode')
+
+    def recognise(self, head: FirstBytes, path: str) -> bool:
+        return any(self._is_part(table) or (name.endswith('_content') and f'{name[:-8]}_values' in head.tables)
+                   for name, table in head.tables.items())
+
+    def _is_part(self, table: Table) -> bool:
+        """Tell whether a table is a KVault, or the list of a ColumnVault."""
+        if table.name == 'kvault_col_columns':
+            return not table.is_computed and not table.has_pairs
+        return table.has_bytes and table.name != 'Dict'
+
+    def entries(self, source: Source) -> Iterator[Pair]:
+        """Yield the entries of one table, or of several with keys (table, key)."""
+        with one_state(source.path) as raw:
+            tables = dict(self._tables(source, raw))
+            wanted = {name: rows for name, (stored, rows) in tables.items() if name == source.table or (
+                source.table is None and raw.execute(ANY_ROW.format(quoted(stored))).fetchall())}
+            if not tables or (source.table and not wanted):
+                raise VaultFormatError(f'{source.path} has no table {source.table or "of kohakuvault"!r}; of that kind '
+                                       f'are {list(tables)}')
+            for name, rows in wanted.items():
+                for key, value in rows():
+                    yield key if len(wanted) == 1 else (name, key), value
+
+    def _tables(self, source: Source, raw: Connection) -> Iterator[Tuple[str, Tuple[str, Rows]]]:
+        """Yield what there is: the name it goes by, the table with its rows, and what reads them."""
+        known = tables_of(raw)
+        for name, sql in raw.execute(ALL_TABLES).fetchall():
+            texts = FTS5.match(sql or '')
+            if name == 'kvault_col_columns':
+                yield IN_COLUMNS, (name, lambda: _columns_of(source, raw))
+            elif name in known and self._is_part(known[name]):
+                yield name, (name, partial(_entries_of, source, raw, name))
+            elif texts:
+                names = [column.strip().strip('"\'`[]') for column in texts[1].split(',')]
+                yield name, (f'{name}_content', partial(_texts_of, source, raw, name, names))
 
 
-def _tables(source: Source, raw: sqlite3.Connection) -> Iterator[Tuple[str, Tuple[str, Rows]]]:
-    """Yield what there is: the name it goes by, the table with its rows, and what reads them."""
-    kinds = peers.kinds_of_tables(raw)
-    for name, sql in raw.execute(TABLES).fetchall():
-        texts = TEXTS.match(sql or '')
-        if name == 'kvault_col_columns':
-            yield COLUMNS, (name, lambda: _columns(source, raw))
-        elif kinds.get(name) == 'kohakuvault':
-            yield name, (name, partial(_entries, source, raw, name))
-        elif texts:
-            names = [column.strip().strip('"\'`[]') for column in texts[1].split(',')]
-            yield name, (f'{name}_content', partial(_texts, source, raw, name, names))
+def _entries_of(source: Source, raw: Connection, table: str) -> Iterator[Pair]:
+    for stored, data in rows_of(raw, table):
+        key = source.key_text(stored)
+        yield key, _stored_object(source, key, data)
 
 
-def _entries(source: Source, raw: sqlite3.Connection, table: str) -> Iterator[Pair]:
-    for stored, data in raw.execute(peers.TABLE_ROWS.format(peers.quoted(table))):
-        key = peers.key_text(source, stored)
-        yield key, _value(source, key, data)
-
-
-def _texts(source: Source, raw: sqlite3.Connection, table: str, columns: List[str]) -> Iterator[Pair]:
+def _texts_of(source: Source, raw: Connection, table: str, columns: List[str]) -> Iterator[Pair]:
     """Yield the documents by their numbers: a dict of the texts, and the value under 'value'."""
     parts = f'{table}_content', f'{table}_values'
     for part in parts:
-        peers.require_table(source.path, raw, part)
-    for number, *texts, _, data in raw.execute(TEXT_ROWS.format(*map(peers.quoted, parts), len(columns))):
+        require_table(source.path, raw, part)
+    for number, *texts, _, data in raw.execute(TEXT_ROWS.format(*map(quoted, parts), len(columns))):
         name = 'value' if 'value' not in columns else 'value_ref'  # which no text can be called
-        yield number, {**dict(zip(columns, texts)), name: _value(source, number, data)}
+        yield number, {**dict(zip(columns, texts)), name: _stored_object(source, number, data)}
 
 
 # --- values -------------------------------------------------------------------------------------------------------
 
-def _value(source: Source, key: Any, data: Any) -> Any:
+def _stored_object(source: Source, key: Any, data: Any) -> Any:
     if source.decode:
         return source.decoded(key, data, source.decode)
     if not isinstance(data, bytes) or data[:3] != b'\x89K\x01' or data[4:10] != b'\0\0\0\0VK':
@@ -107,22 +125,22 @@ def _value(source: Source, key: Any, data: Any) -> Any:
     if form == 1:
         return source.unpickled(key, body)
     if form not in FORMS:
-        raise source.wrong(f'the value has the form {form}, of a newer kohakuvault', named(key), 'pass decode=...')
+        raise source.wrong(f'the value has the form {form}, of a newer kohakuvault', of_key(key), 'pass decode=...')
     return source.decoded(key, body, FORMS[form])
 
 
-def _packed(body: bytes) -> Any:
+def _guessed_object(body: bytes) -> Any:
     """Return a number, an array of NumPy or text: kohakuvault does not say which of them it has packed."""
     number = struct.unpack('<q', body)[0] if len(body) == 8 else None
     if number is not None and -SURE < number < SURE:
         return number
-    array = _array(body)
+    array = _array_of(body)
     if array is not None:
         return array
-    return body.decode('utf-8') if number is None else _number(number, *struct.unpack('<d', body))
+    return body.decode('utf-8') if number is None else _int_or_float(number, *struct.unpack('<d', body))
 
 
-def _number(number: int, real: float) -> Any:
+def _int_or_float(number: int, real: float) -> Any:
     """Return which of the two eight bytes are meant to be.
 
     kohakuvault takes an int from 10**12 on for a float, so that a time in milliseconds comes back as 8.4e-312. As far
@@ -134,7 +152,7 @@ def _number(number: int, real: float) -> Any:
     return number if not is_plain and (real < HUGE or real != real) else real
 
 
-def _array(body: bytes) -> Any:
+def _array_of(body: bytes) -> Any:
     """Return the array, or the number of NumPy, that the bytes are; None when they are none."""
     depth = body[1] if len(body) > 1 and body[0] in ARRAYS else 255
     start = 2 + 4 * depth
@@ -204,68 +222,68 @@ def _items(data: bytes, at: int, major: int, count: int) -> Tuple[Any, int]:
 
 SIMPLE = {20: False, 21: True, 22: None, 23: None}
 FORMS: Dict[int, Callable[[bytes], Any]] = {  # by the fourth byte; 1 is a pickle
-    2: _packed, 3: json.loads, 4: lambda body: unpackb(body, strict_map_key=False), 5: _cbor, 6: bytes.decode,
+    2: _guessed_object, 3: json.loads, 4: lambda body: unpackb(body, strict_map_key=False), 5: _cbor, 6: bytes.decode,
 }
 
 
 # --- columns ------------------------------------------------------------------------------------------------------
 
-def _columns(source: Source, raw: sqlite3.Connection) -> Iterator[Pair]:
+def _columns_of(source: Source, raw: Connection) -> Iterator[Pair]:
     """Yield the columns by their names: numbers as a column of the vault, all else as a list."""
     for table in ('kvault_col_columns', 'kvault_col_blocks', 'kvault_col_data', 'kvault_col_format'):
-        peers.require_table(source.path, raw, table)
-    if raw.execute(VERSION).fetchall() != [(1,)]:
+        require_table(source.path, raw, table)
+    if raw.execute(COLUMN_VERSION).fetchall() != [(1,)]:
         raise source.wrong('the columns are not of version 1', 'kvault_col_format', 'export them with kohakuvault')
-    for number, name, dtype, width in raw.execute(NAMED).fetchall():
+    for number, name, dtype, width in raw.execute(NAMED_COLUMNS).fetchall():
         if not isinstance(name, str) or not isinstance(dtype, str):
-            raise source.wrong('a column has no name or type', named(name), RESTORE, VaultCorruptError)
-        blocks = _blocks(source, raw, number, name, width)
-        if dtype in NUMBERS:
-            yield name, Parts(codes.COLUMN, NUMBERS[dtype], _numbers(named(name), dtype, blocks))
+            raise source.wrong('a column has no name or type', of_key(name), BACKUP, VaultCorruptError)
+        blocks = _blocks_of(source, raw, number, name, width)
+        if dtype in DTYPES:
+            yield name, Parts('column', DTYPES[dtype], _numbers(of_key(name), dtype, blocks))
         else:
-            yield name, Parts(codes.LIST, None, _lists(source, name, _reader(source, name, dtype), blocks))
+            yield name, Parts('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
 
 
-def _blocks(source: Source, raw: sqlite3.Connection, number: int, name: str, width: int) -> Iterator[Block]:
+def _blocks_of(source: Source, raw: Connection, number: int, name: str, width: int) -> Iterator[Block]:
     """Yield the bytes of a column, a block at a time, and where in them the items begin and the last ends."""
-    for count, used, payload, offsets in raw.execute(BLOCKS, (number,)):
+    for count, used, payload, offsets in raw.execute(COLUMN_BLOCKS, (number,)):
         try:
             ends = range(0, (count + 1) * width, width) if width else struct.unpack_from(f'<{count + 1}Q', offsets)
             sound = ends[-1] == used <= len(payload) and (width or list(ends) == sorted(ends))
         except codes.MALFORMED:
             sound = False
         if not sound:
-            raise source.wrong('a block of the column is damaged', named(name), RESTORE, VaultCorruptError)
+            raise source.wrong('a block of the column is damaged', of_key(name), BACKUP, VaultCorruptError)
         yield payload[:used], ends
 
 
-def _numbers(place: str, dtype: str, blocks: Iterator[Block]) -> Iterator[Packed]:
+def _numbers(where: str, dtype: str, blocks: Iterator[Block]) -> Iterator[Packed]:
     for data, ends in blocks:
         count = len(ends) - 1
         if dtype == 'f16':
             data = struct.pack(f'<{count}f', *struct.unpack(f'<{count}e', data))
-        yield Packed(place, data, count)
+        yield Packed(where, data, count)
 
 
 def _lists(source: Source, name: str, read: Callable[[bytes], Any], blocks: Iterator[Block]) -> Iterator[Packed]:
     for data, ends in blocks:
         items = [source.decoded(name, data[start:end], read) for start, end in zip(ends, ends[1:])]
-        yield Packed(named(name), b''.join(standalone.dumps_many(items)), len(items))
+        yield Packed(of_key(name), b''.join(standalone.dumps_many(items)), len(items))
 
 
-def _reader(source: Source, name: str, dtype: str) -> Callable[[bytes], Any]:
+def _item_reader(source: Source, name: str, dtype: str) -> Callable[[bytes], Any]:
     kind, *more = dtype.split(':')
     if kind in ('str', 'string'):
         charset = next((part for part in more if not part.isdigit()), 'utf8')
         fixed = any(part.isdigit() for part in more)
         return lambda data: data.decode(CHARSETS.get(charset, charset)).rstrip('\0' if fixed else '')
-    if kind in ('vec', 'vector') and more and more[0] in TYPES:
-        return lambda data: _shaped(data, TYPES[more[0]], tuple(map(int, more[1:])))
-    if kind not in READERS:
-        raise source.wrong(f'the column has the type {dtype}, of a newer kohakuvault', named(name), 'export it there')
-    return READERS[kind]
+    if kind in ('vec', 'vector') and more and more[0] in VECTORS:
+        return lambda data: _shaped(data, VECTORS[more[0]], tuple(map(int, more[1:])))
+    if kind not in ITEMS_OF:
+        raise source.wrong(f'the column has the type {dtype}, of a newer kohakuvault', of_key(name), 'export it there')
+    return ITEMS_OF[kind]
 
 
-TYPES = {'f16': '<f2', 'f32': '<f4', 'f64': '<f8', 'i8': '|i1', 'i16': '<i2', 'i32': '<i4', 'i64': '<i8', 'u8': '|u1',
-         'u16': '<u2', 'u32': '<u4', 'u64': '<u8', 'bool': '|b1'}
-READERS: Dict[str, Callable[[bytes], Any]] = {'bytes': bytes, 'msgpack': FORMS[4], 'cbor': _cbor}
+VECTORS = {'f16': '<f2', 'f32': '<f4', 'f64': '<f8', 'i8': '|i1', 'i16': '<i2', 'i32': '<i4', 'i64': '<i8',
+           'u8': '|u1', 'u16': '<u2', 'u32': '<u4', 'u64': '<u8', 'bool': '|b1'}
+ITEMS_OF: Dict[str, Callable[[bytes], Any]] = {'bytes': bytes, 'msgpack': FORMS[4], 'cbor': _cbor}

@@ -1,0 +1,61 @@
+"""Packed: what a reader yields for a value that is not loaded yet, and how errors name an entry. Knows no format."""
+from __future__ import annotations
+
+from ..codecs import packing
+from ..errors import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Optional
+
+    from .source import Source
+
+
+def of_key(key: Any) -> str:
+    """Return how an error names the entry of a key."""
+    return f'key {shown(key):.200}'
+
+
+class Packed:
+    """Bytes on their way: a packed value, or of a value in parts some packed items, or plain bytes."""
+
+    __slots__ = ('count', 'data', 'pickled', 'serializer', 'where')
+
+    def __init__(self, where: str, data: bytes, count: int = 1, pickled: bool = False,
+                 serializer: Optional[str] = None) -> None:
+        self.where, self.data, self.count = where, data, count  # where in the source it stands, for errors
+        self.pickled, self.serializer = pickled, serializer     # is there a pickle in it, and who has made it
+
+    def array(self) -> bytes:
+        """Return the items as one packed list."""
+        return packing.as_array(self.data, self.count)
+
+    def loaded(self, source: Source) -> Any:
+        """Return the value."""
+        return source.unpacked(self.where, self.data)
+
+    def items(self, source: Source) -> Any:
+        """Return the items, in a list."""
+        return source.unpacked(self.where, self.array())
+
+
+class Parts:
+    """A value in parts on its way: what it is, and its content, which is to be read once, before what follows.
+
+    `kind` is 'list', 'column' or 'stream', `meta` of a column the type of its items.
+    """
+
+    __slots__ = ('kind', 'meta', 'runs')
+
+    def __init__(self, kind: str, meta: Any, runs: Iterator[Packed]) -> None:
+        self.kind, self.meta, self.runs = kind, meta, runs
+
+    def loaded(self, source: Source) -> Any:
+        """Return a copy of it all: a list, bytes, or of a column what a slice would be."""
+        if self.kind == 'list':
+            return [item for run in self.runs for item in run.items(source)]
+        data = b''.join([run.data for run in self.runs])
+        if self.kind == 'stream':
+            return data
+        from ..collections.dtype import type_of
+        return type_of(self.meta).unpacked(data)

@@ -1,0 +1,55 @@
+"""A vault of today."""
+from __future__ import annotations
+
+from ... import keys
+from ...collections.tree import Head, is_head
+from ...errors import VaultError
+from ...settings import recorded
+from ...stores.base import entries_of
+from ...stores.sqlite.sources import vault_at
+from .. import as_json
+from ..packed import Packed, Parts, of_key
+from ..parts import PART_KINDS, runs
+from . import Reader, unknown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Iterator, Optional
+
+    from ...stores.base import Store
+    from ..recognising import FirstBytes
+    from ..source import Source
+    from . import Pair
+
+
+class StoredVault(Reader):
+    name = 'vault'
+    order = 0   # ours come first
+
+    def recognise(self, head: FirstBytes, path: str) -> bool:
+        return head.is_vault
+
+    def entries(self, source: Source) -> Iterator[Pair]:
+        with vault_at(source.path) as store:
+            if store is None:
+                unknown(source.path, 'empty')
+            serializer = recorded(store)
+            for stored, data in entries_of(store.scan()):
+                key = keys.decode(stored)
+                yield key, self._as_stored(source, store, serializer, of_key(key), data)
+
+    def _as_stored(self, source: Source, store: Store, serializer: Optional[str], where: str, data: bytes) -> Any:
+        """Return a value that is still packed, or in parts."""
+        if not is_head(data):
+            return Packed(where, data, serializer=serializer if as_json.is_serialized(data) else None)
+        head = Head.of(data)
+
+        kind = PART_KINDS[head.code]
+
+        def content() -> Iterator[Packed]:
+            try:
+                for items, count in runs(store, head):
+                    yield Packed(where, b''.join(items), count, False, serializer if kind == 'list' else None)
+            except VaultError as error:
+                raise source.about(error, where) from error
+        return Parts(kind, head.meta, content())
