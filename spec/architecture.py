@@ -49,8 +49,7 @@ PRIVATE = '''
 cli 21
 codecs.named 23
 collections.column 6
-collections.list 5
-collections.sequence 40
+collections.sequence 9
 collections.stream 25
 collections.tree 1
 display 4

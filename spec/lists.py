@@ -326,12 +326,14 @@ class TestLists:
         packed = pickle.dumps(live)
         again = pickle.loads(packed)
         again.append(2)
-        assert live == [1, 2] and again._vault is not v
+        assert live == [1, 2] and again._place is not live._place
         v['one'] = [7]
         with pytest.raises(vaults.VaultError, match='deleted or replaced'):
             pickle.loads(packed).append(3)
         column = v.column('c', 'datetime64[s]')
         assert pickle.loads(pickle.dumps(column)).dtype == 'datetime64[s]'
+        older = b'cvaults.columns\nColumn\n' + pickle.dumps((v, 'c', 'datetime64[s]'), 1)[:-1] + b'R.'  # with a vault
+        assert pickle.loads(older) == column == []
 
     def test_copies_are_plain(self, v):
         live, column = v.list('one'), v.column('two', 'S3')

@@ -494,7 +494,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: TypeError when there is something else.
         """
         from .collections.list import list_at
-        return list_at(self, key)
+        return list_at(self._place, key)
 
     @overload
     def column(self, key: K, dtype: Union[Type[bool], Literal['bool']]) -> columns.Column[bool]: ...
@@ -514,7 +514,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: TypeError when there is something else, or a column of another type.
         """
         from .collections.column import column_at
-        return column_at(self, key, dtype)
+        return column_at(self._place, key, dtype)
 
     # --- sections ---
 
@@ -740,7 +740,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             assign = value._assign
         except AttributeError:
             raise self._place.about(registry.inside_another(), key) from None
-        assign(self, key)
+        assign(self._place, key)
 
     def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
         """Return a value that msgpack alone does not unpack, or raise what the error that it met means."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
     from typing import List as PlainList
 
-    from ..vault import Vault
+    from ..place import Place
     from .sequence import Run
     from .tree import Head
 
@@ -53,8 +53,8 @@ class Column(LiveSequence[T]):
     _items: SizedItems
     _KIND = 'column'
 
-    def __init__(self, vault: Vault[Any, Any], key: Any, dtype: Any) -> None:
-        super().__init__(vault, key)
+    def __init__(self, place: Place, key: Any, dtype: Any) -> None:
+        super().__init__(place, key)
         self._type = type_of(dtype if type(dtype) is str else name_of(dtype))
         self._items = SizedItems(self._type.size)
 
@@ -64,7 +64,7 @@ class Column(LiveSequence[T]):
         return self._type.name
 
     def __reduce__(self) -> Any:
-        return Column, (self._vault, self._key, self.dtype)
+        return Column, (self._place, self._key, self.dtype)
 
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
         """Return what to_numpy() does: NumPy, and what builds upon it, ask for it."""
@@ -135,7 +135,7 @@ class Column(LiveSequence[T]):
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             cls = next(cls for cls in (MisfitError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
                        cls is TypeError)
-            raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._vault.db_path})'
+            raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._place.path})'
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:
@@ -180,10 +180,10 @@ class Column(LiveSequence[T]):
 registry.live_types[Column] = Column.copy
 
 
-def column_at(vault: Vault[Any, Any], key: Any, dtype: Any) -> Column[Any]:
+def column_at(place: Place, key: Any, dtype: Any) -> Column[Any]:
     """Return the column at `key`, made if there is nothing.
 
     Raises: TypeError when there is something else, or a column of another type.
     """
-    column: Column[Any] = Column(vault, key, dtype)
+    column: Column[Any] = Column(place, key, dtype)
     return made_at(column, column.dtype)  # type: ignore[no-any-return]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..vault import Vault
+    from ..place import Place
     from .sequence import Run
 
 
@@ -78,7 +78,7 @@ class List(LiveSequence[T]):
 
         def multiply() -> None:
             self.extend(chain.from_iterable(repeat(self.copy(), times - 1))) if times > 0 else self.clear()
-        self._vault._store.transact(multiply)
+        self._place.store.transact(multiply)
         return self
 
     def __lt__(self, other: Union[PlainList[T], List[T]]) -> bool:
@@ -125,7 +125,7 @@ class List(LiveSequence[T]):
             raise self._damaged(error) from error
 
     def _dumped(self, block: PlainList[Any]) -> bytes:
-        codec, count = self._vault._codec, len(block)
+        codec, count = self._place.codec, len(block)
         if count > 1:
             with suppress(VaultError, codes.InParts):  # of one of them: alone, it is stored, or says what is wrong
                 data = codec.dumps(block)
@@ -140,7 +140,7 @@ class List(LiveSequence[T]):
             raise self._about(error) from error
 
     def _about(self, error: VaultError) -> VaultError:
-        return self._vault._place.about(error, self._key)
+        return self._place.about(error, self._key)
 
     def _packed_one(self, item: Any) -> bytes:
         return self._dumped([item])
@@ -158,13 +158,13 @@ class List(LiveSequence[T]):
         return unpacker
 
     def _unpacker(self, data: bytes) -> Any:
-        unpacker = Unpacker(ext_hook=self._vault._hook, strict_map_key=False, max_buffer_size=len(data))
+        unpacker = Unpacker(ext_hook=self._place.codec.ext_hook, strict_map_key=False, max_buffer_size=len(data))
         unpacker.feed(data)
         return unpacker
 
     def _load(self, data: bytes) -> Any:
         try:
-            return self._vault._codec.loads(data)
+            return self._place.codec.loads(data)
         except codes.InParts:
             raise self._damaged(ValueError('a live value inside')) from None
         except VaultError as error:
@@ -204,7 +204,7 @@ class List(LiveSequence[T]):
 registry.live_types[List] = List.copy
 
 
-def list_at(vault: Vault[Any, Any], key: Any) -> List[Any]:
+def list_at(place: Place, key: Any) -> List[Any]:
     """Return the live list at `key`, made if there is nothing. Raises: TypeError when there is something else."""
-    found: List[Any] = made_at(List(vault, key), None)
+    found: List[Any] = made_at(List(place, key), None)
     return found

@@ -1,6 +1,6 @@
 """Sequences: what lists and columns share: where the items are. Knows neither SQL nor how keys are stored.
 
-Both are trees of parts (tree.py). An object of these classes holds a vault and a key, and nothing of the content but a
+Both are trees of parts (tree.py). An object of these classes holds a place and a key, and nothing of the content but a
 few parts that it has read, so that any number of them, in any thread and process, are the same list.
 """
 from __future__ import annotations
@@ -12,6 +12,7 @@ from operator import index as as_index
 
 from .._typing import TYPE_CHECKING, MutableSequence, T, overload
 from ..errors import VaultError, plural
+from ..place import Place, place_of
 from ..views import REPR_LENGTH, Displayed
 from .change import Change
 from .tree import Gone, Head, Tree, is_head, misfit, missing, once, steadily
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..vault import Vault
     from .leaves import Items
 
     Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
@@ -38,7 +38,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
     A run is the bytes of items, with their number beside it.
     """
 
-    __slots__ = ('__weakref__', '_key', '_last', '_stored', '_vault', '_view')
+    __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view')
     _CODE: int
     _items: Items
     _KIND: str
@@ -48,9 +48,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
             """Return the class: List[...] is for type checkers."""
             return cls
 
-    def __init__(self, vault: Vault[Any, Any], key: Any) -> None:
-        self._vault, self._key = vault, key
-        self._stored = vault._keys.encode(key)
+    def __init__(self, place: Place, key: Any) -> None:
+        self._place = place = place if type(place) is Place else place_of(place)  # older pickles have a vault
+        self._key, self._stored = key, place.keys.encode(key)
         # What was read last: the head with its bytes, and a leaf. Each is replaced as one, for the sake of threads.
         self._view: View = (None, -1, None)         # the bytes, the store's count of deletions, the head
         self._last: Leaf = (None, 0, 0, 0, b'')     # the head, the leaf's number, start, stop and bytes
@@ -85,11 +85,11 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _head(self) -> Head:
         """Return the head as it is stored now, not to be changed."""
-        return self._known(self._vault._store.get(self._stored))
+        return self._known(self._place.store.get(self._stored))
 
     def _known(self, data: Optional[bytes]) -> Head:
         known, seen, head = self._view
-        deletions = self._vault._store.deletions
+        deletions = self._place.store.deletions
         if head is None or data != known or deletions != seen:  # a rollback lets numbers be used again
             head = self._parsed(data)
             self._view = data, deletions, head
@@ -103,7 +103,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if head.code != self._CODE or not self._fits(head):
             raise self._gone()
         _, deletions, known = self._view
-        if known is not None and known.owner == head.owner and deletions == self._vault._store.deletions:
+        if known is not None and known.owner == head.owner and deletions == self._place.store.deletions:
             head.nodes = known.nodes
         return head
 
@@ -115,15 +115,15 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _make(self, head: Head) -> None:
         """Put an empty one."""
-        self._vault._store.put_owner(self._stored, head.packed())
+        self._place.store.put_owner(self._stored, head.packed())
 
     # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
-        return steadily(self._vault._store, lambda: read(self._head()), f'the {self._KIND}', self._where)
+        return steadily(self._place.store, lambda: read(self._head()), f'the {self._KIND}', self._where)
 
     def _where(self) -> str:
-        return f'key {self._key!r} of the vault {self._vault.db_path}'
+        return f'key {self._key!r} of the vault {self._place.path}'
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
@@ -135,7 +135,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         last = self._last
         if last[0] is head and last[2] <= at < last[3]:
             return last[4], last[2], last[3], last[1]
-        tree = Tree(self._vault._store, head)
+        tree = Tree(self._place.store, head)
         number, start, stop = tree.find(at)
         data = self._sound(tree.part(number), stop - start)
         self._last = head, number, start, stop, data
@@ -153,12 +153,12 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _head_with(self, index: Any) -> Head:
         """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
         data, deletions, head = self._view
-        if head is not None and type(index) is int and deletions == self._vault._store.deletions:
+        if head is not None and type(index) is int and deletions == self._place.store.deletions:
             at = index + (head.skip if index >= 0 else head.skip + head.size)
             last = self._last
             if 0 <= at < head.inside and not (last[0] is head and last[2] <= at < last[3]):
-                number, start, stop = Tree(self._vault._store, head).find(at)
-                found, part = self._vault._store.get_both(self._stored, head.owner, number)
+                number, start, stop = Tree(self._place.store, head).find(at)
+                found, part = self._place.store.get_both(self._stored, head.owner, number)
                 if found == data and part is not None:
                     self._last = head, number, start, stop, self._sound(part, stop - start)
                     return head
@@ -192,7 +192,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _got(self, head: Head, index: Any) -> Any:
         if not isinstance(index, slice):
-            at = self._place(head, index) + head.skip
+            at = self._at(head, index) + head.skip
             run, start, _, _ = self._leaf(head, at)
             return self._one(run, at - start)
         places = range(*index.indices(head.size))
@@ -201,7 +201,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         start, stop = min(places[0], places[-1]), max(places[0], places[-1]) + 1
         return self._stepped(list(self._runs(head, start, stop)), [at - start for at in places])
 
-    def _place(self, head: Head, index: Any) -> int:
+    def _at(self, head: Head, index: Any) -> int:
         at = as_index(index)
         if not -head.size <= at < head.size:
             raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} '
@@ -233,13 +233,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _steps(self, items: Iterable[Any]) -> Iterator[Any]:
         """Yield items that were read, as long as the vault is open."""
-        vault = self._vault
-        seen = vault._store.deletions
+        place = self._place
+        seen = place.store.deletions
         for item in items:
             yield item
-            if vault._store.deletions != seen:  # which raises when it was closed alone, a section
-                seen = vault._store.deletions
-                vault._store.contains(self._stored)  # this, when its vault was
+            if place.store.deletions != seen:  # which raises when it was closed alone, a section
+                seen = place.store.deletions
+                place.store.contains(self._stored)  # this, when its vault was
 
     def _before(self, at: int, head: Head) -> Any:
         """Return the items from the beginning of the leaf before `at` up to it."""
@@ -300,7 +300,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         return f'{type(self).__name__}('
 
     def __reduce__(self) -> Any:
-        return type(self), (self._vault, self._key)
+        return type(self), (self._place, self._key)
 
     def __copy__(self) -> Any:
         return self.copy()
@@ -312,8 +312,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _change(self, change: Callable[[Head, Change], Any]) -> Any:
         """Return what `change` does with the head, and put the head and the parts that it has made."""
-        store = self._vault._store
-        self._vault._place.allow_parts(self._key)
+        store = self._place.store
+        self._place.allow_parts(self._key)
 
         def changed() -> Any:
             head = self._parsed(store.get(self._stored))
@@ -329,8 +329,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
-        run, store = self._packed_one(value), self._vault._store
-        self._vault._place.allow_parts(self._key)
+        run, store = self._packed_one(value), self._place.store
+        self._place.allow_parts(self._key)
 
         def add() -> None:
             head = self._parsed(store.get(self._stored))
@@ -344,10 +344,10 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def extend(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""
         def add(_: Head, change: Change) -> None:
-            before = self._vault._store.get(self._stored)
+            before = self._place.store.get(self._stored)
             for run, count in self._packed(values):
                 change.append(run, count)
-            if self._vault._store.get(self._stored) != before:
+            if self._place.store.get(self._stored) != before:
                 raise VaultError(f'what the {self._KIND} was extended by has changed it: {self._where()}; extend it '
                                  'by list(...)')
         if values is self:
@@ -373,7 +373,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         def take(head: Head, change: Change) -> Any:
             if not head.size:
                 raise IndexError(f'pop from an empty {self._KIND}')
-            at = self._place(head, index)
+            at = self._at(head, index)
             run, start, _, _ = self._leaf(head, at + head.skip)
             item = self._one(run, at + head.skip - start)
             change.replace(at, at + 1, [])
@@ -382,7 +382,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def remove(self, value: T) -> None:
         """Remove the first item equal to `value`. Raises: ValueError when there is none."""
-        self._vault._store.transact(lambda: self.__delitem__(self.index(value)))
+        self._place.store.transact(lambda: self.__delitem__(self.index(value)))
 
     def clear(self) -> None:
         """Remove all items."""
@@ -397,7 +397,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._rewrite(lambda items: sorted(items, key=key, reverse=reverse))
 
     def _rewrite(self, change: Callable[[PlainList[Any]], PlainList[Any]]) -> None:
-        store = self._vault._store
+        store = self._place.store
 
         def rewrite() -> None:
             before = store.get(self._stored)
@@ -427,25 +427,25 @@ class LiveSequence(Displayed, MutableSequence[T]):
             runs = [(self._packed_one(value), 1)]
 
             def put(head: Head, change: Change) -> None:
-                at = self._place(head, index)
+                at = self._at(head, index)
                 change.replace(at, at + 1, runs)
             self._change(put)
         elif index.step in (None, 1):
             runs = list(self._packed(value))
             self._change(lambda head, change: change.replace(*self._ends(head, index), runs))
         else:
-            self._vault._store.transact(lambda: self._change_some(index, self._plain(value)))
+            self._place.store.transact(lambda: self._change_some(index, self._plain(value)))
 
     def __delitem__(self, index: Union[SupportsIndex, slice]) -> None:
         """Delete an item; for a slice, the items in it."""
         if isinstance(index, slice) and index.step not in (None, 1):
-            self._vault._store.transact(lambda: self._change_some(index))
+            self._place.store.transact(lambda: self._change_some(index))
         else:
             def delete(head: Head, change: Change) -> None:
                 if isinstance(index, slice):
                     change.replace(*self._ends(head, index), [])
                 else:
-                    at = self._place(head, index)
+                    at = self._at(head, index)
                     change.replace(at, at + 1, [])
             self._change(delete)
 
@@ -470,29 +470,29 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     # --- being assigned to a key ---
 
-    def _assign(self, vault: Vault[Any, Any], key: Any) -> None:
+    def _assign(self, place: Place, key: Any) -> None:
         """Put a copy of this under another key, or in another vault; under its own key it is there already."""
-        if vault._store is self._vault._store and vault._keys.encode(key) == self._stored:
+        if place.store is self._place.store and place.keys.encode(key) == self._stored:
             self._head()
             return
-        vault._place.allow_parts(key)
+        place.allow_parts(key)
 
         def copy() -> None:
             head = Head(self._CODE, self._head().meta)
-            made = head.opened(vault, key)
+            made = head.opened(place, key)
             made._make(head)
             made.extend(self)
-        vault._store.transact(copy)
+        place.store.transact(copy)
 
 
 def made_at(sequence: Any, meta: Any) -> Any:
-    store, stored = sequence._vault._store, sequence._stored
+    store, stored = sequence._place.store, sequence._stored
     data = store.get(stored)
     if data is None:
         def make() -> bool:
             if store.get(stored) is not None:
                 return False
-            sequence._vault._place.allow_parts(sequence._key)
+            sequence._place.allow_parts(sequence._key)
             sequence._make(Head(sequence._CODE, meta))
             return True
         if store.transact(make):
