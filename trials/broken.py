@@ -100,12 +100,44 @@ BREAKAGES: Dict[str, List[Breakage]] = {
     ],
 
     'power': [
+        Breakage('a new file gets its name before it is synced', 'files.py', 'os.fsync(self._file.fileno())',
+                 'self._file.flush()'),
+        Breakage('a new name is not synced', 'files.py', 'os.fsync(folder)', 'os.fstat(folder)'),
+        Breakage("'FULL' is taken for 'NORMAL'", 'stores/sqlite/connection.py', "f'PRAGMA synchronous = {synchronous}'",
+                 "'PRAGMA synchronous = NORMAL'"),
+        Breakage('nothing is synced', 'stores/sqlite/connection.py', "f'PRAGMA synchronous = {synchronous}'",
+                 "'PRAGMA synchronous = OFF'"),
+        Breakage('sync() commits without a sync', 'stores/sqlite/upkeep.py', "c.execute('PRAGMA synchronous = FULL')",
+                 'c.execute(store.file.synchronous)'),
+        Breakage('sync() commits nothing', 'stores/sqlite/upkeep.py', '(c.execute(MARK_ONE), c.execute(UNMARK_ONE))', 'None'),
+        Breakage('the log is moved without a sync', 'stores/sqlite/checkpoint.py', '            store.run(c, BEGIN)\n',
+                 "            store.run(c, BEGIN)\n            second.execute('PRAGMA synchronous = OFF')\n"),
+        Breakage('a rollback journal ends without a sync of its folder', 'stores/sqlite/opening.py',
+                 "'PRAGMA synchronous = EXTRA'", "'PRAGMA synchronous = FULL'"),
+        Breakage('put_many is no transaction', 'stores/sqlite/store.py',
+                 'self.transact(lambda: c.raw.many(PUT, _counted(c, pairs)))', 'c.raw.many(PUT, _counted(c, pairs))'),
     ],
 
     'disk': [
     ],
 
     'rot': [
+        Breakage('a read does not look at the checksum', 'stores/sqlite/store.py',
+                 'if crc == found or crc == found | PARTED:', 'if found is not None:'),
+        Breakage('a walk over text does not look at the checksums', 'stores/sqlite/scan.py', '== list(crcs):', '!= 1:'),
+        Breakage('keys that are numbers have no checksum', 'stores/sqlite/statements.py', 'if crc == expected is not None:',
+                 'if expected is not None:'),
+        Breakage('a part has no checksum', 'stores/sqlite/parts.py',
+                 'type(data) is bytes and crc == part_crc(owner, number, data)', 'type(data) is bytes'),
+        Breakage('check() does not ask SQLite', 'stores/sqlite/upkeep.py', "if line != 'ok']", "if line == '']"),
+        Breakage('check() does not name the key', 'stores/sqlite/upkeep.py', "problem = f'key {named(key)}: {error}'",
+                 "problem = 'key ?'"),
+        Breakage('recover() does not look at the checksum', 'stores/sqlite/survey.py',
+                 ' or crc & ~(BOOL | PARTED) != checksum(key, data)', ''),
+        Breakage('recover() changes the order', 'stores/sqlite/survey.py', 'self.leaves.sort(key=places.__getitem__)',
+                 'self.leaves.reverse()'),
+        Breakage('recover() believes a damaged log', 'stores/sqlite/pages.py',
+                 "if frame[8:16] != salts or struct.pack('>II', *sums) != frame[16:24]:", 'if frame[8:16] != salts:'),
     ],
 
     'machine': [

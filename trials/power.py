@@ -19,10 +19,9 @@ the sync of a file makes names last too, as most file systems have it.
 """
 from __future__ import annotations
 
+import collections
 import contextlib
-import copy
-import faulthandler
-import hashlib
+import itertools
 import json
 import math
 import os
@@ -30,13 +29,14 @@ import pathlib
 import random
 import shutil
 import struct
-import subprocess
-import sys
 import tempfile
 import threading
 from typing import NamedTuple
 
-from shared.stores import STORES, open_store
+from shared import TRIALS
+from shared.model import OPERATIONS, Draw, Model, Operation, block, digest, do, entries
+from shared.processes import as_role, ask, compiled, role, run
+from shared.stores import open_store
 from shared.verdict import Trial
 
 from vaults import Vault, moving
@@ -45,9 +45,9 @@ from vaults.stores.sqlite import checkpoint, connection, statements, transaction
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
 HEAD = struct.Struct('=IIQQQ')
 STEPS = 150                         # of a writer
-MAX_BACKUPS = 2
+BACKUPS = 2
 ENOUGH = 8                          # disks without any sync, for some of them to break a promise: more than half do
-PATIENCE = 60                       # seconds for a process that needs less than one
+SHM = 32 << 10                      # bytes
 
 
 # --- the writer ---------------------------------------------------------------------------------------------------
@@ -61,11 +61,17 @@ class Plan(NamedTuple):
 
 
 PLANS = (Plan(), Plan('FULL'), Plan(), Plan(journal='rollback'), Plan(writeback=True), Plan('FULL', 'rollback'))
-OPERATIONS = {
-    'direct': ('put',) * 8 + ('block',) * 3 + ('append',) * 2 + (
-        'delete', 'pop_many', 'popitem', 'put_many', 'update', 'edit', 'nested', 'failing', 'stream', 'change_list',
-        'column', 'section', 'clear_range', 'clear', 'compact', 'backup', 'sync', 'reader', 'reopen', 'thread'),
-    'writeback': ('put',) * 8 + ('mutate',) * 4 + ('sync', 'block', 'reopen')}
+OPERATIONS.update({
+    'mutate': Operation(lambda target, key, number: target[key].update(n=number), lambda draw: (draw.key(), draw.rng.random())),
+    'puts': Operation(block, lambda draw: ([draw.step('put') for _ in range(draw.rng.randrange(20))], False)),
+    'thread': OPERATIONS['put'],
+    'reader': Operation(lambda target: None), 'reopen': Operation(lambda target: None),
+    'backup': Operation(lambda target, number: None, lambda draw: (draw.rng.randrange(BACKUPS),))})
+OFTEN = dict(dict.fromkeys((
+    'del', 'pop_many', 'popitem', 'move', 'put_many', 'update', 'edit', 'failing block', 'stream', 'column', 'section',
+    'del slice', 'compact', 'backup', 'sync', 'reader', 'reopen', 'thread'), 1), put=8, block=4, list=3, clear=0.3)
+OFTEN_LIVE = {'put': 8, 'mutate': 8, 'sync': 1, 'puts': 1, 'reopen': 1}  # with write-back
+WRITES = ('sync', 'puts', 'reopen')                                     # what has been changed before
 uri_of = connection.uri_of
 
 
@@ -84,228 +90,63 @@ def opened(path, plan):
     return Vault(path, synchronous=plan.synchronous, writeback=plan.writeback)
 
 
-def digest(items):
-    """Return what stands for the keys, the values, their types and their order."""
-    plain = [(key, value.tolist() if hasattr(value, 'tolist') else value) for key, value in items]
-    return hashlib.sha256(repr(plain).encode()).digest()
+def steps(seed, plan):
+    """Yield steps, each one commit: a block that writes back first writes what has changed before it, as sync() does."""
+    often, is_clean = OFTEN_LIVE if plan.writeback else OFTEN, True
+    for step in Draw(seed, keys=150, share=0.1, many=(1, 5, 20), lengths=(1, 10, 300), pieces=(100, 5_000, 300_000)).steps(often):
+        if step[0] == 'puts' and not is_clean:
+            yield ('sync',)
+        is_clean = step[0] in WRITES
+        yield step
 
 
-class Script:
-    """Random steps, each one commit, done to a dict and, in the process whose power is cut, to a vault as well."""
+class Writer:
+    """Does steps to a vault. What has a method here is done by it, all else as to any vault."""
 
-    def __init__(self, seed, plan, path=None):
-        self.rng, self.plan, self.path = random.Random(seed), plan, path
-        self.model, self.vault, self.reading, self.backups = {}, None, None, 0
-        if path:
-            self.vault = opened(path, plan)
-        self.targets = [self.model] if self.vault is None else [self.model, self.vault]
-        self.stored = digest(())
+    def __init__(self, path, plan):
+        self.path, self.plan, self.reading = path, plan, None
+        self.vault = opened(path, plan)
 
-    def step(self):
-        """Do one step; return its name."""
-        operation = self.rng.choice(OPERATIONS['writeback' if self.plan.writeback else 'direct'])
-        if operation == 'block' and self.plan.writeback and self.stored != digest(self.model.items()):
-            operation = 'sync'  # a block first writes what has changed before it, in a commit of its own
-        getattr(self, operation)()
-        if not self.plan.writeback or operation in ('sync', 'block', 'reopen'):
-            self.stored = digest(self.model.items())
-        return operation
+    def do(self, step):
+        own = getattr(self, step[0], None)
+        own(*step[1:]) if own else do(self.vault, step)
 
-    def close(self):
-        self.end_reader()
-        self.stored = digest(self.model.items())
-        if self.vault is not None:
-            self.vault.close()
-
-    def key(self):
-        number = self.rng.randrange(150)
-        return (f'key {number}', number, ('key', number))[number % 3]
-
-    def value(self):
-        size = self.rng.choice((300, 9_000)) if self.rng.random() < 0.2 else 60
-        return {'n': self.rng.random(), 'text': 'x' * self.rng.randrange(size), 'pair': (1, 2), 'list': []}
-
-    def pairs(self, most=20):
-        return [(self.key(), self.value()) for _ in range(self.rng.randrange(most))]
-
-    def put(self):
-        key, value = self.key(), self.value()
-        for target in self.targets:
-            target[key] = copy.deepcopy(value)  # a vault that writes back keeps the object
-
-    def thread(self):
-        """A put by another thread, which has a connection of its own."""
-        other = threading.Thread(target=self.put)
+    def thread(self, *arguments):
+        """Put by another thread, which has a connection of its own."""
+        other = threading.Thread(target=do, args=(self.vault, ('put', *arguments)))
         other.start()
         other.join()
 
-    def mutate(self):
-        keys = list(self.model)
-        if keys:
-            key, number = self.rng.choice(keys), self.rng.random()
-            for target in self.targets:
-                target[key]['list'].append(number)
-
-    def delete(self):
-        keys = list(self.model)
-        if keys:
-            key = self.rng.choice(keys)
-            for target in self.targets:
-                del target[key]
-
-    def pop_many(self):
-        wanted = [self.key() for _ in range(5)]
-        for key in wanted:
-            self.model.pop(key, None)
-        if self.vault is not None:
-            self.vault.pop_many(wanted)
-
-    def popitem(self):
-        if self.model:
-            for target in self.targets:
-                target.popitem()
-
-    def put_many(self):
-        pairs = self.pairs(60)
-        self.model.update(pairs)
-        if self.vault is not None:
-            self.vault.put_many(pairs)
-
-    def update(self):
-        pairs = self.pairs()
-        for target in self.targets:
-            target.update(pairs)
-
-    def block(self):
-        pairs, gone = self.pairs(), self.key()
-        for target in self.targets:
-            with contextlib.nullcontext() if target is self.model else target:
-                for key, value in pairs:
-                    target[key] = copy.deepcopy(value)
-                if not self.plan.writeback:
-                    target.pop(gone, None)
-
-    def nested(self):
-        """A block in which an inner one is undone."""
-        pairs = self.pairs()
-        self.model.update(pairs)
-        if self.vault is not None:
-            with self.vault:
-                with contextlib.suppress(ZeroDivisionError), self.vault.transaction():
-                    self.vault['undone'] = 1 / len(self.vault.prefix('no such key'))
-                self.vault.update(pairs)
-
-    def failing(self):
-        pairs = self.pairs()
-        if self.vault is not None:
-            with contextlib.suppress(ZeroDivisionError), self.vault:
-                self.vault.update(pairs)
-                raise ZeroDivisionError
-
-    def edit(self):
-        number = self.rng.random()
-        self.model.setdefault('edited', []).append(number)
-        if self.vault is not None:
-            with self.vault.edit('edited', []) as numbers:
-                numbers.append(number)
-
-    def stream(self):
-        """Bytes that take one row, or some leaves, whose parts are staged before the commit that makes them last."""
-        key, size = f'stream {self.rng.randrange(2)}', self.rng.choice((100, 5_000, 300_000))
-        data = bytes([self.rng.randrange(256)]) * self.rng.randrange(size)
-        self.model[key] = data
-        if self.vault is not None:
-            with self.vault.open(key, 'wb') as file:
-                file.write(data)
-
-    def append(self):
-        """Append to a list. To make an empty one is a step by itself."""
-        key, items = f'list {self.rng.randrange(2)}', [self.rng.random() for _ in range(self.rng.randrange(1, 300))]
-        self.extend(key, items, lambda: self.vault.list(key))
-
-    def extend(self, key, items, opened):
-        items = items if key in self.model else []
-        self.model.setdefault(key, []).extend(items)
-        if self.vault is not None:
-            sequence = opened()
-            if items:
-                sequence.extend(items)
-
-    def change_list(self):
-        key = f'list {self.rng.randrange(2)}'
-        if self.model.get(key):
-            at, number = self.rng.randrange(len(self.model[key])), self.rng.random()
-            for items in [self.model[key]] + ([] if self.vault is None else [self.vault.list(key)]):
-                items[at:at + 3] = [number]
-
-    def column(self):
-        numbers = [self.rng.random() for _ in range(self.rng.randrange(1, 300))]
-        self.extend('column', numbers, lambda: self.vault.column('column', 'float64'))
-
-    def section(self):
-        name, value = f'user {self.rng.randrange(9)}', self.value()
-        self.model['users', name] = value
-        if self.vault is not None:
-            self.vault.section('users')[name] = value
-
-    def clear_range(self):
-        low = self.rng.randrange(150)
-        for key in [key for key in self.model if isinstance(key, int) and low <= key < low + 20]:
-            del self.model[key]
-        if self.vault is not None:
-            del self.vault[low:low + 20]
-
-    def clear(self):
-        if self.rng.random() < 0.3:
-            for target in self.targets:
-                target.clear()
-
-    def compact(self):
-        if self.vault is not None:
-            self.end_reader()
-            self.vault.compact()
-
-    def backup(self):
-        if self.backups < MAX_BACKUPS:
-            self.backups += 1
-            if self.vault is not None:
-                path = self.path.parent / backup_name(self.backups)
-                self.vault.backup(path)
-                moving.export(self.vault, path.with_suffix('.jsonl'))
-
-    def sync(self):
-        if self.vault is not None:
-            self.vault.sync()
-
     def reader(self):
-        """Somebody begins to read, or ends: until then checkpoints are partial and the log cannot start anew."""
-        if self.vault is None or self.plan.journal != 'wal':
-            return
-        if not self.end_reader():
-            self.reading = self.vault._store.file.connect()
-            self.reading.execute('BEGIN')
-            self.reading.execute('SELECT count(*) FROM entries').fetchone()
+        """Begin to read, or end that: until then checkpoints are partial and the log cannot start anew."""
+        if self.plan.journal == 'wal' and not self.end_reader():
+            self.reading = Vault(self.path, flag='r')
+            len(self.reading.__enter__())
 
     def end_reader(self):
         reading, self.reading = self.reading, None
-        if reading:
+        if reading is not None:
+            reading.__exit__(None, None, None)
             reading.close()
-        return reading
+        return reading is not None
+
+    def compact(self):
+        self.end_reader()
+        self.vault.compact()
+
+    def backup(self, number):
+        path = self.path.parent / f'backup {number}.db'
+        if not path.exists():
+            self.vault.backup(path)
+            moving.export(self.vault, path.with_suffix('.jsonl'))
 
     def reopen(self):
-        if self.vault is not None:
-            self.vault.close()
-            self.vault = self.targets[1] = opened(self.path, self.plan)
+        self.vault.close()
+        self.vault = opened(self.path, self.plan)
 
-
-def backup_name(number):
-    return f'backup {number}.db'
-
-
-def read_backup(path):
-    with contextlib.closing(Vault(path, flag='r')) as vault:
-        vault._check()
-        yield from vault.items()
+    def close(self):
+        self.end_reader()
+        self.vault.close()
 
 
 def mark(*words):
@@ -315,48 +156,51 @@ def mark(*words):
         record.write(HEAD.pack(ord('M'), 0, 0, 0, len(text)) + text)
 
 
-def write_vault(folder, seed, plan):
+@role
+def write(folder, seed, plan):
+    plan = Plan(*json.loads(plan))
     force(plan)
-    script = Script(seed, plan, folder / 'cut.db')
-    mark('opened')
-    for number in range(1, STEPS + 1):
-        script.step()
+    writer = Writer(pathlib.Path(folder, 'cut.db'), plan)
+    for number, step in enumerate(itertools.islice(steps(seed, plan), STEPS), 1):
+        writer.do(step)
         mark('returned', number)
-    script.close()
+    writer.close()
     mark('returned', STEPS + 1)
 
 
+@role
 def write_again(folder, plan):
     """Recover the vault of each folder in `folder`, and write some more."""
+    plan = Plan(*json.loads(plan))
     force(plan)
-    for path in sorted(folder.iterdir()):
+    for path in sorted(pathlib.Path(folder).iterdir()):
+        mark('opening', path.name)
         with contextlib.closing(opened(path / 'cut.db', plan)) as vault:
             for number in range(1, 6):
                 vault[f'again {number}'] = 'x' * 1000
-                mark('returned', number, path.name)
+                mark('returned', number)
                 if number == 3:
                     vault.sync()
-                    mark('synced', number, path.name)
+                    mark('synced', number)
 
 
-def recorded(library, record, folder, *arguments):
-    """Run a writer, recording what happens in `folder`."""
-    environment = dict(os.environ, LD_PRELOAD=str(library), RECORD_FILE=str(record), RECORD_FOLDER=str(folder))
-    command = [sys.executable, __file__, '--write', str(folder), *map(str, arguments)]
-    subprocess.run(command, env=environment, check=True, timeout=PATIENCE)
-    return list(events(record, folder))
-
-
-def events(record, folder):
-    """Yield (kind, flag, file, at, payload) of a record; paths are relative to the folder."""
-    data, at = record.read_bytes(), 0
+def recorded(library, folder, function, *arguments):
+    """Run a writer in a folder; return the record of what happened there: (kind, flag, file, at, payload), paths relative."""
+    file = folder.with_name('record')
+    file.unlink(missing_ok=True)
+    told = run(as_role(function, folder, *arguments),
+               env=dict(os.environ, LD_PRELOAD=library, RECORD_FILE=str(file), RECORD_FOLDER=str(folder)))
+    if told.code:
+        raise RuntimeError(f'a writer ended with {told.code}: {told.complaints}')
+    record, data, at = [], file.read_bytes(), 0
     while at < len(data):
-        kind, flag, file, where, size = HEAD.unpack_from(data, at)
+        kind, flag, number, where, size = HEAD.unpack_from(data, at)
         payload = data[at + HEAD.size:at + HEAD.size + size]
         at += HEAD.size + size
         if chr(kind) in 'OURL':
             payload = [os.path.relpath(os.fsdecode(path), folder) for path in payload.split(b'\0') if path]
-        yield chr(kind), flag, file, where, payload
+        record.append((chr(kind), flag, number, where, json.loads(payload) if chr(kind) == 'M' else payload))
+    return record
 
 
 # --- the disk -----------------------------------------------------------------------------------------------------
@@ -417,8 +261,8 @@ class Fate:
     KINDS = ('nothing', 'everything', 'in order', 'files in order', 'pages', 'pages', 'sectors', 'sectors', 'few lost',
              'few kept')
 
-    def __init__(self, rng, now):
-        self.rng, self.kind, self.now, self.drawn = rng, rng.choice(self.KINDS), now, {}
+    def __init__(self, rng, now, kind=None):
+        self.rng, self.kind, self.now, self.drawn = rng, kind or rng.choice(self.KINDS), now, {}
         self.moment = rng.randrange(max(now - 200, 0), now + 1)
         chances = {'few lost': (0.05, 0.9), 'few kept': (0.9, 0.05)}
         self.lost, self.kept = chances.get(self.kind, (rng.random() / 2, 0.4))
@@ -511,8 +355,6 @@ class Disk:
                 if file is not None and path not in self.mapped and path.startswith(start)}
 
 
-# --- vaults -------------------------------------------------------------------------------------------------------
-
 FORGET = {'nothing': lambda path: False, 'everything': lambda path: True, 'log': lambda path: path.endswith('-wal'),
           'main file': lambda path: path.endswith('.db'), 'journal': lambda path: path.endswith('-journal'),
           'folder': lambda path: path == 'folder'}
@@ -521,135 +363,117 @@ FORGET = {'nothing': lambda path: False, 'everything': lambda path: True, 'log':
 def place(image, folder):
     """Write the files of a disk into a new folder."""
     shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for path, data in image.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(data)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def escaped(disk, folder):
     """Return the files that a record does not account for: playing all of it must lead to what is there."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*')
              if path.is_file() and not path.name.endswith('-shm')}
-    played = {path: bytes(File.image(file, Everything)) for path, file in disk.names.items()}
+    played = disk.image(Fate(random.Random(), disk.now, 'everything'))
     return sorted(path for path in {*found, *played} if found.get(path) != played.get(path))
-
-
-class Everything:
-    """The fate of a disk without a cut."""
-
-    time = staticmethod(lambda file, what: math.inf)
-    filling = staticmethod(bytes)
 
 
 def cuts(rng, record, count):
     """Draw where the power is cut: anywhere, at the very beginning, or before a sync, when most is at stake."""
     changes = [at for at, event in enumerate(record) if event[0] != 'M']
     syncs = [at for at in changes if record[at][0] in 'SUR']
-    return sorted(rng.choice(rng.choice((changes, changes, changes, changes[:50], syncs))) for _ in range(count))
+    return [rng.choice(rng.choice((changes, changes, changes, changes[:50], syncs))) for _ in range(count)]
 
 
-class Figures:
-    """What was counted over all rounds."""
+def played(record, disk, drawn):
+    """Play a record; yield at each cut (its moment, what the writer had said until then)."""
+    said = collections.Counter()
+    for moment, event in enumerate(record):
+        if event[0] != 'M':
+            disk.play(event)
+        else:
+            what, number = event[4]
+            said = collections.Counter() if what == 'opening' else said
+            said[what] = number
+        for _ in range(drawn.count(moment)):
+            yield moment, said
 
-    def __init__(self):
-        self.disks = self.again = self.writes = self.syncs = self.resets = self.copies = self.seen = self.proofs = 0
-        self.returned = {'NORMAL': 0, 'FULL': 0}
-        self.lost = {'NORMAL': 0, 'FULL': 0}
 
-    def count(self, record):
-        self.writes += sum(event[0] == 'W' for event in record)
-        self.syncs += sum(event[0] == 'S' for event in record)
-        self.resets += sum(event[0] == 'W' and event[3] == 0 and len(event[4]) == 32 for event in record)
-
-    def line(self, rounds):
-        lost, returned = self.lost, self.returned
-        return (f'{rounds} writers, {self.writes} writes and {self.syncs} syncs recorded, the log begun {self.resets} '
-                f'times; {self.disks} disks after a cut, each a whole step; NORMAL lost {lost["NORMAL"]} of '
-                f'{returned["NORMAL"]} steps returned since the last sync(), FULL {lost["FULL"]} of '
-                f'{returned["FULL"]}; {self.copies} backups and exports whole; {self.again} disks cut twice; without syncs {self.seen} of '
-                f'{self.proofs} disks broke a promise')
-
+# --- vaults -------------------------------------------------------------------------------------------------------
 
 class Round:
     """One writer, and the disks after its cuts."""
 
     def __init__(self, trial, options, figures, folder, library, number):
         self.trial, self.options, self.figures, self.folder, self.library = trial, options, figures, folder, library
-        self.plan = PLANS[number % len(PLANS)]
-        self.seed = f'{options.seed}.{number}'
+        self.plan, self.seed, self.twice = PLANS[number % len(PLANS)], f'{options.seed}.{number}', []
         self.rng = random.Random(f'cuts {self.seed}')
-        script = Script(self.seed, self.plan)
-        self.states, self.names = [script.stored], ['opened']
-        for _ in range(STEPS):
-            self.names.append(script.step())
-            self.states.append(script.stored)
-        script.close()
+        model, self.states, self.names, self.backups = Model(), [digest(())], ['opened'], {}
+        for step in itertools.islice(steps(self.seed, self.plan), STEPS):
+            do(model, step)
+            is_stored = not self.plan.writeback or step[0] in WRITES
+            self.states.append(digest(model.items()) if is_stored else self.states[-1])
+            self.names.append(step[0])
+            if step[0] == 'backup':
+                self.backups.setdefault(f'backup {step[1]}.db', len(self.names) - 1)
+        self.states.append(digest(model.items()))
         self.names.append('close')
-        self.states.append(script.stored)
-        self.twice = []  # disks to cut once more: what the vault held on each
 
     def run(self):
-        written = self.folder / 'written'
+        force(self.plan)
+        written, figures = self.folder / 'written', self.figures
         written.mkdir(parents=True)
-        self.record = recorded(self.library, self.folder / 'record', written, self.seed, json.dumps(self.plan))
-        self.figures.count(self.record)
-        whole = self.play(self.options.disks, FORGET[self.options.forget], self.try_one)
-        for path in escaped(whole, written):
-            self.trial.broke(f'seed {self.seed}: {path} is not as recorded, the record is incomplete')
-        self.play(self.options.disks // 8, FORGET['everything'], self.prove)
+        record = recorded(self.library, written, write, self.seed, json.dumps(self.plan))
+        figures.update(writes=sum(event[0] == 'W' for event in record), syncs=sum(event[0] == 'S' for event in record),
+                       begun=sum(event[0] == 'W' and event[3] == 0 and len(event[4]) == 32 for event in record))
+        disk = Disk(forgotten=FORGET[self.options.forget])
+        for moment, said, fate in self.cut(record, disk, self.options.disks):
+            self.try_one(self.with_memory(disk.image(fate), fate), said['returned'],
+                         f'cut {moment} of {len(record)}, {fate.kind}, after step {said["returned"]} ({self.names[said["returned"]]})')
+        for path in escaped(disk, written):
+            self.broke(f'{path} is not as recorded, the record is incomplete')
+        disk = Disk(forgotten=FORGET['everything'])
+        for _, said, fate in self.cut(record, disk, self.options.disks // 8):
+            self.prove(self.with_memory(disk.image(fate), fate), said['returned'])
         if self.twice:
             self.run_again()
 
-    def play(self, count, forgotten, look):
-        """Play the record, and look at the disk after each of `count` cuts."""
-        disk, returned, at = Disk(forgotten=forgotten), 0, 0
-        drawn = cuts(self.rng, self.record, count)
-        for moment, event in enumerate(self.record):
-            if event[0] != 'M':
-                disk.play(event)
-            elif json.loads(event[4])[0] == 'returned':
-                returned = json.loads(event[4])[1]
-            while at < count and drawn[at] == moment:
-                fate = Fate(self.rng, disk.now)
-                look(self.with_memory(disk.image(fate), fate), returned,
-                     f'seed {self.seed}, {self.plan}, cut {moment} of {len(self.record)}, {fate.kind}, '
-                     f'after step {returned} ({self.names[returned]})')
-                at += 1
-        return disk
+    def cut(self, record, disk, count):
+        for moment, said in played(record, disk, cuts(self.rng, record, count)):
+            yield moment, said, Fate(self.rng, disk.now)
+
+    def broke(self, what):
+        self.trial.broke(f'seed {self.seed}, {self.plan}, {what}')
 
     def with_memory(self, image, fate):
         """Add the file of the shared memory, which nobody syncs: it holds anything, or is gone."""
         if fate.is_garbage and 'cut.db-wal' in image:
-            image['cut.db-shm'] = fate.filling(32 << 10)
+            image['cut.db-shm'] = fate.filling(SHM)
         return image
 
     def try_one(self, image, returned, where):
+        place(image, self.folder / 'disk')
         try:
-            place(image, self.folder / 'disk')
             found, items = self.held(returned)
             self.look_at_backups(returned)
         except Exception as error:
-            self.trial.broke(f'{where}: {error!r}')
+            self.broke(f'{where}: {error!r}')
             return
-        self.figures.disks += 1
-        kind = self.plan.synchronous
-        self.figures.returned[kind] += returned - (self.synced(returned) if kind == 'NORMAL' else 0)
-        self.figures.lost[kind] += max(returned - found, 0)
-        if self.figures.disks % 12 == 0:
+        self.figures.update({'disks': 1, f'returned {self.plan.synchronous}': returned - self.synced(returned) * (
+            self.plan.synchronous == 'NORMAL'), f'lost {self.plan.synchronous}': max(returned - found, 0)})
+        if self.figures['disks'] % 12 == 0:
             place({path: data for path, data in image.items() if path.startswith('cut')},
                   self.folder / 'again' / str(len(self.twice)))
             self.twice.append(items)
 
-    def prove(self, image, returned, where):
+    def prove(self, image, returned):
         """Look at a disk made as if no sync had been."""
-        self.figures.proofs += 1
         place(image, self.folder / 'disk')
+        self.figures['proofs'] += 1
         try:
             self.held(returned)
             self.look_at_backups(returned)
         except Exception:
-            self.figures.seen += 1
+            self.figures['seen'] += 1
 
     def synced(self, returned):
         """Return the last step that must be there."""
@@ -661,67 +485,78 @@ class Round:
         """Return the step that the vault is at, and what it holds; raise when a promise broke. Writes to it, too."""
         with contextlib.closing(opened(self.folder / 'disk' / 'cut.db', self.plan)) as vault:
             vault._check()
-            items = [(key, value.tolist() if hasattr(value, 'tolist') else value) for key, value in vault.items()]
+            items = entries(vault)
             found, oldest = digest(items), self.synced(returned)
             steps = [step for step in range(oldest, min(returned + 1, STEPS + 1) + 1) if self.states[step] == found]
             assert steps, (f'it is as after step {self.states.index(found)}, but {oldest} was to last'
                            if found in self.states else 'it is as after no step')
             vault['written'] = 'after the cut'
             vault.sync()
-            assert vault['written'] == 'after the cut'
             vault._check()
+            assert vault['written'] == 'after the cut'
         return steps[-1], items
 
     def look_at_backups(self, returned):
         """Look at what was written beside the vault: backups, and the exports that follow them."""
-        steps = [step for step, name in enumerate(self.names) if name == 'backup'][:MAX_BACKUPS]
-        for number, step in enumerate(steps, 1):
-            backup = self.folder / 'disk' / backup_name(number)
+        for name, step in self.backups.items():
+            backup = self.folder / 'disk' / name
             for path, read in ((backup, read_backup), (backup.with_suffix('.jsonl'), moving.read)):
                 assert path.exists() or step > returned, f'{path.name} had returned and is not there'
                 if path.exists():
                     assert digest(read(path)) == self.states[step], f'{path.name} is not whole'
-                    self.figures.copies += 1
+                    self.figures['copies'] += 1
 
     def run_again(self):
         """Cut the power of those who recover what earlier cuts have left."""
         folder = self.folder / 'again'
         disk = Disk(folder)
-        record = recorded(self.library, self.folder / 'record again', folder, 'again', json.dumps(self.plan))
-        drawn = set(self.rng.sample(range(len(record)), min(len(record), 6 * len(self.twice))))
-        name, returned = '0', {'returned': 0, 'synced': 0}
-        for moment, event in enumerate(record):
-            if event[0] == 'M':
-                returned[json.loads(event[4])[0]] = json.loads(event[4])[1]
-            else:
-                disk.play(event)
-            if event[0] == 'O' and event[4][0].split('/')[0] not in (name, '.'):
-                name, returned = event[4][0].split('/')[0], {'returned': 0, 'synced': 0}
-            if moment in drawn:
-                fate = Fate(self.rng, disk.now)
-                self.try_again(disk.image(fate, f'{name}/'), name, returned,
-                               f'seed {self.seed}, {self.plan}, second cut {moment} of {len(record)}, {fate.kind}')
+        record = recorded(self.library, folder, write_again, json.dumps(self.plan))
+        drawn = self.rng.sample(range(len(record)), min(len(record), 6 * len(self.twice)))
+        for moment, said in played(record, disk, drawn):
+            if 'opening' in said:
+                fate, name = Fate(self.rng, disk.now), said['opening']
+                place(disk.image(fate, f'{name}/'), self.folder / 'disk')
+                oldest = said['returned' if self.plan.synchronous == 'FULL' else 'synced']
+                self.try_again(name, range(oldest, min(said['returned'] + 1, 5) + 1),
+                               f'second cut {moment} of {len(record)}, {fate.kind}')
 
-    def try_again(self, image, name, returned, where):
-        oldest = returned['returned' if self.plan.synchronous == 'FULL' else 'synced']
-        steps = range(oldest, min(returned['returned'] + 1, 5) + 1)
+    def try_again(self, name, steps, where):
         items, more = self.twice[int(name)], [(f'again {number}', 'x' * 1000) for number in range(1, 6)]
         try:
-            place(image, self.folder / 'disk')
             with contextlib.closing(opened(self.folder / 'disk' / name / 'cut.db', self.plan)) as vault:
                 vault._check()
                 found = digest(vault.items())
             assert found in [digest(items + more[:step]) for step in steps], f'it is as after none of {steps}'
+            self.figures['again'] += 1
         except Exception as error:
-            self.trial.broke(f'{where}: {error!r}')
-            return
-        self.figures.again += 1
+            self.broke(f'{where}: {error!r}')
+
+
+def read_backup(path):
+    with contextlib.closing(Vault(path, flag='r')) as vault:
+        vault._check()
+        yield from vault.items()
+
+
+def cut_vaults(trial, options, folder, library):
+    """Do the rounds with vaults; return the line of figures."""
+    figures = collections.Counter()
+    for number in range(options.rounds):
+        Round(trial, options, figures, folder / str(number), library, number).run()
+        shutil.rmtree(folder / str(number))
+    if figures['proofs'] >= ENOUGH and not figures['seen']:
+        trial.broke('disks without any sync kept every promise: the trial sees nothing')
+    return (f'{options.rounds} writers, {figures["writes"]} writes and {figures["syncs"]} syncs recorded, the log begun '
+            f'{figures["begun"]} times; {figures["disks"]} disks after a cut, each a whole step; NORMAL lost '
+            f'{figures["lost NORMAL"]} of {figures["returned NORMAL"]} steps returned since the last sync(), FULL '
+            f'{figures["lost FULL"]} of {figures["returned FULL"]}; {figures["copies"]} backups and exports whole; '
+            f'{figures["again"]} disks cut twice; without syncs {figures["seen"]} of {figures["proofs"]} disks broke a promise')
 
 
 # --- peers --------------------------------------------------------------------------------------------------------
 
 PEER_STEPS = 1500   # so many that SQLite checkpoints by itself
-HANGS = 5           # seconds for one store to be read, which takes a fraction of one
+SLOW = 5            # seconds for one store to be read, which takes a fraction of one
 
 
 def peer_steps(seed):
@@ -729,167 +564,78 @@ def peer_steps(seed):
     rng, there = random.Random(seed), set()
     for number in range(PEER_STEPS):
         key = f'key {rng.randrange(500)}'
-        if key in there and rng.random() < 0.2:
-            there.discard(key)
-            yield key, None
-        else:
-            there.add(key)
-            yield key, {'n': number, 'text': 'x' * rng.randrange(500)}
+        deletes = key in there and rng.random() < 0.2
+        (there.discard if deletes else there.add)(key)
+        yield key, None if deletes else {'n': number, 'text': 'x' * rng.randrange(500)}
 
 
+def step_peer(db, key, value):
+    if value is None:
+        del db[key]
+    else:
+        db[key] = value
+
+
+@role
 def write_peer(folder, seed, name):
-    contestant = open_store(name, folder)
-    for number, (key, value) in enumerate(peer_steps(seed), 1):
-        if value is None:
-            del contestant.db[key]
-        else:
-            contestant.db[key] = value
+    contestant = open_store(name, pathlib.Path(folder))
+    for number, step in enumerate(peer_steps(seed), 1):
+        step_peer(contestant.db, *step)
         mark('returned', number)
     contestant.close()
 
 
 def read_peer(folder, name):
-    """Print what the store in each folder holds, a line each. A damaged one may end this process, or hold it up."""
-    for path in numbered(folder):
-        faulthandler.dump_traceback_later(HANGS, exit=True)
-        try:
-            contestant = open_store(name, path)
-            found = {key.decode() if isinstance(key, bytes) else key: contestant.db[key]
-                     for key in list(contestant.keys({}))}
-            contestant.close()
-        except BaseException as error:  # whatever a peer raises; a Rust panic is no Exception
-            found = repr(error)
-        print(json.dumps([path.name, found]), flush=True)
-
-
-def numbered(folder):
-    return sorted(folder.iterdir(), key=lambda path: int(path.name))
-
-
-def answers(folder, name):
-    """Return what `read_peer` says of each folder, None where it ended or did not answer."""
-    said = {path.name: None for path in folder.iterdir()}
-    while any(folder.iterdir()):
-        command = [sys.executable, __file__, '--read', str(folder), name]
-        output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-        lines = [json.loads(line) for line in output.splitlines() if line.endswith(b']')]
-        said.update(lines)
-        left = [path for path in numbered(folder) if path.name not in dict(lines)]
-        for path in [folder / done for done, _ in lines] + left[:1]:  # the first one left is what it could not bear
-            shutil.rmtree(path)
-    return said
+    """Return what the store in a folder holds. A damaged one may end this process, or hold it up."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    contestant = open_store(name, folder)
+    return {key.decode() if isinstance(key, bytes) else key: contestant.db[key] for key in list(contestant.keys({}))}
 
 
 def compare(options, folder, library):
     """Count what a peer loses; return the line of figures."""
-    total = {'disks': 0, 'unreadable': 0, 'never': 0, 'lossy': 0, 'lost': 0, 'returned': 0}
+    total = collections.Counter()
     for number in range(options.rounds):
-        seed, here = f'{options.seed}.{number}', folder / str(number)
-        (here / 'written').mkdir(parents=True)
-        record = recorded(library, here / 'record', here / 'written', seed, options.store)
-        acknowledged, disk = disks_of_peer(record, random.Random(f'cuts {seed}'), here / 'disks', options)
-        unseen = sorted({*disk.mapped, *escaped(disk, here / 'written')} - {'lmdbm/lock.mdb'})
+        seed, written = f'{options.seed}.{number}', folder / f'{number}' / 'written'
+        written.mkdir(parents=True)
+        record, rng = recorded(library, written, write_peer, seed, options.store), random.Random(f'cuts {seed}')
+        disk, states, model = Disk(forgotten=FORGET[options.forget], with_names=True), [{}], {}
+        for step in peer_steps(seed):
+            step_peer(model, *step)
+            states.append(dict(model))
+        for _, said in played(record, disk, cuts(rng, record, options.disks)):
+            place(disk.image(Fate(rng, disk.now)), folder / 'disk')
+            judge(ask(read_peer, folder / 'disk', options.store, hangs=SLOW).value, states[:said['returned'] + 2], said['returned'], total)
+        unseen = sorted({*escaped(disk, written)} - {'lmdbm/lock.mdb'})
         if unseen:
             return f'{options.store} writes {", ".join(unseen)} through shared memory or past the record: left out'
-        states = states_of_peer(seed)
-        for name, found in answers(here / 'disks', options.store).items():
-            judge(found, states, acknowledged[int(name)], total)
     return (f'{options.store}: {total["disks"]} disks after a cut of {options.rounds} writers, {total["unreadable"]} '
             f'unreadable, {total["never"]} in a state that never was, {total["lossy"]} with the newest writes lost; of '
             f'{total["returned"]} acknowledged writes {total["lost"]} lost')
 
 
-def disks_of_peer(record, rng, folder, options):
-    disk, returned, acknowledged = Disk(forgotten=FORGET[options.forget], with_names=True), 0, []
-    drawn = cuts(rng, record, options.disks)
-    for moment, event in enumerate(record):
-        if event[0] != 'M':
-            disk.play(event)
-        else:
-            returned = json.loads(event[4])[1]
-        for _ in range(drawn.count(moment)):
-            place(disk.image(Fate(rng, disk.now)), folder / str(len(acknowledged)))
-            acknowledged.append(returned)
-    return acknowledged, disk
-
-
-def states_of_peer(seed):
-    states, model = [json.dumps({})], {}
-    for key, value in peer_steps(seed):
-        model[key] = value
-        if value is None:
-            del model[key]
-        states.append(json.dumps(model, sort_keys=True))
-    return states
-
-
 def judge(found, states, returned, total):
-    total['disks'] += 1
-    total['returned'] += returned
-    text = json.dumps(found, sort_keys=True)
-    steps = [step for step, state in enumerate(states[:returned + 2]) if state == text]
-    if not isinstance(found, dict):
-        total['unreadable'] += 1
-        total['lost'] += returned
-    elif not steps:
-        total['never'] += 1
-    elif steps[-1] < returned:
-        total['lossy'] += 1
-        total['lost'] += returned - steps[-1]
-
-
-# --- the trial ----------------------------------------------------------------------------------------------------
-
-def compiled(folder):
-    """Compile the library that records; return its path, or None where that is not possible, having said why."""
-    compiler = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), None)
-    if not sys.platform.startswith('linux') or not compiler:
-        print('left out: recording what a writer does needs', 'a C compiler' if compiler is None else 'Linux')
-        return None
-    library = folder / 'power.so'
-    source = pathlib.Path(__file__).with_suffix('.c')
-    subprocess.run([compiler, '-shared', '-fPIC', '-O1', '-o', library, source, '-ldl', '-lpthread'], check=True)
-    return library
+    at = [step for step, state in enumerate(states) if state == found]
+    lost = returned if found is None else max(returned - at[-1], 0) if at else 0
+    total.update(disks=1, returned=returned, unreadable=found is None, never=found is not None and not at,
+                 lossy=bool(at and lost), lost=lost)
 
 
 def main():
-    roles = {'--write': write, '--read': lambda folder, name: read_peer(pathlib.Path(folder), name)}
-    if sys.argv[1:2] and sys.argv[1] in roles:
-        roles[sys.argv[1]](*sys.argv[2:])
-        return
     trial = Trial(__doc__, 6, stores=True)
     trial.parser.add_argument('--disks', type=int, default=60, help='after cuts of each writer; default: 60')
     trial.parser.add_argument('--forget', default='nothing', choices=sorted(FORGET), help='syncs to leave out')
     trial.parser.add_argument('--plain', action='store_true', help='count what a vault loses as is done for a peer')
-    options, figures = trial.begin(), Figures()
+    options = trial.begin()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name).resolve()
-        library = compiled(folder)
-        if library is None:
-            return
-        if options.store != 'vaults' or options.plain:
-            line = compare(options, folder, library)
+        library = compiled(TRIALS / 'power.c', folder)
+        if not library:
+            trial.end('left out: recording what a writer does needs Linux and a C compiler')
+        elif options.store != 'vaults' or options.plain:
+            trial.end(compare(options, folder, library))
         else:
-            for number in range(options.rounds):
-                force(PLANS[number % len(PLANS)])
-                Round(trial, options, figures, folder / str(number), library, number).run()
-                shutil.rmtree(folder / str(number))
-            line = figures.line(options.rounds)
-            if figures.proofs >= ENOUGH and not figures.seen:
-                trial.broke('disks without any sync kept every promise: the trial sees nothing')
-    trial.end(line)
-
-
-def write(folder, seed, *rest):
-    """Be a writer: of a vault, of disks that are recovered, or of a peer."""
-    if rest and rest[0] in STORES:
-        write_peer(pathlib.Path(folder), seed, rest[0])
-        return
-    plan = Plan(*json.loads(rest[0]))
-    if seed == 'again':
-        write_again(pathlib.Path(folder), plan)
-    else:
-        write_vault(pathlib.Path(folder), seed, plan)
+            trial.end(cut_vaults(trial, options, folder, library))
 
 
 if __name__ == '__main__':
