@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     Synchronous = Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']
 
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
+ADVISERS = [('moving', 'cure')]  # who knows of files that are no vaults: a function of a path; found when one is met
 _root: Optional[str] = None
 
 
@@ -202,19 +203,6 @@ def _with_ending(name: str, path: str) -> VaultError:
                            f'pathlib.Path({name!r}) for exactly that file{made}')
 
 
-def _with_cure(error: VaultFormatError, path: str) -> VaultError:
-    """Return the error about a file that is no vault, with the command that makes one of it, when there is one."""
-    if scheme_of(path):
-        return error
-    from .moving import cure
-    from .stores.sqlite.recovery import is_promising
-    if is_promising(path):
-        from shlex import quote
-        return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what '
-                                 f'can be read with `vaults recover {quote(path)} NEW.db`')
-    return VaultFormatError(f'{error}{cure(path)}')
-
-
 def require_bools(**options: Any) -> None:
     for name, value in options.items():
         if not isinstance(value, bool):
@@ -276,7 +264,15 @@ def opened(path: str, options: Options) -> Store:
     try:
         return open_store(path, options)
     except VaultFormatError as error:
-        raise _with_cure(error, path) from error
+        if scheme_of(path):
+            raise
+        raise VaultFormatError(f'{error}{_advice(path)}') from error
+
+
+def _advice(path: str) -> str:
+    """Return what is to be done with a file that is no vault, or ''."""
+    from importlib import import_module
+    return ''.join(getattr(import_module(f'{__package__}.{room}'), function)(path) for room, function in ADVISERS)
 
 
 def prepared(store: Store, path: str, flag: str) -> Store:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import VaultError, VaultTypeError, VaultValueError
+from ..errors import VaultError, VaultFormatError, VaultTypeError, VaultValueError
 from .base import MEMORY, Store
 
 TYPE_CHECKING = False
@@ -28,7 +28,13 @@ def open(target: str, options: Options) -> Store:
     scheme = scheme_of(target)
     if not scheme:
         from .sqlite.opening import open_store  # here: half of what `import vaults` would take
-        return open_store(MEMORY if target in IN_MEMORY else target, *options)
+        try:
+            return open_store(MEMORY if target in IN_MEMORY else target, *options)
+        except VaultFormatError as error:
+            from .sqlite.recovery import is_promising, of_a_damaged_vault
+            if is_promising(target):
+                raise of_a_damaged_vault(target) from error
+            raise
     store = _engine(scheme, target)(target, options)
     if not isinstance(store, Store):
         raise VaultTypeError(f'the engine of {scheme}:// gave {type(store).__name__} for {target}, which is no Store: '

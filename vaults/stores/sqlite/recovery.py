@@ -11,7 +11,14 @@ import os
 from contextlib import closing
 from typing import NamedTuple
 
-from ...errors import VaultBusyError, VaultError, VaultFormatError, VaultFullError, VaultNotFoundError
+from ...errors import (
+    VaultBusyError,
+    VaultCorruptError,
+    VaultError,
+    VaultFormatError,
+    VaultFullError,
+    VaultNotFoundError,
+)
 from ...files import NewFile, stamps
 from ..base import MEMORY
 from . import LOGS, SIDE_FILES, side_files
@@ -93,6 +100,13 @@ def is_promising(path: str) -> bool:
         return not _begins_well(pages) and shows_vault(pages)
     finally:
         pages.close()
+
+
+def of_a_damaged_vault(path: str) -> VaultCorruptError:
+    """Return the error about a file that is promising."""
+    from shlex import quote
+    return VaultCorruptError(f'the beginning of the file is damaged: vault {path}; restore a backup, or get what can '
+                             f'be read with `vaults recover {quote(path)} NEW.db`')
 
 
 def _begins_well(pages: Pages) -> bool:
