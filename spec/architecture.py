@@ -17,9 +17,10 @@ codecs codecs.*                  : codecs.* errors keys files
 stores.base                      : errors keys
 stores.sqlite.salvage            : stores.* errors log files keys codecs.* collections.tree
 stores stores.*                  : stores.* errors log files keys
-place                            : stores.base errors keys codecs.*
-collections collections.*        : collections.* views place stores.base errors log files keys codecs.*
-views transactions               : place stores.base errors keys codecs.*
+display                          : errors keys codecs.*
+place                            : display stores.base errors keys codecs.*
+collections collections.*        : collections.* place stores.base errors log files keys codecs.*
+views transactions               : display collections.* place stores.base errors keys codecs.*
 opening settings                 : settings stores place stores.base errors log files keys codecs.*
 vault                            : collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections modes writeback         : sections modes writeback vault opening views place stores.base stores.tasks errors log keys codecs.*
@@ -35,7 +36,6 @@ collections.tree collections.stream
 opening writeback
 vault modes
 vault sections
-views display
 '''
 SQLITE = '''
 stores.sqlite.driver
@@ -50,7 +50,6 @@ collections.column 6
 collections.sequence 9
 collections.stream 25
 collections.tree 1
-display 4
 moving.parts 4
 place 1
 stores.blocks 1
@@ -108,7 +107,6 @@ _serializer 2
 _shown 3
 _source 2
 _text 2
-_value 2
 dumps 2
 encoder 3
 names 2

@@ -1,7 +1,7 @@
 """Display: what IPython and Jupyter show of a vault, slice, list or column, and the keys that Tab completes.
 
-Knows its objects by their public ways, and the store by `glance`, so that a large value is not loaded to be shown.
-Nothing here raises: a damaged or closed vault is shown with what is wrong.
+Knows its objects by their public ways, and by the caption and rows that they give. Nothing here raises: a damaged or
+closed vault is shown with what is wrong.
 """
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ import sys
 from itertools import islice, takewhile
 
 from .codecs.codes import COLUMN, LIST
-from .collections.list import List
-from .collections.tree import Head, is_head
 from .errors import VaultError, plural
-from .place import place_of
-from .views import SortedSlice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Tuple
-    from typing import List as PlainList
+    from typing import Any, Callable, Iterator, List, Tuple
 
-    from .vault import Vault
+    from .collections.tree import Head
 
-    Row = Tuple[str, str]
+    Caption = Callable[[], str]
+    Rows = Callable[[], Iterator[Tuple[str, Any]]]
 
 ROWS = 20          # shown
 CUT = 80           # characters of a value; of a key half of them
@@ -32,7 +28,7 @@ COMPLETED = 300    # keys
 
 # --- completion ---------------------------------------------------------------------------------------------------
 
-def completions(mapping: Any) -> PlainList[Any]:
+def completions(mapping: Any) -> List[Any]:
     """Return up to COMPLETED keys that begin with what was typed; none when the vault cannot be read."""
     try:
         typed = _typed()
@@ -55,79 +51,48 @@ def _typed() -> str:
 
 # --- tables -------------------------------------------------------------------------------------------------------
 
-def pretty(thing: Any, printer: Any, cycle: bool) -> None:
+class Words(str):
+    """What stands in a table in place of a value that is not loaded for it."""
+
+    __slots__ = ()
+
+
+def pretty(thing: Any, caption: Caption, rows: Rows, printer: Any, cycle: bool) -> None:
     """Show a short table on IPython's printer; inside another object, what repr shows."""
     if cycle or len(getattr(printer, 'stack', ())) > 1:
         printer.text(f'{type(thing).__name__}(...)' if cycle else repr(thing))
         return
-    title, rows, rest = _table(thing)
-    width = max((len(key) for key, _ in rows), default=0)
-    lines = [f'  {key:<{width}}  {value}' for key, value in rows]
+    title, shown, rest = _table(thing, caption, rows)
+    width = max((len(key) for key, _ in shown), default=0)
+    lines = [f'  {key:<{width}}  {value}' for key, value in shown]
     printer.text('\n'.join([title, *lines, *([f'  {rest}'] if rest else [])]))
 
 
-def html(thing: Any) -> str:
+def html(thing: Any, caption: Caption, rows: Rows) -> str:
     """Return a short table in HTML."""
     from html import escape
-    title, rows, rest = _table(thing)
-    cells = ''.join(f'<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in rows)
+    title, shown, rest = _table(thing, caption, rows)
+    cells = ''.join(f'<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>' for key, value in shown)
     foot = f'<tfoot><tr><td colspan="2">{escape(rest)}</td></tr></tfoot>' if rest else ''
     return f'<table><caption>{escape(title)}</caption><tbody>{cells}</tbody>{foot}</table>'
 
 
-def _table(thing: Any) -> Tuple[str, PlainList[Row], str]:
+def _table(thing: Any, caption: Caption, rows: Rows) -> Tuple[str, List[Tuple[str, str]], str]:
     """Return a title, the first rows, and what is to be said of the rest."""
-    rows: PlainList[Row] = []
+    shown: List[Tuple[str, str]] = []
     title, rest = type(thing).__name__, ''
     try:
-        title = _title(thing)
-        rows.extend(islice(_rows(thing), ROWS))
-        more = len(thing) - len(rows)
+        title = caption()
+        shown.extend((_cut(key, CUT // 2), _shown(value)) for key, value in islice(rows(), ROWS))
+        more = len(thing) - len(shown)
         rest = f'... and {more:,} more' if more > 0 else ''
     except Exception as error:
         rest = f'{type(error).__name__}: {error}'  # of the vault, or of a class of the user's
-    return title, rows, rest
+    return title, shown, rest
 
 
-def _title(thing: Any) -> str:
-    if isinstance(thing, SortedSlice):
-        return f'{len(thing):,} of {thing._vault!r}'
-    if hasattr(thing, '_make'):  # a list or a column
-        kind = '' if isinstance(thing, List) else f' of {thing.dtype}'
-        return f'{type(thing).__name__}{kind} at {thing._key!r}, {len(thing):,} {plural(len(thing), "item")}'
-    return repr(thing)
-
-
-def _rows(thing: Any) -> Iterator[Row]:
-    if hasattr(thing, '_make'):
-        yield from ((str(at), _shown(thing[at])) for at in range(min(ROWS, len(thing))))
-        return
-    vault = thing._vault if isinstance(thing, SortedSlice) else thing
-    for key in islice(thing.keys(), ROWS):
-        value = _value(vault, key)
-        if value is not None:
-            yield _cut(repr(key), CUT // 2), value
-
-
-def _value(vault: Vault[Any, Any], key: Any) -> Any:
-    """Return a value as text; of a large one, or one in parts, how large it is; None when it has gone."""
-    place = place_of(vault)
-    stored = place.keys.encode(key)
-    try:
-        held = place.store.held(stored)
-        if held is not None:
-            return _shown(held[0])
-        size, data = place.store.glance(stored, LARGE)
-        if data is not None and is_head(data):
-            return _in_parts(Head.of(data))
-        if data is None:
-            return f'{size:,} {plural(size, "byte")}' if size else None
-        return _shown(vault._load(stored, data))
-    except Exception as error:
-        return _cut(f'{type(error).__name__}: {error}', CUT)
-
-
-def _in_parts(head: Head) -> str:
+def in_parts(head: Head) -> str:
+    """Return what a value in parts is, in words."""
     if head.code == LIST:
         return f'list of {head.size:,} {plural(head.size, "item")}'
     if head.code == COLUMN:
@@ -137,7 +102,7 @@ def _in_parts(head: Head) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        return _cut(repr(value), CUT)
+        return _cut(value if type(value) is Words else repr(value), CUT)
     except Exception as error:  # of a class of the user's
         return f'a {type(value).__name__} that cannot be shown: {type(error).__name__}'
 

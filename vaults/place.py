@@ -16,7 +16,7 @@ from .stores.base import ClosedStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, List, Optional, Protocol, Sequence, Tuple, Union
+    from typing import Any, Callable, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple, Union
 
     from .codecs.packing import Codec
     from .keys import Stored
@@ -50,6 +50,35 @@ if TYPE_CHECKING:
         def bounds(self, low: Any = None, high: Any = None) -> Tuple[Stored, Stored]: ...
         def prefix_bounds(self, prefix: Any) -> Tuple[Stored, Stored]: ...
         def whole(self, key: Any) -> Any: ...
+
+
+REPR_LENGTH = 20    # entries or items that repr shows
+
+
+class Displayed:
+    """What IPython and Jupyter ask for, of a vault, slice, list or column: see display.py."""
+
+    __slots__ = ()
+
+    def _ipython_key_completions_(self) -> List[Any]:
+        from .display import completions
+        return completions(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        from .display import pretty
+        pretty(self, self._caption, self._rows, printer, cycle)
+
+    def _repr_html_(self) -> str:
+        from .display import html
+        return html(self, self._caption, self._rows)
+
+    def _caption(self) -> str:
+        """Return what stands above a table of it."""
+        return repr(self)
+
+    def _rows(self) -> Iterator[Tuple[str, Any]]:
+        """Yield the rows of a table: a key or place as text, and a value or `Words` about it."""
+        raise NotImplementedError
 
 
 class _Missing:

@@ -19,10 +19,10 @@ from .errors import (
     VaultReadOnlyError,
     plural,
 )
-from .place import MISSING, Place
+from .place import MISSING, Displayed, Place
 from .stores.base import MEMORY, ClosedStore, Live
 from .transactions import Edit, Transaction, with_frame
-from .views import Displayed, Items, Keys, SortedSlice, Values, Walks, equal, pairs_of
+from .views import Items, Keys, SortedSlice, Values, Walks, equal, pairs_of, shown_entries
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -690,6 +690,9 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def _title(self) -> str:
         return repr(self._place.name)
+
+    def _rows(self) -> Iterator[Tuple[str, Any]]:
+        return shown_entries(self._place, self.keys())
 
     # --- helpers ---
 

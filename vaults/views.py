@@ -15,36 +15,15 @@ from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
 from .codecs import codes
 from .errors import plural
-from .place import MISSING
+from .place import MISSING, REPR_LENGTH, Displayed
 
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, SupportsIndex, Tuple, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
     from .codecs.packing import Codec
     from .place import KeyCodec, Place
     from .stores.base import Store
     from .vault import Vault
-
-REPR_LENGTH = 20  # entries shown
-
-
-class Displayed:
-    """What IPython and Jupyter ask for, of a vault, slice, list or column."""
-
-    __slots__ = ()
-
-    def _ipython_key_completions_(self) -> List[Any]:
-        from .display import completions
-        return completions(self)
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        from .display import pretty
-        pretty(self, printer, cycle)
-
-    def _repr_html_(self) -> str:
-        from .display import html
-        return html(self)
-
 
 class _ListLike(Generic[V_co]):
     """What a list can do, for a view. A thread may use a view that another one made."""
@@ -426,6 +405,12 @@ class SortedSlice(Displayed, Mapping[K, V]):
     def _walk_items(self, reverse: bool = False) -> Iterator[Any]:
         return self._vault._walk_items(reverse, self._bounds)
 
+    def _caption(self) -> str:
+        return f'{len(self):,} of {self._vault!r}'
+
+    def _rows(self) -> Iterator[Tuple[str, Any]]:
+        return shown_entries(self._place, self.keys())
+
     def __eq__(self, other: object) -> Any:
         return equal(self, other)
 
@@ -436,6 +421,35 @@ class SortedSlice(Displayed, Mapping[K, V]):
         inside = ', '.join(f'{key!r}: {value!r}' for key, value in shown[:REPR_LENGTH])
         return f"SortedSlice({{{inside}{', ...' if len(shown) > REPR_LENGTH else ''}}})"
 
+
+# --- tables of IPython and Jupyter ------------------------------------------------------------------------------------
+
+def shown_entries(place: Place, wanted: Iterable[Any]) -> Iterator[Tuple[str, Any]]:
+    """Yield the keys as text, and the values or words about them, but for those that have gone."""
+    for key in wanted:
+        value = _glance(place, key)
+        if value is not MISSING:
+            yield repr(key), value
+
+
+def _glance(place: Place, key: Any) -> Any:
+    """Return a value; of a large one, or one in parts, words about it; MISSING when it has gone. Does not raise."""
+    from .collections.tree import Head, is_head
+    from .display import LARGE, Words, in_parts
+    stored = place.keys.encode(key)
+    try:
+        held = place.store.held(stored)
+        if held is not None:
+            return held[0]
+        size, data = place.store.glance(stored, LARGE)
+        if data is None:
+            return Words(f'{size:,} {plural(size, "byte")}') if size else MISSING
+        return Words(in_parts(Head.of(data))) if is_head(data) else place.load(stored, data)
+    except Exception as error:  # of the vault, or of a class of the user's
+        return Words(f'{type(error).__name__}: {error}')
+
+
+# --- what update() takes ----------------------------------------------------------------------------------------------
 
 def pairs_of(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
     """Return the pairs that dict.update(other, **named) would set.

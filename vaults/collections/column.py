@@ -66,6 +66,9 @@ class Column(LiveSequence[T]):
     def __reduce__(self) -> Any:
         return Column, (self._place, self._key, self.dtype)
 
+    def _of(self) -> str:
+        return f' of {self.dtype}'
+
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
         """Return what to_numpy() does: NumPy, and what builds upon it, ask for it."""
         if copy is False:

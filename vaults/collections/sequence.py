@@ -12,8 +12,7 @@ from operator import index as as_index
 
 from .._typing import TYPE_CHECKING, MutableSequence, T, overload
 from ..errors import VaultError, plural
-from ..place import Place, place_of
-from ..views import REPR_LENGTH, Displayed
+from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
 from .tree import Gone, Head, Tree, is_head, misfit, missing, once, steadily
 
@@ -294,6 +293,16 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return f'<{type(self).__name__} that cannot be read: {error}>'
         inside = ', '.join(map(repr, shown[:REPR_LENGTH])) + (', ...' if len(shown) > REPR_LENGTH else '')
         return f'{self._shown()}[{inside}])'
+
+    def _caption(self) -> str:
+        return f'{type(self).__name__}{self._of()} at {self._key!r}, {len(self):,} {plural(len(self), "item")}'
+
+    def _of(self) -> str:
+        """Return what its items are, behind the name of the class."""
+        return ''
+
+    def _rows(self) -> Iterator[Tuple[str, T]]:
+        return ((str(at), self[at]) for at in range(len(self)))
 
     def _shown(self) -> str:
         """Return what repr begins with."""
