@@ -31,7 +31,7 @@ import tempfile
 import time
 from unittest import mock
 
-from shared.model import MISSING, OPERATIONS, PATTERN, Draw, Model, Operation, do, entries, settle
+from shared.model import MISSING, OPERATIONS, Draw, Model, Operation, do, entries, pattern, settle
 from shared.processes import HANGS, Process, ask
 from shared.stores import open_store
 from shared.verdict import Trial
@@ -100,7 +100,7 @@ def compact(target, clears):
 
 def put_large(target, key, start):
     """Put so much that in every fourth call or so a checkpoint follows, of what the calls before have put too."""
-    target[key] = PATTERN[start:start + CHECKPOINT // 4]
+    target[key] = pattern(start, CHECKPOINT // 4)
 
 
 def draw_name(draw):
@@ -311,7 +311,7 @@ def make_sources(folder):
         vault.list('imported list').extend(range(3_000))
         vault.column('imported column', 'int64').extend(range(10_000))
         with vault.open('imported stream', 'wb') as file:
-            file.write(PATTERN[:600_000])
+            file.write(pattern(0, 600_000))
         moving.export(vault, exported)
         SOURCES.update(dict.fromkeys(map(str, (source, exported)), entries(vault)))
 

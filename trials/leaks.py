@@ -14,18 +14,17 @@ Prints a line of figures for each use; exits with 1 when a promise broke.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import gc
-import multiprocessing
 import os
 import pathlib
-import shutil
 import sys
 import tempfile
 import threading
 import time
-import traceback
 
+from shared import IN_MEMORY
+from shared.model import Failed
+from shared.processes import ask
 from shared.verdict import Trial
 
 from vaults import Vault, VaultError
@@ -34,12 +33,6 @@ HANGS = 3600     # seconds, for a use
 LOOKS = 10       # times that a process is looked at
 LEAK = 24        # bytes in a round: a list, a tuple or a row that stays takes more
 NOISE = 1 << 20  # bytes that memory may grow in all: the heap is never quite even
-SHM = '/dev/shm'
-METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
-
-
-class Failed(Exception):
-    """What blocks that are to fail are left by."""
 
 
 # --- the uses: each takes a folder and yields a function that is called in each round -------------------------------
@@ -217,8 +210,8 @@ def upkeep(folder):
 
 # The use, and the part of the rounds that it does. sqlite3 keeps a reference to each of a connection's last 200 cursors,
 # and drops them together: three looks must be further apart than that.
-USES = ((opening, 1), (opening_beside, 1), (dropping, 1), (operating, 1), (parts, 1), (failing, 0.5), (leaving, 0.5),
-        (threads, 1), (forks, 0.1), (upkeep, 0.2))
+USES = {opening: 1, opening_beside: 1, dropping: 1, operating: 1, parts: 1, failing: 0.5, leaving: 0.5, threads: 1, forks: 0.1,
+        upkeep: 0.2}
 
 
 # --- looking ------------------------------------------------------------------------------------------------------
@@ -232,36 +225,23 @@ def held():
     return len(os.listdir('/proc/self/fd')), memory, threading.active_count(), blocks
 
 
-def look(name, folder, rounds, answer):
-    """Do a use so many times, twice: to warm up, and looking."""
-    faulthandler.dump_traceback_later(HANGS, exit=True)
-    try:
-        with globals()[name](folder) as use:
-            seen = []
-            for number in range(rounds * 2):
-                if number >= rounds and (number - rounds) % max(rounds // LOOKS, 1) == 0:
-                    seen.append(held())
-                use(number)
-            seen.append(held())
-        answer.send(seen)
-    except BaseException:
-        answer.send(traceback.format_exc())
+def look(use, folder, rounds):
+    """Do a use so many times, twice: to warm up, and looking; return what was held each time."""
+    seen = []
+    with use(folder) as once:
+        for number in range(rounds * 2):
+            if number >= rounds and (number - rounds) % max(rounds // LOOKS, 1) == 0:
+                seen.append(held())
+            once(number)
+        return [*seen, held()]
 
 
-def examine(trial, name, rounds, folder):
+def examine(trial, use, rounds, folder):
     """Let a process do one use; return its line of figures."""
-    context, began = multiprocessing.get_context(METHOD), time.monotonic()
-    ours, theirs = context.Pipe(False)
-    process = context.Process(target=look, args=(name, folder, rounds, theirs))
-    process.start()
-    theirs.close()
-    try:
-        seen = ours.recv()
-    except EOFError:
-        seen = f'the process ended with {process.exitcode}'
-    process.join()
-    if isinstance(seen, str):
-        trial.broke(f'{name}: {seen}')
+    name, began = use.__name__, time.monotonic()
+    code, seen = ask(look, use, folder, rounds, hangs=HANGS)
+    if code:
+        trial.broke(f'{name}: the process ended with {code}')
         return f'{name}: failed'
     files, memory, threads, blocks = zip(*seen)
     grown = min(memory[-3:]) - max(memory[:3])  # what rises all the way, and no single peak
@@ -277,18 +257,15 @@ def examine(trial, name, rounds, folder):
 
 def main():
     trial = Trial(__doc__, 300)
-    trial.parser.add_argument('--only', choices=[use.__name__ for use, _ in USES], help='one use alone')
+    trial.parser.add_argument('--only', choices=[use.__name__ for use in USES], help='one use alone')
     options = trial.begin()
     if not os.path.exists('/proc/self/fd'):
         trial.end('left out: there is no /proc here to see what a process holds')
         return
-    for use, part in USES:
-        if options.only in (None, use.__name__) and (use is not forks or hasattr(os, 'fork')):
-            folder = pathlib.Path(tempfile.mkdtemp(dir=SHM if os.access(SHM, os.W_OK) else None))
-            try:
-                print(examine(trial, use.__name__, max(int(options.rounds * part), 1), folder), flush=True)
-            finally:
-                shutil.rmtree(folder)
+    for use, part in USES.items():
+        if options.only in (None, use.__name__):
+            with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+                print(examine(trial, use, max(int(options.rounds * part), 1), pathlib.Path(folder)), flush=True)
     trial.end('nothing may grow')
 
 

@@ -16,19 +16,16 @@ Prints a line of figures for each part; exits with 1 when a promise broke.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import multiprocessing
 import os
 import pathlib
-import pickle
 import random
-import shutil
 import tempfile
 import threading
 import time
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+from shared.model import Failed
+from shared.processes import ask_all
 from shared.verdict import Trial
 
 from vaults import Vault, VaultBusyError
@@ -41,42 +38,21 @@ BOUND = 32 << 20    # bytes that the log may take, and for each process besides
 EACH = 2 << 20
 TIMEOUT = 5.0       # seconds, the default of a vault
 THREADS = 8
-METHOD = 'fork' if hasattr(os, 'fork') else 'spawn'
 
 
-class Failed(Exception):
-    """What blocks that are to fail are left by."""
+def crowded(trial, folder, seconds, jobs, watch=lambda: None, timeout=TIMEOUT):
+    """Do jobs, each in a process, that begin together; return what they returned. `watch` is called all the while."""
+    calls = [(work, folder, job, number, seconds, timeout) for number, job in enumerate(jobs)]
+    answers = ask_all(calls, watch, HANGS)
+    for job, answer in zip(jobs, answers):
+        if answer.code:
+            trial.broke(f'{job.__name__} ended with {answer.code}')
+    return [answer.value for answer in answers if not answer.code]
 
 
-def run_processes(folder, seconds, jobs, watch=lambda: None, timeout=TIMEOUT):
-    """Run processes, one for each job, that begin together; return what they noted. `watch` is called all the while."""
-    context = multiprocessing.get_context(METHOD)
-    start = context.Barrier(len(jobs))
-    processes = [context.Process(target=be_process, args=(folder, number, job, seconds, timeout, start))
-                 for number, job in enumerate(jobs)]
-    for process in processes:
-        process.start()
-    while any(process.is_alive() for process in processes):
-        watch()
-        time.sleep(0.02)
-    notes = [pickle.loads(path.read_bytes()) for path in sorted(folder.glob('*.notes'), key=lambda path: int(path.stem))]
-    for path in folder.glob('*.notes'):
-        path.unlink()
-    failed = [f'a process ended with {process.exitcode}' for process in processes if process.exitcode]
-    return notes, failed + [note for note in notes if isinstance(note, str)]
-
-
-def be_process(folder, number, job, seconds, timeout, start):
-    """Do a job until the time is over, and note what it returns."""
-    faulthandler.dump_traceback_later(HANGS, exit=True)
-    try:
-        rng = random.Random(f'{job} {number}')
-        start.wait()
-        with contextlib.closing(Vault(folder / 'crowd.db', timeout=timeout)) as v:
-            note = globals()[job](v, rng, time.monotonic() + seconds)
-    except Exception:
-        note = f'{job}: {"".join(traceback.format_exc().splitlines(True)[-4:])}'
-    (folder / f'{number}.notes').write_bytes(pickle.dumps(note))
+def work(folder, job, number, seconds, timeout):
+    with contextlib.closing(Vault(folder / 'crowd.db', timeout=timeout)) as v:
+        return job(v, random.Random(f'{job.__name__} {number}'), time.monotonic() + seconds)
 
 
 # --- readers ------------------------------------------------------------------------------------------------------
@@ -142,13 +118,8 @@ def fill(path):
 
 def readers(trial, folder, seconds, _):
     """Return the line of figures."""
-    notes, failed = run_processes(folder, seconds, ['hold', 'read', 'read', 'read'])
-    for what in failed:
-        trial.broke(what)
-    held, took = sum(note for note in notes if isinstance(note, int)), {}
-    for note in notes:
-        for name, times in note.items() if isinstance(note, dict) else ():
-            took.setdefault(name, []).extend(times)
+    held, *read_by = crowded(trial, folder, seconds, [hold, read, read, read])
+    took = {name: [one for times in read_by for one in times[name]] for name in (*READINGS, *RARE)}
     for name, times in took.items():
         if max(times, default=0) > HOLD * 0.8:
             trial.broke(f'{name} took {max(times):.2f} s while blocks were held open for {HOLD} s each')
@@ -186,13 +157,11 @@ def write_in_threads(v, rng, end):
 def writers(trial, folder, seconds, processes):
     """Return the line of figures. A short measure has a short timeout, or none could run out."""
     timeout = min(TIMEOUT, seconds / 3)
-    notes, failed = run_processes(folder, seconds, ['write'] * (processes - 1) + ['write_in_threads'], timeout=timeout)
-    for what in failed:
-        trial.broke(what)
+    notes = crowded(trial, folder, seconds, [write_in_threads] + [write] * (processes - 1), timeout=timeout)
     took, busy = sorted(one for times, _ in notes for one in times), sum(busy for _, busy in notes)
     if busy:
         trial.broke(f'VaultBusyError was raised {busy} times')
-    fewest = min(len(times) // (THREADS if number == processes - 1 else 1) for number, (times, _) in enumerate(notes))
+    fewest = min(len(times) // (1 if number else THREADS) for number, (times, _) in enumerate(notes))
     return (f'writers: {processes - 1} processes and {THREADS} threads, {len(took)} writes, {busy} times VaultBusyError '
             f'with a timeout of {timeout:.1f} s; one in 1000 waited more than {took[-len(took) // 1000] * 1000:.0f} ms, '
             f'the longest {took[-1]:.2f} s; {fewest} writes of the one that had the fewest')
@@ -250,18 +219,15 @@ def leave_walks(v, rng, end):
         time.sleep(0.01)
 
 
-WRITERS = ('write', 'come_and_go', 'come_and_go_in_threads', 'write_large')
-READERS = ('read_fast', 'walk_slowly', 'leave_walks')
+JOBS = (write, come_and_go, come_and_go_in_threads, write_large, read_fast, walk_slowly, leave_walks)
 
 
 def log(trial, folder, seconds, processes):
     """Return the line of figures."""
     sizes, wal = [0], folder / 'crowd.db-wal'
-    jobs = [(WRITERS + READERS)[number % 7] for number in range(max(processes, 7))]
+    jobs = [JOBS[number % len(JOBS)] for number in range(max(processes, len(JOBS)))]
     with contextlib.closing(Vault(folder / 'crowd.db')):  # or the last to close would empty the log
-        _, failed = run_processes(folder, seconds, jobs, lambda: sizes.append(wal.stat().st_size))
-    for what in failed:
-        trial.broke(what)
+        crowded(trial, folder, seconds, jobs, lambda: sizes.append(wal.stat().st_size))
     if max(sizes) > BOUND + len(jobs) * EACH:
         trial.broke(f'the log grew to {max(sizes) / 1e6:.0f} MB')
     return (f'log: {len(jobs)} processes, its size at most {max(sizes) / 1e6:.0f} MB, '
@@ -276,13 +242,11 @@ def main():
     trial.parser.add_argument('--processes', type=int, default=8, help='of the log and the writers; default: 8')
     trial.parser.add_argument('--part', choices=PARTS, help='one part alone')
     options = trial.begin()
-    folder = pathlib.Path(tempfile.mkdtemp())
-    try:
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
         fill(folder / 'crowd.db')
-        for name in [options.part] if options.part else PARTS:
-            print(PARTS[name](trial, folder, options.rounds, options.processes), flush=True)
-    finally:
-        shutil.rmtree(folder)
+        for part in [options.part] if options.part else PARTS:
+            print(PARTS[part](trial, folder, options.rounds, options.processes), flush=True)
     trial.end(f'parts of {options.rounds} s')
 
 

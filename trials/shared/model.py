@@ -251,14 +251,19 @@ class Draw:
 # --- the operations -----------------------------------------------------------------------------------------------
 
 ITEMS = [f'item {number}' for number in range(40_000)]
-# Of these bytes hardly eight are like others, so that a piece in the wrong place shows.
-PATTERN = array('q', range(1 << 40, (1 << 40) + (1 << 21))).tobytes()
+SPAN = 1 << 24       # bytes that `pattern` has
 LONGEST = 8_000_000  # bytes of a stream, which then begins anew
 
 
 class Operation(NamedTuple):
     do: Callable[..., Any]
     draw: Callable[[Draw], Tuple[Any, ...]] = lambda draw: ()
+
+
+def pattern(start, size):
+    """Return bytes of which hardly eight are like others, so that a piece in the wrong place shows."""
+    first, skip = divmod(start, 8)
+    return array('q', range((1 << 40) + first, (1 << 40) + first + size // 8 + 2)).tobytes()[skip:skip + size]
 
 
 def edit(target, key, item):
@@ -278,7 +283,7 @@ def write_stream(target, key, mode, pieces):
     size = len(target.get(key, b''))
     with target.open(key, mode if 0 < size < LONGEST else 'wb') as file:
         for start, size in pieces:
-            file.write(PATTERN[start:start + size])
+            file.write(pattern(start, size))
 
 
 SEQUENCE = {  # what is done to a list or column, with a part of it and some items
@@ -363,7 +368,7 @@ OPERATIONS: Dict[str, Operation] = {
     'reversed': Operation(lambda t: list(reversed(t))),
     'stream': Operation(write_stream, lambda draw: (
         draw.name('stream'), draw.rng.choice(('wb', 'ab', 'r+b')),
-        [draw.run(len(PATTERN), draw.pieces) for _ in range(draw.rng.randrange(3))])),
+        [draw.run(SPAN, draw.pieces) for _ in range(draw.rng.randrange(3))])),
     'list': Operation(change_sequence, draw_sequence('list')),
     'column': Operation(change_sequence, draw_sequence('column')),
     'section': Operation(change_section, lambda draw: (
