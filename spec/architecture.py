@@ -82,7 +82,7 @@ EPOCH 2
 KEPT 2
 LARGEST 3
 LEAF 2
-MANY 3
+MANY 2
 NUMBER 2
 NUMBERS 3
 OWNERS 3
@@ -98,19 +98,15 @@ _after_fork_in_child 3
 _base64 2
 _bytes 2
 _check 2
-_cut 2
 _lines 2
 _open_stores 2
 _opened 2
 _plain 2
-_serializer 2
-_shown 3
+_shown 2
 _source 2
 _text 2
 dumps 2
 encoder 3
-names 2
-open 2
 recover 2
 '''
 

@@ -80,11 +80,11 @@ class TestStores:
         for path in ('plain', 'C:\\x', 'C://x', os.path.join(str(root), 'a://b'), ':memory:', 'memory:'):
             assert stores.scheme_of(path) == ''
         assert [*map(stores.scheme_of, ('ab://c', 'A-B+c.1://'))] == ['ab', 'a-b+c.1']
-        with contextlib.closing(stores.open(str(root / 'x.db'), Options())) as store:
+        with contextlib.closing(stores.open_engine(str(root / 'x.db'), Options())) as store:
             store.put('k', b'v')
             assert store.files[0] == str(root / 'x.db') and store.describe()['engine'] == 'sqlite'
         for target in (':memory:', 'memory:'):
-            with contextlib.closing(stores.open(target, Options())) as store:
+            with contextlib.closing(stores.open_engine(target, Options())) as store:
                 assert store.files == store.sources == ()
         assert sorted(os.listdir(root)) == ['vaults', 'x.db']  # and the folder of the root
 
@@ -104,12 +104,12 @@ class TestStores:
         found, loud, lost, none, other = output("""
             import vaults
             from vaults import stores
-            store = stores.open('plain://here/x', vaults.Options(timeout=2.5))
+            store = stores.open_engine('plain://here/x', vaults.Options(timeout=2.5))
             print(type(store).__name__, store.name, store.options.timeout)
-            print(stores.open('Loud://here', vaults.Options()).name)
+            print(stores.open_engine('Loud://here', vaults.Options()).name)
             for scheme in ('lost', 'none', 'other'):
                 try:
-                    stores.open(scheme + '://here', vaults.Options())
+                    stores.open_engine(scheme + '://here', vaults.Options())
                 except vaults.VaultError as error:
                     print(type(error).__name__, error)
             """, env={'PYTHONPATH': os.pathsep.join([str(HERE), str(tmp_path)])}).splitlines()

@@ -83,7 +83,7 @@ def _table(thing: Any, caption: Caption, rows: Rows) -> Tuple[str, List[Tuple[st
     title, rest = type(thing).__name__, ''
     try:
         title = caption()
-        shown.extend((_cut(key, CUT // 2), _shown(value)) for key, value in islice(rows(), ROWS))
+        shown.extend((_shortened(key, CUT // 2), _text_of(value)) for key, value in islice(rows(), ROWS))
         more = len(thing) - len(shown)
         rest = f'... and {more:,} more' if more > 0 else ''
     except Exception as error:
@@ -100,13 +100,13 @@ def in_parts(head: Head) -> str:
     return f'stream of {head.size:,} {plural(head.size, "byte")}'
 
 
-def _shown(value: Any) -> str:
+def _text_of(value: Any) -> str:
     try:
-        return _cut(value if type(value) is Words else repr(value), CUT)
+        return _shortened(value if type(value) is Words else repr(value), CUT)
     except Exception as error:  # of a class of the user's
         return f'a {type(value).__name__} that cannot be shown: {type(error).__name__}'
 
 
-def _cut(text: str, most: int) -> str:
+def _shortened(text: str, most: int) -> str:
     text = ' '.join(text[:4 * most].split())
     return text if len(text) <= most else text[:most - 3] + '...'

@@ -21,8 +21,7 @@ from .errors import (
     VaultValueError,
 )
 from .place import Place, place_of
-from .stores import open as open_store
-from .stores import read_only, scheme_of
+from .stores import open_engine, read_only, scheme_of
 from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, SETTINGS_OWNER, ClosedStore, Options, Store
 
 TYPE_CHECKING = False
@@ -59,16 +58,7 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
     title, path = locate(name, flag in ('c', 'n')) if store is None else adopt(store, name, options)
     if path == MEMORY and flag in 'rw' and store is None:
         raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
-    trust = Trust()
-    codec = Codec(rule(allow_pickle, trust))
-    engine = opened(path, options) if store is None else prepared(store, path, flag)
-    trust.of(engine, path)
-    try:
-        codec = _codec_of(engine, codec, serializer, flag, path)
-    except BaseException:
-        if store is None:  # one of the caller's stays open: it may hold the only copy
-            engine.close()
-        raise
+    engine, codec = _engine_and_codec(path, store, options, allow_pickle, serializer)
     again = _again(path, store is None, (path, title, validate, thread_safe, 'r' if flag == 'r' else 'w', timeout,
                                          options.synchronous, allow_pickle, writeback, cache_size, serializer))
     place = Place(engine, keys, codec, title, path, flag == 'r', validate, again)
@@ -76,6 +66,21 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
         from .writeback import attach
         attach(place, cache_size, timeout)
     return place
+
+
+def _engine_and_codec(path: str, store: Optional[Store], options: Options, allow_pickle: Optional[AllowPickle],
+                      serializer: Optional[Serializer]) -> Tuple[Store, Codec]:
+    """Return what keeps the entries, opened unless it is the caller's `store`, and what makes them values."""
+    trust = Trust()
+    codec = Codec(rule(allow_pickle, trust))
+    engine = opened(path, options) if store is None else prepared(store, path, options.flag)
+    trust.of(engine, path)
+    try:
+        return engine, _codec_of(engine, codec, serializer, options.flag, path)
+    except BaseException:
+        if store is None:  # one of the caller's stays open: it may hold the only copy
+            engine.close()
+        raise
 
 
 def _codec_of(store: Store, codec: Codec, serializer: Optional[Serializer], flag: str, path: str) -> Codec:
@@ -164,6 +169,16 @@ def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
         return os.path.splitext(os.path.basename(path))[0], path
     if name == MEMORY or scheme_of(name):
         return name, name
+    _require_name(name)
+    root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
+    if name[-3:].lower() == '.db':
+        raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
+    folder = _folder(root) if to_create else os.path.join(root, 'vaults')
+    return name, os.path.join(folder, f'{name}.db')
+
+
+def _require_name(name: str) -> None:
+    """Raise unless a text can be a vault's name, and so a file's."""
     if not name:
         raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "
                               'exact file')
@@ -177,11 +192,6 @@ def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
                               'use UTF-8 for file names: PYTHONUTF8=1') from error
     if size > MAX_NAME:
         raise VaultValueError(f'a name is at most {MAX_NAME} bytes long, unlike {name[:20]!r}...: give a shorter one')
-    root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
-    if name[-3:].lower() == '.db':
-        raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
-    folder = _folder(root) if to_create else os.path.join(root, 'vaults')
-    return name, os.path.join(folder, f'{name}.db')
 
 
 def _no_name(name: Any) -> VaultTypeError:
@@ -262,7 +272,7 @@ def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
 def opened(path: str, options: Options) -> Store:
     """Return the store of the engine that the path, or the scheme in its place, asks for."""
     try:
-        return open_store(path, options)
+        return open_engine(path, options)
     except VaultFormatError as error:
         if scheme_of(path):
             raise

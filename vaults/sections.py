@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .place import Again, Check, Place
 
 
-MANY = 1000  # items; of more, repr does not tell the number, because they would have to be counted
+COUNTED = 1000  # items; of more, repr does not tell the number, because they would have to be counted
 
 
 def suffix(key: Any) -> Any:
@@ -169,7 +169,7 @@ class Section(Vault[K, V]):
         return Section, self._place.again[1]
 
     def _size(self) -> str:
-        return super()._size() if self._count_up_to(MANY + 1) <= MANY else f'more than {MANY} items'
+        return super()._size() if self._count_up_to(COUNTED + 1) <= COUNTED else f'more than {COUNTED} items'
 
     def _title(self) -> str:
         return f'{super()._title()}, {self.path!r}'

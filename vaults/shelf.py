@@ -52,7 +52,7 @@ class Shelf(Vault[K, V]):
             _refuse_older(os.fsdecode(path))
         writeback = bool(writeback) if isinstance(writeback, int) else writeback  # shelve takes 1 as well
         super().__init__(path if path == MEMORY else ExactPath(path), flag=flag,  # type: ignore[arg-type]
-                         writeback=writeback, serializer=_serializer(serializer, deserializer, protocol),
+                         writeback=writeback, serializer=_as_serializer(serializer, deserializer, protocol),
                          **options)
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class _WithProtocol:
         return bytes(made) if isinstance(made, (bytearray, memoryview)) else made
 
 
-def _serializer(serializer: Any, deserializer: Any, protocol: Optional[int]) -> Any:
+def _as_serializer(serializer: Any, deserializer: Any, protocol: Optional[int]) -> Any:
     """Return the serializer for Vault that shelve's two functions are."""
     if deserializer is None and (not callable(serializer) or hasattr(serializer, 'dumps')):
         return serializer

@@ -144,7 +144,7 @@ def listed(store: Store, **options: Any) -> List[Entry]:
     return list(entries_of(store.scan(**options)))
 
 
-def names(store: Store, **options: Any) -> List[Stored]:
+def walked(store: Store, **options: Any) -> List[Stored]:
     return [key for page in store.scan(values=False, **options) for key in page[0]]
 
 
@@ -233,7 +233,7 @@ class StoreConformance:
         for options in WALKS:
             mine, theirs = listed(store, **options), oracle.scan(**options)
             assert repr(mine).replace('-0.0', '0.0') == repr(theirs).replace('-0.0', '0.0')
-            found = names(store, **options)
+            found = walked(store, **options)
             assert [*map(type, found)] == [type(key) for key, _ in theirs] and found == [key for key, _ in theirs]
         for key, data in oracle.entries.items():
             assert store.get(key) == data and store.contains(key)
@@ -248,9 +248,9 @@ class StoreConformance:
         for key in sorted(SORTED, key=repr):
             store.put(key, repr(key).encode())
         assert listed(store, by_key=True) == [(key, repr(key).encode()) for key in SORTED]
-        assert [*map(type, names(store, by_key=True))] == [*map(type, SORTED)]
+        assert [*map(type, walked(store, by_key=True))] == [*map(type, SORTED)]
         for place in range(0, len(SORTED), 4):
-            assert names(store, low=SORTED[place], high=SORTED[-2], by_key=True) == SORTED[place:-2]
+            assert walked(store, low=SORTED[place], high=SORTED[-2], by_key=True) == SORTED[place:-2]
             assert store.count(SORTED[place], SORTED[-2]) == len(SORTED[place:-2])
             assert store.get(SORTED[place]) == repr(SORTED[place]).encode()
 
@@ -263,7 +263,7 @@ class StoreConformance:
         assert store.get(second) == store.get(first) == b'2' and store.count() == 1
         assert store.delete(second) and not store.delete(first) and store.count() == 0
         store.put(second, b'3')
-        assert [type(key) for key in names(store)] == [type(second)]
+        assert [type(key) for key in walked(store)] == [type(second)]
 
     @pytest.mark.parametrize('data', [b'', b'\0', bytes(range(256)), b'x' * 3_000_000], ids=len)
     def test_a_value_comes_back_byte_by_byte(self, store: Store, data: bytes) -> None:
@@ -278,16 +278,16 @@ class StoreConformance:
         for key in 'cab':
             store.put(key, b'1')
         store.put('c', b'2')
-        assert names(store) == ['c', 'a', 'b']
+        assert walked(store) == ['c', 'a', 'b']
         assert store.delete('c')
         store.put('c', b'3')
-        assert names(store) == ['a', 'b', 'c'] and names(store, reverse=True) == ['c', 'b', 'a']
+        assert walked(store) == ['a', 'b', 'c'] and walked(store, reverse=True) == ['c', 'b', 'a']
 
     def test_an_entry_moves_to_either_end(self, store: Store) -> None:
         for key in 'abc':
             store.put(key, key.encode())
-        assert store.move('a') and names(store) == ['b', 'c', 'a']
-        assert store.move('a', False) and store.move('c', last=False) and names(store) == ['c', 'a', 'b']
+        assert store.move('a') and walked(store) == ['b', 'c', 'a']
+        assert store.move('a', False) and store.move('c', last=False) and walked(store) == ['c', 'a', 'b']
         assert not store.move('none') and not store.move('none', False) and store.get('none') is None
         store.put('d', b'd')
         assert listed(store) == [(key, key.encode()) for key in 'cabd']
@@ -315,7 +315,7 @@ class StoreConformance:
             assert store.get('a') == b'1' and store.count() == 1
             store.put('between', b'2')
             yield 'b', b'3'
-            assert names(store) == ['a', 'between', 'b']
+            assert walked(store) == ['a', 'between', 'b']
             assert store.delete('a')
         assert store.put_many(pairs()) == 2
         assert listed(store) == [('between', b'2'), ('b', b'3')]
@@ -390,7 +390,7 @@ class StoreConformance:
         store.rollback()
         with pytest.raises(VaultError):
             list(walk)
-        assert names(store) == ['before']
+        assert walked(store) == ['before']
 
     def test_a_walk_without_values_has_none(self, store: Store) -> None:
         store.put('a', b'1')
@@ -447,7 +447,7 @@ class StoreConformance:
         store.rollback()
         assert listed(store) == [(key, key.encode()) for key in 'abc'] and store.count() == 3
         store.put('e', b'e')
-        assert names(store) == ['a', 'b', 'c', 'e']
+        assert walked(store) == ['a', 'b', 'c', 'e']
 
     def test_there_is_nothing_to_end_without_a_beginning(self, store: Store) -> None:
         for end in (store.commit, store.rollback):
@@ -661,12 +661,12 @@ class StoreConformance:
         if store.files:
             assert pathlib.Path(store.files[0]).exists()
         with closing(self.make_store(folder)) as store:
-            found = names(store)
+            found = walked(store)
             assert found == [key for key in SORTED[::-1] if key not in ('a', 1)] + [1]
             assert [*map(type, found)][-1] is int and store.get('b') == b'head of ' + OWNERS[0]
             assert store.get_part(OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_owners()) == []
             store.put('newest', b'')
-            assert names(store, reverse=True)[:2] == ['newest', 1]
+            assert walked(store, reverse=True)[:2] == ['newest', 1]
         store.destroy()
         assert not any(pathlib.Path(path).exists() for path in store.files)
         with closing(self.make_store(folder)) as store:

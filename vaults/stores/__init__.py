@@ -16,7 +16,7 @@ GROUP = 'vaults.stores'  # the group of entry points in which other packages hav
 IN_MEMORY = (MEMORY, 'memory:')
 
 
-def open(target: str, options: Options) -> Store:
+def open_engine(target: str, options: Options) -> Store:
     """Return the store at `target`, opened as the options say.
 
     `target`: a path is a file of SQLite; 'memory:', as ':memory:', is no file at all; of 'scheme://...' the engine is
