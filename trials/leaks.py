@@ -13,6 +13,7 @@ Prints a line of figures for each use; exits with 1 when a promise broke.
 """
 from __future__ import annotations
 
+import collections
 import contextlib
 import gc
 import os
@@ -35,177 +36,132 @@ LEAK = 24        # bytes in a round: a list, a tuple or a row that stays takes m
 NOISE = 1 << 20  # bytes that memory may grow in all: the heap is never quite even
 
 
-# --- the uses: each takes a folder and yields a function that is called in each round -------------------------------
+# --- the uses: each is called in each round, with a vault that is open all the while, or with the path of one that is not --
 
-@contextlib.contextmanager
-def opened(folder, **options):
-    with contextlib.closing(Vault(folder / 'leaks.db', **options)) as v:
-        v.update((f'key {number}', number) for number in range(100))
-        yield v
-
-
-@contextlib.contextmanager
-def opening(folder):
-    def use(number):
-        v = Vault(folder / 'leaks.db', thread_safe=number % 2 == 0)
+def opening(path, number):
+    with contextlib.closing(Vault(path, thread_safe=number % 2 == 0)) as v:
         v['key'] = number
-        v.close()
-    yield use
 
 
-@contextlib.contextmanager
-def opening_beside(folder):
+def opening_beside(v, number):
     """The same while the vault is open all the time, also to read, and as a write-back vault."""
-    with opened(folder):
-        def use(number):
-            options = ({'flag': 'r'}, {'writeback': True}, {'synchronous': 'FULL'})[number % 3]
-            with contextlib.closing(Vault(folder / 'leaks.db', **options)) as v:
-                v.get('key 1')
-                if number % 3:
-                    v['key'] = number
-        yield use
+    options = ({'flag': 'r'}, {'writeback': True}, {'synchronous': 'FULL'})[number % 3]
+    with contextlib.closing(Vault(pathlib.Path(v.db_path), **options)) as other:
+        other.get('key 1')
+        if number % 3:
+            other['key'] = number
 
 
-@contextlib.contextmanager
-def dropping(folder):
+def dropping(path, number):
     """Vaults that nobody closes."""
-    def use(number):
-        v = Vault(folder / 'leaks.db', writeback=number % 2 == 0)
-        v['key'] = number
-        if number % 3 == 0:
-            v.section('section')['key'] = number
-    yield use
+    v = Vault(path, writeback=number % 2 == 0)
+    v['key'] = number
+    if number % 3 == 0:
+        v.section('section')['key'] = number
 
 
-@contextlib.contextmanager
-def operating(folder):
+def operating(v, number):
     """Every operation that succeeds."""
-    with opened(folder) as v:
-        def use(number):
-            key = f'key {number % 200}'
-            v[key] = {'n': number}
-            v.get(key), key in v, len(v), v.get_many([key, 'none'])
-            v.update([(key, number), ('other', number)])
-            v.pop(key), v.setdefault(key, number), v.put_many({key: [number]}), v.pop_many(['other'])
-            with v, v.transaction():
-                v['number'] = number
-            with v.edit('edited', []) as items:
-                items[:] = [number]
-            v.section('section')[key] = number
-            v['passing'] = None
-            v.popitem()
-            if number % 20 == 0:
-                list(v.items()), list(reversed(v)), list(v['key 1':'key 2'].items()), v.prefix('key 3').first()
-                del v['key 5':'key 6']
-        yield use
+    key = f'key {number % 200}'
+    v[key] = {'n': number}
+    v.get(key), key in v, len(v), v.get_many([key, 'none'])
+    v.update([(key, number), ('other', number)])
+    v.pop(key), v.setdefault(key, number), v.put_many({key: [number]}), v.pop_many(['other'])
+    with v, v.transaction():
+        v['number'] = number
+    with v.edit('edited', []) as items:
+        items[:] = [number]
+    v.section('section')[key] = number
+    v['passing'] = None
+    v.popitem()
+    if number % 20 == 0:
+        list(v.items()), list(reversed(v)), list(v['key 1':'key 2'].items()), v.prefix('key 3').first()
+        del v['key 5':'key 6']
 
 
-@contextlib.contextmanager
-def parts(folder):
+def parts(v, number):
     """Lists, columns and streams."""
-    with opened(folder) as v:
-        def use(number):
-            items, column = v.list('list'), v.column('column', 'int64')
-            items.append(number)
-            column.extend([number] * 10)
-            if len(items) > 40:
-                del items[:30]
-            if len(column) > 5000:
-                del column[:4000]
-            with v.open('stream', 'wb') as file:
-                file.write(b'x' * (300_000 if number % 100 == 0 else 50))
-            with v.open('stream') as file:
-                file.read(10)
-            if number % 50 == 0:
-                v.pop('stream'), v.pop('list')
-        yield use
+    items, column = v.list('list'), v.column('column', 'int64')
+    items.append(number)
+    column.extend([number] * 10)
+    if len(items) > 40:
+        del items[:30]
+    if len(column) > 5000:
+        del column[:4000]
+    with v.open('stream', 'wb') as file:
+        file.write(b'x' * (300_000 if number % 100 == 0 else 50))
+    with v.open('stream') as file:
+        file.read(10)
+    if number % 50 == 0:
+        v.pop('stream'), v.pop('list')
 
 
-@contextlib.contextmanager
-def failing(folder):
+def failing(v, number):
     """Operations that raise, and blocks that fail."""
-    with opened(folder) as v, contextlib.closing(Vault(folder / 'leaks.db', flag='r')) as r:
-        def raises(*attempts):
-            for attempt in attempts:
-                try:
-                    attempt()
-                except (KeyError, TypeError, ValueError, VaultError):
-                    continue
-                raise AssertionError('it was to raise')
+    def fail():
+        with v, v.transaction():
+            v['key 1'] = v.get('key 2')
+            raise ValueError
 
-        def fail():
-            with v, v.transaction():
-                v['key 1'] = v.get('key 2')
-                raise ValueError
-
-        def use(number):
-            raises(lambda: v['none'], lambda: v.pop('none'), lambda: v.__setitem__('key', lambda: None),
-                   lambda: v.__setitem__(object(), 1), lambda: v.update([(1, 2), 3]), lambda: r.put('key', 1), fail,
-                   lambda: v.list('key 1'), lambda: v.open('none'), lambda: Vault('..'),
-                   lambda: Vault(folder / 'none.db', to_create=False), lambda: v.backup(folder / 'leaks.db'))
-        yield use
+    def put_to_read():
+        with contextlib.closing(Vault(path, flag='r')) as r:
+            r.put('key', 1)
+    path = pathlib.Path(v.db_path)
+    for attempt in (lambda: v['none'], lambda: v.pop('none'), lambda: v.__setitem__('key', lambda: None),
+                    lambda: v.__setitem__(object(), 1), lambda: v.update([(1, 2), 3]), put_to_read, fail,
+                    lambda: v.list('key 1'), lambda: v.open('none'), lambda: Vault('..'),
+                    lambda: Vault(path.with_name('none.db'), to_create=False), lambda: v.backup(path)):
+        try:
+            attempt()
+        except (KeyError, TypeError, ValueError, VaultError):
+            continue
+        raise AssertionError('it was to raise')
 
 
-@contextlib.contextmanager
-def leaving(folder):
+LEFT: collections.deque = collections.deque(maxlen=6)
+
+
+def leaving(v, number):
     """Walks, streams and blocks that are left unfinished."""
-    with opened(folder) as v:
-        left = []
-
-        def use(number):
-            walk = iter((v.items(), v.keys(), v[:].values(), v.list('list'))[number % 4])
-            next(walk, None)
-            file = v.open('stream', 'wb')
-            file.write(b'x' * (3_000_000 if number % 500 == 0 else 10))
-            left[:] = [*left[-5:], walk, file if number % 2 else None]
-            with contextlib.suppress(Failed), v, v.transaction():
-                next(iter(v.items()))
-                raise Failed
-            if number % 1000 == 0:
-                v.compact()
-        yield use
+    walk = iter((v.items(), v.keys(), v[:].values(), v.list('list'))[number % 4])
+    next(walk, None)
+    file = v.open('stream', 'wb')
+    file.write(b'x' * (3_000_000 if number % 500 == 0 else 10))
+    LEFT.append((walk, file if number % 2 else None))
+    with contextlib.suppress(Failed), v, v.transaction():
+        next(iter(v.items()))
+        raise Failed
+    if number % 1000 == 0:
+        v.compact()
 
 
-@contextlib.contextmanager
-def threads(folder):
+def threads(v, number):
     """Threads that come, use a vault of all, and go; some with a walk unfinished."""
-    with opened(folder) as v:
-        def work(number):
-            v['key 1'] = number
-            next(iter(v.items()))
-            with v:
-                v['key 2'] = number
-
-        def use(number):
-            thread = threading.Thread(target=work, args=(number,))
-            thread.start()
-            thread.join()
-        yield use
+    def work():
+        v['key 1'] = number
+        next(iter(v.items()))
+        with v:
+            v['key 2'] = number
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
 
 
-@contextlib.contextmanager
-def forks(folder):
+def forks(v, number):
     """Children, and children of children, some forked in a block: their chain must not hold more and more."""
-    with opened(folder) as v:
-        def use(number):
-            with v if number % 2 else contextlib.nullcontext():
-                child = os.fork()
-                if not child:
-                    os._exit(0 if v.get('key 1') == 1 else 1)
-                if os.waitpid(child, 0)[1]:
-                    raise AssertionError('a child failed')
-            v['key 3'] = number
-        yield use
+    with v if number % 2 else contextlib.nullcontext():
+        child = os.fork()
+        if not child:
+            os._exit(0 if v.get('key 1') == 1 else 1)
+        if os.waitpid(child, 0)[1]:
+            raise AssertionError('a child failed')
+    v['key 3'] = number
 
 
-@contextlib.contextmanager
-def upkeep(folder):
-    with opened(folder) as v:
-        def use(number):
-            v['key 3'] = number
-            v.sync(), v.check(), v.compact(), v.backup(folder / f'{number}.backup')
-            os.unlink(folder / f'{number}.backup')
-        yield use
+def upkeep(v, number):
+    v['key 3'] = number
+    v.sync(), v.check(), v.compact(), v.backup(f'{v.db_path}.backup')
+    os.unlink(f'{v.db_path}.backup')
 
 
 # The use, and the part of the rounds that it does. sqlite3 keeps a reference to each of a connection's last 200 cursors,
@@ -225,21 +181,24 @@ def held():
     return len(os.listdir('/proc/self/fd')), memory, threading.active_count(), blocks
 
 
-def look(use, folder, rounds):
+def look(use, v, rounds):
     """Do a use so many times, twice: to warm up, and looking; return what was held each time."""
     seen = []
-    with use(folder) as once:
+    with contextlib.ExitStack() as ends:
+        if use not in (opening, dropping):
+            v = ends.enter_context(contextlib.closing(Vault(v)))
+            v.update((f'key {number}', number) for number in range(100))
         for number in range(rounds * 2):
             if number >= rounds and (number - rounds) % max(rounds // LOOKS, 1) == 0:
                 seen.append(held())
-            once(number)
+            use(v, number)
         return [*seen, held()]
 
 
 def examine(trial, use, rounds, folder):
     """Let a process do one use; return its line of figures."""
     name, began = use.__name__, time.monotonic()
-    code, seen = ask(look, use, folder, rounds, hangs=HANGS)
+    code, seen = ask(look, use, pathlib.Path(folder, 'leaks.db'), rounds, hangs=HANGS)
     if code:
         trial.broke(f'{name}: the process ended with {code}')
         return f'{name}: failed'
@@ -265,7 +224,7 @@ def main():
     for use, part in USES.items():
         if options.only in (None, use.__name__):
             with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-                print(examine(trial, use, max(int(options.rounds * part), 1), pathlib.Path(folder)), flush=True)
+                print(examine(trial, use, max(int(options.rounds * part), 1), folder), flush=True)
     trial.end('nothing may grow')
 
 
