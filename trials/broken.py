@@ -14,14 +14,14 @@ import os
 import pathlib
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from typing import Dict, List, NamedTuple, Tuple
 
 from shared import ROOT
-from shared.verdict import Trial
+from shared.processes import run
+from shared.verdict import BROKEN, PROMISES, Trial
 
 FOLDERS = ('vaults', 'trials', 'spec', 'benchmarks', 'testdata')  # of which some trial needs something
 HANGS = 600  # seconds, for a trial
@@ -174,16 +174,15 @@ def broken(path: pathlib.Path, text: str, instead: str) -> None:
 def tried(folder: pathlib.Path, trial: str, arguments: str) -> Tuple[str, float]:
     """Run a trial in a copy; return what became of it, and how many seconds it took."""
     began = time.monotonic()
-    try:
-        done = subprocess.run([sys.executable, str(folder / 'trials' / f'{trial}.py'), '--first', *arguments.split()],
-                              cwd=folder, env={**os.environ, 'PYTHONPATH': str(folder)}, timeout=HANGS,
-                              capture_output=True, text=True)
-    except subprocess.TimeoutExpired:
-        return 'hung', time.monotonic() - began
-    said, took = (done.stderr.strip().splitlines() or [''])[-1], time.monotonic() - began
-    if not done.returncode:
-        return 'left out' if 'left out' in done.stdout else 'passed', took
-    return ('found' if done.returncode == 1 and 'promises broken:\n' in done.stderr else f'failed: {said}'), took
+    told = run([sys.executable, folder / 'trials' / f'{trial}.py', '--first', *arguments.split()], HANGS, cwd=folder,
+               env={**os.environ, 'PYTHONPATH': str(folder)})
+    if told.code == 0:
+        became = 'left out' if 'left out' in told.out else 'passed'
+    elif told.code == BROKEN and PROMISES in told.complaints:
+        became = 'found'
+    else:
+        became = f'failed with {told.code}: {told.complaints.strip()[-200:]}'
+    return became, time.monotonic() - began
 
 
 def try_one(judge: Trial, trial: str, breakage: Breakage) -> None:

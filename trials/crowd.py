@@ -31,6 +31,7 @@ import threading
 import time
 import traceback
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 from shared.model import MISSING, Draw, Failed, Model, attempt, do, entries, seen
 from shared.processes import ask, ask_all
@@ -320,22 +321,16 @@ ACTIONS = (('read_one', 0.3), ('read_block', 0.1), ('transfer', 0.3), ('audit', 
 
 def be_process(folder, number, threads, rounds, seed):
     """Be one process of the crowd; return the notes of its workers."""
-    vaults = [Vault(folder / f'{name}.db', thread_safe=threads > 8) for name in ('clocked', 'free')]
-    notes = []
+    with contextlib.ExitStack() as ends:
+        vaults = [ends.enter_context(contextlib.closing(Vault(folder / f'{name}.db', thread_safe=threads > 8)))
+                  for name in ('clocked', 'free')]
 
-    def work(name):
-        notes.extend(Worker(folder, name, seed, vaults).run(rounds))
-    if threads == 1:
-        work(f'{number}.0')
-    else:
-        workers = [threading.Thread(target=work, args=(f'{number}.{thread}',)) for thread in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    for vault in vaults:
-        vault.close()
-    return notes
+        def work(name):
+            return Worker(folder, name, seed, vaults).run(rounds)
+        if threads == 1:
+            return work(f'{number}.0')
+        with ThreadPoolExecutor(threads) as pool:
+            return [note for notes in pool.map(work, [f'{number}.{one}' for one in range(threads)]) for note in notes]
 
 
 def told_by(trial, function, count, folder, *arguments, hangs=HANGS):
@@ -358,7 +353,7 @@ class Replay:
     def __init__(self, trial, notes):
         self.trial, self.model = trial, Noted()
         self.history = collections.defaultdict(lambda: ([-1], [(None, None)]))  # by key: times, and from then on what
-        self.lengths, self.orders = [0], {}
+        self.lengths = [0]
         self.blocks = sorted((note[1:] for note in notes['block']), key=lambda block: block[0])
         self.states = collections.defaultdict(list)
         for _, now, operations, got in notes['state']:
@@ -439,7 +434,7 @@ class Replay:
         return {key: found[0][1] for key, found in states if found[0][1] and len({born for _, born in found}) == 1}
 
 
-def examine_file(trial, v):
+def require_sound(trial, v):
     try:
         v._check()
     except (AssertionError, VaultError) as error:
@@ -450,7 +445,7 @@ def examine_clocked(trial, folder, notes):
     replay = Replay(trial, notes)
     replay.run()
     with contextlib.closing(Vault(folder / 'clocked.db')) as v:
-        examine_file(trial, v)
+        require_sound(trial, v)
         if entries(v) != entries(replay.model):
             trial.broke('the vault is not at the end what the blocks make in the order of the clock')
     for _, name, arguments, times, got in notes['read']:
@@ -464,7 +459,7 @@ def examine_free(trial, folder, notes):
     of = {kind: [note[1] for note in notes[kind]] for kind in ('own', 'count', 'given', 'taken', 'added')}
     own = {key: value for mine in of['own'] for key, value in mine.items()}
     with contextlib.closing(Vault(folder / 'free.db')) as v:
-        examine_file(trial, v)
+        require_sound(trial, v)
         if own != {key: value for key, value in v.items() if key[0] in ('own', 'hot')}:
             trial.broke('keys that one worker writes are not what it wrote')
         counted, tokens = sum(counter['n'] for counter in v.prefix(('counter',)).values()), list(v.section('tokens'))

@@ -13,9 +13,9 @@ vault. Each round is about one operation, the one that was hit least so far. Wha
 no entry: it may grow only where a stream was being written, and the end sees that compact() frees it a day later.
 
 --simple is what every store can do: put, overwrite and delete small values under text keys, a new file in each round.
-The acknowledged writes are counted that are not there afterwards: the key is missing, it raises, it has an older value
-or a wrong one, or it was deleted and is back; and the files that do not open, or cannot be walked. Prints a line of
-figures, and where the kills fell; exits with 1 when a vault broke a promise. What another store loses is a figure.
+The acknowledged writes are counted that are not there afterwards, and the files that do not open, or cannot be walked.
+Prints a line of figures, and where the kills fell; exits with 1 when a vault broke a promise. What another store loses
+is a figure.
 
 The same seed draws the same steps. When the kill falls, and so how many of them are done, is the machine's affair.
 """
@@ -351,18 +351,15 @@ def kill_vaults(trial, options, folder):
 
 def simple_steps(seed):
     """Yield keys and values without end: mostly new keys, some that were there; None deletes."""
-    rng, keys = random.Random(seed), []
+    rng, there = random.Random(seed), set()
     for number in itertools.count():
-        value, chance, key = {'n': number, 'text': 'x' * rng.randrange(60)}, rng.random(), f'key {number}'
-        if keys and chance < 0.2:
-            place = rng.randrange(len(keys))
-            key, keys[place] = keys[place], keys[-1]
-            keys.pop()
-            if chance < 0.1:
-                yield key, None
-                continue
-        keys.append(key)
-        yield key, value
+        key = f'key {number if rng.random() < 0.8 else rng.randrange(number + 1)}'
+        if key in there and rng.random() < 0.5:
+            there.remove(key)
+            yield key, None
+        else:
+            there.add(key)
+            yield key, {'n': number, 'text': 'x' * rng.randrange(60)}
 
 
 def write_simply(store, folder, seed, tell):
@@ -376,34 +373,25 @@ def write_simply(store, folder, seed, tell):
 
 
 def judge(store, folder, seed, done):
-    """Return how many acknowledged writes are not there, by what is there. Raises: whatever a store raises."""
-    steps, history = simple_steps(seed), collections.defaultdict(list)
-    for key, value in itertools.islice(steps, done):
-        history[key].append(value)
+    """Return how many acknowledged writes are not there. Raises: what a store does that cannot be opened or walked."""
+    steps = simple_steps(seed)
+    expected = dict(itertools.islice(steps, done))
     under_way, following = next(steps)
-    contestant, counts = open_store(store, folder), collections.Counter()
-    names = {name.decode() if isinstance(name, bytes) else name for name in contestant.keys(None)}
-    for key in {*history, *names}:
-        values = history[key] or [None]
-        found = read(contestant.db, key)
-        if found not in values[-1:] + [following] * (key == under_way):
-            counts[('raised' if found is MISSING else 'wrong' if found not in (None, *values) else
-                    'missing' if found is None else 'back' if values[-1] is None else 'older')] += 1
-    return counts
+    contestant = open_store(store, folder)
+    list(contestant.keys(None))
 
-
-def read(db, key):
-    """Return the value, None when there is none, or MISSING when it raises."""
-    try:
-        return db[key]
-    except KeyError:
-        return None
-    except Exception:  # whatever a store raises for an entry that it cannot read
-        return MISSING
+    def found(key):
+        try:
+            return contestant.db[key]
+        except KeyError:
+            return None
+        except Exception:  # whatever a store raises for an entry that it cannot read
+            return MISSING
+    return sum(found(key) not in [value] + [following] * (key == under_way) for key, value in expected.items())
 
 
 def kill_simply(store, folder, rng, seed):
-    """Kill a writer of a new file; return how many writes it acknowledged, and what was wrong afterwards."""
+    """Kill a writer of a new file; return how many writes it acknowledged, and how many are lost, None for all."""
     writer = Process(write_simply, store, folder, seed)
     try:
         writer.wait_for(b'.')
@@ -412,23 +400,20 @@ def kill_simply(store, folder, rng, seed):
     finally:
         writer.end()
     done = writer.said.count(b'.')
-    wrong = ask(judge, store, folder, seed, done).value
-    return done, {'unreadable': 1, 'inside': done} if wrong is None else wrong
+    return done, ask(judge, store, folder, seed, done).value
 
 
 def kill_store(trial, options, folder):
     """Do the rounds of --simple, and return the figures."""
-    rng, lost, writes = random.Random(f'kill {options.seed}'), collections.Counter(), 0
+    rng, figures = random.Random(f'kill {options.seed}'), collections.Counter()
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory(dir=folder) as inside:
-            done, wrong = kill_simply(options.store, pathlib.Path(inside), rng, f'{options.seed}.{number}')
-        writes, lost = writes + done, lost + collections.Counter(wrong)
-        if wrong and options.store == 'vaults':
-            trial.broke(f'round {number} of seed {options.seed}: {wrong}')
-    counts = {what: lost[what] for what in ('missing', 'older', 'back', 'raised', 'wrong')}
-    return (f'{options.store}: {options.rounds} writers killed, {writes:,} writes acknowledged, '
-            f'{sum(counts.values()):,} of them lost ({", ".join(f"{what} {count:,}" for what, count in counts.items())}); '
-            f'{lost["unreadable"]} files unreadable, with {lost["inside"]:,} acknowledged writes')
+            done, lost = kill_simply(options.store, pathlib.Path(inside), rng, f'{options.seed}.{number}')
+        figures.update(writes=done, lost=lost or 0, unreadable=lost is None, inside=done if lost is None else 0)
+        if lost != 0 and options.store == 'vaults':
+            trial.broke(f'round {number} of seed {options.seed}: {lost or "all"} of {done} lost')
+    return (f'{options.store}: {options.rounds} writers killed, {figures["writes"]:,} writes acknowledged, {figures["lost"]:,} '
+            f'of them lost; {figures["unreadable"]} files unreadable, with {figures["inside"]:,} acknowledged writes')
 
 
 def main():

@@ -157,7 +157,7 @@ def run(command: Sequence[Any], hangs: float = HANGS, **options: Any) -> Told:
                 os.killpg(process.pid, signal.SIGKILL)
         if code == 'hung':
             out, complaints = process.communicate()
-    return Told(code, out.decode(errors='replace'), complaints.decode(errors='replace')[-3000:])
+    return Told(code, out.decode(errors='replace'), complaints.decode(errors='replace')[-9000:])
 
 
 ROLES: Dict[str, Callable[..., object]] = {}

@@ -8,7 +8,8 @@ import time
 from .processes import play_role
 from .stores import STORES, is_installed
 
-BROKEN = 1  # the exit code
+BROKEN = 1  # the exit code,
+PROMISES = ' promises broken:\n'  # and what stands behind their number
 
 
 class Trial:
@@ -45,5 +46,5 @@ class Trial:
         """Print the line of figures; exit with 1 and the first of the broken promises when there are any."""
         print(f'{figures}; {time.monotonic() - self.began:.1f} s', flush=True)
         if self.broken:
-            print('\n'.join([f'{len(self.broken)} promises broken:', *self.broken[:20]]), file=sys.stderr)
+            print(f'{len(self.broken)}{PROMISES}' + '\n'.join(self.broken[:20]), file=sys.stderr)
             sys.exit(BROKEN)
