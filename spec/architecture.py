@@ -44,7 +44,6 @@ ENTRANCES = {'stores.sqlite.opening', 'stores.sqlite.recovery', 'stores.sqlite.s
 INNER_ROOMS = '''
 '''
 PRIVATE = '''
-cli 21
 codecs.named 23
 collections.column 6
 collections.sequence 9
@@ -63,7 +62,6 @@ views 9
 writeback 13
 '''
 LONG = '''
-cli
 collections.stream
 vault
 writeback
@@ -80,7 +78,7 @@ DATE 2
 DAY 2
 EPOCH 2
 KEPT 2
-LARGEST 3
+LARGEST 2
 LEAF 2
 MANY 2
 NUMBER 2
@@ -88,23 +86,15 @@ NUMBERS 3
 OWNERS 3
 PARTED 2
 PLAIN 3
-RANGE 2
 SMALL 2
 TEXT 2
 TUPLE 2
 UUID 2
 _Whole 2
 _after_fork_in_child 3
-_base64 2
-_bytes 2
-_check 2
-_lines 2
 _open_stores 2
-_opened 2
 _plain 2
-_shown 2
 _source 2
-_text 2
 dumps 2
 encoder 3
 recover 2

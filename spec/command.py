@@ -19,7 +19,12 @@ import pytest
 
 import vaults
 from vaults import Vault, cli
+from vaults.cli import progress as progress_line
+from vaults.cli.arguments import OTHER_WORDS
+from vaults.cli.commands import COMMANDS, unmake
+from vaults.cli.show import OUR_CURES, RACE
 from vaults.stores.sqlite import checkpoint
+from vaults.views import SortedSlice
 
 from .helpers import needs_posix, output, run
 from .peers import seen
@@ -154,7 +159,7 @@ class TestCommand:
         lines = command('info', 'books').out.splitlines()
         assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 13
         race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
-        assert race == facts['wal_reset_race'] and cli.RACE.index('can damage') < cli.RACE.index('keep other') < cli.RACE.index('cannot')
+        assert race == facts['wal_reset_race'] and RACE.index('can damage') < RACE.index('keep other') < RACE.index('cannot')
         affected = [checkpoint.has_wal_reset_race(version) for version in (
             (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 45, 0), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 53, 0))]
         assert affected == [True, True, False, True, True, False, True, False, False]
@@ -331,7 +336,7 @@ class TestCommandErrors:
         package = pathlib.Path(vaults.__file__).parent
         said = ''.join(path.read_text('utf-8') for path in package.rglob('*.py') if path.parent.name != 'cli')
         said = re.sub(r"['\"]\n\s+f?['\"]", '', said)  # literals that go on in the next line
-        for cure in cli.CURES:
+        for cure in OUR_CURES:
             assert cure in said, cure
 
     def test_what_is_not_found_is_1(self, command, root, books):
@@ -368,11 +373,11 @@ class TestCommandErrors:
     def test_a_misspelt_command_is_guessed(self, command):
         assert 'did you mean delete?' in self.one_line(command('delte', 'x'), 2)
         assert self.one_line(command('zzz'), 2) == "vaults: there is no command 'zzz': see vaults --help\n"
-        assert not any(word in cli.COMMANDS for words in cli.OTHER_WORDS.values() for word in words.split())
-        assert set(cli.OTHER_WORDS) <= {*cli.COMMANDS, '--help', '--version'}
+        assert not any(word in COMMANDS for words in OTHER_WORDS.values() for word in words.split())
+        assert set(OTHER_WORDS) <= {*COMMANDS, '--help', '--version'}
 
     def test_an_unexpected_error_is_one_line_that_says_how_to_see_more(self, command, books, monkeypatch):
-        monkeypatch.setattr(Vault, '_count', lambda *_: 1 // 0)
+        monkeypatch.setattr(SortedSlice, '__len__', lambda *_: 1 // 0)
         assert 'ZeroDivisionError' in self.one_line(command('count', 'books'), 1)
         assert 'VAULTS_TRACEBACK=1' in self.one_line(command('count', 'books'), 1)
         monkeypatch.setenv('VAULTS_TRACEBACK', '1')
@@ -382,7 +387,7 @@ class TestCommandErrors:
     def test_help_and_version_are_answers(self, command):
         assert command('--version').out == f'vaults {vaults.__version__}\n'
         text = command('--help').out
-        for name in cli.COMMANDS:
+        for name in COMMANDS:
             assert re.search(rf'^    {name} +\w', text, re.M)
             done = command(name, '--help')
             assert done.status == 0 and f'usage: vaults {name} ' in done.out and not done.err
@@ -411,7 +416,7 @@ class TestCommandErrors:
     def test_what_another_program_put_into_it_meanwhile_stays(self, root):
         v = Vault('new')
         v['another'] = 'program'
-        cli._unmake(v, [v.db_path])
+        unmake(v, [v.db_path])
         assert v['another'] == 'program'
         v.close()
 
@@ -524,8 +529,8 @@ class TestCommandOutput:
     def test_progress_is_drawn_a_few_times_a_second(self, command, root, monkeypatch, capsys):
         drawn = []
         v = Vault(':memory:')
-        monkeypatch.setattr(cli, '_is_terminal', lambda stream: True)
-        with cli._Progress(v, 'testing', 'entries') as progress:
+        monkeypatch.setattr(progress_line, 'is_terminal', lambda stream: True)
+        with progress_line.ProgressLine(v, 'testing', 'entries') as progress:
             monkeypatch.setattr(progress, '_draw', drawn.append)
             for done in range(100_000):
                 progress(done, 100_000)
@@ -577,7 +582,7 @@ class TestCommandOutput:
         assert '"\\u00e9"\n' in finished(spawn('keys', 'é', env={'VAULTS_ROOT': str(root), 'PYTHONIOENCODING': 'ascii'})).out
 
     def test_it_starts_without_what_it_does_not_need(self):
-        loaded = output('from vaults import cli; cli._parser(); import sys; print(*sys.modules)').split()
+        loaded = output('from vaults.cli import arguments, commands; arguments.parser_of(commands.COMMANDS); import sys; print(*sys.modules)').split()
         assert {'argparse', 'vaults.cli'} <= set(loaded)
         assert not {'json', 'sqlite3', 'pathlib', 'typing', 'signal', 'code', 'vaults.moving'} & set(loaded)
 

@@ -16,7 +16,9 @@ import time
 
 import pytest
 
-from vaults import Vault, cli
+from vaults import Vault
+from vaults.cli.commands import COMMANDS
+from vaults.cli.progress import ProgressLine
 
 from .helpers import HERE, needs_posix
 from .internals import raw_of
@@ -113,7 +115,7 @@ class TestCommandInterrupts:
         v = Vault('long')
         began = time.monotonic()
         timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt), cli._Progress(v, 'counting', 'rows'):
+        with pytest.raises(KeyboardInterrupt), ProgressLine(v, 'counting', 'rows'):
             timer.start()
             try:
                 raw_of(v).execute('WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 300000000)'
@@ -147,7 +149,7 @@ class TestCompletion:
                 'VAULTS_ROOT': str(place), 'HOME': str(place), 'LC_ALL': 'C.UTF-8', 'PS1': '$ ', 'TERM': 'dumb'}
 
     BASH = {
-        'vaults ': list(cli.COMMANDS), 'vaults ge': ['get'], 'vaults get b': ['bikes', 'books'], 'vaults keys bo': ['books'],
+        'vaults ': list(COMMANDS), 'vaults ge': ['get'], 'vaults get b': ['bikes', 'books'], 'vaults keys bo': ['books'],
         'vaults import x b': ['bikes', 'books'], 'vaults completion ': ['bash', 'zsh', 'fish'],
         'vaults get books my': [r'my\ key\ 1', r'my\ key\ 2'], r'vaults get books my\ k': [r'my\ key\ 1', r'my\ key\ 2'],
         'vaults get books "my k': ['my key 1', 'my key 2'], "vaults get books 'my key 2": ['my key 2'],

@@ -189,12 +189,13 @@ def describe(vault):
     """Print what `vaults info` and `vaults show` print."""
     from argparse import Namespace
 
-    from vaults import cli, keys
+    from vaults import keys
+    from vaults.cli import show
     for as_json in (True, False):
         args = Namespace(json=as_json, limit=None, reverse=False, path=(), bounds=(keys.LOWEST, keys.HIGHEST))
         with contextlib.redirect_stdout(io.StringIO()):
-            cli._show(vault, args)
-            cli._info(vault, args)
+            show.print_entries(vault, args)
+            show.print_info(vault, args)
 
 
 def use_sequence(live):
@@ -257,16 +258,16 @@ def command_target(data, folder):
     from argparse import Namespace
 
     import vaults
-    from vaults import cli
+    from vaults.cli import arguments
     value, key, low, high = (data.decode('utf-8', 'surrogateescape').replace('\0', '').split('\n') + [''] * 4)[:4]
     read, unset = False, {'json_key': False, 'json_value': False, 'section': None}
     for as_json in (True, False):
         ends = Namespace(low=low or None, high=high or None, prefix=key or None, json=as_json, **unset)
-        attempt(lambda ends=ends: cli._understand(ends), cli.Misuse)
+        attempt(lambda ends=ends: arguments.understand(ends), arguments.Misuse)
         args = Namespace(key=key, value=value, json=as_json, allow_pickle=False, **unset)
         if args.value == '-':  # standard input
             continue
-        if not attempt(lambda args=args: [cli._understand(args)], cli.Misuse):
+        if not attempt(lambda args=args: [arguments.understand(args)], arguments.Misuse):
             continue
         read = True
         with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
