@@ -56,6 +56,8 @@ BREAKAGES: Dict[str, List[Breakage]] = {
                  '--only block --rounds 40'),
         Breakage('a backup is made under its own name', 'files.py', '        self.part = f',
                  '        self.part = path\n        self.unused = f', '--only backup --rounds 60'),
+        Breakage('a change of a list is several commits', 'collections/sequence.py', 'return store.transact(changed)',
+                 'return changed()', '--only list --only column --rounds 60'),
     ],
 
     'crowd': [
@@ -69,6 +71,12 @@ BREAKAGES: Dict[str, List[Breakage]] = {
                  'self.deletions += 1\n        return bool(rows)', 'pass\n        return bool(rows)', '--mix 1x32 --rounds 300'),
         Breakage('an id is given twice', 'stores/sqlite/store.py', 'if self.newest(c) < deleted:', 'if False:',
                  '--mix 8x8 --rounds 300'),
+        Breakage('pop() reads and deletes in two transactions', 'vault.py', 'value = self._store.transact(take)',
+                 'value = take()', '--mix 32x1 --rounds 1000'),
+        Breakage('setdefault() looks and puts in two transactions', 'vault.py', 'return self._store.transact(settle)',
+                 'return settle()', '--mix 32x1 --rounds 1000'),
+        Breakage('an append is several commits', 'collections/sequence.py', 'store.transact(add)', 'add()',
+                 '--mix 32x1 --rounds 1000'),
     ],
 
     'waits': [
@@ -78,6 +86,8 @@ BREAKAGES: Dict[str, List[Breakage]] = {
                  "'PRAGMA journal_mode = DELETE'", '--part readers'),
         Breakage('the log is never moved', 'stores/sqlite/checkpoint.py',
                  'return c.written - c.checkpointed > CHECKPOINT or is_long(path)', 'return False', '--part log'),
+        Breakage('who waits looks ever more seldom', 'stores/sqlite/retry.py',
+                 'min(waited, LONGEST * (1 - waited / timeout))', 'waited', '--part writers --rounds 6'),
     ],
 
     'leaks': [

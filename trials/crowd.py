@@ -292,8 +292,8 @@ class Worker:
 
     def race(self):
         """Want to be the first to set some keys, at the same time as others."""
-        for _ in range(3):
-            key = ('race', int(time.time() * 200))
+        for number in range(20):
+            key = ('race', int(time.time() * 5), number)
             self.note('race', key, self.free.setdefault(key, self.name))
 
     def give(self):
