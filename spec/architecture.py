@@ -29,10 +29,6 @@ vaults cli cli.* __main__        : *
 '''
 # What still breaks that table, or closes a circle. Each list below may only shrink: what is needed no more is struck out.
 UPWARD = '''
-collections.sequence moving.as_json
-collections.tree collections.column
-collections.tree collections.list
-collections.tree collections.stream
 opening writeback
 vault modes
 vault sections
@@ -46,10 +42,9 @@ INNER_ROOMS = '''
 PRIVATE = '''
 codecs.named 23
 collections.column 6
-collections.sequence 9
-collections.stream 25
+collections.sequence 7
+collections.stream 23
 collections.tree 1
-moving.parts 4
 place 1
 stores.blocks 1
 stores.sqlite.backup 1
@@ -57,7 +52,7 @@ stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
 transactions 3
-vault 3
+vault 2
 views 9
 writeback 13
 '''
@@ -85,7 +80,7 @@ NUMBER 2
 NUMBERS 3
 OWNERS 3
 PARTED 2
-PLAIN 3
+PLAIN 2
 SMALL 2
 TEXT 2
 TUPLE 2

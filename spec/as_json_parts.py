@@ -43,13 +43,13 @@ def from_lines(lines, **options):
 
 def contents(v):
     """Return all that is in a vault, of what is in parts the packed items."""
+    from vaults.collections.kind import kind_of
     from vaults.collections.tree import Head, is_head
-    from vaults.moving.parts import runs
     found = []
     for key, data in raw_entries(v):
         if is_head(data):
             head = Head.of(data)
-            items = [item for run, _ in runs(v._store, head) for item in run]
+            items = [item for run, _ in kind_of(head).content(v._store, head) for item in run]
             data = head.code, head.meta, head.size, items if head.code == codes.LIST else b''.join(items)
         found.append((key, data))
     return found

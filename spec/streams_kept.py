@@ -19,7 +19,8 @@ import vaults
 from vaults import Vault, moving, recovery
 from vaults.collections import stream as streams
 from vaults.collections import tree as parts
-from vaults.moving.parts import runs
+from vaults.collections import upkeep
+from vaults.collections.kind import kind_of
 
 from .helpers import LINUX, output, run
 from .internals import raw_of
@@ -82,7 +83,7 @@ class TestStreamsAreKeptWhole:
         vault.compact()
         assert part_count(vault) > before  # they might be somebody's who still writes
         now = parts.time.time()
-        monkeypatch.setattr(parts.time, 'time', lambda: now + 2 * parts.DAY)
+        monkeypatch.setattr(upkeep.time, 'time', lambda: now + 2 * upkeep.DAY)
         vault.compact()
         assert part_count(vault) == before and vault['key'] == b'old' * 100
         vault.close()
@@ -132,7 +133,7 @@ class TestStreamsAreKeptWhole:
             file.flush()
         now = parts.time.time()
         with monkeypatch.context() as patch:
-            patch.setattr(parts.time, 'time', lambda: now + 2 * parts.DAY)
+            patch.setattr(upkeep.time, 'time', lambda: now + 2 * upkeep.DAY)
             v.compact()
         before = part_count(v)
         for file in opened:
@@ -413,8 +414,9 @@ class TestHoles:
                 with pytest.raises(vaults.VaultCorruptError):
                     read()
             assert v.check() != []
+            head = parts.Head.of(v._store.get('k'))
             with pytest.raises(vaults.VaultCorruptError):
-                list(runs(v._store, parts.Head.of(v._store.get('k'))))
+                list(kind_of(head).content(v._store, head))
 
     def test_a_hole_made_to_be_walked_for_years_is_refused(self):
         size = 1 << 60

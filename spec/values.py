@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import vaults
 from vaults import Vault, moving
 from vaults.codecs import codes, packing, pickles, pickling, registry
+from vaults.collections import title_of
 from vaults.moving import as_json
 
 from .helpers import UTC, raw_entries, run
@@ -299,7 +300,7 @@ class TestDeepValues:
 
     def test_the_type_of_an_empty_value_is_an_error_of_ours(self):
         with pytest.raises(vaults.VaultCorruptError):
-            as_json.type_name(b'')
+            title_of(b'')
         assert not as_json.is_serialized(b'')
 
     def test_no_deep_value_is_part_of_another(self):

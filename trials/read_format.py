@@ -150,7 +150,7 @@ def column(data, meta):
 def from_parts(db, head):
     meta, size, skip, _, _, root, depth, tail, owner = unpackb(head.data)
     data = b''.join([*(leaves(db, owner, root, depth) if root else ()), tail])
-    items = data if head.code == 20 else listed(data) if head.code == 21 else column(data, meta)
+    items = data if head.code == 20 else listed(data) if head.code in (21, 26) else column(data, meta)
     if len(items) != skip + size:
         raise ValueError(f'{len(items)} items, not {skip} + {size}')
     return items[skip:]

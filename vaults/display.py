@@ -8,14 +8,11 @@ from __future__ import annotations
 import sys
 from itertools import islice, takewhile
 
-from .codecs.codes import COLUMN, LIST
-from .errors import VaultError, plural
+from .errors import VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterator, List, Tuple
-
-    from .collections.tree import Head
 
     Caption = Callable[[], str]
     Rows = Callable[[], Iterator[Tuple[str, Any]]]
@@ -89,15 +86,6 @@ def _table(thing: Any, caption: Caption, rows: Rows) -> Tuple[str, List[Tuple[st
     except Exception as error:
         rest = f'{type(error).__name__}: {error}'  # of the vault, or of a class of the user's
     return title, shown, rest
-
-
-def in_parts(head: Head) -> str:
-    """Return what a value in parts is, in words."""
-    if head.code == LIST:
-        return f'list of {head.size:,} {plural(head.size, "item")}'
-    if head.code == COLUMN:
-        return f'column of {head.size:,} {head.meta}'
-    return f'stream of {head.size:,} {plural(head.size, "byte")}'
 
 
 def _text_of(value: Any) -> str:

@@ -607,7 +607,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
                 keys.decode(key)
                 codec.loads(data)
             except codes.InParts:
-                from .collections.tree import examined
+                from .collections.upkeep import examined
                 return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
                 return f'key {keys.named(key)}: {error}'
@@ -620,7 +620,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: VaultError inside a transaction.
         """
         if not self._place.read_only:
-            from .collections.tree import sweep
+            from .collections.upkeep import sweep
             try:  # noqa: SIM105  # contextlib takes a tenth of `import vaults`
                 sweep(self._store)
             except VaultCorruptError:
@@ -727,23 +727,15 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
     def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
         """Return what is kept in parts: the bytes of a stream, or the live list or column."""
-        from .collections.tree import Head
-        try:
-            return Head.of(data).opened(self, key)
-        except KeyError:  # a stream that was deleted meanwhile
-            if not default:
-                raise
-            return default[0]
-        except VaultError as error:
-            raise self._place.about(error, key) from error
+        from .collections import load
+        return load(self._place, self._keys.encode(key), data, *default)
 
     def _put_in_parts(self, key: Any, value: Any) -> None:
         """Make the entry a copy of a live list or column; what is the entry's own stays as it is."""
-        try:
-            assign = value._assign
-        except AttributeError:
-            raise self._place.about(registry.inside_another(), key) from None
-        assign(self._place, key)
+        if type(value) not in registry.live_types:
+            raise self._place.about(registry.inside_another(), key)
+        from .collections import assign
+        assign(self._place, key, value)
 
     def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
         """Return a value that msgpack alone does not unpack, or raise what the error that it met means."""

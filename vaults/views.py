@@ -434,8 +434,9 @@ def shown_entries(place: Place, wanted: Iterable[Any]) -> Iterator[Tuple[str, An
 
 def _glance(place: Place, key: Any) -> Any:
     """Return a value; of a large one, or one in parts, words about it; MISSING when it has gone. Does not raise."""
-    from .collections.tree import Head, is_head
-    from .display import LARGE, Words, in_parts
+    from .collections import described
+    from .collections.tree import is_head
+    from .display import LARGE, Words
     stored = place.keys.encode(key)
     try:
         held = place.store.held(stored)
@@ -444,7 +445,7 @@ def _glance(place: Place, key: Any) -> Any:
         size, data = place.store.glance(stored, LARGE)
         if data is None:
             return Words(f'{size:,} {plural(size, "byte")}') if size else MISSING
-        return Words(in_parts(Head.of(data))) if is_head(data) else place.load(stored, data)
+        return Words(described(data)) if is_head(data) else place.load(stored, data)
     except Exception as error:  # of the vault, or of a class of the user's
         return Words(f'{type(error).__name__}: {error}')
 

@@ -109,10 +109,10 @@ def _get_file(v: Vault[Any, Any], args: Namespace, data: bytes) -> None:
 
 
 def _fits_file(place: Place, data: bytes) -> bool:
-    from ..codecs.codes import STREAM
+    from ..collections.kind import kind_of
     from ..collections.tree import Head, is_head
     if is_head(data):
-        return Head.of(data).code == STREAM
+        return kind_of(Head.of(data)).is_bytes
     form = form_of(data, serializer_of(place), False)
     return isinstance(form, str) or holds_bytes(form)
 
@@ -133,7 +133,7 @@ def _put(v: Vault[Any, Any], args: Namespace) -> None:
 
 
 def _set(v: Vault[Any, Any], args: Namespace) -> None:
-    from ..moving import as_json
+    from ..collections import title_of
     place = place_of(v)
     if serializer_of(place) is not None:
         place.codec.dumps(None)  # which raises, and says why
@@ -142,7 +142,7 @@ def _set(v: Vault[Any, Any], args: Namespace) -> None:
         before = _type_at(place, stored)
         other = '' if before else _other_key(v, args)
         place.store.put(stored, args.value)
-    now = as_json.type_name(args.value)
+    now = title_of(args.value)
     if other:
         complain(f'note: key {args.key!r} is a new one; {other}', 0)
     elif before and before != now:
@@ -151,21 +151,22 @@ def _set(v: Vault[Any, Any], args: Namespace) -> None:
 
 def _type_at(place: Place, stored: Stored) -> str:
     """Return the name of the type of the value that is there; '' for none, or for a damaged one, to be replaced."""
-    from ..moving import as_json
+    from ..collections import title_of
     try:
         data = place.store.get(stored)
-        return '' if data is None else as_json.type_name(data)
+        return '' if data is None else title_of(data)
     except VaultCorruptError:
         return ''
 
 
 def _as_before(args: Namespace, before: str) -> str:
     """Return the cure, where the text that was set is JSON of the type that was there."""
+    from ..collections import title_of
     from ..moving import as_json
     if args.json_value:
         return ''
     try:
-        fits = as_json.type_name(as_json.to_value(json_read(args.text))) == before
+        fits = title_of(as_json.to_value(json_read(args.text))) == before
     except (Misuse, VaultError):
         fits = False
     return f': --json-value keeps it {before}' if fits else ''

@@ -189,10 +189,10 @@ def _write_bytes(form: Dict[str, str]) -> None:
 
 def print_parts(v: Vault[Any, Any], place: Place, data: bytes, args: Namespace) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
-    from ..codecs.codes import STREAM
+    from ..collections.kind import kind_of
     from ..collections.tree import Head
     head = Head.of(data)
-    if head.code != STREAM:
+    if not kind_of(head).is_bytes:
         _print_pieces('[', map(_listed, _leaves(place, head)), ', ', ']')
     elif args.json:
         _print_pieces('{"!bytes": "', _base64_of(v, args.key), '', '"}')
@@ -219,10 +219,10 @@ def _base64_of(v: Vault[Any, Any], key: Any) -> Iterator[str]:
 
 def _leaves(place: Place, head: Head) -> Iterator[List[Any]]:
     """Yield the JSON forms of the items of a list or column, in lists."""
+    from ..collections.kind import kind_of
     from ..moving import as_json
-    from ..moving.parts import runs
     serializer = serializer_of(place)
-    for items, _ in runs(place.store, head):
+    for items, _ in kind_of(head).content(place.store, head):
         yield as_json.from_items(head, items, serializer)
 
 
@@ -232,17 +232,17 @@ def _listed(forms: List[Any]) -> str:
 
 def _shown_value(place: Place, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
-    from ..codecs.codes import COLUMN, STREAM
+    from ..collections.kind import kind_of
     from ..collections.tree import Head, is_head
     if not is_head(data):
         return in_words(form_of(data, serializer, False))
     head = Head.of(data)
-    if head.code == STREAM:
-        return f'stream of {number_of(head.size, "byte")}'
+    kind = kind_of(head)
+    if kind.is_bytes:
+        return kind.describe(head)
     first = next(_leaves(place, head), [])
-    kind = f'column of {head.meta}, ' if head.code == COLUMN else 'list of '
     more = ', ...' if len(first) < head.size else ''
-    return f'{kind}{number_of(head.size, "item")}: [{_listed(first)}{more}]'
+    return f'{kind.describe(head)}: [{_listed(first)}{more}]'
 
 
 # --- vaults -------------------------------------------------------------------------------------------------------
@@ -339,18 +339,14 @@ def _largest(place: Place, parts: Dict[str, int]) -> List[Dict[str, Any]]:
 
 def _value_size(place: Place, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
-    from ..codecs import codes
+    from ..collections.kind import kind_of
     from ..collections.tree import Head, is_head
-    from ..moving.parts import runs
     if not is_head(data):
         return len(data)
     head = Head.of(data)
-    if head.code == codes.LIST:
-        size = sum(map(len, (item for items, _ in runs(place.store, head) for item in items)))
-    else:
-        from ..collections.dtype import type_of
-        size = head.size * (type_of(head.meta).size if head.code == codes.COLUMN else 1)
-    parts[{codes.LIST: 'lists', codes.COLUMN: 'columns', codes.STREAM: 'streams'}[head.code]] += 1
+    kind = kind_of(head)
+    size = kind.bytes_of(place.store, head)
+    parts[f'{kind.name}s'] += 1
     parts['parts'] += size
     return size
 

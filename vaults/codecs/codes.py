@@ -32,14 +32,15 @@ RANGE = 16
 EXTTYPE = 17
 NDARRAY = 18
 NUMPY_SCALAR = 19
-STREAM = 20      # these three stand for the whole value, which is kept in parts: parts.py
+STREAM = 20      # these three stand for the whole value, which is kept in parts: collections/
 LIST = 21
 COLUMN = 22
 SERIALIZED = 23  # what the vault's own serializer has made
 TEXT = 24        # a str with lone surrogates, which UTF-8 does not have
 DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
+NAMED = 26       # as 20 to 22, of a kind that stands by its name in the head
 
-PARTED = frozenset([STREAM, LIST, COLUMN])
+PARTED = frozenset([STREAM, LIST, COLUMN, NAMED])
 
 # ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
 # of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.

@@ -1,1 +1,66 @@
-"""Collections: values that grow: streams, lists and columns, and the tree under them."""
+"""Collections: values that grow, each kind a room of this folder, and the tree of parts under them.
+
+What the rest of the house knows of them is here: whether bytes are a value or what is kept in parts, and what a live
+object is, is asked of this room alone.
+"""
+from __future__ import annotations
+
+from ..codecs import codes
+from ..errors import VaultError
+from .kind import Kind, kind_of, register_kind, title_of
+from .tree import Head, is_head, no_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..keys import Stored
+    from ..place import Place
+
+__all__ = ['Kind', 'assign', 'described', 'kind_of', 'live', 'load', 'register_kind', 'title_of']
+
+
+def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
+    """Return what an entry's bytes are: the value, or of what is kept in parts the live object or a stream's bytes.
+
+    A stream that was deleted meanwhile is the default.
+
+    Raises: KeyError for that one without a default, VaultError.
+    """
+    try:
+        if not is_head(data):
+            return place.load(stored, data)
+    except codes.InParts:
+        raise place.about(no_head(), place.keys.decode(stored)) from None
+    key = place.keys.decode(stored)
+    try:
+        head = Head.of(data)
+        return kind_of(head).open(place, key, head)
+    except KeyError:
+        if not default:
+            raise
+        return default[0]
+    except VaultError as error:
+        raise place.about(error, key) from error
+
+
+def described(data: bytes) -> str:
+    """Return what is kept in parts, and how much of it, in words for people. Raises: VaultCorruptError."""
+    head = Head.of(data)
+    return kind_of(head).describe(head, ',')
+
+
+def live(place: Place, cls: Any, key: Any, **options: Any) -> Any:
+    """Return the live object of a class at the key, made if there is nothing.
+
+    Raises: TypeError when there is something else, or when the class or the options are wrong.
+    """
+    kind = getattr(cls, 'kind', None)
+    if not isinstance(kind, Kind):
+        raise TypeError(f'live() takes a class of live objects, vaults.List say, not {cls!r}')
+    return kind.at(place, key, **options)
+
+
+def assign(place: Place, key: Any, value: Any) -> None:
+    """Make the entry a copy of a live object; what is the entry's own stays as it is."""
+    value.kind.assign(value, place, key)

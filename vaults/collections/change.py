@@ -14,19 +14,13 @@ if TYPE_CHECKING:
     Piece = Tuple[bytes, int]
 
 
-class Change:
-    """One change of what is in a head's tree and tail. For one transaction, at the end of which the tree is saved.
+class Appender:
+    """Puts runs behind what is in a head's tree and tail. For one transaction, at whose end the tree is saved."""
 
-    `leaf(head, at)` returns the run with the item at `at`, its start, stop and number; `damaged(error)` the error about
-    bytes that cannot be cut.
-    """
+    __slots__ = ('_items', 'head', 'tree')
 
-    __slots__ = ('_damaged', '_items', '_leaf', 'head', 'tree')
-
-    def __init__(self, head: Head, tree: Tree, items: Items, leaf: Callable[[Head, int], Tuple[bytes, int, int, int]],
-                 damaged: Callable[[Exception], VaultError]) -> None:
-        self.head, self.tree = head, tree
-        self._items, self._leaf, self._damaged = items, leaf, damaged
+    def __init__(self, head: Head, tree: Tree, items: Items) -> None:
+        self.head, self.tree, self._items = head, tree, items
 
     def append(self, run: bytes, count: int) -> None:
         """Add a run that fits a leaf: to the tail; when it is full, that becomes a leaf."""
@@ -43,6 +37,21 @@ class Change:
     def _seal(self, run: bytes, count: int) -> None:
         self.tree.append(run, count)
         self.head.tail = b''
+
+
+class Change(Appender):
+    """Puts runs in place of any items, as an Appender puts them behind.
+
+    `leaf(head, at)` returns the run with the item at `at`, its start, stop and number; `damaged(error)` the error about
+    bytes that cannot be cut.
+    """
+
+    __slots__ = ('_damaged', '_leaf')
+
+    def __init__(self, head: Head, tree: Tree, items: Items, leaf: Callable[[Head, int], Tuple[bytes, int, int, int]],
+                 damaged: Callable[[Exception], VaultError]) -> None:
+        self.head, self.tree, self._items = head, tree, items
+        self._leaf, self._damaged = leaf, damaged
 
     def replace(self, start: int, stop: int, runs: Sequence[Piece]) -> None:
         """Put runs in place of the items from `start` to `stop`."""

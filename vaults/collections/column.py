@@ -8,16 +8,20 @@ import struct
 from itertools import islice
 
 from .._typing import TYPE_CHECKING, T
-from ..codecs import codes, registry
+from ..errors import plural
 from .dtype import MisfitError, name_of, numpy_array_of, numpy_for, rescaled, type_of
+from .kind import register_kind
 from .leaves import SizedItems
-from .sequence import LiveSequence, made_at
+from .sequence import LiveSequence, SequenceKind
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
+    from typing import Any, Callable, ClassVar, Dict, Iterable, Iterator, Optional, Tuple
     from typing import List as PlainList
 
+    from ..codecs.packing import Codec
     from ..place import Place
+    from ..stores.base import Store
+    from .kind import Chunk
     from .sequence import Run
     from .tree import Head
 
@@ -31,6 +35,63 @@ def _blocks(items: Iterable[Any], count: int) -> Iterator[PlainList[Any]]:
     else:
         iterator = iter(items)
         yield from iter(lambda: list(islice(iterator, count)), [])
+
+
+class ColumnKind(SequenceKind):
+    """Columns. What a head says besides is the type of the items. Safe in any thread."""
+
+    is_packed = False
+
+    def is_mine(self, head: Head) -> bool:
+        try:
+            return (head.code == self.code and type(head.meta) is str and (head.size + head.skip - head.inside)
+                    * type_of(head.meta).size == len(head.tail))
+        except TypeError:
+            return False
+
+    def title(self, meta: Any) -> str:
+        return f'a column of {meta}'
+
+    def describe(self, head: Head, digits: str = '') -> str:
+        if digits:
+            return f'column of {head.size:{digits}} {head.meta}'
+        return f'column of {head.meta}, {head.size} {plural(head.size, self.unit)}'
+
+    def to_json(self, head: Head) -> Dict[str, Any]:
+        return {'!column': [head.meta, head.size]}
+
+    def from_json(self, body: Any) -> Tuple[Any, int]:
+        meta, size = body if isinstance(body, list) else (None, None)
+        if not isinstance(meta, str):
+            raise ValueError(f'{meta!r} is no type')
+        return type_of(meta).name, super().from_json(size)[1]
+
+    def items(self, meta: Any) -> SizedItems:
+        return SizedItems(type_of(meta).size)
+
+    def is_sound(self, head: Head, run: bytes, count: int, codec: Codec) -> bool:
+        return len(run) == count * type_of(head.meta).size
+
+    def bytes_of(self, store: Store, head: Head) -> int:
+        return head.size * type_of(head.meta).size
+
+    def count(self, meta: Any, data: bytes) -> int:
+        width = type_of(meta).size
+        if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
+            raise ValueError(f'{len(data)} bytes are no items of {meta}')
+        return len(data) // width
+
+    def listed(self, meta: Any, data: bytes) -> PlainList[Any]:
+        return type_of(meta).listed(data)
+
+    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
+        return type_of(meta).unpacked(b''.join([data for data, _ in chunks]))
+
+    def open(self, place: Place, key: Any, head: Head) -> Any:
+        return self.cls(place, key, self.meta(head))
+
+    def at(self, place: Place, key: Any, **options: Any) -> Any:
+        return column_at(place, key, **options)
 
 
 class Column(LiveSequence[T]):
@@ -48,15 +109,15 @@ class Column(LiveSequence[T]):
     comes back. Each call is a transaction of its own. Safe in any thread and any number of processes.
     """
 
-    __slots__ = ('_items', '_type')
-    _CODE = codes.COLUMN
+    __slots__ = ('_items', '_type', '_wanted')
+    kind: ClassVar[ColumnKind]
     _items: SizedItems
-    _KIND = 'column'
+    _wanted: str
 
     def __init__(self, place: Place, key: Any, dtype: Any) -> None:
         super().__init__(place, key)
         self._type = type_of(dtype if type(dtype) is str else name_of(dtype))
-        self._items = SizedItems(self._type.size)
+        self._items, self._wanted = SizedItems(self._type.size), self._type.name
 
     @property
     def dtype(self) -> str:
@@ -93,9 +154,6 @@ class Column(LiveSequence[T]):
             return self._type.as_item(value)
         except (TypeError, ValueError, OverflowError):
             return value  # which is then equal to none
-
-    def _fits(self, head: Head) -> bool:
-        return bool(head.meta == self._type.name)
 
     def _shown(self) -> str:
         return f'Column({self.dtype!r}, '
@@ -180,7 +238,7 @@ class Column(LiveSequence[T]):
         return self._read(fill)
 
 
-registry.live_types[Column] = Column.copy
+register_kind(ColumnKind('column', Column))
 
 
 def column_at(place: Place, key: Any, dtype: Any) -> Column[Any]:
@@ -189,4 +247,4 @@ def column_at(place: Place, key: Any, dtype: Any) -> Column[Any]:
     Raises: TypeError when there is something else, or a column of another type.
     """
     column: Column[Any] = Column(place, key, dtype)
-    return made_at(column, column.dtype)  # type: ignore[no-any-return]
+    return Column.kind.made_at(column, column.dtype)  # type: ignore[no-any-return]

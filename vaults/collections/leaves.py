@@ -1,4 +1,4 @@
-"""Leaves: how items lie in a part of a value, and how it is cut. Knows bytes alone, neither trees nor vaults.
+"""Leaves: how items lie in a part of a value, and how it is cut. Knows bytes alone, and no vault.
 
 A run is the bytes of items, with their number beside it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from ..codecs import packing
+from .tree import misfit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ class PackedItems:
         ends = packing.offsets(run, stop)
         return run[ends[start]:ends[stop]]
 
-    def singly(self, run: bytes, count: int) -> List[bytes]:
-        """Return the bytes of each item."""
+    def split(self, run: bytes, count: int, skip: int) -> List[bytes]:
+        """Return the bytes of each item, but the first ones."""
         ends = packing.offsets(run, count)
-        return [run[start:stop] for start, stop in zip(ends, ends[1:])]
+        return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])]
 
     def can_be(self, run: bytes, count: int) -> bool:
         """Tell whether a run can have so many items, as far as its length tells."""
@@ -66,6 +67,12 @@ class SizedItems:
     def cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
         """Return the items from `start` to `stop` of a run of `count`."""
         return run[start * self.size:stop * self.size]
+
+    def split(self, run: bytes, count: int, skip: int) -> List[bytes]:
+        """Return the bytes of all items but the first ones. Raises: VaultCorruptError when there are not so many."""
+        if len(run) != count * self.size:
+            raise misfit()
+        return [run[skip * self.size:]]
 
     def can_be(self, run: bytes, count: int) -> bool:
         """Tell whether a run has so many items."""

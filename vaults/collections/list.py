@@ -15,17 +15,25 @@ from .._typing import TYPE_CHECKING, T, overload
 from ..codecs import codes, packing, registry
 from ..errors import VaultError
 from . import leaves
+from .kind import register_kind
 from .leaves import PACKED_ITEMS
-from .sequence import LiveSequence, made_at
+from .sequence import LiveSequence, SequenceKind
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, SupportsIndex, Tuple, Union
+    from typing import Any, Callable, ClassVar, Iterable, Iterator, SupportsIndex, Tuple, Union
     from typing import List as PlainList
 
     from typing_extensions import Self
 
     from ..place import Place
     from .sequence import Run
+
+
+class ListKind(SequenceKind):
+    """Lists. Safe in any thread."""
+
+    def title(self, meta: Any) -> str:
+        return 'a list made by list()'
 
 
 class List(LiveSequence[T]):
@@ -45,9 +53,8 @@ class List(LiveSequence[T]):
     """
 
     __slots__ = ()
-    _CODE = codes.LIST
+    kind: ClassVar[ListKind]
     _items = PACKED_ITEMS
-    _KIND = 'list'
 
     if TYPE_CHECKING:
         @overload
@@ -189,7 +196,7 @@ class List(LiveSequence[T]):
     def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:
         """Load one item after another: the one that cannot be loaded says what is wrong."""
         try:
-            items = [item for run, start, stop in runs for item in PACKED_ITEMS.singly(run, stop)[start:]]
+            items = [item for run, start, stop in runs for item in PACKED_ITEMS.split(run, stop, start)]
         except codes.MALFORMED as error:
             raise self._damaged(error) from error
         return [self._load(item) for item in items]
@@ -201,10 +208,10 @@ class List(LiveSequence[T]):
         return [items[at] for at in places]
 
 
-registry.live_types[List] = List.copy
+register_kind(ListKind('list', List))
 
 
 def list_at(place: Place, key: Any) -> List[Any]:
     """Return the live list at `key`, made if there is nothing. Raises: TypeError when there is something else."""
-    found: List[Any] = made_at(List(place, key), None)
+    found: List[Any] = List.kind.made_at(List(place, key), None)
     return found

@@ -11,17 +11,20 @@ from itertools import islice
 from operator import index as as_index
 
 from .._typing import TYPE_CHECKING, MutableSequence, T, overload
+from ..codecs import codes
 from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
-from .tree import Gone, Head, Tree, is_head, misfit, missing, once, steadily
+from .kind import Kind, title_of
+from .tree import Gone, Head, Tree, misfit, missing, once, steadily
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
+    from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
     from typing import List as PlainList
 
     from typing_extensions import Self
 
+    from .kind import Chunk
     from .leaves import Items
 
     Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
@@ -38,9 +41,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
     """
 
     __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view')
-    _CODE: int
+    kind: ClassVar[Kind]
+    _wanted: Any = None     # what the head is to say besides the kind; None: anything
     _items: Items
-    _KIND: str
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
@@ -96,30 +99,23 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _parsed(self, data: Optional[bytes]) -> Head:
         """Return the head that the bytes are, with what is known of its tree unless something was rolled back."""
-        if data is None or not is_head(data):
+        if data is None or codes.code_of(data) != self.kind.code:
             raise self._gone()
         head = Head.of(data)
-        if head.code != self._CODE or not self._fits(head):
+        if not self.kind.is_mine(head) or (self._wanted is not None and self.kind.meta(head) != self._wanted):
             raise self._gone()
         _, deletions, known = self._view
         if known is not None and known.owner == head.owner and deletions == self._place.store.deletions:
             head.nodes = known.nodes
         return head
 
-    def _fits(self, head: Head) -> bool:
-        return True
-
     def _gone(self) -> VaultError:
-        return VaultError(f'the {self._KIND} was deleted or replaced: {self._where()}; make it anew with the vault')
-
-    def _make(self, head: Head) -> None:
-        """Put an empty one."""
-        self._place.store.put_owner(self._stored, head.packed())
+        return VaultError(f'the {self.kind.name} was deleted or replaced: {self._where()}; make it anew with the vault')
 
     # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Head], Any]) -> Any:
-        return steadily(self._place.store, lambda: read(self._head()), f'the {self._KIND}', self._where)
+        return steadily(self._place.store, lambda: read(self._head()), f'the {self.kind.name}', self._where)
 
     def _where(self) -> str:
         return f'key {self._key!r} of the vault {self._place.path}'
@@ -143,11 +139,11 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _sound(self, run: bytes, count: int) -> bytes:
         """Return the run of a leaf when it can have so many items."""
         if not self._items.can_be(run, count):
-            raise misfit(f'the {self._KIND}', self._where())
+            raise misfit(f'the {self.kind.name}', self._where())
         return run
 
     def _damaged(self, error: Exception) -> VaultError:
-        return misfit(f'the {self._KIND}', f'{error!r}, {self._where()}')
+        return misfit(f'the {self.kind.name}', f'{error!r}, {self._where()}')
 
     def _head_with(self, index: Any) -> Head:
         """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
@@ -203,7 +199,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _at(self, head: Head, index: Any) -> int:
         at = as_index(index)
         if not -head.size <= at < head.size:
-            raise IndexError(f'index {at} is out of range: the {self._KIND} has {head.size} '
+            raise IndexError(f'index {at} is out of range: the {self.kind.name} has {head.size} '
                              f'{plural(head.size, "item")}')
         return at + head.size if at < 0 else at
 
@@ -267,7 +263,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         for place, item in enumerate(self if not first else self.tolist(first, last), first):
             if place < last and (item is value or item == value):
                 return place
-        raise ValueError(f'{sought!r} is not in the {self._KIND}')
+        raise ValueError(f'{sought!r} is not in the {self.kind.name}')
 
     def count(self, value: Any) -> int:
         """Return how many items equal `value`."""
@@ -334,7 +330,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         try:
             return store.transact(changed)
         except Gone:  # with everybody else kept out
-            raise missing(f'the {self._KIND}', self._where()) from None
+            raise missing(f'the {self.kind.name}', self._where()) from None
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
@@ -357,8 +353,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
             for run, count in self._packed(values):
                 change.append(run, count)
             if self._place.store.get(self._stored) != before:
-                raise VaultError(f'what the {self._KIND} was extended by has changed it: {self._where()}; extend it '
-                                 'by list(...)')
+                raise VaultError(f'what the {self.kind.name} was extended by has changed it: {self._where()}; extend '
+                                 'it by list(...)')
         if values is self:
             values = self.copy()
         self._change(add)
@@ -381,7 +377,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Remove and return the item at `index`; atomic between processes. Raises: IndexError."""
         def take(head: Head, change: Change) -> Any:
             if not head.size:
-                raise IndexError(f'pop from an empty {self._KIND}')
+                raise IndexError(f'pop from an empty {self.kind.name}')
             at = self._at(head, index)
             run, start, _, _ = self._leaf(head, at + head.skip)
             item = self._one(run, at + head.skip - start)
@@ -412,7 +408,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             before = store.get(self._stored)
             items = change(self.tolist())
             if store.get(self._stored) != before:
-                raise ValueError(f'the {self._KIND} was changed while it was sorted')
+                raise ValueError(f'the {self.kind.name} was changed while it was sorted')
             self[:] = items
         store.transact(rewrite)
 
@@ -487,33 +483,57 @@ class LiveSequence(Displayed, MutableSequence[T]):
         place.allow_parts(key)
 
         def copy() -> None:
-            head = Head(self._CODE, self._head().meta)
-            made = head.opened(place, key)
-            made._make(head)
+            head = self.kind.head(self.kind.meta(self._head()))
+            made = self.kind.open(place, key, head)
+            place.store.put_owner(place.keys.encode(key), head.packed())
             made.extend(self)
         place.store.transact(copy)
 
 
-def made_at(sequence: Any, meta: Any) -> Any:
-    store, stored = sequence._place.store, sequence._stored
-    data = store.get(stored)
-    if data is None:
-        def make() -> bool:
-            if store.get(stored) is not None:
-                return False
-            sequence._place.allow_parts(sequence._key)
-            sequence._make(Head(sequence._CODE, meta))
-            return True
-        if store.transact(make):
-            return sequence
+class SequenceKind(Kind):
+    """A kind whose live objects are sequences: `cls(place, key)`. Safe in any thread."""
+
+    def open(self, place: Place, key: Any, head: Head) -> Any:
+        return self.cls(place, key)
+
+    def at(self, place: Place, key: Any, **options: Any) -> Any:
+        if options:
+            raise TypeError(f'{self.title(None)} has no option {next(iter(options))!r}')
+        return self.made_at(self.cls(place, key), None)
+
+    def made_at(self, live: Any, meta: Any) -> Any:
+        """Return the live object, having put an empty one if there is nothing at its key.
+
+        Raises: TypeError when there is something else.
+        """
+        place, stored = live._place, live._stored
+        store = place.store
         data = store.get(stored)
-    try:
-        sequence._known(data)
-    except VaultError:
-        if data is None:  # deleted since
-            raise
-        from ..moving.as_json import type_name
-        there, wanted = type_name(data), f'a column of {meta}' if meta else 'a live list'
-        raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
-                        f'{sequence._where()}: take another key, or delete it first') from None
-    return sequence
+        if data is None:
+            def make() -> bool:
+                if store.get(stored) is not None:
+                    return False
+                place.allow_parts(live._key)
+                store.put_owner(stored, self.head(meta).packed())
+                return True
+            if store.transact(make):
+                return live
+            data = store.get(stored)
+        try:
+            live._known(data)
+        except VaultError:
+            if data is None:  # deleted since
+                raise
+            there, wanted = title_of(data), f'a live {self.name}' if meta is None else self.title(meta)
+            raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
+                            f'{live._where()}: take another key, or delete it first') from None
+        return live
+
+    def runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
+        if not isinstance(chunk, list):
+            return super().runs(place, key, meta, chunk)
+        packed: Iterator[Tuple[bytes, int]] = self.open(place, key, self.head(meta))._packed(chunk)
+        return packed
+
+    def assign(self, live: Any, place: Place, key: Any) -> None:
+        live._assign(place, key)

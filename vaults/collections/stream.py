@@ -20,15 +20,23 @@ from operator import index as as_index
 from ..codecs import codes
 from ..errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from ..place import about
+from . import load
+from .kind import Kind, register_kind
+from .leaves import SizedItems
 from .tree import Gone, Head, Tree, is_head, misfit, missing, staged_number, steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
+    from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
-    from ..stores.base import Progress, StreamProgress
+    from ..codecs.packing import Codec
+    from ..place import Place
+    from ..stores.base import Progress, Store, StreamProgress
     from ..vault import Vault
+    from .kind import Chunk
+    from .kind import Content as Contents
+    from .leaves import Items
 
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
@@ -39,16 +47,16 @@ KEPT = 8           # leaves that are changed in memory before they are staged
 BUFFER = 1 << 16   # bytes, of the file objects
 
 
-def content(vault: Vault[Any, Any], key: Any) -> Any:
+def content(place: Place, key: Any) -> Any:
     """Return the bytes of a stream, or whatever has taken its place. Raises: KeyError when that is nothing."""
-    store, stored = vault._store, vault._keys.encode(key)
+    store, stored = place.store, place.keys.encode(key)
 
     def read() -> Any:
         data = store.get(stored)
         if data is None:
             raise KeyError(key)
         if not is_head(data) or Head.of(data).code != codes.STREAM:
-            return vault._load(stored, data)
+            return load(place, stored, data)
         head = Head.of(data)
         tree = Tree(store, head)
         leaves = list(tree.leaves(0, head.inside))
@@ -57,9 +65,52 @@ def content(vault: Vault[Any, Any], key: Any) -> Any:
         whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += head.tail
         if len(whole) != head.size:
-            raise misfit('the stream', f'key {key!r} of the vault {vault.db_path}')
+            raise misfit('the stream', f'key {key!r} of the vault {place.path}')
         return whole
     return steadily(store, read, 'the stream')
+
+
+class StreamKind(Kind):
+    """Streams. Safe in any thread."""
+
+    unit = 'byte'
+    is_bytes = is_staged = has_holes = True
+    is_packed = False
+
+    def is_mine(self, head: Head) -> bool:
+        return head.code == self.code and not head.skip and head.size - head.inside == len(head.tail)
+
+    def title(self, meta: Any) -> str:
+        return 'a stream'
+
+    def items(self, meta: Any) -> Items:
+        return SizedItems(1)
+
+    def is_sound(self, head: Head, run: bytes, count: int, codec: Codec) -> bool:
+        return len(run) == count
+
+    def hole(self, start: int, stop: int) -> Iterator[Contents]:
+        """Yield a hole in leaves. Raises: VaultCorruptError for one that no program has made."""
+        if stop - start > FARTHEST:
+            raise misfit()
+        for at in range(start, stop, LEAF):
+            size = min(LEAF, stop - at)
+            yield [bytes(size)], size
+
+    def bytes_of(self, store: Store, head: Head) -> int:
+        return head.size
+
+    def count(self, meta: Any, data: bytes) -> int:
+        return len(data)
+
+    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
+        return b''.join([data for data, _ in chunks])
+
+    def open(self, place: Place, key: Any, head: Head) -> Any:
+        return content(place, key)
+
+
+register_kind(StreamKind('stream'))
 
 
 # --- bytes by position --------------------------------------------------------------------------------------------
@@ -93,7 +144,7 @@ class Content:
             head = Head.of(data)
             if head.code == codes.STREAM and head.inside:
                 return head
-            value: Any = head.tail if head.code == codes.STREAM else head.opened(self.vault, self.key)
+            value: Any = head.tail if head.code == codes.STREAM else load(self.vault._place, self._stored, data)
         else:
             value = b'' if data is None else self.vault._load(self._stored, data)
         if isinstance(value, str):

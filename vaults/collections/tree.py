@@ -16,16 +16,14 @@ from itertools import accumulate, chain
 
 from msgpack import ExtType, Packer, unpackb
 
-from ..codecs import codes, packing
+from ..codecs import codes
 from ..errors import VaultCorruptError
-from ..keys import named
-from ..stores.base import OWNER, entries_of, new_owner
+from ..stores.base import OWNER, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
-    from ..keys import Stored
     from ..stores.base import Store
 
     T = TypeVar('T')
@@ -36,7 +34,6 @@ ATTEMPTS = 8        # at reading what others keep changing, before they are kept
 FANOUT = 128
 KEPT_NODES = 1024   # 3 MB or so
 MANY = 1 << 20      # bytes of leaves written at a time
-DAY = 86_400        # seconds after which what a killed writer has left is anybody's to remove
 LARGEST = 1 << 63   # of numbers, and what SQLite takes is smaller
 DEEPEST = 64        # of trees: even of nodes that have two children
 STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and random bits: see `staged_number`
@@ -82,7 +79,7 @@ class Head:
     __slots__ = ('code', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
 
     def __init__(self, code: int, meta: Any = None) -> None:
-        self.code = code        # codes.STREAM, LIST or COLUMN
+        self.code = code        # one of codes.PARTED: see kind.py
         self.meta = meta        # what else the kind needs to know
         self.size = 0           # items
         self.skip = 0           # items at the beginning of the tree that are none any more
@@ -96,12 +93,15 @@ class Head:
 
     @classmethod
     def of(cls, data: bytes) -> Head:
-        """Return the head that `data`, an entry's value, is. Raises: VaultCorruptError when it is none."""
+        """Return the head that `data`, an entry's value, is, as far as all kinds have it in common: see kind_of().
+
+        Raises: VaultCorruptError when it is none.
+        """
         head = cls.__new__(cls)
         head.nodes = {}
-        if is_head(data):
+        head.code = codes.code_of(data)
+        if head.code in codes.PARTED:
             at = codes.CODE_AT[data[0]]
-            head.code = data[at]
             try:
                 (head.meta, head.size, head.skip, head.inside, head.next, head.root, head.depth, head.tail,
                  head.owner) = unpackb(data[at + 1:])
@@ -109,25 +109,16 @@ class Head:
                     return head
             except codes.MALFORMED:
                 pass  # as what is well-formed, and no head
-        raise VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
+        raise no_head()
 
     def _fits_together(self) -> bool:
         """Tell whether the numbers can be those of a head: whoever made the file could have put anything there."""
-        waiting = self.size + self.skip - self.inside
         return (type(self.size) is type(self.skip) is type(self.inside) is type(self.next) is type(self.root)
                 is type(self.depth) is int and type(self.tail) is type(self.owner) is bytes
                 and len(self.owner) == OWNER
                 and 0 <= self.skip <= self.inside <= self.size + self.skip < LARGEST
                 and 0 < self.next < LARGEST - STAGED and 0 <= self.root < LARGEST and 0 <= self.depth <= DEEPEST
-                and bool(self.inside) == bool(self.root) == bool(self.depth)
-                and (waiting <= len(self.tail) if self.code == codes.LIST else self._has_bytes(waiting)))
-
-    def _has_bytes(self, waiting: int) -> bool:
-        """Tell whether the tail of a stream or column is of so many items."""
-        if self.code == codes.STREAM:
-            return not self.skip and waiting == len(self.tail)
-        from .dtype import type_of
-        return type(self.meta) is str and waiting * type_of(self.meta).size == len(self.tail)
+                and bool(self.inside) == bool(self.root) == bool(self.depth))
 
     def packed(self) -> bytes:
         pack = Packer().pack
@@ -140,16 +131,10 @@ class Head:
         self.next += 1
         return self.next - 1
 
-    def opened(self, vault: Any, key: Any) -> Any:
-        """Return what the vault's user gets for it: the bytes of a stream, or the live list or column."""
-        if self.code == codes.STREAM:
-            from .stream import content
-            return content(vault, key)
-        if self.code == codes.LIST:
-            from .list import List
-            return List(vault, key)
-        from .column import Column
-        return Column(vault, key, self.meta)
+
+def no_head() -> VaultCorruptError:
+    """Return the error about a head that is none, or stands where none may be."""
+    return VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
 
 
 def is_head(data: bytes) -> bool:
@@ -374,73 +359,3 @@ class Tree:
         if self._dead:
             self.store.delete_parts(self.head.owner, self._dead)
         self._fresh, self._dead = {}, []
-
-
-# --- upkeep -------------------------------------------------------------------------------------------------------
-
-def examined(store: Store, codec: packing.Codec, key: Stored, data: bytes) -> Optional[str]:
-    """Return what is wrong with a value in parts, or None. Reads all of it."""
-    while True:
-        try:
-            head = Head.of(data)
-            measure = _measure(head, codec)
-            tree = Tree(store, head)
-            for number, start, stop in tree.leaves(0, head.inside):
-                if number or head.code != codes.STREAM:
-                    measure(tree.part(number), stop - start)
-            measure(head.tail, head.size + head.skip - head.inside)
-            return None
-        except Gone:
-            changed = store.get(key)
-            if changed == data:
-                return f'key {named(key)}: a part of the value is missing'
-            if changed is None or not is_head(changed):
-                return None  # it was replaced as we looked
-            data = changed
-        except codes.MALFORMED as error:
-            return f'key {named(key)}: {error}'
-
-
-def _measure(head: Head, codec: packing.Codec) -> Callable[[bytes, int], None]:
-    """Return what raises when bytes do not hold so many items."""
-    def measure(data: bytes, count: int) -> None:
-        if head.code == codes.LIST:
-            if len(codec.loads(packing.as_array(data, count))) == count:
-                return
-        elif len(data) == count * width:
-            return
-        raise VaultCorruptError('the parts of a value do not fit together')
-    width = 1
-    if head.code == codes.COLUMN:
-        from .dtype import type_of
-        width = type_of(head.meta).size
-    return measure
-
-
-def sweep(store: Store) -> None:
-    """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more."""
-    if not any(True for _ in store.part_owners()):
-        return
-    old = int(time.time()) - DAY
-
-    def remove() -> None:
-        owners: Set[bytes] = set()
-        for head in (Head.of(data) for _, data in entries_of(store.scan()) if is_head(data)):
-            owners.add(head.owner)
-            if head.code == codes.STREAM:
-                _sweep_stream(store, head, old)
-        for owner in list(store.part_owners()):
-            if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
-                store.delete_parts(owner)
-    store.transact(remove)
-
-
-def _sweep_stream(store: Store, head: Head, old: int) -> None:
-    """Delete what writers that went on with a stream have left, under numbers that tell the time."""
-    staged = [number for number in store.part_numbers(head.owner) if STAGED < number < old * STAGED]
-    if staged:
-        try:
-            used = set(Tree(store, head).numbers())
-        except Gone:
-            return  # it is damaged, which check() tells
-        store.delete_parts(head.owner, [number for number in staged if number not in used])

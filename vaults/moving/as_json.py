@@ -19,15 +19,18 @@ from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 from .. import keys
 from ..codecs import codes, packing, pickles
 from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
+from ..codecs.naming import pickled_class
 from ..codecs.types import DECODERS
+from ..collections.kind import TAGS, kind_of, kind_of_form
 from ..collections.tree import Head, is_head
 from ..errors import SerializationError, UntrustedPickleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Tuple
+    from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
     from ..codecs.deep import Opened
+    from ..collections.kind import Kind
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
 LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
@@ -40,7 +43,7 @@ PACKED = {codes.REGISTERED: '!registered', codes.TUPLE: '!tuple', codes.SET: '!s
 # Codes whose payload is ASCII text:
 TEXTUAL = {codes.DATE: '!date', codes.DECIMAL: '!decimal'}
 # Codes of what is a whole value and no part of one:
-WHOLE = {codes.LIST: '!list', codes.COLUMN: '!column', codes.STREAM: '!stream', codes.SERIALIZED: '!serialized'}
+WHOLE = codes.PARTED | {codes.SERIALIZED}
 
 
 class _TooDeep(Exception):
@@ -88,7 +91,8 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
     Raises: VaultCorruptError.
     """
     if is_head(data):
-        return _from_head(Head.of(data))
+        head = Head.of(data)
+        return kind_of(head).to_json(head)
     try:
         obj = _unpacked(data)
         if isinstance(obj, _Whole) and obj.code == codes.SERIALIZED:
@@ -126,46 +130,31 @@ def _looked_at(data: bytes) -> Any:
     return {'!msgpack': _base64(data)}
 
 
-def _from_head(head: Head) -> Any:
-    return {WHOLE[head.code]: [head.meta, head.size] if head.code == codes.COLUMN else head.size}
-
-
-def from_run(code: int, items: List[bytes], serializer: Optional[str] = None) -> Any:
+def from_run(kind: Kind, items: List[bytes], serializer: Optional[str] = None) -> Any:
     """Return the JSON form of some of the content of a value in parts: packed items, or pieces of bytes."""
-    if code == codes.LIST:
+    if kind.is_packed:
         return {'items': [from_value(item, serializer) for item in items]}
     return {'bytes': _base64(b''.join(items))}
 
 
 def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None) -> List[Any]:
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
-    if head.code == codes.LIST:
+    kind = kind_of(head)
+    if kind.is_packed:
         return [from_value(item, serializer) for item in items]
-    from ..collections.dtype import type_of
-    return [_plain(item, MAX_DEPTH) for item in type_of(head.meta).listed(b''.join(items))]
+    return [_plain(item, MAX_DEPTH) for item in kind.listed(kind.meta(head), b''.join(items))]
 
 
-def to_head(form: Any) -> Optional[Tuple[int, Any, int]]:
-    """Return the code, the type of a column, and the size, of a form that is followed by its content; else None.
+def to_head(form: Any) -> Optional[Tuple[Kind, Any, int]]:
+    """Return the kind, the type of a column, and the size, of a form that is followed by its content; else None.
 
     Raises: SerializationError when it is not as `from_value` makes it, TypeError for an unknown type of a column.
     """
-    tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else ''
-    code = {'!list': codes.LIST, '!column': codes.COLUMN, '!stream': codes.STREAM}.get(tag)
-    if code is None:
-        return None
-    meta, size = form[tag] if code == codes.COLUMN and _is_pair(form[tag]) else (None, form[tag])
-    if type(size) is not int or size < 0 or (code == codes.COLUMN) != isinstance(meta, str):
-        raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}} or '
-                                 '{"!stream": N}')
-    if meta is not None:
-        from ..collections.dtype import type_of
-        type_of(meta)
-    return code, meta, size
-
-
-def _is_pair(form: Any) -> bool:
-    return isinstance(form, list) and len(form) == 2
+    try:
+        return kind_of_form(form)
+    except ValueError:
+        raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}}, {{"!stream": N}} '
+                                 'or {"!kind": [NAME, META, N]}') from None
 
 
 def items_of(form: Any) -> List[Any]:
@@ -185,31 +174,6 @@ def bytes_of(form: Any) -> bytes:
 def is_serialized(data: bytes) -> bool:
     """Tell whether a packed value was made by a serializer."""
     return codes.code_of(data) == codes.SERIALIZED
-
-
-def type_name(data: bytes) -> str:
-    """Return the name of the type of a packed value, which is not loaded. Raises: VaultCorruptError."""
-    if is_head(data):
-        head = Head.of(data)
-        kinds = {codes.LIST: 'a list made by list()', codes.COLUMN: f'a column of {head.meta}'}
-        return kinds.get(head.code, 'a stream')
-    plain = PLAIN[max(first for first in PLAIN if first <= data[0])] if data else ''
-    if plain:
-        return plain
-    form = from_value(data)
-    tag = next(iter(form), '') if isinstance(form, dict) else ''
-    if tag[:1] != '!':
-        return type(form).__name__  # nested so deep that it is packed otherwise
-    if tag in ('!pickle', '!registered'):
-        return str(form[tag][0]).partition('+')[0]  # behind it stands how it is kept
-    return NAMED.get(tag, str(tag[1:]))
-
-
-# The names of the types of msgpack, by the first of the first bytes that each takes; '' where more must be looked at.
-PLAIN = {0x00: 'int', 0x80: 'dict', 0x90: 'list', 0xA0: 'str', 0xC0: 'None', 0xC1: '', 0xC2: 'bool', 0xC4: 'bytes',
-         0xC7: '', 0xCA: 'float', 0xCC: 'int', 0xD4: '', 0xD9: 'str', 0xDC: 'list', 0xDE: 'dict', 0xE0: 'int'}
-NAMED = {'!text': 'str', '!msgpack': 'a deep value', '!decimal': 'Decimal', '!fraction': 'Fraction', '!uuid': 'UUID',
-         '!numpy': 'a number of NumPy', '!serialized': 'a value of a serializer'}
 
 
 def _no_serializer(name: str) -> None:
@@ -401,7 +365,7 @@ def _read_whole(tag: str) -> Callable[[Any], Any]:
 
 
 READERS: Dict[str, Callable[[Any], Any]] = {
-    **{tag: _read_whole(tag) for tag in WHOLE.values()},
+    **{tag: _read_whole(tag) for tag in (*TAGS, '!serialized')},
     **{tag: _read_packed(code) for code, tag in PACKED.items()},
     **{tag: _read_text(code) for code, tag in TEXTUAL.items()},
     '!bytes': lambda body: _bytes(body),
@@ -490,32 +454,3 @@ class _Neither(pickles.Refusing):
 
 
 _plainly = packing.Codec(_Neither())
-
-
-# --- pickles ------------------------------------------------------------------------------------------------------
-
-def pickled_class(data: bytes) -> str:
-    """Return 'module.name' of the first class or function that a pickle names, without running it; '' if none."""
-    return next(_names(data), '').encode('ascii', 'backslashreplace').decode('ascii')
-
-
-def _names(data: bytes) -> Iterator[str]:
-    import pickletools
-    texts: Dict[Any, str] = {}  # by place in the memo; under None, the last two pushed, joined by a dot
-    last, before = '', ''
-    try:
-        for opcode, argument, _ in pickletools.genops(data):
-            if opcode.name == 'GLOBAL':
-                yield str(argument).replace(' ', '.')
-            elif opcode.name == 'STACK_GLOBAL':
-                yield f'{before}.{last}'
-            elif opcode.name == 'MEMOIZE':
-                texts[len(texts)] = last
-            elif opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT'):
-                texts[argument] = last
-            elif opcode.name in ('GET', 'BINGET', 'LONG_BINGET'):
-                before, last = last, texts.get(argument, '')
-            elif isinstance(argument, str):
-                before, last = last, argument
-    except ValueError:
-        yield ''  # it ends too soon, or is no pickle

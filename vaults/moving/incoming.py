@@ -3,11 +3,11 @@ from __future__ import annotations
 
 from ..codecs import packing
 from ..codecs.pickles import Refusing, Trusting
+from ..collections.kind import named_kind
 from ..errors import SerializationError, VaultError
 from ..place import place_of
 from ..settings import recorded
 from .packed import Packed, Parts, of_key
-from .parts import put_parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,10 +41,21 @@ class Incoming:
         for key, value in reported(self.source.entries(), progress):
             self.done += 1
             if isinstance(value, Parts):
-                self.place.allow_parts(key)
-                put_parts(self.vault, key, value, self)
+                self._put_parts(key, value)
             else:
                 yield self._entry(key, value)
+
+    def _put_parts(self, key: Any, parts: Parts) -> None:
+        """Make a value in parts of what comes in."""
+        kind = named_kind(parts.kind)
+        if kind.is_bytes:
+            with self.vault.open(key, 'wb', buffering=0) as file:
+                for run in parts.runs:
+                    file.write(run.data)
+            return
+        kind.restore(self.place, key, parts.meta, (
+            (run.data, run.count) if not kind.is_packed or self.goes_as_it_is(run) else run.items(self.source)
+            for run in parts.runs))
 
     def _entry(self, key: Any, value: Any) -> Entry:
         validate, data = self.place.validate, None

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 
+from ..collections.kind import kind_of
 from ..collections.tree import Head, is_head
 from ..errors import VaultError
 from ..files import NewFile
@@ -11,7 +12,6 @@ from ..settings import recorded
 from ..stores.base import entries_of
 from . import as_json
 from .incoming import reported
-from .parts import runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def _lines(place: Place, serializer: Optional[str], stored: Stored, data: bytes)
         yield as_json.dumps({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'
         if is_head(data):
             head = Head.of(data)
-            for items, _ in runs(place.store, head):
-                yield as_json.dumps(as_json.from_run(head.code, items, serializer)) + '\n'
+            kind = kind_of(head)
+            for items, _ in kind.content(place.store, head):
+                yield as_json.dumps(as_json.from_run(kind, items, serializer)) + '\n'
     except VaultError as error:
         raise about(error, stored, place.path) from error

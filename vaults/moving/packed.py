@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ..codecs import packing
+from ..collections.kind import named_kind
 from ..errors import shown
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ class Packed:
 class Parts:
     """A value in parts on its way: what it is, and its content, which is to be read once, before what follows.
 
-    `kind` is 'list', 'column' or 'stream', `meta` of a column the type of its items.
+    `kind` is the name of its kind, 'list', 'column' or 'stream' say, `meta` of a column the type of its items.
     """
 
     __slots__ = ('kind', 'meta', 'runs')
@@ -52,10 +53,6 @@ class Parts:
 
     def loaded(self, source: Source) -> Any:
         """Return a copy of it all: a list, bytes, or of a column what a slice would be."""
-        if self.kind == 'list':
-            return [item for run in self.runs for item in run.items(source)]
-        data = b''.join([run.data for run in self.runs])
-        if self.kind == 'stream':
-            return data
-        from ..collections.dtype import type_of
-        return type_of(self.meta).unpacked(data)
+        kind = named_kind(self.kind)
+        return kind.plain(self.meta, (run.items(source) if kind.is_packed else (run.data, run.count)
+                                      for run in self.runs))

@@ -5,11 +5,9 @@ import json
 import os
 import re
 
-from ...codecs import codes
 from ...errors import VaultError
 from .. import as_json
 from ..packed import Packed, Parts
-from ..parts import PART_KINDS
 from ..texts import DECODER, OTHER_JSON, Records
 from . import Reader
 
@@ -17,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Iterator, List, Optional, Tuple
 
+    from ...collections.kind import Kind
     from ..recognising import FirstBytes
     from ..source import Source
     from . import Pair
@@ -58,7 +57,7 @@ class JsonLines(Reader):
                 return key, _packed_forms(where, [entry['value']])
         except (ValueError, TypeError, RecursionError, VaultError) as error:
             raise source.wrong(f'this is no entry ({error})', where, cure) from error
-        return key, Parts(PART_KINDS[header[0]], header[1], _following(source, where, *header, following))
+        return key, Parts(header[0].name, header[1], _following(source, where, *header, following))
 
 
 def _is_line(head: str, key: Optional[str], may_be: bool) -> bool:
@@ -84,13 +83,13 @@ def _packed_forms(where: str, forms: List[Any]) -> Packed:
     return Packed(where, data, len(forms), bool(pickles), names[0] if names else None)
 
 
-def _following(source: Source, first: str, code: int, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
+def _following(source: Source, first: str, kind: Kind, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
     """Yield what the lines hold that follow the entry of a value in parts, until it is whole."""
     with source.told():
         while size:
             where, line = next(lines, ('the end', ''))
             try:
-                run = _some_of(where, json.loads(line or 'null'), code, meta)
+                run = _some_of(where, json.loads(line or 'null'), kind, meta)
                 size -= run.count
                 if size < 0:
                     raise ValueError(f'{-size} more than there should be')
@@ -100,14 +99,8 @@ def _following(source: Source, first: str, code: int, meta: Any, size: int, line
             yield run
 
 
-def _some_of(where: str, form: Any, code: int, meta: Any) -> Packed:
-    if code == codes.LIST:
+def _some_of(where: str, form: Any, kind: Kind, meta: Any) -> Packed:
+    if kind.is_packed:
         return _packed_forms(where, as_json.items_of(form))
     data = as_json.bytes_of(form)
-    if code == codes.STREAM:
-        return Packed(where, data, len(data))
-    from ...collections.dtype import type_of
-    width = type_of(meta).size
-    if len(data) % width or (meta == 'bool' and data.translate(None, b'\0\1')):
-        raise ValueError(f'{len(data)} bytes are no items of {meta}')
-    return Packed(where, data, len(data) // width)
+    return Packed(where, data, kind.count(meta, data))

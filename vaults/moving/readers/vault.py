@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ... import keys
+from ...collections.kind import kind_of
 from ...collections.tree import Head, is_head
 from ...errors import VaultError
 from ...settings import recorded
@@ -9,7 +10,6 @@ from ...stores.base import entries_of
 from ...stores.sqlite.sources import vault_at
 from .. import as_json
 from ..packed import Packed, Parts, of_key
-from ..parts import PART_KINDS, runs
 from . import Reader, unknown
 
 TYPE_CHECKING = False
@@ -43,13 +43,12 @@ class StoredVault(Reader):
         if not is_head(data):
             return Packed(where, data, serializer=serializer if as_json.is_serialized(data) else None)
         head = Head.of(data)
-
-        kind = PART_KINDS[head.code]
+        kind = kind_of(head)
 
         def content() -> Iterator[Packed]:
             try:
-                for items, count in runs(store, head):
-                    yield Packed(where, b''.join(items), count, False, serializer if kind == 'list' else None)
+                for items, count in kind.content(store, head):
+                    yield Packed(where, b''.join(items), count, False, serializer if kind.is_packed else None)
             except VaultError as error:
                 raise source.about(error, where) from error
-        return Parts(kind, head.meta, content())
+        return Parts(kind.name, kind.meta(head), content())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from ... import keys
 from ...codecs import codes, packing, pickles
-from ...collections.tree import Gone, Head, Tree, examined, is_head
+from ...collections.tree import Gone, Head, Tree, is_head
+from ...collections.upkeep import examined
 from ...errors import VaultCorruptError, VaultError
 from ..base import OWNER, SETTINGS_OWNER, entries_of
 from .pace import PAGE_BYTES

@@ -1,0 +1,278 @@
+"""Kinds: what a value in parts is, found by what its head says. Knows the table of codes, and none of the kinds.
+
+Each kind is a room of this folder that is called as the kind is, and is imported when one is met; or a class of a
+program that has registered it. A kind has the code 'named kind', and stands by its name in the head. Those that were
+there before that code have codes of their own.
+"""
+from __future__ import annotations
+
+from ..codecs import codes, packing, registry
+from ..codecs.naming import type_name
+from ..errors import SerializationError, plural
+from .change import Appender
+from .leaves import PACKED_ITEMS
+from .tree import Gone, Head, Tree, is_head, misfit, missing, no_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+
+    from ..place import Place
+    from ..stores.base import Store
+    from .leaves import Items
+
+    Content = Tuple[List[bytes], int]                   # the bytes of each item, or of all, and how many items
+    Chunk = Union[Tuple[bytes, int], List[Any]]         # the bytes of so many items, or objects that are to be packed
+
+# Persisted: never renumber, never rename. The names by code, and the tags that docs/json.md has for those kinds.
+NAMES = {codes.STREAM: 'stream', codes.LIST: 'list', codes.COLUMN: 'column'}
+TAG = '!kind'           # of all others
+TAGS = (*(f'!{name}' for name in NAMES.values()), TAG)
+
+_kinds: Dict[str, Kind] = {}
+
+
+class Kind:
+    """What a kind of value in parts is: here, one whose leaves hold packed values, as a list's. Safe in any thread.
+
+    `name`: of the kind, and of its room. `code`: what its heads have. `cls`: the class of its live objects, if any.
+    """
+
+    unit = 'item'           # what its size counts
+    is_bytes = False        # its content is bytes, which open() reads, and not items
+    is_packed = True        # its leaves hold packed values, not plain bytes
+    is_staged = False       # its parts are written before they belong to an entry
+    has_holes = False       # its tree may have the part 0, which is none, for so many zeros
+
+    def __init__(self, name: str, cls: Any = None) -> None:
+        self.name, self.cls = name, cls
+        self.code = next((code for code, other in NAMES.items() if other == name), codes.NAMED)
+
+    # --- heads ---
+
+    def head(self, meta: Any = None) -> Head:
+        """Return the head of an empty one."""
+        return Head(self.code, [self.name, meta] if self.code == codes.NAMED else meta)
+
+    def meta(self, head: Head) -> Any:
+        """Return what the head says besides the kind."""
+        return head.meta[1] if self.code == codes.NAMED else head.meta
+
+    def is_mine(self, head: Head) -> bool:
+        """Tell whether a head is one of this kind, as far as can be seen without reading parts."""
+        return (head.code == self.code and head.size + head.skip - head.inside <= len(head.tail)
+                and (head.code != codes.NAMED or (_has_name(head.meta) and head.meta[0] == self.name)))
+
+    def title(self, meta: Any) -> str:
+        """Return what one is called, with its article."""
+        return f'a live {self.name}'
+
+    def describe(self, head: Head, digits: str = '') -> str:
+        """Return what one is, and how much of it, for a table; `digits` is the format of numbers."""
+        return f'{self.name} of {head.size:{digits}} {plural(head.size, self.unit)}'
+
+    def to_json(self, head: Head) -> Dict[str, Any]:
+        """Return the form of a head, as docs/json.md has it."""
+        named = self.code == codes.NAMED
+        return {TAG: [self.name, self.meta(head), head.size]} if named else {f'!{self.name}': head.size}
+
+    def from_json(self, body: Any) -> Tuple[Any, int]:
+        """Return what a head says besides the kind, and the size, of what stands behind the tag, or the name.
+
+        Raises: ValueError and TypeError when it is none.
+        """
+        meta, size = body if self.code == codes.NAMED else (None, body)
+        if not _is_simple(meta):
+            raise ValueError(f'{meta!r} is not what a head has')
+        return meta, _size_of(size)
+
+    # --- content ---
+
+    def items(self, meta: Any) -> Items:
+        """Return how its items lie in a leaf, and how that is cut."""
+        return PACKED_ITEMS
+
+    def is_sound(self, head: Head, run: bytes, count: int, codec: packing.Codec) -> bool:
+        """Tell whether a leaf or tail holds so many items. May raise what MALFORMED has."""
+        return len(codec.loads(packing.as_array(run, count))) == count
+
+    def content(self, store: Store, head: Head) -> Iterator[Content]:
+        """Yield what is in one, a leaf at a time: the bytes of each item, or of all; and how many items.
+
+        To be read in one transaction. Raises: VaultCorruptError.
+        """
+        tree, items = Tree(store, head), self.items(self.meta(head))
+        try:
+            for number, start, stop in tree.leaves(head.skip, head.inside):
+                if number or not self.has_holes:
+                    yield _split(items, tree.part(number), stop - start, max(head.skip - start, 0))
+                else:
+                    yield from self.hole(start, stop)
+        except Gone:
+            raise missing('the value') from None
+        if head.size + head.skip > head.inside:
+            yield _split(items, head.tail, head.size + head.skip - head.inside, 0)
+
+    def hole(self, start: int, stop: int) -> Iterator[Content]:
+        """Yield the zeros of a hole, as `content` does."""
+        raise misfit()
+
+    def bytes_of(self, store: Store, head: Head) -> int:
+        """Return how many bytes the content takes. Reads it all, where the items are of many sizes."""
+        return sum(len(item) for items, _ in self.content(store, head) for item in items)
+
+    def count(self, meta: Any, data: bytes) -> int:
+        """Return how many items plain bytes are. Raises: ValueError when they are none."""
+        raise ValueError(f'the content of {self.title(meta)} is no plain bytes')
+
+    def listed(self, meta: Any, data: bytes) -> List[Any]:
+        """Return the items that plain bytes are. Raises: ValueError."""
+        raise ValueError(f'the content of {self.title(meta)} is no plain bytes')
+
+    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
+        """Return a copy in memory of what the chunks are, which are lists of objects where items are packed."""
+        return [item for chunk in chunks for item in chunk]
+
+    # --- in a vault ---
+
+    def open(self, place: Place, key: Any, head: Head) -> Any:
+        """Return what a vault's user gets for it."""
+        raise self._unknown()
+
+    def _unknown(self) -> SerializationError:
+        return SerializationError(f'the value is of the kind {self.name!r}, which this program does not know: import '
+                                  'the module that registers it, or install a newer vaults')
+
+    def at(self, place: Place, key: Any, **options: Any) -> Any:
+        """Return the live object at the key, made if there is nothing.
+
+        Raises: TypeError when there is something else, or when these are no options of the kind.
+        """
+        raise TypeError(f'{self.title(None)} is not made by live()')
+
+    def restore(self, place: Place, key: Any, meta: Any, chunks: Iterable[Chunk]) -> None:
+        """Put one with this content under a key, in one transaction. Objects are packed as the vault's values are."""
+        place.allow_parts(key)
+        stored, store = place.keys.encode(key), place.store
+
+        def restore() -> None:
+            head = self.head(meta)
+            tree = Tree(store, head)
+            change = Appender(head, tree, self.items(meta))
+            for chunk in chunks:
+                for run, count in self.runs(place, key, meta, chunk):
+                    change.append(run, count)
+            tree.save()
+            store.put_owner(stored, head.packed())
+        store.transact(restore)
+
+    def runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
+        """Yield a chunk, which is bytes unless a subclass knows how objects are packed, in runs that fit leaves."""
+        if isinstance(chunk, list):
+            raise self._unknown()
+        return self.items(meta).pieces(*chunk)
+
+    def assign(self, live: Any, place: Place, key: Any) -> None:
+        """Put a copy of a live one under a key; under its own it is there already."""
+        raise registry.inside_another()
+
+
+# --- which is which -------------------------------------------------------------------------------------------------
+
+def register_kind(kind: Kind) -> Kind:
+    """Make a kind known by its name, and its class as one whose objects are live.
+
+    Raises: ValueError when the name is no identifier, or another's.
+    """
+    there = _kinds.get(kind.name) or (None if type(kind).__module__ == _room(kind.name) else _imported(kind.name))
+    if not kind.name.isidentifier() or (there and _origin(there) != _origin(kind)):
+        raise ValueError(f'{kind.name!r} is no name, or that of another kind: choose another')
+    _kinds[kind.name] = kind
+    if kind.cls is not None:
+        kind.cls.kind = kind
+        registry.live_types[kind.cls] = kind.cls.copy
+    return kind
+
+
+def _origin(kind: Kind) -> Tuple[str, str]:
+    """Return where the class of a kind comes from, which is another object when its module is loaded once more."""
+    cls = kind.cls or type(kind)
+    return cls.__module__, cls.__qualname__
+
+
+def _split(items: Items, run: bytes, count: int, skip: int) -> Content:
+    """Return what is in a leaf or tail of so many items, but the first ones. Raises: VaultCorruptError."""
+    try:
+        return items.split(run, count, skip), count - skip
+    except codes.MALFORMED as error:
+        packing.undecodable(error)
+
+
+def _room(name: str) -> str:
+    return f'{__package__}.{name}'
+
+
+def _imported(name: str) -> Optional[Kind]:
+    """Return the kind that has a room here, or None."""
+    from importlib import import_module
+    from importlib.util import find_spec
+    if name.isidentifier() and name.isascii() and find_spec(_room(name)):  # a file that lies has no dots in its name
+        import_module(_room(name))
+    return _kinds.get(name)
+
+
+def named_kind(name: str) -> Kind:
+    """Return the kind of that name; of one that nobody knows, what can read and copy its content, and not open it."""
+    return _kinds.get(name) or _imported(name) or Kind(name)
+
+
+def kind_of(head: Head) -> Kind:
+    """Return what a head is one of. Raises: VaultCorruptError when it is none of that kind."""
+    name = NAMES.get(head.code) or (head.meta[0] if _has_name(head.meta) else None)
+    kind = None if name is None else named_kind(name)
+    if kind is None or not kind.is_mine(head):
+        raise no_head()
+    return kind
+
+
+def _has_name(meta: Any) -> bool:
+    return type(meta) is list and len(meta) == 2 and type(meta[0]) is str and _is_simple(meta[1])
+
+
+def _is_simple(meta: Any) -> bool:
+    """Tell whether it is what a head of a named kind may have: what JSON has as well."""
+    return all(map(_is_simple, meta)) if type(meta) is list else type(meta) in (type(None), bool, int, str)
+
+
+def title_of(data: bytes) -> str:
+    """Return what the bytes of an entry are called: with an article what is in parts, of a value the name of its type.
+
+    Loads nothing. Raises: VaultCorruptError.
+    """
+    if not is_head(data):
+        return type_name(data)
+    head = Head.of(data)
+    kind = kind_of(head)
+    return kind.title(kind.meta(head))
+
+
+def kind_of_form(form: Any) -> Optional[Tuple[Kind, Any, int]]:
+    """Return the kind, what its head says besides, and the size, of a form that its content follows; else None.
+
+    Raises: ValueError when it is not as `to_json` makes it, TypeError for an unknown type of a column.
+    """
+    tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else None
+    if tag not in TAGS:
+        return None
+    kind, body = named_kind(tag[1:]), form[tag]
+    if tag == TAG:
+        name, *body = body if isinstance(body, list) and body and isinstance(body[0], str) else ('',)
+        kind = named_kind(name)
+    return (kind, *kind.from_json(body))
+
+
+def _size_of(size: Any) -> int:
+    """Return the size that a form has. Raises: ValueError when it is none."""
+    if type(size) is not int or size < 0:
+        raise ValueError(f'{size!r} is no size')
+    return size

@@ -1,0 +1,80 @@
+"""Upkeep: are all parts of a value there and sound, and which belong to nothing. Knows the store, and no kind."""
+from __future__ import annotations
+
+import time
+
+from ..codecs import codes
+from ..errors import VaultCorruptError
+from ..keys import named
+from ..stores.base import entries_of
+from .kind import kind_of
+from .tree import STAGED, Gone, Head, Tree, is_head
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Optional, Set
+
+    from ..codecs.packing import Codec
+    from ..keys import Stored
+    from ..stores.base import Store
+
+DAY = 86_400        # seconds after which what a killed writer has left is anybody's to remove
+
+
+def examined(store: Store, codec: Codec, key: Stored, data: bytes) -> Optional[str]:
+    """Return what is wrong with a value in parts, or None. Reads all of it."""
+    while True:
+        try:
+            _examine(store, codec, Head.of(data))
+            return None
+        except Gone:
+            changed = store.get(key)
+            if changed == data:
+                return f'key {named(key)}: a part of the value is missing'
+            if changed is None or not is_head(changed):
+                return None  # it was replaced as we looked
+            data = changed
+        except codes.MALFORMED as error:
+            return f'key {named(key)}: {error}'
+
+
+def _examine(store: Store, codec: Codec, head: Head) -> None:
+    kind, tree = kind_of(head), Tree(store, head)
+    for number, start, stop in tree.leaves(0, head.inside):
+        if number or not kind.has_holes:
+            _require(kind.is_sound(head, tree.part(number), stop - start, codec))
+    _require(kind.is_sound(head, head.tail, head.size + head.skip - head.inside, codec))
+
+
+def _require(is_sound: bool) -> None:
+    if not is_sound:
+        raise VaultCorruptError('the parts of a value do not fit together')
+
+
+def sweep(store: Store) -> None:
+    """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more."""
+    if not any(True for _ in store.part_owners()):
+        return
+    old = int(time.time()) - DAY
+
+    def remove() -> None:
+        owners: Set[bytes] = set()
+        for head in (Head.of(data) for _, data in entries_of(store.scan()) if is_head(data)):
+            owners.add(head.owner)
+            if kind_of(head).is_staged:
+                _sweep_staged(store, head, old)
+        for owner in list(store.part_owners()):
+            if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
+                store.delete_parts(owner)
+    store.transact(remove)
+
+
+def _sweep_staged(store: Store, head: Head, old: int) -> None:
+    """Delete what writers that went on with a value have left, under numbers that tell the time."""
+    staged = [number for number in store.part_numbers(head.owner) if STAGED < number < old * STAGED]
+    if staged:
+        try:
+            used = set(Tree(store, head).numbers())
+        except Gone:
+            return  # it is damaged, which check() tells
+        store.delete_parts(head.owner, [number for number in staged if number not in used])
