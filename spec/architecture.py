@@ -15,14 +15,14 @@ files                            : errors log
 keys                             : errors
 codecs codecs.*                  : codecs.* errors keys files
 stores.base                      : errors keys
-stores.sqlite.salvage            : stores.* errors log files keys codecs.* collections.tree
+stores.sqlite.salvage            : stores.* errors log files keys codecs.* collections.tree collections.upkeep
 stores stores.*                  : stores.* errors log files keys
 display                          : errors keys codecs.*
 place                            : display stores.base errors keys codecs.*
-collections collections.*        : collections.* place stores.base errors log files keys codecs.*
-views transactions               : display collections.* place stores.base errors keys codecs.*
+collections collections.*        : collections collections.* place stores.base errors log files keys codecs.*
+views transactions               : display collections collections.* place stores.base errors keys codecs.*
 opening settings                 : settings stores place stores.base errors log files keys codecs.*
-vault                            : collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
+vault                            : collections collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections modes writeback         : sections modes writeback vault opening views place stores.base stores.tasks errors log keys codecs.*
 vaults cli cli.* __main__        : *
 *                                : * -vaults -cli -cli.*

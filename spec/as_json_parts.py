@@ -43,8 +43,9 @@ def from_lines(lines, **options):
 
 def contents(v):
     """Return all that is in a vault, of what is in parts the packed items."""
+    from vaults.codecs.codes import is_head
     from vaults.collections.kind import kind_of
-    from vaults.collections.tree import Head, is_head
+    from vaults.collections.tree import Head
     found = []
     for key, data in raw_entries(v):
         if is_head(data):

@@ -11,7 +11,7 @@ import pytest
 
 import vaults
 from vaults import Vault, keys, moving
-from vaults.codecs import codes
+from vaults.codecs import codes, packing
 
 from .helpers import output
 from .parts import a_node, planted
@@ -142,6 +142,32 @@ class TestInIPython:
 
     def test_it_costs_an_import_nothing(self):
         assert output('import sys, vaults; vaults.Vault(":memory:"); print("vaults.display" in sys.modules)') == 'False'
+
+
+class TestAmongValues:
+    """A value that is kept in parts stands among others, whose reading it does not make slow."""
+
+    @pytest.mark.parametrize('reverse', [False, True])
+    def test_the_values_between_are_loaded_at_once(self, v, monkeypatch, reverse):
+        for at in range(900):
+            v[at] = {'at': at}
+            if at in (200, 201, 700):
+                v.list(f'list {at}').append(at)
+        with v.open('stream', 'wb') as file:
+            file.write(b'x')
+        v['after'] = 1
+        calls = []
+        monkeypatch.setattr(packing.Codec, 'loads', counted(calls, packing.Codec.loads))
+        monkeypatch.setattr(packing.Codec, 'loads_many', counted(calls, packing.Codec.loads_many))
+        walk = reversed(v.items()) if reverse else iter(v.items())
+        found = list(walk)
+        assert len(found) == 905 and dict(found)['stream'] == b'x' and dict(found)['list 700'] == [700]
+        assert [key for key, _ in (reversed(found) if reverse else found)] == list(v)
+        assert len(calls) < 40, len(calls)
+
+
+def counted(calls, function):
+    return lambda *arguments: calls.append(1) or function(*arguments)
 
 
 class TestHostileParts:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, moving, recovery
+from vaults.codecs import codes
 from vaults.collections import stream as streams
 from vaults.collections import tree as parts
 from vaults.collections import upkeep
@@ -347,7 +348,7 @@ class TestHoles:
                     file.seek(0)
                     assert file.read() == expected
                 assert vault['key'] == expected and vault.check() == []
-                head = parts.Head.of(vault._store.get('key')) if parts.is_head(vault._store.get('key')) else None
+                head = parts.Head.of(vault._store.get('key')) if codes.is_head(vault._store.get('key')) else None
                 if head:
                     assert sorted(vault._store.part_numbers(head.owner)) == sorted(parts.Tree(vault._store, head).numbers())
 

@@ -37,7 +37,8 @@ from shared.stores import open_store
 from shared.verdict import Trial
 
 from vaults import Vault, moving
-from vaults.collections.tree import Head, Tree, is_head
+from vaults.codecs.codes import is_head
+from vaults.collections.tree import Head, Tree
 from vaults.collections.upkeep import DAY
 from vaults.stores.sqlite.checkpoint import CHECKPOINT
 from vaults.stores.sqlite.store import SQLiteStore

@@ -164,7 +164,7 @@ class Place:
         return self.keys.bounds(key.start, key.stop)
 
     def load(self, key: Stored, data: bytes) -> Any:
-        """Return the value that an entry's bytes are. Raises: InParts for what is kept in parts."""
+        """Return the value that an entry's bytes are. Raises: VaultCorruptError for what is kept in parts, too."""
         try:
             return self.codec.loads(data)
         except VaultError as error:

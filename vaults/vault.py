@@ -6,7 +6,7 @@ import sys
 from collections import abc
 from itertools import chain
 
-from msgpack import StackError, unpackb
+from msgpack import unpackb
 
 from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
@@ -155,10 +155,8 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             return data.value
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except codes.InParts:
-            return self._in_parts(key, data)
-        except codes.MALFORMED as error:
-            return self._reread(error, key, data)
+        except codes.MALFORMED:
+            return self._reread(stored, data)
 
     def __setitem__(self, key: K, value: V) -> None:
         """Set the value; a commit of its own outside a block. Raises: TypeError for what cannot be a key."""
@@ -169,10 +167,10 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         stored = self._keys.encode(key)
         try:
             data = self._values.dumps(value)
-        except codes.InParts:
-            self._put_in_parts(key, value)
-            return
         except VaultError as error:
+            if type(value) in registry.live_types:
+                self._assign(key, value)
+                return
             raise self._place.about(error, key) from error
         self._entries.put(stored, data)
 
@@ -235,10 +233,8 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             return data.value
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
-        except codes.InParts:
-            return self._in_parts(key, data, default)
-        except codes.MALFORMED as error:
-            return self._reread(error, key, data)
+        except codes.MALFORMED:
+            return self._reread(stored, data, default)
 
     def put(self, key: K, value: V) -> None:
         """Set the value, as v[key] = value does."""
@@ -606,10 +602,10 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             try:
                 keys.decode(key)
                 codec.loads(data)
-            except codes.InParts:
-                from .collections.upkeep import examined
-                return examined(self._store, codec, key, data)
             except (VaultError, ImportError) as error:
+                if codes.is_head(data):
+                    from .collections.upkeep import examined
+                    return examined(self._store, codec, key, data)
                 return f'key {keys.named(key)}: {error}'
             return None
         return self._store.check(examine, progress)
@@ -711,41 +707,26 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
                 check(key, value)
             try:
                 data = dumps(value)
-            except codes.InParts:
-                self._put_in_parts(key, value)
-                copied.append(key)
-                continue
             except VaultError as error:
+                if type(value) in registry.live_types:
+                    self._assign(key, value)
+                    copied.append(key)
+                    continue
                 raise self._place.about(error, key) from error
             yield encode(key), data
 
     def _load(self, key: Stored, data: bytes) -> Any:
-        try:
-            return self._place.load(key, data)
-        except codes.InParts:
-            return self._in_parts(self._keys.decode(key), data)
+        return self._reread(key, data)
 
-    def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
-        """Return what is kept in parts: the bytes of a stream, or the live list or column."""
+    def _reread(self, stored: Stored, data: bytes, *default: Any) -> Any:
+        """Return what bytes are that msgpack alone does not unpack, or raise what is wrong with them."""
         from .collections import load
-        return load(self._place, self._keys.encode(key), data, *default)
+        return load(self._place, stored, data, *default)
 
-    def _put_in_parts(self, key: Any, value: Any) -> None:
+    def _assign(self, key: Any, value: Any) -> None:
         """Make the entry a copy of a live list or column; what is the entry's own stays as it is."""
-        if type(value) not in registry.live_types:
-            raise self._place.about(registry.inside_another(), key)
         from .collections import assign
         assign(self._place, key, value)
-
-    def _reread(self, error: Exception, key: Any, data: bytes) -> Any:
-        """Return a value that msgpack alone does not unpack, or raise what the error that it met means."""
-        try:
-            if isinstance(error, StackError):
-                return self._codec.loads(data)
-            from .codecs.packing import undecodable
-            undecodable(error)
-        except VaultError as problem:
-            raise self._place.about(problem, key) from error
 
     def _check(self) -> None:
         """Assert every invariant of the file and the mapping. Ends every stress test."""

@@ -121,9 +121,6 @@ class Walks:
     _keys: KeyCodec
     _codec: Codec
 
-    def _in_parts(self, key: Any, data: bytes, *default: Any) -> Any:
-        raise TypeError('a vault knows what is kept in parts')
-
     def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
         return self._walk(False, reverse, bounds)
 
@@ -160,7 +157,7 @@ class Walks:
     def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
         """Load the first of several alone, because there may be no need of the others."""
         alone = int(len(datas) > 1)
-        yield from self._load_each(stored[:alone], datas[:alone])
+        yield from self._load_between(stored[:alone], datas[:alone])
         rest = self._load_many(stored[alone:], datas[alone:])
         del datas
         yield from rest
@@ -168,20 +165,31 @@ class Walks:
     def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
         try:
             return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
-        except (codes.InParts, *codes.MALFORMED):  # one of the page: they are loaded singly, each at its turn
-            return self._load_each(stored, datas)
+        except codes.MALFORMED:  # one of the page
+            return self._load_between(stored, datas)
+
+    def _load_between(self, stored: Any, datas: Any) -> Iterator[Any]:
+        """Load what is kept in parts each at its turn, and values between at once; without any, each at its turn."""
+        heads = [at for at, data in enumerate(datas) if type(data) is bytes and codes.is_head(data)]
+        start = 0
+        for at in heads:
+            yield from self._load_many(stored[start:at], datas[start:at])
+            yield from self._load_head(stored[at], datas[at])
+            start = at + 1
+        yield from (self._load_many if heads else self._load_each)(stored[start:], datas[start:])
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
         decode, load = self._keys.decode, self._place.load
         for packed, data in zip(stored, datas):
             key = value = None  # the last one, before the next is loaded
-            key = decode(packed)
-            try:
-                value = load(packed, data)
-            except codes.InParts:
-                value = self._in_parts(key, data, MISSING)
-            if value is not MISSING:  # as a stream is that was deleted since the page was read
-                yield key, value
+            key, value = decode(packed), load(packed, data)
+            yield key, value
+
+    def _load_head(self, stored: Any, data: Any) -> Iterator[Any]:
+        from .collections import load
+        value = load(self._place, stored, data, MISSING)
+        if value is not MISSING:  # as a stream is that was deleted since the page was read
+            yield self._keys.decode(stored), value
 
     def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
         low, high = bounds or self._keys.bounds()
@@ -434,8 +442,8 @@ def shown_entries(place: Place, wanted: Iterable[Any]) -> Iterator[Tuple[str, An
 
 def _glance(place: Place, key: Any) -> Any:
     """Return a value; of a large one, or one in parts, words about it; MISSING when it has gone. Does not raise."""
+    from .codecs.codes import is_head
     from .collections import described
-    from .collections.tree import is_head
     from .display import LARGE, Words
     stored = place.keys.encode(key)
     try:

@@ -49,6 +49,10 @@ _structure = packing.Codec(pickles.Unread())
 _open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
 
 
+class InParts(Exception):
+    """The value is kept in parts: it is no live object here."""
+
+
 class LiveStore(StoreBefore):
     """A store before another one, with the objects of up to `size` entries of it, the least recently used first to go.
 
@@ -97,10 +101,10 @@ class LiveStore(StoreBefore):
             return default if data is None else self._keep(key, data)
 
     def _keep(self, key: Stored, data: bytes) -> Any:
+        if codes.is_head(data):
+            raise InParts(data)  # for the vault, which makes something of it
         try:
             value = registry.writable(self._codec.loads, data)
-        except codes.InParts:
-            raise codes.InParts(data) from None  # for the vault, which makes something of it
         except VaultError as error:
             raise about(error, keys.decode(key), self._path) from error
         self._make_room()
@@ -134,8 +138,8 @@ class LiveStore(StoreBefore):
                 if key in self._live or self._written != written:
                     return self.fetch(key, MISSING)
                 return self._keep(key, data)
-            except codes.InParts as found:
-                return codes.InParts(*found.args)  # that one's traceback leads back to the walk: a ring
+            except InParts as found:
+                return InParts(*found.args)  # that one's traceback leads back to the walk: a ring
 
     def watch(self, key: Stored, checks: Checks) -> None:
         """Hold the entry's live object, if there is one, against these checks as well."""
@@ -199,8 +203,6 @@ class LiveStore(StoreBefore):
                 return data
             except (VaultCorruptError, RuntimeError):  # of a dict that grows
                 continue
-            except codes.InParts:
-                raise about(registry.inside_another(), keys.decode(key), self._path) from None
             except VaultError as error:
                 raise about(error, keys.decode(key), self._path) from error
         raise about(SerializationError('another thread kept changing it while it was packed'), keys.decode(key),
@@ -805,8 +807,8 @@ class WriteBackVault(Vault[K, V]):
         except KeyError:
             try:
                 return self._store.fetch(stored, default)
-            except codes.InParts as found:
-                return self._in_parts(key, found.args[0], default)
+            except InParts as found:
+                return self._reread(stored, found.args[0], default)
 
     def __setitem__(self, key: K, value: V) -> None:
         if type(key) is slice:
@@ -814,7 +816,7 @@ class WriteBackVault(Vault[K, V]):
         if self._validate is not None:
             self._validate(key, value)
         if type(value) in registry.live_types:
-            self._put_in_parts(key, value)
+            self._assign(key, value)
             return
         self._store.hold(self._keys.encode(key), value)
 
@@ -830,7 +832,7 @@ class WriteBackVault(Vault[K, V]):
             if check is not None:
                 check(key, value)
             if type(value) in registry.live_types:
-                self._put_in_parts(key, value)
+                self._assign(key, value)
                 copied.append(key)
             else:
                 yield encode(key), value
@@ -839,8 +841,8 @@ class WriteBackVault(Vault[K, V]):
         low, high = bounds or self._keys.bounds()
         store = self._store
         for stored, value in store.walk(low, high, by_key=bounds is not None, reverse=reverse):
-            if type(value) is codes.InParts:
-                value = self._in_parts(self._keys.decode(stored), value.args[0], MISSING)
+            if type(value) is InParts:
+                value = self._reread(stored, value.args[0], MISSING)
                 if value is MISSING:  # it was deleted as we read it
                     continue
             yield stored if type(stored) is str else self._keys.decode(stored), value

@@ -83,7 +83,7 @@ def _count(v: Vault[Any, Any], args: Namespace) -> None:
 
 
 def _get(v: Vault[Any, Any], args: Namespace) -> None:
-    from ..collections.tree import is_head
+    from ..codecs.codes import is_head
     place = place_of(v)
     stored = place.keys.encode(args.key)
     with v:  # one state of all its parts
@@ -109,8 +109,9 @@ def _get_file(v: Vault[Any, Any], args: Namespace, data: bytes) -> None:
 
 
 def _fits_file(place: Place, data: bytes) -> bool:
+    from ..codecs.codes import is_head
     from ..collections.kind import kind_of
-    from ..collections.tree import Head, is_head
+    from ..collections.tree import Head
     if is_head(data):
         return kind_of(Head.of(data)).is_bytes
     form = form_of(data, serializer_of(place), False)

@@ -232,8 +232,9 @@ def _listed(forms: List[Any]) -> str:
 
 def _shown_value(place: Place, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
+    from ..codecs.codes import is_head
     from ..collections.kind import kind_of
-    from ..collections.tree import Head, is_head
+    from ..collections.tree import Head
     if not is_head(data):
         return in_words(form_of(data, serializer, False))
     head = Head.of(data)
@@ -339,8 +340,9 @@ def _largest(place: Place, parts: Dict[str, int]) -> List[Dict[str, Any]]:
 
 def _value_size(place: Place, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
+    from ..codecs.codes import is_head
     from ..collections.kind import kind_of
-    from ..collections.tree import Head, is_head
+    from ..collections.tree import Head
     if not is_head(data):
         return len(data)
     head = Head.of(data)

@@ -1,7 +1,7 @@
 """Codes: what the stored bytes of a value are made of: ExtType codes, msgpack's headers, limits. Knows no type.
 
-Two exceptions belong to them: what is kept in parts has a code of PARTED, what is too deep is past MAX_EXT_DEPTH. And
-what is raised for bytes that are no value: so that all that a vault needs to read a plain one is here.
+An exception belongs to them: what is too deep is past MAX_EXT_DEPTH. And what is raised for bytes that are no value, so
+that all that a vault needs to read a plain one is here.
 """
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 
 from msgpack import UnpackException
 
-from ..errors import VaultError
+from ..errors import VaultCorruptError, VaultError
 
 # Persisted: never renumber, never reuse. docs/format.md describes each payload; tests.py::TestValueFormat pins the
 # bytes. Example: (1, 2) is c7 03 05 92 01 02: an ExtType of 3 bytes, code 5, holding the msgpack array [1, 2].
@@ -62,12 +62,18 @@ MALFORMED = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError
              UnpackException, VaultError, ImportError)
 
 
-class InParts(Exception):
-    """The value is kept in parts: its bytes alone do not make it. Or the object is one that is."""
-
-
 class TooDeep(Exception):
     """ExtTypes are nested past MAX_EXT_DEPTH."""
+
+
+def no_head() -> VaultCorruptError:
+    """Return the error about a head that is none, or stands where none may be: inside another value."""
+    return VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
+
+
+def is_head(data: bytes) -> bool:
+    """Tell whether an entry's value is the head of one that is kept in parts."""
+    return code_of(data) in PARTED
 
 
 def code_of(data: bytes) -> int:

@@ -42,7 +42,7 @@ class Circle(Exception):
 def packed(obj: Any, opener: Opener) -> bytes:
     """Return any object but one that holds itself as a DEEP value; `opener` takes it apart.
 
-    Raises: Circle, InParts, SerializationError, UntrustedPickleError.
+    Raises: Circle, SerializationError, UntrustedPickleError.
     """
     done: List[bytes] = []
     path: Set[int] = set()

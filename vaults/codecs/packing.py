@@ -24,8 +24,8 @@ from .codes import (
     QUICK_DEPTH,
     REGISTERED,
     SERIALIZED,
-    InParts,
     TooDeep,
+    no_head,
 )
 from .registry import named_type
 from .types import DECODERS, encoded, hides, revealed
@@ -87,8 +87,7 @@ class Codec:
     def loads_many(self, datas: Sequence[bytes]) -> List[Any]:
         """Return the objects of many `data`, faster than one by one: msgpack's stream has no call for each.
 
-        Raises: as it comes, whatever is wrong; loads() of each tells which it is. InParts also where there is a pickle
-        or the like, which may make a large object of a few bytes: they are not all to be held at once.
+        Raises: as it comes, whatever is wrong, and NotAmongMany; loads() of each tells which it is.
         """
         if len(datas) == 1:  # of any size: without a copy of it
             return [unpackb(datas[0], ext_hook=self.ext_hook, strict_map_key=False)]
@@ -229,7 +228,7 @@ def _object_of(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, d
     if code == PICKLE:
         return pickles.loads(data)
     if code in PARTED:
-        raise InParts
+        raise no_head()
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
     if code == DEEP:
@@ -249,6 +248,10 @@ def _object_of_deep(pickles: Pickles, is_outermost: bool, data: bytes) -> Any:
     return loaded(data, _hook(pickles), dict, lambda code, part: _object_of(pickles, lambda _: part, False, code, b''))
 
 
+class NotAmongMany(ValueError):
+    """A value is a pickle or the like, which may make a large object of a few bytes: they are not all held at once."""
+
+
 class _Singly:
     """Leaves what somebody's code makes objects of to who loads one value at a time. No packer ever asks it."""
 
@@ -256,13 +259,13 @@ class _Singly:
         raise SerializationError('this codec only reads')
 
     def loads(self, data: bytes) -> NoReturn:
-        raise InParts
+        raise NotAmongMany
 
     def rebuild(self, name: str, payload: Any) -> NoReturn:
-        raise InParts
+        raise NotAmongMany
 
     def serialized(self, payload: Any) -> NoReturn:
-        raise InParts
+        raise NotAmongMany
 
 
 _hook_for_many = _hook(_Singly())

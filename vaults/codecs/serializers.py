@@ -10,9 +10,9 @@ import sys
 from msgpack import ExtType, Packer, unpackb
 
 from ..errors import SerializationError, VaultTypeError
-from .codes import SERIALIZED, InParts
+from .codes import SERIALIZED
 from .packing import Codec
-from .registry import live_types
+from .registry import inside_another, live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ class SerializerCodec(Codec):
         self._plain, self.ext_hook = self.ext_hook, self._load_ext
 
     def dumps(self, obj: Any) -> bytes:
-        """Return what the serializer makes of `obj`, as msgpack. Raises: SerializationError, InParts."""
+        """Return what the serializer makes of `obj`, as msgpack. Raises: SerializationError."""
         if type(obj) in live_types:
-            raise InParts
+            raise inside_another()
         made = self._guarded('dumps', obj)
         if not isinstance(made, (str, bytes)):
             raise SerializationError(f'dumps of the serializer {self._serializer.name!r} returned '

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..errors import SerializationError, VaultError
-from .codes import MALFORMED, InParts
+from ..errors import SerializationError, VaultCorruptError, VaultError
+from .codes import MALFORMED, is_head
 from .packing import Codec
 from .pickles import rule
+from .registry import live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,21 +73,25 @@ def loads_many(datas: Iterable[bytes], *, allow_pickle: AllowPickle = False) -> 
     codec, datas = _codec(allow_pickle), list(datas)
     try:
         return codec.loads_many(datas)
-    except (InParts, *MALFORMED):  # one of them: singly they tell
+    except MALFORMED:  # one of them: singly they tell
         return _each(partial(_loaded_with, codec), datas)
 
 
 def _dumped_with(codec: Codec, obj: Any) -> bytes:
     try:
         return codec.dumps(obj)
-    except InParts:
+    except SerializationError:
+        if type(obj) not in live_types:
+            raise
         raise SerializationError('a live list or column lives in its vault: dump list(...) of it') from None
 
 
 def _loaded_with(codec: Codec, data: bytes) -> Any:
     try:
         return codec.loads(data)
-    except InParts:
+    except VaultCorruptError:
+        if not is_head(data):
+            raise
         raise SerializationError('the bytes are the head of a value that is kept in parts in its vault: read it '
                                  'there') from None
 

@@ -36,10 +36,9 @@ from .codes import (
     TIMEDELTA,
     TUPLE,
     UUID,
-    InParts,
     TooDeep,
 )
-from .registry import Unbuilt, by_class, live_types, provided
+from .registry import Unbuilt, by_class, inside_another, live_types, provided
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
     """Return the code and the payload of what msgpack cannot carry; `inner` packs what is inside a payload."""
     kind = type(obj)
     if kind in live_types:
-        raise InParts
+        raise inside_another()
     registered = _registered(kind)
     if registered is not None:
         return REGISTERED, inner([registered.name, registered.dumped(obj)])

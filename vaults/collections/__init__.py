@@ -5,10 +5,10 @@ object is, is asked of this room alone.
 """
 from __future__ import annotations
 
-from ..codecs import codes
+from ..codecs.codes import is_head
 from ..errors import VaultError
 from .kind import Kind, kind_of, register_kind, title_of
-from .tree import Head, is_head, no_head
+from .tree import Head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,11 +27,8 @@ def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
 
     Raises: KeyError for that one without a default, VaultError.
     """
-    try:
-        if not is_head(data):
-            return place.load(stored, data)
-    except codes.InParts:
-        raise place.about(no_head(), place.keys.decode(stored)) from None
+    if not is_head(data):
+        return place.load(stored, data)
     key = place.keys.decode(stored)
     try:
         head = Head.of(data)

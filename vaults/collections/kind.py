@@ -7,11 +7,12 @@ there before that code have codes of their own.
 from __future__ import annotations
 
 from ..codecs import codes, packing, registry
+from ..codecs.codes import is_head, no_head
 from ..codecs.naming import type_name
 from ..errors import SerializationError, plural
 from .change import Appender
 from .leaves import PACKED_ITEMS
-from .tree import Gone, Head, Tree, is_head, misfit, missing, no_head
+from .tree import Gone, Head, Tree, misfit, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from operator import index as as_index
 from msgpack import Unpacker
 
 from .._typing import TYPE_CHECKING, T, overload
-from ..codecs import codes, packing, registry
+from ..codecs import codes, packing
 from ..errors import VaultError
 from . import leaves
 from .kind import register_kind
@@ -134,15 +134,13 @@ class List(LiveSequence[T]):
     def _dumped(self, block: PlainList[Any]) -> bytes:
         codec, count = self._place.codec, len(block)
         if count > 1:
-            with suppress(VaultError, codes.InParts):  # of one of them: alone, it is stored, or says what is wrong
+            with suppress(VaultError):  # of one of them: alone, it is stored, or says what is wrong
                 data = codec.dumps(block)
                 header = bytes([0x90 | count]) if count < 16 else b'\xdc' + count.to_bytes(2, 'big')
                 if data.startswith(header):  # and was not pickled whole
                     return data[len(header):]
         try:
             return b''.join(map(codec.dumps, block))
-        except codes.InParts:
-            raise self._about(registry.inside_another()) from None
         except VaultError as error:
             raise self._about(error) from error
 
@@ -155,7 +153,7 @@ class List(LiveSequence[T]):
     def _one(self, run: bytes, at: int) -> Any:
         try:
             return self._from(run, at).unpack()
-        except (codes.InParts, *codes.MALFORMED):
+        except codes.MALFORMED:
             return self._singly([(run, at, at + 1)])[0]
 
     def _from(self, run: bytes, at: int) -> Any:
@@ -172,8 +170,6 @@ class List(LiveSequence[T]):
     def _load(self, data: bytes) -> Any:
         try:
             return self._place.codec.loads(data)
-        except codes.InParts:
-            raise self._damaged(ValueError('a live value inside')) from None
         except VaultError as error:
             raise self._about(error) from error
 
@@ -190,7 +186,7 @@ class List(LiveSequence[T]):
             data = b''.join([first, *(run for run, _, _ in runs[1:])])
             count = sum(stop - start for _, start, stop in runs)
             return self._unpacker(packing.as_array(data, count)).unpack()  # type: ignore[no-any-return]
-        except (codes.InParts, *codes.MALFORMED):
+        except codes.MALFORMED:
             return self._singly(runs)
 
     def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:

@@ -18,12 +18,13 @@ from itertools import groupby
 from operator import index as as_index
 
 from ..codecs import codes
+from ..codecs.codes import is_head
 from ..errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
 from ..place import about
 from . import load
 from .kind import Kind, register_kind
 from .leaves import SizedItems
-from .tree import Gone, Head, Tree, is_head, misfit, missing, staged_number, steadily
+from .tree import Gone, Head, Tree, misfit, missing, staged_number, steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

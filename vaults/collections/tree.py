@@ -109,7 +109,7 @@ class Head:
                     return head
             except codes.MALFORMED:
                 pass  # as what is well-formed, and no head
-        raise no_head()
+        raise codes.no_head()
 
     def _fits_together(self) -> bool:
         """Tell whether the numbers can be those of a head: whoever made the file could have put anything there."""
@@ -130,16 +130,6 @@ class Head:
         """Return a number for a new part."""
         self.next += 1
         return self.next - 1
-
-
-def no_head() -> VaultCorruptError:
-    """Return the error about a head that is none, or stands where none may be."""
-    return VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
-
-
-def is_head(data: bytes) -> bool:
-    """Tell whether an entry's value is the head of one that is kept in parts."""
-    return codes.code_of(data) in codes.PARTED
 
 
 def once(number: int, seen: Set[int]) -> None:

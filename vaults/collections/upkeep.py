@@ -4,11 +4,12 @@ from __future__ import annotations
 import time
 
 from ..codecs import codes
+from ..codecs.codes import is_head
 from ..errors import VaultCorruptError
 from ..keys import named
 from ..stores.base import entries_of
 from .kind import kind_of
-from .tree import STAGED, Gone, Head, Tree, is_head
+from .tree import STAGED, Gone, Head, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,11 +18,12 @@ from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
 from .. import keys
 from ..codecs import codes, packing, pickles
+from ..codecs.codes import is_head
 from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
 from ..codecs.naming import pickled_class
 from ..codecs.types import DECODERS
 from ..collections.kind import TAGS, kind_of, kind_of_form
-from ..collections.tree import Head, is_head
+from ..collections.tree import Head
 from ..errors import SerializationError, UntrustedPickleError
 
 TYPE_CHECKING = False

@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import os
 
+from ..codecs.codes import is_head
 from ..collections.kind import kind_of
-from ..collections.tree import Head, is_head
+from ..collections.tree import Head
 from ..errors import VaultError
 from ..files import NewFile
 from ..place import about, place_of

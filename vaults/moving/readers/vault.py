@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 from ... import keys
+from ...codecs.codes import is_head
 from ...collections.kind import kind_of
-from ...collections.tree import Head, is_head
+from ...collections.tree import Head
 from ...errors import VaultError
 from ...settings import recorded
 from ...stores.base import entries_of

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from ... import keys
 from ...codecs import codes, packing, pickles
-from ...collections.tree import Gone, Head, Tree, is_head
+from ...codecs.codes import is_head
+from ...collections.tree import Gone, Head, Tree
 from ...collections.upkeep import examined
 from ...errors import VaultCorruptError, VaultError
 from ..base import OWNER, SETTINGS_OWNER, entries_of
