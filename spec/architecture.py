@@ -67,32 +67,21 @@ TWICE = '''
 ATTEMPTS 2
 BY_CLASS 2
 BY_NAME 3
-Connection 2
-Cursor 2
 DATE 2
 DAY 2
 EPOCH 2
 KEPT 2
 LARGEST 2
 LEAF 2
-MANY 2
-NUMBER 2
-NUMBERS 3
-OWNERS 3
+NUMBERS 2
 PARTED 2
-PLAIN 2
-SMALL 2
 TEXT 2
 TUPLE 2
 UUID 2
 _Whole 2
-_after_fork_in_child 3
-_open_stores 2
 _plain 2
-_source 2
 dumps 2
 encoder 3
-recover 2
 '''
 
 

@@ -22,7 +22,7 @@ from .errors import (
 )
 from .place import Place, place_of
 from .stores import open_engine, read_only, scheme_of
-from .stores.base import MAX_TIMEOUT, MEMORY, PLAIN, SETTINGS_OWNER, ClosedStore, Options, Store
+from .stores.base import DEFAULT_OPTIONS, MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore, Options, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
                              "a file is opened by its name, Vault('name')")
     if isinstance(store, ClosedStore):
         raise VaultClosedError('the store is that of a closed vault: make a new one')
-    for option, given, default in zip(('timeout', 'synchronous', 'thread_safe'), options[1:], PLAIN[1:]):
+    for option, given, default in zip(('timeout', 'synchronous', 'thread_safe'), options[1:], DEFAULT_OPTIONS[1:]):
         if given != default:
             raise VaultValueError(f'{option} is what an engine is told when it is made, not a vault over one: make the '
                                   'store with it, and leave it out beside store')

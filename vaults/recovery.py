@@ -26,4 +26,4 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     """
     source = locate(bad, False)[1]
     engine.require_readable(source)  # before a folder is made for the new one
-    return engine.recover(source, locate(good, True)[1], progress)
+    return engine.recover_file(source, locate(good, True)[1], progress)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .keys import Stored
     from .stores.base import Entry
 
-MANY = 5000  # entries: of any engine more than one page
+MANY_ENTRIES = 5000  # entries: of any engine more than one page
 
 
 class Oracle:
@@ -113,7 +113,7 @@ class Oracle:
         self.entries, self.owners, self.parts = self.saved.pop()
 
 
-OWNERS = [b'owner%7d' % number for number in range(3)]
+SOME_OWNERS = [b'owner%7d' % number for number in range(3)]
 KEYS = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'),
                  st.binary(max_size=2).map(lambda data: b'\x04' + data))
 VALUES = st.binary(max_size=4)
@@ -122,9 +122,10 @@ OPERATIONS = st.lists(st.one_of(
     st.tuples(st.just('move'), KEYS, st.booleans()),
     st.tuples(st.just('delete_range'), KEYS, KEYS), st.tuples(st.just('delete_range')),
     st.tuples(st.just('put_many'), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
-    st.tuples(st.just('put_owner'), KEYS, st.sampled_from(OWNERS)),
-    st.tuples(st.just('put_parts'), st.sampled_from(OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
-    st.tuples(st.just('delete_parts'), st.sampled_from(OWNERS), st.none() | st.lists(st.integers(1, 4), max_size=3)),
+    st.tuples(st.just('put_owner'), KEYS, st.sampled_from(SOME_OWNERS)),
+    st.tuples(st.just('put_parts'), st.sampled_from(SOME_OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
+    st.tuples(st.just('delete_parts'), st.sampled_from(SOME_OWNERS),
+              st.none() | st.lists(st.integers(1, 4), max_size=3)),
     st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
 WALKS: List[Dict[str, Any]] = [
     {}, {'reverse': True}, {'by_key': True}, {'by_key': True, 'reverse': True}, {'low': 0, 'high': 'b'},
@@ -225,7 +226,7 @@ class StoreConformance:
         assert store.count() == len(oracle.entries) and store.count(0, 'b') == len(oracle.within(0, 'b'))
         assert store.count_up_to(2) == min(2, len(oracle.entries))
         assert list(store.part_owners()) == oracle.part_owners()
-        for owner in OWNERS:
+        for owner in SOME_OWNERS:
             numbers = list(store.part_numbers(owner))
             assert numbers == oracle.part_numbers(owner)
             assert [store.get_part(owner, one) for one in [*numbers, 0]] == [
@@ -239,7 +240,7 @@ class StoreConformance:
             assert store.get(key) == data and store.contains(key)
             if data:  # an empty one may look as if there were none
                 assert store.glance(key, 2) == (len(data), data if len(data) <= 2 else None)
-            assert store.get_both(key, OWNERS[0], 1) == (data, oracle.parts.get((OWNERS[0], 1)))
+            assert store.get_both(key, SOME_OWNERS[0], 1) == (data, oracle.parts.get((SOME_OWNERS[0], 1)))
         assert store.get('none') is None and not store.contains('none') and store.glance('none', 9) == (0, None)
 
     # --- keys and values ---
@@ -331,17 +332,17 @@ class StoreConformance:
 
     @pytest.mark.parametrize('options', WALKS[:4], ids=str)
     def test_a_walk_sees_what_was_there_when_it_began(self, store: Store, options: Dict[str, Any]) -> None:
-        store.put_many((number, b'%d' % number) for number in range(MANY))
+        store.put_many((number, b'%d' % number) for number in range(MANY_ENTRIES))
         walk = store.scan(**options)
         first = next(walk)
-        edge, other = (MANY - 1, 0) if options.get('reverse') else (0, MANY - 1)
-        assert first[0][0] == edge and len(first[0]) < MANY, 'a walk comes in pages'
-        assert store.delete(other) and store.delete(MANY // 2)
-        store.put(MANY // 2, b'a new entry')
-        store.put(MANY, b'behind all')
+        edge, other = (MANY_ENTRIES - 1, 0) if options.get('reverse') else (0, MANY_ENTRIES - 1)
+        assert first[0][0] == edge and len(first[0]) < MANY_ENTRIES, 'a walk comes in pages'
+        assert store.delete(other) and store.delete(MANY_ENTRIES // 2)
+        store.put(MANY_ENTRIES // 2, b'a new entry')
+        store.put(MANY_ENTRIES, b'behind all')
         store.put(-1, b'before all')
         seen = [*first[0], *(key for page in walk for key in page[0])]
-        expected = [key for key in range(MANY) if key not in (other, MANY // 2)]
+        expected = [key for key in range(MANY_ENTRIES) if key not in (other, MANY_ENTRIES // 2)]
         assert seen == (expected[::-1] if options.get('reverse') else expected)
 
     def test_a_page_tells_which_of_its_entries_are_still_there(self, store: Store) -> None:
@@ -374,17 +375,17 @@ class StoreConformance:
                 assert sorted(page[2]) == sorted(ids)
 
     def test_a_walk_does_not_visit_twice_what_moves(self, store: Store) -> None:
-        store.put_many((number, b'') for number in range(MANY))
+        store.put_many((number, b'') for number in range(MANY_ENTRIES))
         walk = store.scan()
         seen = list(next(walk)[0])
-        assert store.move(seen[0]) and store.move(MANY - 1, False)
+        assert store.move(seen[0]) and store.move(MANY_ENTRIES - 1, False)
         seen += [key for page in walk for key in page[0]]
-        assert len(seen) == len(set(seen)) and {*range(MANY - 1)} <= {*seen}
+        assert len(seen) == len(set(seen)) and {*range(MANY_ENTRIES - 1)} <= {*seen}
 
     def test_a_walk_begun_in_a_transaction_that_was_rolled_back_raises(self, store: Store) -> None:
         store.put('before', b'')
         store.begin()
-        store.put_many((number, b'') for number in range(MANY))
+        store.put_many((number, b'') for number in range(MANY_ENTRIES))
         walk = store.scan()
         next(walk)
         store.rollback()
@@ -556,11 +557,11 @@ class StoreConformance:
     # --- parts ---
 
     def test_parts_go_with_their_entry(self, store: Store) -> None:
-        first, second, third = OWNERS
-        for key, owner in zip('abc', OWNERS):
+        first, second, third = SOME_OWNERS
+        for key, owner in zip('abc', SOME_OWNERS):
             store.put_parts(owner, [(1, b'one'), (2**62, b'far')])
             store.put_owner(key, b'head of ' + owner)
-        assert list(store.part_owners()) == OWNERS and list(store.part_numbers(first)) == [1, 2**62]
+        assert list(store.part_owners()) == SOME_OWNERS and list(store.part_numbers(first)) == [1, 2**62]
         assert store.move('a') and store.get_part(first, 2**62) == b'far'
         store.put_owner('a', b'another head of ' + first)
         assert store.get_part(first, 1) == b'one'
@@ -573,36 +574,36 @@ class StoreConformance:
 
     def test_parts_of_all_that_a_call_takes_away_go(self, store: Store) -> None:
         wanted: List[Stored] = ['a', 1, b'\x04b']
-        for key, owner in zip(wanted, OWNERS):
+        for key, owner in zip(wanted, SOME_OWNERS):
             store.put_parts(owner, [(1, b'one')])
             store.put_owner(key, b'head of ' + owner)
-        assert store.put_many([(1.0, b'plain')]) == 1 and list(store.part_owners()) == [OWNERS[0], OWNERS[2]]
-        assert store.delete_range('a', 'b') == 1 and list(store.part_owners()) == [OWNERS[2]]
+        assert store.put_many([(1.0, b'plain')]) == 1 and list(store.part_owners()) == [SOME_OWNERS[0], SOME_OWNERS[2]]
+        assert store.delete_range('a', 'b') == 1 and list(store.part_owners()) == [SOME_OWNERS[2]]
         assert store.delete_range() == 2 and list(store.part_owners()) == []
 
     def test_parts_come_back_when_their_end_is_undone(self, store: Store) -> None:
-        store.put_parts(OWNERS[0], [(1, b'one')])
-        store.put_owner('a', b'head of ' + OWNERS[0])
+        store.put_parts(SOME_OWNERS[0], [(1, b'one')])
+        store.put_owner('a', b'head of ' + SOME_OWNERS[0])
         for change in (lambda: store.delete('a'), lambda: store.put('a', b''), store.delete_range,
-                       lambda: store.delete_parts(OWNERS[0]), lambda: store.put_owner('a', OWNERS[1])):
+                       lambda: store.delete_parts(SOME_OWNERS[0]), lambda: store.put_owner('a', SOME_OWNERS[1])):
             store.begin()
             change()
-            assert store.get_part(OWNERS[0], 1) is None
+            assert store.get_part(SOME_OWNERS[0], 1) is None
             store.rollback()
-            assert store.get_part(OWNERS[0], 1) == b'one' and store.get('a') == b'head of ' + OWNERS[0]
-        assert store.delete('a') and store.get_part(OWNERS[0], 1) is None
+            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.get('a') == b'head of ' + SOME_OWNERS[0]
+        assert store.delete('a') and store.get_part(SOME_OWNERS[0], 1) is None
 
     def test_parts_are_put_together_or_not_at_all_and_are_no_entries(self, store: Store) -> None:
         with pytest.raises(Failed):
-            store.put_parts(OWNERS[0], failing((1, b'one'), (2, b'two')))
+            store.put_parts(SOME_OWNERS[0], failing((1, b'one'), (2, b'two')))
         assert list(store.part_owners()) == []
-        store.put_parts(OWNERS[0], [(number, b'') for number in (3, 1, 2)])
-        assert list(store.part_numbers(OWNERS[0])) == [1, 2, 3] and store.get_part(OWNERS[0], 3) == b''
+        store.put_parts(SOME_OWNERS[0], [(number, b'') for number in (3, 1, 2)])
+        assert list(store.part_numbers(SOME_OWNERS[0])) == [1, 2, 3] and store.get_part(SOME_OWNERS[0], 3) == b''
         assert store.count() == 0 and listed(store) == [] and listed(store, by_key=True) == []
-        assert store.delete_range() == 0 and store.get_both('a', OWNERS[0], 1)[0] is None
-        store.delete_parts(OWNERS[0], [2, 9])
-        assert list(store.part_numbers(OWNERS[0])) == [1, 3] and list(store.part_numbers(OWNERS[1])) == []
-        store.delete_parts(OWNERS[0])
+        assert store.delete_range() == 0 and store.get_both('a', SOME_OWNERS[0], 1)[0] is None
+        store.delete_parts(SOME_OWNERS[0], [2, 9])
+        assert list(store.part_numbers(SOME_OWNERS[0])) == [1, 3] and list(store.part_numbers(SOME_OWNERS[1])) == []
+        store.delete_parts(SOME_OWNERS[0])
         assert list(store.part_owners()) == []
 
     # --- the whole store ---
@@ -643,7 +644,7 @@ class StoreConformance:
         for use in (lambda: store.get('a'), lambda: store.put('a', b''), lambda: store.delete('a'), store.count,
                     lambda: store.put_many([('a', b'')]), lambda: list(store.scan()), lambda: list(walk), store.begin,
                     lambda: store.contains('a'), lambda: store.move('a'), store.delete_range,
-                    lambda: store.get_part(OWNERS[0], 1), lambda: store.put_owner('a', OWNERS[0])):
+                    lambda: store.get_part(SOME_OWNERS[0], 1), lambda: store.put_owner('a', SOME_OWNERS[0])):
             with pytest.raises(VaultClosedError):
                 use()
 
@@ -654,8 +655,8 @@ class StoreConformance:
             store.put_many((key, repr(key).encode()) for key in SORTED[::-1])
             store.move(1)
             store.delete('a')
-            store.put_parts(OWNERS[0], [(1, b'one')])
-            store.put_owner('b', b'head of ' + OWNERS[0])
+            store.put_parts(SOME_OWNERS[0], [(1, b'one')])
+            store.put_owner('b', b'head of ' + SOME_OWNERS[0])
             store.begin()
             store.put('open', b'')
         if store.files:
@@ -663,8 +664,8 @@ class StoreConformance:
         with closing(self.make_store(folder)) as store:
             found = walked(store)
             assert found == [key for key in SORTED[::-1] if key not in ('a', 1)] + [1]
-            assert [*map(type, found)][-1] is int and store.get('b') == b'head of ' + OWNERS[0]
-            assert store.get_part(OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_owners()) == []
+            assert [*map(type, found)][-1] is int and store.get('b') == b'head of ' + SOME_OWNERS[0]
+            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_owners()) == []
             store.put('newest', b'')
             assert walked(store, reverse=True)[:2] == ['newest', 1]
         store.destroy()

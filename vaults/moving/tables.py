@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterator, List, Tuple
 
-    from ..stores.sqlite.driver import Connection
+    from ..stores.sqlite.driver import RawConnection
     from .readers import Pair
     from .recognising import FirstBytes
     from .source import Source
@@ -46,20 +46,20 @@ class Table:
         return self.has_pairs and self.types == ['BLOB', 'BLOB'] and all(self.filled)
 
 
-def tables_of(raw: Connection) -> Dict[str, Table]:
+def tables_of(raw: RawConnection) -> Dict[str, Table]:
     """Return the tables of a database by their names, in their order."""
     names = [name for name, in raw.execute(TABLE_NAMES).fetchall()]
     return {name: Table(name, raw.execute(TABLE_COLUMNS, (name,)).fetchall()) for name in names}
 
 
-def require_table(path: str, raw: Connection, table: str) -> None:
+def require_table(path: str, raw: RawConnection, table: str) -> None:
     """Raise when there is a view in place of the table, or a column is computed: these are programs."""
     kinds = {kind for kind, in raw.execute(OF_NAME, (table,)).fetchall()}
     if 'view' in kinds or Table(table, raw.execute(TABLE_COLUMNS, (table,)).fetchall()).is_computed:
         unknown(path, f'an SQLite database whose table {table} is computed')
 
 
-def rows_of(raw: Connection, table: str) -> Iterator[Pair]:
+def rows_of(raw: RawConnection, table: str) -> Iterator[Pair]:
     """Yield what stands in the columns key and value."""
     yield from raw.execute(PAIRS.format(quoted(table)))
 

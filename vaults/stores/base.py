@@ -53,7 +53,7 @@ MEMORY = ':memory:'         # the name of a vault without a file
 OWNER = 12                  # bytes of an owner of parts
 SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see settings.py
 OWNERS, PARTS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where parts are entries: persisted, never change
-NUMBER = 8                  # bytes of a part's number in them
+NUMBER_SIZE = 8             # bytes of a part's number in them
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
@@ -74,7 +74,7 @@ else:
     """
 
 
-PLAIN = Options()
+DEFAULT_OPTIONS = Options()
 
 
 class Store(ABC):
@@ -236,19 +236,19 @@ class Store(ABC):
     def part_numbers(self, owner: bytes) -> Iterator[int]:
         """Yield the numbers of the owner's parts, in order."""
         for key in self._part_keys(PARTS + owner):
-            yield int.from_bytes(key[-NUMBER:], 'big')
+            yield int.from_bytes(key[-NUMBER_SIZE:], 'big')
 
     def part_owners(self) -> Iterator[bytes]:
         """Yield all owners of parts, in order."""
         last = b''
         for key in self._part_keys(PARTS):
-            owner = key[len(PARTS):-NUMBER]
+            owner = key[len(PARTS):-NUMBER_SIZE]
             if owner != last:
                 yield owner
             last = owner
 
     def _part_keys(self, start: bytes) -> Iterator[bytes]:
-        for keys, _, _ in self.scan(start, start + b'\xff' * (OWNER + NUMBER), by_key=True, values=False):
+        for keys, _, _ in self.scan(start, start + b'\xff' * (OWNER + NUMBER_SIZE), by_key=True, values=False):
             yield from keys  # type: ignore[misc]  # those in this range are bytes
 
     def put_owner(self, key: Stored, data: bytes) -> None:
@@ -357,7 +357,7 @@ def is_of_parts(key: Stored) -> bool:
 
 def _part(owner: bytes, number: int) -> bytes:
     """Return the key of a part where parts are entries."""
-    return PARTS + owner + number.to_bytes(NUMBER, 'big')
+    return PARTS + owner + number.to_bytes(NUMBER_SIZE, 'big')
 
 
 def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:

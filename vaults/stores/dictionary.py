@@ -6,7 +6,7 @@ that a walk knows by identity of position what is still there, and what was ther
 from __future__ import annotations
 
 from ..keys import HIGHEST, LOWEST, order
-from .base import MEMORY, PLAIN, is_of_parts
+from .base import DEFAULT_OPTIONS, MEMORY, is_of_parts
 from .locked import LockedStore
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DictionaryStore(LockedStore):
     """Entries in a dict. Safe in any thread: each call has the store to itself, and a transaction to its end."""
 
-    def __init__(self, options: Options = PLAIN, name: str = MEMORY) -> None:
+    def __init__(self, options: Options = DEFAULT_OPTIONS, name: str = MEMORY) -> None:
         super().__init__(name, options)
         self.entries: Dict[Stored, Kept] = {}
         self._first = self._last = 0        # the positions given last, at either end

@@ -19,7 +19,7 @@ from weakref import WeakSet, ref
 
 from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError, VaultTypeError
 from . import blocks
-from .base import PLAIN, Options, Store
+from .base import DEFAULT_OPTIONS, Options, Store
 from .tasks import Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PAGE = 1024  # entries that a walk reads at a time
 
-_open_stores: WeakSet[LockedStore] = WeakSet()
+_locked_stores: WeakSet[LockedStore] = WeakSet()
 
 
 class LockedStore(Store):
@@ -46,7 +46,7 @@ class LockedStore(Store):
     and `keep`. What is in `with self.writing:` is done whole or not at all, in a block or outside one.
     """
 
-    def __init__(self, name: str, options: Options = PLAIN) -> None:
+    def __init__(self, name: str, options: Options = DEFAULT_OPTIONS) -> None:
         if not isinstance(options, Options):
             raise VaultTypeError(f'options of an engine are vaults.Options(...), not {type(options).__name__}: '
                                  'where it is, or what it is called, is another argument')
@@ -61,7 +61,7 @@ class LockedStore(Store):
         self._told: Optional[Tuple[int, str]] = None    # a thread whose block was left in another one, and what to say
         self._inherited: List[object] = []              # who began those that were open when this child was forked
         self._closed = False
-        _open_stores.add(self)
+        _locked_stores.add(self)
 
     @abstractmethod
     def mark(self) -> object:
@@ -421,10 +421,10 @@ class _Turn:
             store.let_in()
 
 
-def _after_fork_in_child() -> None:
-    for store in list(_open_stores):
+def _locked_stores_in_child() -> None:
+    for store in list(_locked_stores):
         store.forked()
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_locked_stores_in_child)

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
-    from ...stores.sqlite.driver import Connection
+    from ...stores.sqlite.driver import RawConnection
     from ..recognising import FirstBytes
     from ..source import Source
     from ..tables import Table
@@ -84,7 +84,7 @@ class KohakuVault(Reader):
                 for key, value in rows():
                     yield key if len(wanted) == 1 else (name, key), value
 
-    def _tables(self, source: Source, raw: Connection) -> Iterator[Tuple[str, Tuple[str, Rows]]]:
+    def _tables(self, source: Source, raw: RawConnection) -> Iterator[Tuple[str, Tuple[str, Rows]]]:
         """Yield what there is: the name it goes by, the table with its rows, and what reads them."""
         known = tables_of(raw)
         for name, sql in raw.execute(ALL_TABLES).fetchall():
@@ -98,13 +98,13 @@ class KohakuVault(Reader):
                 yield name, (f'{name}_content', partial(_texts_of, source, raw, name, names))
 
 
-def _entries_of(source: Source, raw: Connection, table: str) -> Iterator[Pair]:
+def _entries_of(source: Source, raw: RawConnection, table: str) -> Iterator[Pair]:
     for stored, data in rows_of(raw, table):
         key = source.key_text(stored)
         yield key, _stored_object(source, key, data)
 
 
-def _texts_of(source: Source, raw: Connection, table: str, columns: List[str]) -> Iterator[Pair]:
+def _texts_of(source: Source, raw: RawConnection, table: str, columns: List[str]) -> Iterator[Pair]:
     """Yield the documents by their numbers: a dict of the texts, and the value under 'value'."""
     parts = f'{table}_content', f'{table}_values'
     for part in parts:
@@ -228,7 +228,7 @@ FORMS: Dict[int, Callable[[bytes], Any]] = {  # by the fourth byte; 1 is a pickl
 
 # --- columns ------------------------------------------------------------------------------------------------------
 
-def _columns_of(source: Source, raw: Connection) -> Iterator[Pair]:
+def _columns_of(source: Source, raw: RawConnection) -> Iterator[Pair]:
     """Yield the columns by their names: numbers as a column of the vault, all else as a list."""
     for table in ('kvault_col_columns', 'kvault_col_blocks', 'kvault_col_data', 'kvault_col_format'):
         require_table(source.path, raw, table)
@@ -244,7 +244,7 @@ def _columns_of(source: Source, raw: Connection) -> Iterator[Pair]:
             yield name, Parts('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
 
 
-def _blocks_of(source: Source, raw: Connection, number: int, name: str, width: int) -> Iterator[Block]:
+def _blocks_of(source: Source, raw: RawConnection, number: int, name: str, width: int) -> Iterator[Block]:
     """Yield the bytes of a column, a block at a time, and where in them the items begin and the last ends."""
     for count, used, payload, offsets in raw.execute(COLUMN_BLOCKS, (number,)):
         try:

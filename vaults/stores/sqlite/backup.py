@@ -41,7 +41,7 @@ def backup(store: SQLiteStore, path: str, progress: Progress = None) -> None:
 
 def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
     """Copy by a connection apart or, where that would not find what this one holds, by this thread's `own`."""
-    source = _source(store, own)
+    source = _connection_to_copy(store, own)
     try:
         source.execute('BEGIN')
         source.execute(NEWEST).fetchall()  # from here on the copy sees this commit and no later one
@@ -53,7 +53,7 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
             source.execute(ROLLBACK)
 
 
-def _source(store: SQLiteStore, own: bool) -> driver.Connection:
+def _connection_to_copy(store: SQLiteStore, own: bool) -> driver.RawConnection:
     c = store.outside('backup')
     if isinstance(c.raw, Snapshot):
         return Snapshot(store.file)._raw

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 ALONE = 8192    # bytes that an entry takes in the log besides its value, estimated: two pages in a commit of its own;
 TOGETHER = 512  # in a transaction entries share their pages
 
-inherited: List[driver.Connection] = []  # a forked child keeps the connections it may not close
+inherited: List[driver.RawConnection] = []  # a forked child keeps the connections it may not close
 
 
 def uri_of(path: str, parameters: str) -> str:
@@ -63,7 +63,7 @@ class File:
         self.connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()  # by the thread that opened it
         self.permissions: Optional[int] = None  # the mode of the file, as last seen
 
-    def connect(self, parameters: Optional[str] = None) -> driver.Connection:
+    def connect(self, parameters: Optional[str] = None) -> driver.RawConnection:
         uri = MEMORY if self.path == MEMORY else uri_of(self.path, parameters or self.mode)
         return driver.connect(uri, self.timeout)
 

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Optional, Tuple
 
-__all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Connection', 'Cursor', 'Error', 'code', 'connect']
+__all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'code', 'connect']
 
 NAME = 'sqlite3'
 VERSION: str = sqlite_version
@@ -40,7 +40,7 @@ class Cursor(sqlite3.Cursor):
     get = property(sqlite3.Cursor.fetchone)  # in C: on the hot path it takes as long as the call of a method
 
 
-class Connection(sqlite3.Connection):
+class RawConnection(sqlite3.Connection):
     """A connection, with `execute`, `in_transaction`, `total_changes`, `set_progress_handler` and `close` as they are.
 
     `execute` makes a cursor for each statement, which nobody else uses.
@@ -73,10 +73,10 @@ class Connection(sqlite3.Connection):
             target.close()
 
 
-def connect(target: str, timeout: float) -> Connection:
+def connect(target: str, timeout: float) -> RawConnection:
     """Open the file of a URI, or ':memory:'. `timeout` is in seconds."""
     return sqlite3.connect(target, timeout=timeout, isolation_level=None, check_same_thread=False,
-                           factory=Connection, uri=target != ':memory:')
+                           factory=RawConnection, uri=target != ':memory:')
 
 
 def code(error: BaseException) -> Optional[int]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .store import SQLiteStore
     from .transactions import Transactional
 
-SMALL = 256             # entries a transaction may have written for a fork to be sure that they are in memory alone
+FEW_ROWS = 256          # entries a transaction may have written for a fork to be sure that they are in memory alone
 HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
 
 open_stores: WeakSet[SQLiteStore] = WeakSet()
@@ -89,7 +89,7 @@ def _after_fork_in_parent() -> None:
     _fork.pipe = _fork.queued = ()
 
 
-def _after_fork_in_child() -> None:
+def _stores_in_child() -> None:
     guard.forget()
     for store in list(open_stores):
         _orphan(store)
@@ -122,7 +122,7 @@ def _orphan(store: SQLiteStore) -> None:
 def _let_go(c: Connection, file: File) -> None:
     """Close an inherited connection of the forking thread, unless its rollback could reach the parent's file."""
     c.guard = None
-    small = c.written - c.begun < CACHE // 16 and c.raw.total_changes - c.changes < SMALL and file.journal == 'wal'
+    small = c.written - c.begun < CACHE // 16 and c.raw.total_changes - c.changes < FEW_ROWS and file.journal == 'wal'
     if not c.raw.in_transaction or small:
         c.pid = os.getpid()
         if c.raw.in_transaction:
@@ -130,4 +130,4 @@ def _let_go(c: Connection, file: File) -> None:
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_stores_in_child)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ...errors import VaultError
     from ..tasks import Owner
-    from .driver import Connection
+    from .driver import RawConnection
     from .snapshot import Snapshot
 
 # What holds the frame of a function that will go on. One that was closed names none, and may still refer to it.
@@ -37,7 +37,7 @@ class Nesting:
     one thread at a time, as the connection is.
     """
 
-    raw: Union[Connection, Snapshot]
+    raw: Union[RawConnection, Snapshot]
     execute: Callable[..., Any]
 
     def __init__(self) -> None:

@@ -18,8 +18,8 @@ from .schema import (
     DELETE_PARTS,
     GET_BOTH,
     GET_PART,
-    NUMBERS,
-    OWNERS,
+    PART_NUMBERS,
+    PART_OWNERS,
     PUT_PART,
     part_crc,
 )
@@ -88,10 +88,10 @@ class Parted(Statements):
             operation()
 
     def part_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._listed_parts(NUMBERS, (owner,))
+        return self._listed_parts(PART_NUMBERS, (owner,))
 
     def part_owners(self) -> Iterator[bytes]:
-        return self._listed_parts(OWNERS, ())
+        return self._listed_parts(PART_OWNERS, ())
 
     def _listed_parts(self, sql: str, arguments: Tuple[Any, ...]) -> Iterator[Any]:
         c = self.local.c

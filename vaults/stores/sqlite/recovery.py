@@ -57,7 +57,7 @@ class Recovery(NamedTuple):
         return not (self.lost or self.doubtful or self.notes or self.nameless)
 
 
-def recover(source: str, target: str, progress: Progress = None) -> Recovery:
+def recover_file(source: str, target: str, progress: Progress = None) -> Recovery:
     """Copy what can be read of the damaged vault at the path `source` into a new vault at `target`.
 
     Raises: as vaults.recovery.recover.

@@ -41,21 +41,21 @@ def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: b
     store.notice()
     try:
         if by_key:
-            cursor: Cursor = ByKey(store, low, high, reverse, values)
+            walk: Walk = ByKey(store, low, high, reverse, values)
         elif (low, high) == (LOWEST, HIGHEST):
-            cursor = ById(store, reverse, values)
+            walk = ById(store, reverse, values)
         else:
-            cursor = WithinById(store, low, high, reverse, values)
-        while cursor.more:
-            cursor.page()
-            if cursor.ready:
-                yield cursor.ready.pop()
-        cursor.finish()
+            walk = WithinById(store, low, high, reverse, values)
+        while walk.more:
+            walk.page()
+            if walk.ready:
+                yield walk.ready.pop()
+        walk.finish()
     except driver.Error as error:
         raise store.failed(error) from error
 
 
-class Cursor:
+class Walk:
     """Where a walk stands. `page` makes the next page, alone in the list `ready`, or none, until there is no `more`."""
 
     def __init__(self, store: SQLiteStore, reverse: bool, values: bool) -> None:
@@ -104,7 +104,7 @@ class Cursor:
         return left
 
 
-class _Indexed(Cursor):
+class _Indexed(Walk):
     """A walk by one index, whose pages each begin behind the last row of the one before."""
 
     def __init__(self, store: SQLiteStore, is_all: bool, reverse: bool, values: bool) -> None:
@@ -174,7 +174,7 @@ class ByKey(_Indexed):
             self._low, self._sql = row[1], schema.BY_KEY_ON[self.what]
 
 
-class WithinById(Cursor):
+class WithinById(Walk):
     """A walk over a range by insertion. There is no index for it: ids of the range are found first, in runs."""
 
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:

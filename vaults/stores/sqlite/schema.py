@@ -77,8 +77,8 @@ GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN part
 PUT_PART = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
 DELETE_PART = 'DELETE FROM parts WHERE owner = ? AND number = ?'
 DELETE_PARTS = 'DELETE FROM parts WHERE owner = ?'
-NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
-OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
+PART_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
+PART_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 
 # These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
 # between the two calls that it takes to get the row.

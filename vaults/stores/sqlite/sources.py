@@ -38,13 +38,13 @@ def unreadable(path: str, error: Exception, is_held: bool = False) -> VaultError
                       'killed as it wrote, open it once with that program')
 
 
-def is_vault(raw: driver.Connection) -> bool:
+def is_vault(raw: driver.RawConnection) -> bool:
     """Tell whether the database says that it is a vault."""
     return bool(raw.execute('PRAGMA application_id').fetchone()[0] == APPLICATION_ID)
 
 
 @contextmanager
-def one_state(path: str) -> Iterator[driver.Connection]:
+def one_state(path: str) -> Iterator[driver.RawConnection]:
     """Give a connection that sees one state of an SQLite file, which stays as it is."""
     with _left_alone(path) as (place, parameters), closing(
             driver.connect(uri_of(place, parameters), TIMEOUT)) as raw:
