@@ -35,44 +35,40 @@ import pkgutil
 import random
 import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import traceback
+from typing import Any, Callable, NamedTuple
 
+from shared import ROOT, TRIALS
+from shared.model import PATTERN, Model, difference, entries
+from shared.processes import Process, as_role, ask, compiled, role, run, tell
 from shared.stores import open_store
 from shared.verdict import Trial
 
 import vaults
-from vaults import moving
-from vaults.collections import column as columns
-from vaults.collections import list as sequences
-from vaults.collections import stream as streams
-from vaults.stores.sqlite.checkpoint import CHECKPOINT
+from vaults import Vault, VaultError, moving
+from vaults.collections import stream
 
-HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from spec import internals  # the folder is known only now
+
 KINDS = ('write', 'fsync', 'truncate', 'open', 'map', 'unlink', 'rename', 'read', 'allocate', 'lock')  # as in disk.c
 # By kind: what fails, and whether it goes on failing. 'short' does half of the work; if it goes on, then nothing.
 FAULTS = {
-    'write': (('ENOSPC', 'on'), ('ENOSPC', 'once'), ('EIO', 'on'), ('EIO', 'once'), ('EDQUOT', 'on'), ('EROFS', 'on'),
-              ('ENOSPC', 'short on'), ('ENOSPC', 'short once')),
-    'fsync': (('EIO', 'once'), ('EIO', 'on'), ('ENOSPC', 'once')),
-    'truncate': (('ENOSPC', 'on'), ('EIO', 'once')),
-    'open': (('ENOSPC', 'on'), ('EMFILE', 'on'), ('EMFILE', 'once'), ('EIO', 'once')),
-    'map': (('ENOMEM', 'once'), ('ENOMEM', 'on')),
-    'unlink': (('EIO', 'once'), ('EROFS', 'on')),
-    'rename': (('EIO', 'once'), ('ENOSPC', 'on')),
-    'read': (('EIO', 'once'), ('EIO', 'on'), ('EIO', 'short once')),
-    'allocate': (('ENOSPC', 'on'),),
-    'lock': (('ENOLCK', 'once'), ('ENOLCK', 'on'), ('EIO', 'once')),
-}
+    'write': ('ENOSPC on', 'ENOSPC once', 'EIO on', 'EIO once', 'EDQUOT on', 'EROFS on', 'ENOSPC short on', 'ENOSPC short once'),
+    'fsync': ('EIO once', 'EIO on', 'ENOSPC once'), 'truncate': ('ENOSPC on', 'EIO once'),
+    'open': ('ENOSPC on', 'EMFILE on', 'EMFILE once', 'EIO once'), 'map': ('ENOMEM once', 'ENOMEM on'),
+    'unlink': ('EIO once', 'EROFS on'), 'rename': ('EIO once', 'ENOSPC on'), 'read': ('EIO once', 'EIO on', 'EIO short once'),
+    'allocate': ('ENOSPC on',), 'lock': ('ENOLCK once', 'ENOLCK on', 'EIO once')}
 ROOM = ('ENOSPC', 'EDQUOT', 'EMFILE', 'ENOMEM', 'ENOLCK')  # what passes by itself: no vault need be opened again
 TIMEOUT = 0.2   # seconds, of the vaults: a lock that cannot be had is waited for
 HANGS = 30      # seconds for a round
 PAGE = 4096     # bytes
 AGAIN = 'opened again'  # what an error says after which a vault is of no more use
+stream.LEAF, stream.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
 
 
 # --- the scene ----------------------------------------------------------------------------------------------------
@@ -81,67 +77,39 @@ class Scene:
     """What the steps work on: a vault, one with write-back, and the folder of their files."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        self.folder, self.vault, self.live = folder, None, None
+        self.folder, self.scene, self.vault, self.live = folder, self, None, None
 
-    def open_vault(self) -> None:
-        self.vault = vaults.Vault(self.folder / 'v.db', timeout=TIMEOUT)
-
-    def open_live(self) -> None:
-        self.live = vaults.Vault(self.folder / 'w.db', timeout=TIMEOUT, writeback=True)
+    def open(self, name: str) -> None:
+        setattr(self, name, Vault(self.folder / f'{name}.db', timeout=TIMEOUT, writeback=name == 'live'))
 
     def reopen(self) -> None:
         """Open again what is open, as the error says."""
-        for name, how in (('vault', self.open_vault), ('live', self.open_live)):
+        for name in ('vault', 'live'):
             if getattr(self, name) is not None:
-                with contextlib.suppress(vaults.VaultError):
+                with contextlib.suppress(VaultError):
                     getattr(self, name).close()
-                how()
+                self.open(name)
 
-    def close(self) -> None:
-        for vault in (self.vault, self.live):
-            if vault is not None:
-                vault.close()
-
-
-def state(scene: Scene) -> dict:
-    """Return all that the open vaults hold, in order; of the live one its objects, without having it write."""
-    return {'v': None if scene.vault is None else entries(scene.vault),
-            'live': None if scene.live is None else copy.deepcopy([(key, scene.live[key]) for key in LIVE if key in scene.live])}
+    def close(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                getattr(self, name).close()
+                setattr(self, name, None)
 
 
-def on_disk(folder: pathlib.Path) -> dict:
-    """Return what a process that opens the vaults now finds."""
-    found = {}
-    for name in ('v', 'w'):
-        path = folder / f'{name}.db'
-        if path.exists():
-            with contextlib.closing(vaults.Vault(path, timeout=TIMEOUT)) as vault:
-                found[name] = entries(vault)
-    return found
-
-
-def entries(vault: vaults.Vault) -> list:
-    return [(key, list(value) if isinstance(value, (sequences.List, columns.Column)) else value)
-            for key, value in vault.items()]
-
-
-def big(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).getrandbits(8 * size).to_bytes(size, 'big')
-
-
-def block(scene):
-    with scene.vault as v:
+def block(v):
+    with v:
         v['block', 1] = 'x' * 9000
         v['a'] = 'in the block'
         del v['b']
         v.update({('block', n): n for n in range(2, 30)})
 
 
-def nested(scene):
-    with scene.vault as v:
+def nested(v):
+    with v:
         v['outer'] = 1
         with contextlib.suppress(ZeroDivisionError), v.transaction():
-            v['inner'] = big(20_000)
+            v['inner'] = PATTERN[:20_000]
             raise ZeroDivisionError
         with v.transaction():
             v['inner', 2] = 2
@@ -149,441 +117,251 @@ def nested(scene):
                 v.pop(('block', 2))
 
 
-def large_block(scene):
+def large_block(s):
     """Write more in a block than the cache of SQLite holds, so that pages go to the log before the end."""
-    scene.vault._store.local.c.raw.execute('PRAGMA cache_size = 10')
-    with scene.vault as v:
+    internals.raw_of(s.vault).execute('PRAGMA cache_size = 10')
+    with s.vault as v:
         for n in range(12):
-            v['large', n] = big(12_000, n)
+            v['large', n] = PATTERN[12_000 * n:12_000 * (n + 1)]
 
 
-def undone_block(scene):
-    with contextlib.suppress(ZeroDivisionError), scene.vault as v:
-        v['undone'] = big(50_000)
+def undone_block(v):
+    with contextlib.suppress(ZeroDivisionError), v:
+        v['undone'] = PATTERN[:50_000]
         v.clear()
         raise ZeroDivisionError
 
 
-def edit(scene):
-    with scene.vault.edit('edited', []) as value:
+def edit(v):
+    with v.edit('edited', []) as value:
         value.append('x')
 
 
-def stream(scene):
-    with scene.vault.open('stream', 'wb') as file:
-        file.write(big(40_000))
-        file.write(big(1000))
+def write(v, mode, *pieces, at=None):
+    with v.open('stream', mode) as file:
+        if at:
+            file.seek(at)
+        for piece in pieces:
+            file.write(piece)
 
 
-def stream_append(scene):
-    with scene.vault.open('stream', 'ab') as file:
-        file.write(b'appended' * 1000)
-
-
-def stream_change(scene):
-    with scene.vault.open('stream', 'r+b') as file:
-        file.seek(5)
-        file.write(b'changed' * 50)
-
-
-def read_all(scene):
-    v = scene.vault
+def read_all(s):
+    v = s.vault
     assert v['new'] == 'x' * 3000 and v.get('none') is None and len(v) == len(list(v.keys())), 'a wrong value'
-    problems = v.check()
-    if problems:
-        raise vaults.VaultError(problems[0])
+    for problem in v.check():
+        raise VaultError(problem)
 
 
-def cold_read(scene):
+def cold_read(s, name='vault.db'):
     """Read with a connection that has nothing in its cache."""
-    with contextlib.closing(vaults.Vault(scene.folder / 'v.db', flag='r', timeout=TIMEOUT)) as other:
-        assert entries(other)
+    with contextlib.closing(Vault(s.folder / name, flag='r', timeout=TIMEOUT)) as other:
+        assert ('new', 'x' * 3000) in entries(other)
 
 
-def checkpoint(scene):
+def checkpoint(s):
     """Write one entry, after which the log is moved into the file."""
-    c = scene.vault._store.local.c
-    c.due = c.written
-    c.checkpointed = c.written - CHECKPOINT
-    scene.vault['checkpoint'] = 'x'
+    c = internals.connection_of(s.vault)
+    c.due, c.checkpointed = c.written, -1 << 40
+    s.vault['checkpoint'] = 'x'
 
 
-def backup(scene):
-    scene.vault.backup(scene.folder / 'backup.db')
-
-
-def read_backup(scene):
-    with contextlib.closing(vaults.Vault(scene.folder / 'backup.db', flag='r', timeout=TIMEOUT)) as copy:
-        assert ('new', 'x' * 3000) in entries(copy)
-
-
-def export(scene):
-    moving.export(scene.vault, scene.folder / 'export.jsonl')
-
-
-def import_(scene):
-    moving.import_file(scene.vault.section('imported'), scene.folder / 'export.jsonl')
-
-
-def get_file(scene):
-    scene.vault.get_file('stream', scene.folder / 'stream.bin')
-
-
-def put_file(scene):
-    scene.vault.put_file('file', scene.folder / 'stream.bin')
-
-
-def live_change(scene):
-    w = scene.live
+def live_change(w):
     w['list'] = []
     w['list'].append(1)
     w['other'] = {'x': 'y' * 5000}
 
 
-def live_block(scene):
-    with scene.live as w:
+def live_block(w):
+    with w:
         w['list'].append(2)
         w['third'] = [3]
 
 
-def live_close(scene):
-    scene.live.close()
-    scene.live = None
-
-
-def close(scene):
-    scene.vault.close()
-    scene.vault = None
-
-
-def sections(scene):
-    users = scene.vault.section('users')
-    users.update({n: {'name': n} for n in range(20)})
-
-
-STEPS = (
-    ('open', Scene.open_vault),
-    ('put', lambda scene: scene.vault.put('a', 1)),
-    ('put', lambda scene: scene.vault.put('b', 'x' * 10_000)),
-    ('overwrite', lambda scene: scene.vault.put('a', {'more': 'x' * 5000})),
-    ('update', lambda scene: scene.vault.update({'new': 'x' * 3000, 'c': 3, 'b': 'b'})),
-    ('put_many', lambda scene: scene.vault.put_many((n, str(n) * 40) for n in range(60))),
-    ('block', block),
-    ('nested block', nested),
-    ('large block', large_block),
-    ('undone block', undone_block),
-    ('delete', lambda scene: scene.vault.__delitem__(3)),
-    ('pop', lambda scene: scene.vault.pop(5)),
-    ('popitem', lambda scene: scene.vault.popitem()),
-    ('setdefault', lambda scene: scene.vault.setdefault('set', [1])),
-    ('edit', edit),
-    ('delete range', lambda scene: scene.vault.__delitem__(slice(10, 50))),
-    ('section', sections),
-    ('list made', lambda scene: scene.vault.list('list')),
-    ('list append', lambda scene: scene.vault.list('list').append('x')),
-    ('list extend', lambda scene: scene.vault.list('list').extend({'n': n, 'x': 'y' * 50} for n in range(200))),
-    ('list insert', lambda scene: scene.vault.list('list').insert(100, 'inserted')),
-    ('column made', lambda scene: scene.vault.column('column', 'float64')),
-    ('column extend', lambda scene: scene.vault.column('column', 'float64').extend(map(float, range(2000)))),
-    ('stream', stream),
-    ('stream append', stream_append),
-    ('stream change', stream_change),
-    ('sync', lambda scene: scene.vault.sync()),
-    ('read', read_all),
-    ('cold read', cold_read),
-    ('checkpoint', checkpoint),
-    ('put after checkpoint', lambda scene: scene.vault.put('after', big(3000))),
-    ('backup', backup),
-    ('read backup', read_backup),
-    ('export', export),
-    ('get_file', get_file),
-    ('put_file', put_file),
-    ('import', import_),
-    ('delete range', lambda scene: scene.vault.section('imported').clear()),
-    ('compact', lambda scene: scene.vault.compact()),
-    ('write-back open', Scene.open_live),
-    ('write-back change', live_change),
-    ('write-back sync', lambda scene: scene.live.sync()),
-    ('write-back block', live_block),
-    ('write-back put', lambda scene: scene.live.put('list', ['closing'])),
-    ('write-back close', live_close),
-    ('write-back open', Scene.open_live),
-    ('clear', lambda scene: scene.vault.clear()),
-    ('put', lambda scene: scene.vault.put('last', 1)),
-    ('close', close),
-    ('open', Scene.open_vault),
-)
-FILES = {'v.db', 'w.db', 'backup.db', 'export.jsonl', 'stream.bin'}  # that may be there at the end, beside -wal and -shm
+STEPS = (  # the name, what it works on, and what it does; what is done to the vault can be done to a model as well
+    ('open', 'scene', lambda s: s.open('vault')),
+    ('put', 'vault', lambda v: v.update(a=1)),
+    ('put', 'vault', lambda v: v.__setitem__('b', 'x' * 10_000)),
+    ('overwrite', 'vault', lambda v: v.__setitem__('a', {'more': 'x' * 5000})),
+    ('update', 'vault', lambda v: v.update({'new': 'x' * 3000, 'c': 3, 'b': 'b'})),
+    ('put_many', 'vault', lambda v: v.put_many((n, str(n) * 40) for n in range(60))),
+    ('block', 'vault', block),
+    ('nested block', 'vault', nested),
+    ('large block', 'scene', large_block),
+    ('undone block', 'vault', undone_block),
+    ('delete', 'vault', lambda v: v.__delitem__(3)),
+    ('pop', 'vault', lambda v: v.pop(5)),
+    ('popitem', 'vault', lambda v: v.popitem()),
+    ('setdefault', 'vault', lambda v: v.setdefault('set', [1])),
+    ('edit', 'vault', edit),
+    ('delete range', 'scene', lambda s: s.vault.__delitem__(slice(10, 50))),
+    ('section', 'vault', lambda v: v.section('users').update({n: {'name': n} for n in range(20)})),
+    ('list made', 'vault', lambda v: v.list('list')),
+    ('list append', 'vault', lambda v: v.list('list').append('x')),
+    ('list extend', 'vault', lambda v: v.list('list').extend({'n': n, 'x': 'y' * 50} for n in range(200))),
+    ('list insert', 'vault', lambda v: v.list('list').insert(100, 'inserted')),
+    ('column made', 'vault', lambda v: v.column('column', 'float64')),
+    ('column extend', 'vault', lambda v: v.column('column', 'float64').extend(map(float, range(2000)))),
+    ('stream', 'vault', lambda v: write(v, 'wb', PATTERN[:40_000], PATTERN[-1000:])),
+    ('stream append', 'vault', lambda v: write(v, 'ab', b'appended' * 1000)),
+    ('stream change', 'vault', lambda v: write(v, 'r+b', b'changed' * 50, at=5)),
+    ('sync', 'vault', lambda v: v.sync()),
+    ('read', 'scene', read_all),
+    ('cold read', 'scene', cold_read),
+    ('checkpoint', 'scene', checkpoint),
+    ('put after checkpoint', 'vault', lambda v: v.__setitem__('after', PATTERN[:3000])),
+    ('backup', 'scene', lambda s: s.vault.backup(s.folder / 'backup.db')),
+    ('read backup', 'scene', lambda s: cold_read(s, 'backup.db')),
+    ('export', 'scene', lambda s: moving.export(s.vault, s.folder / 'export.jsonl')),
+    ('get_file', 'scene', lambda s: s.vault.get_file('stream', s.folder / 'stream.bin')),
+    ('put_file', 'scene', lambda s: s.vault.put_file('file', s.folder / 'stream.bin')),
+    ('import', 'scene', lambda s: moving.import_file(s.vault.section('imported'), s.folder / 'export.jsonl')),
+    ('delete range', 'scene', lambda s: s.vault.section('imported').clear()),
+    ('compact', 'vault', lambda v: v.compact()),
+    ('write-back open', 'scene', lambda s: s.open('live')),
+    ('write-back change', 'live', live_change),
+    ('write-back sync', 'live', lambda w: w.sync()),
+    ('write-back block', 'live', live_block),
+    ('write-back put', 'live', lambda w: w.update(list=['closing'])),
+    ('write-back close', 'scene', lambda s: s.close('live')),
+    ('write-back open', 'scene', lambda s: s.open('live')),
+    ('clear', 'vault', lambda v: v.clear()),
+    ('put', 'vault', lambda v: v.update(last=1)),
+    ('close', 'scene', lambda s: s.close('vault')),
+    ('open', 'scene', lambda s: s.open('vault')))
+FILES = {'vault.db', 'live.db', 'backup.db', 'export.jsonl', 'stream.bin'}  # that may be there at the end, beside -wal and -shm
 WRITERS = ('get_file', 'put_file')  # whose documentation promises the OSError of the file that is not the vault's
 OPENING = ('open', 'cold read', 'checkpoint', 'backup', 'read backup', 'export', 'get_file', 'put_file', 'import', 'write-back open')
 LIVE = ('list', 'other', 'third')  # the keys of the vault with write-back
-streams.LEAF, streams.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
+
+
+def do(scene: Scene, step) -> None:
+    _, subject, act = step
+    act(getattr(scene, subject))
+
+
+def state(scene: Scene) -> dict:
+    """Return all that the open vaults hold, in order; of the live one its objects, without having it write."""
+    return {'vault': None if scene.vault is None else entries(scene.vault), 'live': None if scene.live is None else
+            copy.deepcopy([(key, scene.live[key]) for key in LIVE if key in scene.live])}
+
+
+def on_disk(folder: pathlib.Path) -> dict:
+    """Return what a process that opens the vaults now finds."""
+    found = {}
+    for path in filter(pathlib.Path.exists, (folder / 'vault.db', folder / 'live.db')):
+        with contextlib.closing(Vault(path, timeout=TIMEOUT)) as vault:
+            found[path.name] = entries(vault)
+    return found
+
+
+def rehearsed(folder: pathlib.Path) -> list:
+    """Go through the scene without a fault; return what there is after each step: in the open vaults, and on the disk."""
+    scene, states = Scene(folder), [({'vault': None, 'live': None}, {})]
+    for step in STEPS:
+        model = Model(copy.deepcopy(states[-1][0]['vault']) or ())
+        do(scene, step)
+        states.append((state(scene), on_disk(folder)))
+        if step[1] == 'vault':
+            step[2](model)
+            problem = difference(states[-1][0]['vault'], entries(model))
+            assert not problem, f'without a fault, {step[0]}: {problem}'
+    scene.close('vault', 'live')
+    return states
+
+
+# --- faults -------------------------------------------------------------------------------------------------------
+
+class Fault(NamedTuple):
+    """Something that is wrong with the disk from one step of the scene on."""
+
+    name: str
+    begin: Callable[[], Any]
+    release: Callable[[], Any]
+    hits: Callable[[], int] = lambda: 0  # how often it was met, as far as that is known
+    reopens: bool = False    # an error may ask to have the vault opened again
+    blinds: bool = False     # nothing can be read either
+    is_shared: bool = False  # other processes have the same disk
+    removes: bool = True     # files can be removed
+
+
+def loaded() -> Any:
+    """Return the library that counts calls and makes them fail, which is loaded in this process."""
+    library = ctypes.CDLL(os.environ['LD_PRELOAD'])
+    library.disk_count.restype = library.disk_hits.restype = ctypes.c_long
+    library.disk_fail.argtypes = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int
+    return library
+
+
+def call_fails(library, kind: str, number: int, what: str) -> Fault:
+    """A system call fails, or all of its kind from it on."""
+    code, *how = what.split()
+    return Fault(f'{kind} {number} {what}', lambda: library.disk_fail(
+        KINDS.index(kind), number, getattr(errno, code), 'on' in how, 'short' in how), library.disk_release, library.disk_hits,
+        reopens=kind == 'fsync' or code not in ROOM, blinds=kind in ('read', 'map', 'lock', 'open'),
+        removes=kind != 'unlink' or 'on' not in how)
+
+
+def limited(name: str, which: int, limit: Callable[[], int], **traits) -> Fault:
+    was = resource.getrlimit(which)
+    return Fault(name, lambda: resource.setrlimit(which, (limit(), was[1])), lambda: resource.setrlimit(which, was), **traits)
+
+
+def file_limit(size: int) -> Fault:
+    """No file may grow beyond a size, which to SQLite is an error like any other. Python ignores the signal that comes with it."""
+    return limited(f'files of at most {size} bytes', resource.RLIMIT_FSIZE, lambda: size, reopens=True)
+
+
+def handle_limit(free: int) -> Fault:
+    """So many handles are free."""
+    def limit():
+        taken = set(map(int, os.listdir('/proc/self/fd')))
+        return next(itertools.islice((fd + 1 for fd in itertools.count() if fd not in taken), free, None)) - 1
+    return limited(f'{free} handles free', resource.RLIMIT_NOFILE, limit, blinds=True)
+
+
+def full_disk(folder: pathlib.Path, pages: int) -> Fault:
+    """A file fills the disk until so many pages are free."""
+    ballast = folder / 'ballast'
+
+    def fill():
+        status = os.statvfs(folder)
+        with open(ballast, 'wb', buffering=0) as file:
+            for _ in range(status.f_bavail * status.f_frsize // PAGE - pages):
+                file.write(bytes(PAGE))
+    return Fault(f'{pages} pages free', fill, lambda: ballast.unlink(missing_ok=True), is_shared=True)
 
 
 # --- one round ----------------------------------------------------------------------------------------------------
 
-class Disk:
-    """The shim, which is loaded in this process."""
+class Peer(Process):
+    """Another process, whose disk is well because it was there before the fault. It looks at the vaults when it is asked to."""
 
-    def __init__(self) -> None:
-        self._library = ctypes.CDLL(os.environ['LD_PRELOAD'])
-        self._library.disk_count.restype = self._library.disk_hits.restype = ctypes.c_long
-        self._library.disk_fail.argtypes = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int
+    def __init__(self, folder: pathlib.Path, states: list) -> None:
+        read, self._numbers = os.pipe()
+        super().__init__(self._look, read, folder, states)
+        os.close(read)
 
-    def watch(self, folder: pathlib.Path) -> None:
-        self._library.disk_watch(os.fsencode(folder))
+    def ask(self, number: int) -> str:
+        """Return what is wrong with the vaults after so many steps, or ''. Raises: AssertionError when it crashed or hung."""
+        os.write(self._numbers, b'%d\n' % number)
+        self.wait_for(b'\n', self.said.count(b'\n') + 1)
+        return json.loads(self.said.splitlines()[-1])
 
-    def fail(self, kind: str, number: int, code: str, how: str) -> None:
-        self._library.disk_fail(KINDS.index(kind), number, getattr(errno, code), 'on' in how.split(), 'short' in how)
-
-    def release(self) -> None:
-        self._library.disk_release()
-
-    def counts(self) -> dict:
-        return {kind: self._library.disk_count(number) for number, kind in enumerate(KINDS)}
-
-    def hits(self) -> int:
-        return self._library.disk_hits()
-
-    def handles(self) -> int:
-        return self._library.disk_handles()
+    def _look(self, numbers, folder, states, tell) -> None:
+        os.close(self._numbers)  # or it would never hear that nobody asks any more
+        with os.fdopen(numbers) as asked:
+            for line in asked:
+                tell(json.dumps(looked(folder, states[int(line)][1])).encode() + b'\n')
 
 
-class Fault:
-    """Something that is wrong with the disk from one step of the scene on."""
-
-    reopens = False   # an error may ask to have the vault opened again
-    blinds = False    # nothing can be read either
-    is_shared = False  # other processes have the same disk
-    removes = True    # files can be removed
-
-    def begin(self) -> None:
-        raise NotImplementedError
-
-    def release(self) -> None:
-        raise NotImplementedError
-
-    def hits(self) -> int:
-        """Return how often it was met, as far as that is known."""
-        return 0
-
-
-class CallFails(Fault):
-    """A system call fails, as the shim sees to."""
-
-    def __init__(self, disk: Disk, kind: str, number: int, code: str, how: str) -> None:
-        self.disk, self.plan = disk, (kind, number, code, how)
-        self.begin, self.release, self.hits = lambda: disk.fail(*self.plan), disk.release, disk.hits
-        self.blinds = kind in ('read', 'map', 'lock', 'open')
-        self.reopens = kind == 'fsync' or code not in ROOM
-        self.removes = (kind, how) != ('unlink', 'on')
-
-    def __str__(self) -> str:
-        return ' '.join(map(str, self.plan))
-
-
-class FileLimit(Fault):
-    """No file may grow beyond a size. Python ignores the signal that comes with it."""
-
-    reopens = True  # to SQLite it is an error like any other
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def begin(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
-    def release(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
-
-    def __str__(self) -> str:
-        return f'files of at most {self.size} bytes'
-
-
-class HandleLimit(Fault):
-    """So many handles are free."""
-
-    blinds = True
-
-    def __init__(self, free: int) -> None:
-        self.free, self.was = free, resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def begin(self) -> None:
-        taken = set(map(int, os.listdir('/proc/self/fd')))
-        limit = next(itertools.islice((fd + 1 for fd in itertools.count() if fd not in taken), self.free, None)) - 1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, self.was[1]))
-
-    def release(self) -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, self.was)
-
-    def __str__(self) -> str:
-        return f'{self.free} handles free'
-
-
-class FullDisk(Fault):
-    """A file fills the disk until so many pages are free."""
-
-    reopens = False
-    is_shared = True
-
-    def __init__(self, folder: pathlib.Path, pages: int) -> None:
-        self.ballast, self.pages = folder / 'ballast', pages
-
-    def begin(self) -> None:
-        status = os.statvfs(self.ballast.parent)
-        with open(self.ballast, 'wb', buffering=0) as file:
-            for _ in range(status.f_bavail * status.f_frsize // PAGE - self.pages):
-                file.write(bytes(PAGE))
-
-    def release(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.ballast.unlink()
-
-    def __str__(self) -> str:
-        return f'{self.pages} pages free'
-
-
-class Round:
-    """A scene in which one fault happens. Runs in a process of its own; `peer` is the one that started it."""
-
-    def __init__(self, folder: pathlib.Path, states: list, at: int, fault: Fault, peer: Peer) -> None:
-        self.folder, self.states, self.at, self.fault, self.peer = folder, states, at, fault, peer
-        self.scene, self.tell, self.has_raised = Scene(folder), peer.tell, False
-
-    def run(self) -> None:
-        for number, (name, step) in enumerate(STEPS):
-            if number == self.at:
-                self.fault.begin()
-            hits = self.fault.hits()
-            try:
-                step(self.scene)
-            except Exception as error:
-                self.has_raised = True
-                self.failed(number, name, step, error, hits)
-            else:
-                if self.fault.hits() > hits and not self.fault.blinds:
-                    self.compare(number + 1, f'{name} did not raise')
-        self.end()
-
-    def end(self) -> None:
-        """Close with the fault still there, if it has not been released; then look at what is left."""
-        try:
-            self.scene.close()
-        except vaults.VaultError as error:
-            self.tell('broke', f'closing what has nothing to write raised {error!r}')
-        self.fault.release()
-        self.scene.vault = self.scene.live = None
-        gc.collect()
-        open_files = [path for path in map(_target, os.listdir('/proc/self/fd')) if path.startswith(f'{self.folder}/')]
-        if open_files:
-            self.tell('broke', f'handles are left open: {open_files}')
-        self.ask(len(STEPS), 'end')
-        left = {path.name for path in self.folder.iterdir()} - FILES
-        if left - {f'{name}{suffix}' for name in FILES for suffix in ('-wal', '-shm')}:
-            self.tell('broke', f'files are left: {sorted(left)}')
-        self.tell('met' if self.has_raised or self.fault.hits() else 'missed', '')
-
-    def failed(self, number, name, step, error, hits) -> None:
-        """Look at everything after a step that raised, then do it again."""
-        self.tell('raised', type(error).__name__)
-        if not isinstance(error, vaults.VaultError) and not (name in WRITERS and isinstance(error, OSError)):
-            self.tell('broke', f'{name}: a bare {error!r} from {traceback.extract_tb(error.__traceback__)[-1]}')
-        if self.fault.blinds:
-            self.fault.release()
-        self.compare(number, f'{name} raised {error}')
-        if self.fault.is_shared:
-            self.fault.release()
-        self.ask(number, f'{name} raised {error}')
-        self.fault.release()
-        left = [path for path in self.folder.iterdir() if '.partial' in path.name]
-        if left and self.fault.removes:
-            self.tell('broke', f'{name}: {left} are left')
-        for path in left:
-            path.unlink()
-        try:
-            self.retried(step, name, error)
-        except Exception as again:
-            self.tell('broke', f'{name}: after {error!r} it cannot be done again: {again!r}')
-            raise
-        self.compare(number + 1, f'{name} done again')
-
-    def retried(self, step, name, error) -> None:
-        try:
-            step(self.scene)
-        except vaults.VaultError as again:
-            if AGAIN not in str(again) or not self.fault.reopens:
-                raise
-            if AGAIN not in str(error):
-                self.tell('broke', f'{name}: to open again was not said at once, but: {error}')
-            self.tell('reopened', name)
-            self.scene.reopen()
-            step(self.scene)
-
-    def compare(self, number, when) -> None:
-        try:
-            found = state(self.scene)
-        except vaults.VaultError as error:
-            if AGAIN not in str(error) or not self.fault.reopens:
-                self.tell('broke', f'{when}: the vault cannot be read: {error}')
-            return
-        self.same(found, number, f'{when}; the same vault')
-
-    def same(self, found, number, when) -> None:
-        for name, expected in self.states[number][0].items():
-            if found[name] != expected:
-                after = self.states[min(number + 1, len(STEPS))][0][name]
-                self.tell('broke', f'{when}: {name}: {difference(found[name], expected)}'
-                                   + (' (it was done)' if found[name] == after else ''))
-
-    def ask(self, number, when) -> None:
-        """Have another process, whose disk is well, compare."""
-        if any(self.states[number][1].values()):
-            problem = self.peer.ask(number)
-            if problem:
-                self.tell('broke', f'{when}; another process: {problem}')
-
-
-def _target(fd: str) -> str:
-    try:
-        return os.readlink(f'/proc/self/fd/{fd}')
-    except OSError:  # of the listing itself
-        return ''
-
-
-def difference(found, expected) -> str:
-    if found is None or expected is None:
-        return f'{found!r:.60} instead of {expected!r:.60}'
-    for one, other in itertools.zip_longest(found, expected):
-        if one != other:
-            return f'{one!r:.100} instead of {other!r:.100}'
-    return 'the same'
-
-
-class Peer:
-    """The other end of a socket, as the process of a round sees it."""
-
-    def __init__(self, end: socket.socket) -> None:
-        self._file = end.makefile('rw', encoding='utf-8')
-
-    def tell(self, kind, text) -> None:
-        self._file.write(json.dumps([kind, text]) + '\n')
-        self._file.flush()
-
-    def ask(self, number) -> str:
-        self.tell('ask', number)
-        return json.loads(self._file.readline())
-
-
-def look(folder: pathlib.Path, expected: dict) -> str:
+def looked(folder: pathlib.Path, expected: dict) -> str:
     """Return what is wrong with the vaults for a process that opens them now."""
     for name, wanted in expected.items():
-        if not wanted:
-            continue
         try:
-            with contextlib.closing(vaults.Vault(folder / f'{name}.db', timeout=TIMEOUT)) as vault:
-                found = entries(vault)
-                if found != wanted:
-                    return f'{name}: {difference(found, wanted)}'
+            with contextlib.closing(Vault(folder / name, timeout=TIMEOUT)) as vault:
+                problem = wanted and difference(entries(vault), wanted)
+                if problem:
+                    return f'{name}: {problem}'
                 with contextlib.suppress(ZeroDivisionError), vault:
                     vault['undone'] = 1
                     raise ZeroDivisionError
@@ -593,250 +371,311 @@ def look(folder: pathlib.Path, expected: dict) -> str:
     return ''
 
 
-def forked(work, then=lambda: None) -> int:
-    """Do `work` in a process of its own, and `then` in this one; return the other's status, negative if by a signal."""
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            signal.alarm(HANGS)
-            work()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    then()
-    _, status = os.waitpid(pid, 0)
-    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+class Round:
+    """A scene in which one fault happens, and what it has told of: (kind, text). Runs in a process of its own."""
 
+    def __init__(self, folder: pathlib.Path, states: list, at: int, fault: Fault) -> None:
+        self.folder, self.states, self.at, self.fault = folder, states, at, fault
+        self.scene, self.peer, self.told = Scene(folder), Peer(folder, states), []
 
-def one_round(folder, states, at, fault) -> list:
-    """Run a round; return what its process told."""
-    mine, theirs = socket.socketpair()
-    pid = os.fork()
-    if not pid:
-        status = 1
+    def tell(self, kind: str, text: str = '') -> None:
+        self.told.append((kind, text))
+
+    def broke(self, text: str) -> None:
+        self.tell('broke', text)
+
+    def run(self) -> list:
         try:
-            mine.close()
-            signal.alarm(HANGS)
-            Round(folder, states, at, fault, Peer(theirs)).run()
-            status = 0
+            for number, step in enumerate(STEPS):
+                if number == self.at:
+                    self.fault.begin()
+                self.step(number, step)
+            self.end()
         except BaseException as error:
-            Peer(theirs).tell('broke', f'it ended with {error!r}')
-        finally:
-            os._exit(status)
-    theirs.close()
-    told = []
-    with mine, mine.makefile('rw', encoding='utf-8') as lines:
-        for line in lines:
-            kind, text = json.loads(line)
-            if kind == 'ask':
-                lines.write(json.dumps(answered(folder, states[text][1])) + '\n')
-                lines.flush()
-            else:
-                told.append((kind, text))
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        told.append(('broke', f'signal {os.WTERMSIG(status)} ended it'))
-    return told
+            self.broke(f'it ended with {error!r}')
+        self.peer.end()
+        return self.told
+
+    def step(self, number, step) -> None:
+        hits = self.fault.hits()
+        try:
+            do(self.scene, step)
+        except Exception as error:
+            self.failed(number, step, error)
+        else:
+            if self.fault.hits() > hits and not self.fault.blinds:
+                self.compare(number + 1, f'{step[0]} did not raise')
+
+    def failed(self, number, step, error) -> None:
+        """Look at everything after a step that raised, then do it again."""
+        fault, name = self.fault, step[0]
+        self.tell('raised', type(error).__name__)
+        if not isinstance(error, VaultError) and not (name in WRITERS and isinstance(error, OSError)):
+            self.broke(f'{name}: a bare {error!r} from {traceback.extract_tb(error.__traceback__)[-1]}')
+        if name in ('sync', 'compact') and fault.name.startswith('fsync') and AGAIN not in str(error):
+            self.broke(f'{name}: nothing vouches for what was not synced, but it only said: {error}')
+        if fault.blinds:
+            fault.release()
+        self.compare(number, f'{name} raised {error}')
+        if fault.is_shared:
+            fault.release()
+        self.ask(number, f'{name} raised {error}')
+        fault.release()
+        left = [path for path in self.folder.iterdir() if '.partial' in path.name]
+        if left and fault.removes:
+            self.broke(f'{name}: {left} are left')
+        for path in left:
+            path.unlink()
+        try:
+            self.retried(step, name, error)
+        except Exception as again:
+            self.broke(f'{name}: after {error!r} it cannot be done again: {again!r}')
+            raise
+        self.compare(number + 1, f'{name} done again')
+
+    def retried(self, step, name, error) -> None:
+        try:
+            do(self.scene, step)
+        except VaultError as again:
+            if AGAIN not in str(again) or not self.fault.reopens:
+                raise
+            if AGAIN not in str(error):
+                self.broke(f'{name}: to open again was not said at once, but: {error}')
+            self.tell('reopened')
+            self.scene.reopen()
+            do(self.scene, step)
+
+    def compare(self, number, when) -> None:
+        """Compare with the state after so many steps what the same vaults hold."""
+        try:
+            found = state(self.scene)
+        except VaultError as error:
+            if AGAIN not in str(error) or not self.fault.reopens:
+                self.broke(f'{when}: the vault cannot be read: {error}')
+            return
+        for name, expected in self.states[number][0].items():
+            if found[name] != expected:
+                after = self.states[min(number + 1, len(STEPS))][0][name]
+                self.broke(f'{when}; the same vault: {name}: {difference(found[name], expected)}'
+                           + ' (it was done)' * (found[name] == after))
+
+    def ask(self, number, when) -> None:
+        """Have the other process compare."""
+        if any(self.states[number][1].values()):
+            problem = self.peer.ask(number)
+            if problem:
+                self.broke(f'{when}; another process: {problem}')
+
+    def end(self) -> None:
+        """Close with the fault still there, if it has not been released; then look at what is left."""
+        try:
+            self.scene.close('vault', 'live')
+        except VaultError as error:
+            self.broke(f'closing what has nothing to write raised {error!r}')
+        met = self.fault.hits() or any(kind == 'raised' for kind, _ in self.told)
+        self.fault.release()
+        self.scene.vault = self.scene.live = None  # also where closing raised
+        gc.collect()
+        open_files = [path for path in map(target, os.listdir('/proc/self/fd')) if f'{path}/'.startswith(f'{self.folder}/')]
+        if open_files:
+            self.broke(f'handles are left open: {open_files}')
+        self.ask(len(STEPS), 'end')
+        left = {path.name for path in self.folder.iterdir()} - {name + end for name in FILES for end in ('', '-wal', '-shm')}
+        if left:
+            self.broke(f'files are left: {sorted(left)}')
+        self.tell('met' if met else 'missed')
 
 
-def answered(folder, expected) -> str:
-    read, write = os.pipe()
-    status = forked(lambda: os.write(write, look(folder, expected).encode()[:4000]))
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        return pipe.read() or (f'ended with status {status}' if status else '')
+def target(fd: str) -> str:
+    try:
+        return os.readlink(f'/proc/self/fd/{fd}')
+    except OSError:  # of the listing itself
+        return ''
 
 
-# --- all rounds ---------------------------------------------------------------------------------------------------
+# --- the parts of the trial: each does rounds ---------------------------------------------------------------------
 
-def rehearse(folder) -> list:
-    """Go through the scene without a fault; return what there is after each step: in the open vaults, and on the disk."""
-    scene, states = Scene(folder), [({'v': None, 'live': None}, {})]
-    for _, step in STEPS:
-        step(scene)
-        states.append((state(scene), on_disk(folder)))
-    scene.close()
-    return states
+class Part:
+    """What a part has: a folder for its rounds, options, chance, and what it counts. `say` and `broke` are heard by the trial."""
 
+    def __init__(self, name: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
+        self.folder, self.options, self.rng = folder / 'f', options, random.Random(f'{name} {options.seed}')
+        self.total, self.states = collections.Counter(), []
 
-def count(disk, folder) -> list:
-    """Go through the scene without a fault; return the numbers of calls of each step."""
-    scene, calls = Scene(folder), []
-    disk.watch(folder)
-    for _, step in STEPS:
-        before = disk.counts()
-        step(scene)
-        calls.append({kind: number - before[kind] for kind, number in disk.counts().items()})
-    scene.close()
-    return calls
+    def say(self, text: str) -> None:
+        tell(['says', text])
 
-
-def all_faults(calls, rng) -> list:
-    """Return every call of every step with every fault of its kind: first one of each sort, then another of each."""
-    groups = []
-    for at, counts in enumerate(calls):
-        for kind in KINDS:
-            for code, how in FAULTS[kind]:
-                group = [(at, (kind, number + 1, code, how)) for number in range(counts[kind])]
-                rng.shuffle(group)
-                groups.append(group)
-    rng.shuffle(groups)
-    return [fault for turn in itertools.zip_longest(*groups) for fault in turn if fault]
-
-
-class Parts:
-    """What the parts of the trial count: runs rounds and prints what broke. `line` is what they say at the end."""
-
-    def __init__(self, top: pathlib.Path, options) -> None:
-        self.folder, self.options, self.total = top / 'f', options, collections.Counter()
-        self.states: list = []
+    def broke(self, text: str) -> None:
+        tell(['broke', text])
+        if self.options.first:
+            sys.exit()
 
     def fresh(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
 
-    def round(self, at, fault) -> None:
-        self.fresh()
+    def few(self) -> range:
+        return range(max(self.options.rounds // 8, 4) if self.options.rounds else 400)
+
+    def round(self, at: int, fault: Fault) -> None:
         if not self.states:
-            self.states = rehearse(self.folder)
             self.fresh()
+            self.states = rehearsed(self.folder)
+        self.fresh()
+        code, told = ask(lambda: Round(self.folder, self.states, at, fault).run(), hangs=HANGS)
         self.total['rounds'] += 1
-        for kind, text in one_round(self.folder, self.states, at, fault):
-            self.total[kind] += 1
-            if kind == 'raised':
-                self.total[f'as {text}'] += 1
-            if kind == 'broke' or self.options.verbose:
-                print(f'{"BROKE " * (kind == "broke")}{STEPS[at][0]}: {fault}: {kind}: {text}', flush=True)
+        for kind, text in [('broke', f'it ended with {code}')] if told is None else told:
+            self.total.update([kind, f'as {text}'] if kind == 'raised' else [kind])
+            what = f'{STEPS[at][0]}: {fault.name}: {kind}: {text}'
+            if kind == 'broke':
+                self.broke(what)
+            elif self.options.verbose:
+                self.say(what)
 
-    def line(self, what) -> None:
-        kinds = ', '.join(f'{count} {name[3:]}' for name, count in sorted(self.total.items()) if name.startswith('as '))
-        print(f'{what}: {self.total["rounds"]} rounds, {self.total["met"]} met the fault, {self.total["raised"]} raised '
-              f'({kinds}), {self.total["reopened"]} had to be opened again, {self.total["broke"]} promises broken', flush=True)
+    def line(self, what: str) -> None:
+        total = self.total
+        kinds = ', '.join(f'{count} {name[3:]}' for name, count in sorted(total.items()) if name.startswith('as '))
+        self.say(f'{what}: {total["rounds"]} rounds, {total["met"]} met the fault, {total["raised"]} raised ({kinds}), '
+                 f'{total["reopened"]} had to be opened again, {total["broke"]} promises broken')
 
 
-def of_calls(parts, options, rng) -> None:
-    disk = Disk()
+def counted(library, folder) -> list:
+    """Go through the scene without a fault; return the numbers of calls of each step, by kind."""
+    scene, calls = Scene(folder), []
+    library.disk_watch(os.fsencode(folder))
+    for step in STEPS:
+        before = [library.disk_count(number) for number in range(len(KINDS))]
+        do(scene, step)
+        calls.append([library.disk_count(number) - was for number, was in enumerate(before)])
+    scene.close('vault', 'live')
+    return calls
+
+
+def of_calls(part: Part) -> None:
+    """Make every call of every step fail with every fault of its kind: first one of each sort, then another of each."""
+    library, groups = loaded(), []
     for _ in range(2):  # the first time, modules are imported
-        parts.fresh()
-        calls = count(disk, parts.folder)
-    faults = all_faults(calls, rng)
-    chosen = [fault for fault in faults if options.step in (None, STEPS[fault[0]][0])][:options.rounds or None]
-    for at, plan in chosen:
-        parts.round(at, CallFails(disk, *plan))
-    parts.line(f'of {len(faults)} faults of calls')
+        part.fresh()
+        calls = counted(library, part.folder)
+    for at, counts in enumerate(calls):
+        for kind, count in zip(KINDS, counts):
+            for what in FAULTS[kind]:
+                groups.append([(at, kind, number + 1, what) for number in range(count)])
+                part.rng.shuffle(groups[-1])
+    part.rng.shuffle(groups)
+    faults = [fault for turn in itertools.zip_longest(*groups) for fault in turn if fault]
+    chosen = [fault for fault in faults if part.options.step in (None, STEPS[fault[0]][0])][:part.options.rounds or None]
+    for at, *plan in chosen:
+        part.round(at, call_fails(library, *plan))
+    part.line(f'of {len(faults)} faults of calls')
 
 
-def few(options) -> int:
-    return max(options.rounds // 8, 4) if options.rounds else 400
+def of_files(part: Part) -> None:
+    for _ in part.few():
+        part.round(part.rng.randrange(len(STEPS)), file_limit(part.rng.randrange(1, 70) * PAGE - part.rng.randrange(PAGE)))
+    part.line('limits on the size of files')
 
 
-def of_files(parts, options, rng) -> None:
-    for _ in range(few(options)):
-        parts.round(rng.randrange(len(STEPS)), FileLimit(rng.randrange(1, 70) * PAGE - rng.randrange(PAGE)))
-    parts.line('limits on the size of files')
+def of_handles(part: Part) -> None:
+    for _ in part.few():
+        part.round(part.rng.choice([at for at, step in enumerate(STEPS) if step[0] in OPENING]),
+                   handle_limit(part.rng.randrange(7)))
+    part.line('limits on handles')
 
 
-def of_handles(parts, options, rng) -> None:
-    opening = [at for at, (name, _) in enumerate(STEPS) if name in OPENING]
-    for _ in range(few(options)):
-        parts.round(rng.choice(opening), HandleLimit(rng.randrange(7)))
-    parts.line('limits on handles')
-
-
-def of_tmpfs(parts, options, rng) -> None:
-    for _ in range(few(options)):
-        parts.round(rng.randrange(len(STEPS)), FullDisk(parts.folder.parent, rng.choice((0, 1, 2, 4, 8, 16, 32, 64))))
-    parts.line('full tmpfs')
+def of_tmpfs(part: Part) -> None:
+    for _ in part.few():
+        part.round(part.rng.randrange(len(STEPS)), full_disk(part.folder.parent, part.rng.choice((0, 1, 2, 4, 8, 16, 32, 64))))
+    part.line('full tmpfs')
 
 
 # --- what cannot be written at all --------------------------------------------------------------------------------
 
-def unwritable(folder, expected) -> None:
+HELD = [(n, 'x' * n) for n in range(50)]
+
+
+def filled(folder: pathlib.Path) -> None:
+    """Make a vault, and one whose writer was killed."""
+    def fill(path, is_killed):
+        vault = Vault(path)
+        vault.update(HELD)
+        os._exit(9) if is_killed else vault.close()
+    for name in ('v.db', 'killed.db'):
+        ask(fill, folder / name, name == 'killed.db')
+    assert (folder / 'killed.db-wal').exists()
+
+
+def refused(kind: type, act: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    try:
+        act(*arguments, **options)
+    except kind:
+        return
+    raise AssertionError(f'no {kind.__name__} came')
+
+
+def unwritable(folder: pathlib.Path) -> None:
     """Assert that a vault in a folder that cannot be written is read, and that all else is an error of ours."""
-    def refused(act, kind=vaults.VaultError):
-        try:
-            act()
-        except kind:
-            return
-        raise AssertionError(f'no {kind.__name__} came')
     before = sorted(folder.iterdir())
-    refused(lambda: vaults.Vault(folder / 'new.db'))
-    refused(lambda: vaults.Vault(folder / 'v.db'), vaults.VaultReadOnlyError)
-    with contextlib.closing(vaults.Vault(folder / 'v.db', flag='r')) as vault:
-        assert entries(vault) == expected and vault.check() == []
-        refused(lambda: vault.put('k', 1), vaults.VaultReadOnlyError)
-        refused(lambda: vault.backup(folder / 'backup.db'))
-        refused(lambda: moving.export(vault, folder / 'export.jsonl'))
-    if (folder / 'killed.db').exists():  # its log can be read, or the error says that it cannot: never a part
-        try:
-            with contextlib.closing(vaults.Vault(folder / 'killed.db', flag='r')) as vault:
-                assert entries(vault) == expected
-        except vaults.VaultError:
-            pass
+    refused(VaultError, Vault, folder / 'new.db')
+    refused(vaults.VaultReadOnlyError, Vault, folder / 'v.db')
+    with contextlib.closing(Vault(folder / 'v.db', flag='r')) as vault:
+        assert entries(vault) == HELD and vault.check() == []
+        refused(vaults.VaultReadOnlyError, vault.update, k=1)
+        refused(VaultError, vault.backup, folder / 'backup.db')
+        refused(VaultError, moving.export, vault, folder / 'export.jsonl')
+    with contextlib.suppress(VaultError), contextlib.closing(Vault(folder / 'killed.db', flag='r')) as vault:
+        assert entries(vault) == HELD  # its log can be read, or the error says that it cannot: never a part
     assert sorted(folder.iterdir()) == before, 'files were left'
 
 
-def filled(folder) -> list:
-    """Make a vault, and one that was killed; return what is in both."""
-    for name in ('v', 'killed'):
-        def fill(path=folder / f'{name}.db'):
-            vault = vaults.Vault(path)
-            vault.update({n: 'x' * n for n in range(50)})
-            vault.close() if path.name == 'v.db' else os._exit(0)
-        assert not forked(fill)
-    assert (folder / 'killed.db-wal').exists()
-    return [(n, 'x' * n) for n in range(50)]
-
-
-def report(status, what) -> None:
-    print(f'BROKE {what}: see above' if status else f'{what}: read, and all else refused', flush=True)
-
-
-def of_folder(parts, options, rng) -> None:
-    parts.fresh()
-    expected, user = filled(parts.folder), 65534
-    is_root = not os.geteuid()
-
-    def try_it() -> None:
-        if is_root:  # as another user it may not be able to read the package
+def require_unwritable(part: Part, what: str, user: int) -> None:
+    def look():
+        if user:  # as another user it may not be able to read the package
             for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
                 if module.name not in ('vaults.__main__', 'vaults.testing'):
                     importlib.import_module(module.name)
             os.setresuid(user, user, user)
-        unwritable(parts.folder, expected)
-    for path in itertools.islice(parts.folder.parents, 3):
-        path.chmod(0o755)
-    parts.folder.chmod(0o555)
-    if is_root and forked(lambda: [os.setresuid(user, user, user), os.listdir(parts.folder)]):
-        print('a folder without permission to write: left out, root has no permissions and others cannot get at it')
+        unwritable(part.folder)
+    if ask(look).code:
+        part.broke(f'{what}: see above')
     else:
-        report(forked(try_it), 'a folder without permission to write')
-    parts.folder.chmod(0o755)
+        part.say(f'{what}: read, and all else refused')
 
 
-def of_read_only(parts, options, rng) -> None:
-    parts.fresh()
-    expected = filled(parts.folder)
-    mount = ['mount', '-o', 'remount,ro', options.folder]
-    if subprocess.call(mount):
-        print('a file system that can only be read: left out, it may not be mounted so')
+def of_folder(part: Part) -> None:
+    part.fresh()
+    filled(part.folder)
+    what, user = 'a folder without permission to write', 0 if os.geteuid() else 65534
+    for path in itertools.islice(part.folder.parents, 3):
+        path.chmod(0o755)
+    part.folder.chmod(0o555)
+    if user and ask(lambda: [os.setresuid(user, user, user), os.listdir(part.folder)]).code:
+        part.say(f'{what}: left out, root has no permissions and others cannot get at it')
+    else:
+        require_unwritable(part, what, user)
+    part.folder.chmod(0o755)
+
+
+def of_read_only(part: Part) -> None:
+    part.fresh()
+    filled(part.folder)
+    disk = str(part.folder.parent.parent)
+    if subprocess.call(['mount', '-o', 'remount,ro', disk]):
+        part.say('a file system that can only be read: left out, it may not be mounted so')
         return
-    report(forked(lambda: unwritable(parts.folder, expected)), 'a file system that can only be read')
-    subprocess.check_call([*mount[:2], 'remount,rw', options.folder])
+    require_unwritable(part, 'a file system that can only be read', 0)
+    subprocess.check_call(['mount', '-o', 'remount,rw', disk])
 
 
-# --- other stores -------------------------------------------------------------------------------------------------
+# --- any store ----------------------------------------------------------------------------------------------------
 
 PUTS = [(f'key {number % 70}', {'n': number, 'text': 'x' * (number * 37 % 900)}) for number in range(150)]
 FULL = 10  # puts while there is no room
 
 
-def loop(name, folder, fault, at, tell) -> None:
-    """Put one after another, with no room for a while from the fault on; tell what was acknowledged."""
-    store, full, acknowledged, tried, raised, after = open_store(name, folder), None, {}, {}, 0, 0
+def put_all(name, folder, fault, at) -> dict:
+    """Put one after another, with no room for a while from the fault on; return what was acknowledged, and counts."""
+    store, full, kept, tried, counts = open_store(name, folder), None, {}, {}, collections.Counter()
     for number, (key, value) in enumerate(PUTS):
         if number == at:
             fault.begin()
@@ -847,106 +686,79 @@ def loop(name, folder, fault, at, tell) -> None:
         tried.setdefault(key, []).append(value)
         try:
             store.db[key] = value
+            kept[key], tried[key] = value, []
         except Exception:
-            raised += 1
-            after += full is not None and number >= full + FULL
-        else:
-            acknowledged[key], tried[key] = value, []
+            counts.update(raised=1, stuck=full is not None and number >= full + FULL)
     fault.release()
     try:
         store.close()
-    except Exception as error:
-        tell(['close', repr(error)])
-    tell(['done', acknowledged, tried, raised, after])
+    except Exception:
+        counts['failed to close'] = 1
+    return {'kept': kept, 'tried': tried, 'counts': {**counts, 'stuck': counts['stuck'] > 0}}
 
 
-def found(name, folder, acknowledged, tried, tell) -> None:
-    """Read what there is, in a process of its own; tell how many of the acknowledged writes are lost."""
-    store, lost = open_store(name, folder), 0
-    for key, value in acknowledged.items():
+def lost(name, folder, kept, tried) -> int:
+    """Return how many of the acknowledged writes are not there."""
+    store, missing = open_store(name, folder), 0
+    for key, value in kept.items():
         try:
-            lost += store.db[key] not in [value, *tried[key]]
+            missing += store.db[key] not in [value, *tried[key]]
         except Exception:
-            lost += 1
-    tell(['lost', lost])
+            missing += 1
+    return missing
 
 
-def told(work, *arguments) -> dict:
-    """Do `work(tell, *arguments)` in a process of its own; return what it told, by kind."""
-    read, write = os.pipe()
-    with os.fdopen(read) as pipe:
-        def child():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            with os.fdopen(write, 'w') as file:
-                work(lambda message: print(json.dumps(message), file=file, flush=True), *arguments)
+def of_store(part: Part) -> None:
+    """Put into a store, and count what the full disk did to it."""
+    name, library, total = part.options.store, loaded(), part.total
 
-        def receive():
-            os.close(write)
-            messages.update((message[0], message[1:]) for message in map(json.loads, pipe))
-        messages = {}
-        forked(child, receive)
-        return messages
+    def watched(fault, at):
+        library.disk_watch(os.fsencode(part.folder))
+        return {**put_all(name, part.folder, fault, at), 'writes': library.disk_count(KINDS.index('write'))}
 
-
-def of_store(parts, options, rng) -> None:
-    """Run the loop with one store and count what the full disk did to it."""
-    name, disk, total = options.store, Disk(), collections.Counter()
-
-    def counting(tell):
-        disk.watch(parts.folder)
-        loop(name, parts.folder, CallFails(disk, 'write', 1 << 40, 'ENOSPC', 'on'), 0, lambda _: None)
-        tell(['writes', disk.counts()['write']])
-    parts.fresh()
-    writes = told(counting)['writes'][0]
-    faults = [(0, CallFails(disk, 'write', number + 1, 'ENOSPC', 'on')) for number in range(writes)]
-    rng.shuffle(faults)
-    faults = faults[:options.rounds or None]
-    if options.mounted:
-        faults += [(rng.randrange(len(PUTS) - FULL), FullDisk(parts.folder.parent, rng.randrange(9))) for _ in range(few(options))]
+    def no_room(number):
+        return call_fails(library, 'write', number, 'ENOSPC on')
+    part.fresh()
+    writes = ask(watched, no_room(1 << 40), 0).value['writes']
+    faults = [(0, no_room(number)) for number in part.rng.sample(range(1, writes + 1), min(part.options.rounds or writes, writes))]
+    if part.options.mounted:
+        faults += [(part.rng.randrange(len(PUTS) - FULL), full_disk(part.folder.parent, part.rng.randrange(9)))
+                   for _ in part.few()]
     for at, fault in faults:
-        parts.fresh()
-        disk.watch(parts.folder)
-        messages = told(lambda tell, at=at, fault=fault: loop(name, parts.folder, fault, at, tell))
+        part.fresh()
+        done = ask(watched, fault, at).value
         fault.release()
-        total['crashed or hung'] += 'done' not in messages
-        total['failed to close'] += 'close' in messages
-        if 'done' in messages:
-            acknowledged, tried, raised, after = messages['done']
-            total['raised'] += raised
-            total['stuck'] += bool(after)
-            messages = told(lambda tell, *written: found(name, parts.folder, *written, tell), acknowledged, tried)
-            total['acknowledged'] += len(acknowledged)
-            total['unreadable'] += 'lost' not in messages
-            total['lost'] += messages['lost'][0] if 'lost' in messages else len(acknowledged)
-    print(f'{name}: no room at {len(faults)} moments ({writes} write calls in the loop): {total["raised"]} puts raised, '
-          f'{total["lost"]} of {total["acknowledged"]} acknowledged entries lost, {total["unreadable"]} files unreadable, '
-          f'{total["crashed or hung"]} processes crashed or hung, {total["stuck"]} could not go on with room, '
-          f'{total["failed to close"]} failed to close', flush=True)
-    if name == 'vaults' and total['lost'] + total['unreadable'] + total['crashed or hung'] + total['stuck']:
-        print('BROKE vaults: see above')
+        if done is None:
+            total['crashed'] += 1
+            continue
+        total.update(done['counts'])
+        missing = ask(lost, name, part.folder, done['kept'], done['tried']).value
+        total.update(kept=len(done['kept']), lost=len(done['kept']) if missing is None else missing, unreadable=missing is None)
+    part.say(f'{name}: no room at {len(faults)} moments ({writes} write calls in the loop): {total["raised"]} puts raised, '
+             f'{total["lost"]} of {total["kept"]} acknowledged entries lost, {total["unreadable"]} files unreadable, '
+             f'{total["crashed"]} processes crashed or hung, {total["stuck"]} could not go on with room, '
+             f'{total["failed to close"]} failed to close')
+    if name == 'vaults' and total['lost'] + total['unreadable'] + total['crashed'] + total['stuck']:
+        part.broke('what was put into a vault on a full disk: see above')
 
 
 # --- the command --------------------------------------------------------------------------------------------------
 
-PARTS = {'calls': of_calls, 'files': of_files, 'handles': of_handles, 'folder': of_folder, 'tmpfs': of_tmpfs,
-         'read-only': of_read_only, 'store': of_store}
+# The name, what does it, and whether it needs the library, and a small file system of its own.
+PARTS = {'calls': (of_calls, True, False), 'files': (of_files, False, False), 'handles': (of_handles, False, False),
+         'folder': (of_folder, False, False), 'tmpfs': (of_tmpfs, False, True), 'read-only': (of_read_only, False, True),
+         'store': (of_store, True, False)}
 MOUNT = 'mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@"'
 
 
-def run_part(options) -> None:
-    with tempfile.TemporaryDirectory(dir=options.folder) as top:
-        parts = Parts(pathlib.Path(top).resolve(), options)
-        PARTS[options.part](parts, options, random.Random(f'{options.part} {options.seed}'))
-
-
-def built(folder: pathlib.Path) -> str:
-    """Build the shim; return its path, or '' when that cannot be."""
-    shim = str(folder / 'disk.so')
-    compiler = shutil.which('cc')
-    if not compiler or not sys.platform.startswith('linux'):
-        return ''
-    command = [compiler, '-shared', '-fPIC', '-O1', '-o', shim, str(HERE / 'disk.c'), '-ldl']
-    return shim if not subprocess.call(command) else ''
+@role
+def play(name: str, folder: str, options: str) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as top:
+        part = Part(name, pathlib.Path(top).resolve(), argparse.Namespace(**json.loads(options)))
+        try:
+            PARTS[name][0](part)
+        except AssertionError as error:  # without a fault it is not as it must be
+            part.broke(f'{name}: {error}')
 
 
 def mounting(folder: pathlib.Path) -> list:
@@ -960,42 +772,29 @@ def mounting(folder: pathlib.Path) -> list:
 
 def main() -> None:
     trial = Trial(__doc__, rounds=16, stores=True)
-    for name in ('--part', '--folder', '--step'):
-        trial.parser.add_argument(name, help=argparse.SUPPRESS)
-    for name in ('--mounted', '--verbose'):
-        trial.parser.add_argument(name, action='store_true', help=argparse.SUPPRESS)
+    trial.parser.add_argument('--part', choices=PARTS, help='this part alone')
+    trial.parser.add_argument('--step', help='of the part calls: faults in the steps of this name alone')
+    trial.parser.add_argument('--verbose', action='store_true', help=argparse.SUPPRESS)
     options = trial.begin()
-    if options.part:
-        run_part(options)
-        return
     with tempfile.TemporaryDirectory() as work:
         folder = pathlib.Path(work).resolve()
         disk = folder / 'disk'
         disk.mkdir()
-        shim, mount = built(folder), mounting(disk)
-        for name in PARTS if options.store == 'vaults' else ('store',):
-            if name in ('calls', 'store') and not shim:
-                print(f'{name}: left out, because there is no C compiler or this is not Linux')
-            elif name in ('tmpfs', 'read-only') and not mount:
-                print(f'{name}: left out, because no tmpfs may be mounted here')
-            else:
-                prefix = mount if name in ('tmpfs', 'read-only', 'store') else []
-                part(trial, name, [*prefix, sys.executable, __file__, '--part', name, '--folder', str(disk), *sys.argv[1:],
-                                   *(['--mounted'] if prefix else [])], shim)
+        library, mount = compiled(TRIALS / 'disk.c', folder), mounting(disk)
+        for name in [options.part] if options.part else PARTS if options.store == 'vaults' else ['store']:
+            _, is_watched, is_mounted = PARTS[name]
+            if (is_watched and not library) or (is_mounted and not mount):
+                print(f'{name}: left out, because', 'no tmpfs may be mounted here' if library else
+                      'there is no C compiler or this is not Linux')
+                continue
+            prefix = mount if is_mounted or name == 'store' else []
+            command = as_role(play, name, disk, json.dumps({**vars(options), 'mounted': bool(prefix)}))
+            told = run([*prefix, *command], hangs=None, env={**os.environ, **({'LD_PRELOAD': library} if is_watched else {})})
+            for kind, text in told.lines:
+                trial.broke(text) if kind == 'broke' else print(text, flush=True)
+            if told.code:
+                trial.broke(f'the part {name} ended with {told.code}: {told.complaints}')
     trial.end('a full and a failing disk')
-
-
-def part(trial, name, command, shim) -> None:
-    """Run a part in a process of its own."""
-    environment = {**os.environ, 'LD_PRELOAD': shim} if name in ('calls', 'store') else os.environ
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, universal_newlines=True) as running:
-        for line in running.stdout:
-            if line.startswith('BROKE '):
-                trial.broke(line[len('BROKE '):].rstrip())
-            else:
-                print(line, end='', flush=True)
-    if running.returncode:
-        trial.broke(f'the part {name} ended with {running.returncode}')
 
 
 if __name__ == '__main__':
