@@ -6,7 +6,8 @@ A trial is to be believed after it has failed. Each entry of BREAKAGES is one mi
 vaults/, which stands there exactly once, what stands in its place in the copy, and the arguments of the trial that must
 find it. The trial is run in a copy of the whole tree, and must end with a broken promise, not by failing itself. Tries
 as many breakages as there are rounds, drawn by the seed; --rounds 0 tries all, and each trial also without a mistake,
-with the same arguments: then it must pass. Prints the table that docs/reliability.md keeps; exits with 1 when a breakage was not found.
+with the same arguments: then it must pass. Prints the table that docs/reliability.md keeps; exits with 1 when a breakage
+was not found.
 """
 from __future__ import annotations
 
@@ -231,7 +232,8 @@ def try_one(judge: Trial, trial: str, breakage: Breakage) -> None:
             judge.broke(f'{trial}, {breakage.what}: {error}')
             return
         became, took = tried(folder, trial, breakage.arguments)
-    print(f'| {breakage.what} | `{" ".join([f"{trial}.py", *breakage.arguments.split()])}` | {became}, {took:.1f} s |', flush=True)
+    after = f'{took:.1f} s' if became == 'found' else became
+    print(f'| {breakage.what} | `{" ".join([f"{trial}.py", *breakage.arguments.split()])}` | {after} |', flush=True)
     if became not in ('found', 'left out'):
         judge.broke(f'{trial}, {breakage.what}: {became}')
 
@@ -250,7 +252,9 @@ def main() -> None:
     options = judge.begin()
     chosen = [(trial, one) for trial, many in BREAKAGES.items() for one in many if options.only in (None, trial)]
     if options.rounds:
-        chosen = random.Random(options.seed).sample(chosen, min(options.rounds, len(chosen)))
+        drawn = random.Random(options.seed).sample(chosen, min(options.rounds, len(chosen)))
+        chosen = [one for one in chosen if one in drawn]
+    print('| breakage | found by | after |\n|---|---|---:|')
     for trial, breakage in chosen:
         try_one(judge, trial, breakage)
     for trial, arguments in sorted({(trial, one.arguments) for trial, one in chosen}) if not options.rounds else ():
