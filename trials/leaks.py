@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 
 from shared import IN_MEMORY
 from shared.model import Failed
@@ -182,17 +183,18 @@ def held():
 
 
 def look(use, v, rounds):
-    """Do a use so many times, twice: to warm up, and looking; return what was held each time."""
-    seen = []
+    """Do a use so many times, twice: to warm up, and looking; return what was held each time, by kind."""
+    seen = array('q')  # in which a look leaves no blocks
     with contextlib.ExitStack() as ends:
         if use not in (opening, dropping):
             v = ends.enter_context(contextlib.closing(Vault(v)))
             v.update((f'key {number}', number) for number in range(100))
         for number in range(rounds * 2):
             if number >= rounds and (number - rounds) % max(rounds // LOOKS, 1) == 0:
-                seen.append(held())
+                seen.extend(held())
             use(v, number)
-        return [*seen, held()]
+        seen.extend(held())
+    return [seen[kind::4].tolist() for kind in range(4)]
 
 
 def examine(trial, use, rounds, folder):
@@ -202,7 +204,7 @@ def examine(trial, use, rounds, folder):
     if code:
         trial.broke(f'{name}: the process ended with {code}')
         return f'{name}: failed'
-    files, memory, threads, blocks = zip(*seen)
+    files, memory, threads, blocks = seen
     grown = min(memory[-3:]) - max(memory[:3])  # what rises all the way, and no single peak
     if max(files[-3:]) > files[0] + 2 or threads[-1] > threads[0]:
         trial.broke(f'{name}: descriptors {files}, threads {threads}')
