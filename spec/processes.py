@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -169,6 +170,20 @@ class TestProcesses:
             assert other['k'] == 1
         other['k'] = 5
         assert v['k'] == 5
+
+    def test_a_writer_waits_while_other_threads_open_vaults(self, root, monkeypatch):
+        v, other, iterate, changes = Vault('t'), Vault('t', timeout=0.1), weakref.WeakSet.__iter__, [True] * 3
+
+        def changing(stores):
+            if changes:
+                changes.pop()
+                raise RuntimeError('Set changed size during iteration')  # as it is where a thread opens one meanwhile
+            return iterate(stores)
+        with self.held_by_another_thread(v):
+            monkeypatch.setattr(weakref.WeakSet, '__iter__', changing)
+            with pytest.raises(vaults.VaultBusyError):
+                other['k'] = 3
+            assert not changes
 
     def test_an_interrupt_is_heard_while_a_writer_waits(self, root, request):
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind itself ignores it

@@ -20,7 +20,7 @@ from .schema import CACHE, ROLLBACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Optional, Tuple
+    from typing import List, Optional, Tuple
 
     from .connection import Connection, File
     from .store import SQLiteStore
@@ -30,6 +30,15 @@ FEW_ROWS = 256          # entries a transaction may have written for a fork to b
 HANDSHAKE_TIMEOUT = 10.0  # seconds; the child needs microseconds
 
 open_stores: WeakSet[SQLiteStore] = WeakSet()
+
+
+def all_open() -> List[SQLiteStore]:
+    """Return the open stores. Where another thread opens one meanwhile, the set has changed, and is looked at again."""
+    while True:
+        try:
+            return list(open_stores)
+        except RuntimeError:
+            continue
 
 
 def own(store: Transactional) -> Optional[Connection]:
@@ -72,7 +81,7 @@ def _in_transaction(store: SQLiteStore) -> bool:
 
 
 def _before_fork() -> None:
-    stores = list(open_stores)
+    stores = all_open()
     _fork.queued = tuple(store for store in stores if store.lock and store.lock.acquire(timeout=store.file.timeout))
     _fork.pipe = os.pipe() if any(map(_in_transaction, stores)) else ()
 
@@ -91,7 +100,7 @@ def _after_fork_in_parent() -> None:
 
 def _stores_in_child() -> None:
     guard.forget()
-    for store in list(open_stores):
+    for store in all_open():
         _orphan(store)
     for end in _fork.pipe:
         os.close(end)

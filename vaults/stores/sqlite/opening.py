@@ -16,7 +16,7 @@ from ...errors import VaultCorruptError, VaultError, VaultFormatError, VaultNotF
 from ..base import MEMORY
 from . import JOURNAL_FILE, WAL_FILE, driver, guard, side_files
 from .connection import File
-from .fork import open_stores
+from .fork import all_open, open_stores
 from .retry import patiently
 from .schema import (
     APPLICATION_ID,
@@ -250,7 +250,7 @@ def is_open_here(path: str) -> bool:
     status = os.stat(path)
     identity = status.st_dev, status.st_ino
     return guard.is_on(identity) or any(store.file.identity == identity and store.file.journal != 'immutable'
-                                            for store in list(open_stores))
+                                            for store in all_open())
 
 
 def _create(c: Connection, file: File) -> None:

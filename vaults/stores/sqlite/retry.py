@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from ...errors import VaultBusyError
 from . import driver
 from .failures import is_locked
-from .fork import open_stores, own
+from .fork import all_open, own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def once_more(store: Statements, error: BaseException, sql: str, arguments: Tupl
 
 def require_another(store: Statements) -> None:
     """Raise when it is this thread that holds the lock, by another store, in this task or another."""
-    for other in list(open_stores):
+    for other in all_open():
         if other is not store and other.file.identity == store.file.identity and other.file.flag != 'r':
             c = own(other)
             if c is not None and c.depth and c.raw.in_transaction:
