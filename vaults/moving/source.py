@@ -35,7 +35,7 @@ class Source:
                  key: Optional[str] = None, encoding: Optional[str] = 'utf-8',
                  decode: Optional[Callable[[Any], Any]] = None, allow_pickle: Optional[AllowPickle] = None,
                  types: Union[str, Mapping[str, str], None] = None) -> None:
-        self.stream: Any = None if isinstance(path, (str, os.PathLike)) else path
+        self.stream: Optional[TextIO] = None if isinstance(path, (str, os.PathLike)) else path
         self.path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, os.PathLike)) else 'the stream'
         self.table, self.key, self.encoding, self.decode, self.types = table, key, encoding, decode, types
         self.files = [self.path]  # who may have written them decides whether pickles are loaded
