@@ -21,7 +21,9 @@ display                          : errors keys codecs.*
 place                            : display stores.base errors keys codecs.*
 collections collections.*        : collections collections.* place stores.base errors log files keys codecs.*
 views transactions               : display collections collections.* place stores.base errors keys codecs.*
-opening settings                 : settings stores place stores.base errors log files keys codecs.*
+settings                         : stores.base codecs.* errors
+moving moving.*                  : moving moving.* settings stores.sqlite stores.sqlite.* collections.* place stores.base errors files keys codecs.*
+opening                          : moving settings stores place stores.base errors log files keys codecs.*
 vault                            : collections collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections modes writeback         : sections modes writeback vault opening views place stores.base stores.tasks errors log keys codecs.*
 vaults cli cli.* __main__        : *

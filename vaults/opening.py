@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     Synchronous = Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']
 
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
-ADVISERS = [('moving', 'cure')]  # who knows of files that are no vaults: a function of a path; found when one is met
 _root: Optional[str] = None
 
 
@@ -276,13 +275,8 @@ def opened(path: str, options: Options) -> Store:
     except VaultFormatError as error:
         if scheme_of(path):
             raise
-        raise VaultFormatError(f'{error}{_advice(path)}') from error
-
-
-def _advice(path: str) -> str:
-    """Return what is to be done with a file that is no vault, or ''."""
-    from importlib import import_module
-    return ''.join(getattr(import_module(f'{__package__}.{room}'), function)(path) for room, function in ADVISERS)
+        from .moving import cure  # what is to be done with a file of another library
+        raise VaultFormatError(f'{error}{cure(path)}') from error
 
 
 def prepared(store: Store, path: str, flag: str) -> Store:

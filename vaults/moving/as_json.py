@@ -11,7 +11,6 @@ import base64
 import json
 import math
 import struct
-from datetime import datetime, time
 from uuid import UUID
 
 from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
@@ -19,12 +18,12 @@ from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 from .. import keys
 from ..codecs import codes, packing, pickles
 from ..codecs.codes import is_head
-from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed, unpacked
+from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed
 from ..codecs.naming import pickled_class
-from ..codecs.types import DECODERS
 from ..collections.kind import TAGS, kind_of, kind_of_form
 from ..collections.tree import Head
 from ..errors import SerializationError, UntrustedPickleError
+from .looking import WHOLE, look_through
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,8 +42,6 @@ PACKED = {codes.REGISTERED: '!registered', codes.TUPLE: '!tuple', codes.SET: '!s
           codes.NDARRAY: '!ndarray', codes.NUMPY_SCALAR: '!numpy'}
 # Codes whose payload is ASCII text:
 TEXTUAL = {codes.DATE: '!date', codes.DECIMAL: '!decimal'}
-# Codes of what is a whole value and no part of one:
-WHOLE = codes.PARTED | {codes.SERIALIZED}
 
 
 class _TooDeep(Exception):
@@ -125,7 +122,7 @@ def _from_deep(data: bytes, payload: bytes) -> Any:
 
 def _looked_at(data: bytes) -> Any:
     try:
-        _Look(lambda: None).through(data)
+        look_through(data)
     except (*codes.MALFORMED, codes.TooDeep) as error:
         packing.undecodable(error)
     return {'!msgpack': _base64(data)}
@@ -197,10 +194,10 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
             return data
         data = _bytes(form[tag]) if tag == '!msgpack' else Packer().pack(_object(form))
         try:
-            _Look(met_pickle).through(data)
+            look_through(data, met_pickle)
         except codes.TooDeep:
             data = packed(form, _Forms())
-            _Look(met_pickle).through(data)
+            look_through(data, met_pickle)
         return data
     except UntrustedPickleError:
         raise
@@ -214,60 +211,6 @@ def _serialized(name: Any, form: Any) -> Tuple[str, bytes]:
     if not isinstance(name, str) or not isinstance(made, (str, bytes)):
         raise ValueError('the name of a serializer, and text or bytes, are expected')
     return name, Packer().pack(ExtType(codes.SERIALIZED, Packer().pack(made)))
-
-
-class _Look:
-    """Looks through a packed value: is every part of it readable, and is there a pickle? For one value.
-
-    Makes no object of a user's class, runs nothing, and leaves alone what may be unknown here alone: classes, arrays,
-    time zones, codes of a newer version.
-    """
-
-    def __init__(self, met_pickle: Callable[[], object]) -> None:
-        self._met_pickle, self._depth = met_pickle, 0
-
-    def through(self, data: bytes) -> Any:
-        if self._depth > codes.MAX_EXT_DEPTH:
-            raise codes.TooDeep
-        self._depth += 1
-        try:
-            return unpackb(data, ext_hook=self._part, strict_map_key=False)
-        except StackError:
-            return unpacked(data, self._part)
-        finally:
-            self._depth -= 1
-
-    def _part(self, code: int, payload: bytes) -> Any:
-        return self._typed(code, payload, self.through)
-
-    def _typed(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
-        if code in WHOLE:
-            raise ValueError(f'the code {code} stands for a whole value')
-        if code == codes.PICKLE:
-            self._met_pickle()
-        elif code == codes.DEEP:
-            return loaded(payload, self._part, dict, lambda code, part: self._typed(code, b'', lambda _: part))
-        elif code == codes.REGISTERED:
-            name, _ = inner(payload)
-            if not isinstance(name, str):
-                raise ValueError(f'{name!r} is no name of a type')
-        elif code in (codes.NDARRAY, codes.NUMPY_SCALAR):
-            inner(payload)
-        elif code in (codes.DATETIME, codes.TIME):
-            return self._moment(code, payload, inner)
-        elif code in DECODERS:
-            return DECODERS[code](payload, inner)
-        return ExtType(code, payload)
-
-    def _moment(self, code: int, payload: bytes, inner: Callable[[bytes], Any]) -> Any:
-        text, fold, zone = inner(payload)
-        kind: Any = datetime if code == codes.DATETIME else time
-        kind.fromisoformat(text).replace(fold=fold)
-        if isinstance(zone, list):
-            DECODERS[code](payload, inner)
-        elif not isinstance(zone, (str, type(None))) and getattr(zone, 'code', None) != codes.REGISTERED:
-            raise ValueError(f'{zone!r} is no time zone')
-        return ExtType(code, payload)
 
 
 def _unpacked(data: bytes) -> Any:
