@@ -193,17 +193,22 @@ def to_value(form: Any, met_pickle: Callable[[], object] = lambda: None,
             met_serializer(name)
             return data
         data = _bytes(form[tag]) if tag == '!msgpack' else Packer().pack(_object(form))
-        try:
-            look_through(data, met_pickle)
-        except codes.TooDeep:
-            data = packed(form, _Forms())
-            look_through(data, met_pickle)
-        return data
+        return _looked_through(form, data, met_pickle)
     except UntrustedPickleError:
         raise
     except (*codes.MALFORMED, codes.TooDeep) as error:
         raise SerializationError(f'this is JSON, but no value ({error}): {str(form)[:80]}; docs/json.md says how '
                                  'values are written') from error
+
+
+def _looked_through(form: Any, data: bytes, met_pickle: Callable[[], object]) -> bytes:
+    """Return the packed form when all of it can be read; packed otherwise where it is too deep."""
+    try:
+        look_through(data, met_pickle)
+    except codes.TooDeep:
+        data = packed(form, _Forms())
+        look_through(data, met_pickle)
+    return data
 
 
 def _serialized(name: Any, form: Any) -> Tuple[str, bytes]:

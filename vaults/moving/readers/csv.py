@@ -75,28 +75,33 @@ def _checked_rows(source: Source, file: TextIO, column: str) -> Tuple[List[str],
     lines = (source.sound(line, number) for number, line in enumerate(file, 1))
     header = next(lines, '')
     rows = csv.reader(chain([header], lines), delimiter=_delimiter(header, column), strict=True)
-    columns: List[str] = []
+    with _errors(source, rows):
+        columns = next(rows, [])
+    if not columns:
+        raise source.wrong('the first line names no columns', 'line 1', 'is it a CSV file?')
+    if column not in columns or len(set(columns)) < len(columns):
+        raise source.wrong(f'there is no column {column!r}, or one is there twice: the columns are {columns}', 'line 1',
+                           'pass key=..., the column with the keys')
+    return columns, _rows_behind(source, rows, columns)
 
-    def checked() -> Iterator[Row]:
-        try:
-            columns.extend(next(rows, []))
-            if not columns:
-                raise source.wrong('the first line names no columns', 'line 1', 'is it a CSV file?')
-            if column not in columns or len(set(columns)) < len(columns):
-                raise source.wrong(f'there is no column {column!r}, or one is there twice: the columns are {columns}',
-                                   'line 1', 'pass key=..., the column with the keys')
-            yield 0, []
-            for row in filter(None, rows):
-                if len(row) != len(columns):
-                    raise csv.Error(f'{len(row)} {plural(len(row), "field")} for {len(columns)} '
-                                    f'{plural(len(columns), "column")}')
-                yield rows.line_num, row
-        except csv.Error as error:
-            cure = 'mend it' if 'limit' not in str(error) else 'csv.field_size_limit lets fields be longer'
-            raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}', cure) from error
-    found = checked()
-    next(found)
-    return columns, found
+
+def _rows_behind(source: Source, rows: Any, columns: List[str]) -> Iterator[Row]:
+    with _errors(source, rows):
+        for row in filter(None, rows):
+            if len(row) != len(columns):
+                raise csv.Error(f'{len(row)} {plural(len(row), "field")} for {len(columns)} '
+                                f'{plural(len(columns), "column")}')
+            yield rows.line_num, row
+
+
+@contextmanager
+def _errors(source: Source, rows: Any) -> Iterator[None]:
+    """Word what the module csv raises about a row."""
+    try:
+        yield
+    except csv.Error as error:
+        cure = 'mend it' if 'limit' not in str(error) else 'csv.field_size_limit lets fields be longer'
+        raise source.wrong(f'this is no row ({error})', f'line {rows.line_num}', cure) from error
 
 
 def _record(source: Source, columns: List[str], column: str, row: List[Any], number: int) -> Pair:
