@@ -275,7 +275,7 @@ class TestJsonPage:
 
     def test_no_name_is_missing(self):
         page = (HERE / 'docs' / 'json.md').read_text(encoding='utf-8')
-        for tag in {*as_json.READERS, '!msgpack', '!key'}:
+        for tag in {*as_json.BY_TAG, '!msgpack', '!key'}:
             assert f'{{"{tag}": ' in page, tag
         assert len(self.rows('Values')) > 35 and len(self.rows('Keys')) > 12
 

@@ -289,8 +289,8 @@ def _object(form: Any) -> Any:
         return form
     if len(form) == 1:
         (tag, body), = form.items()
-        if tag in READERS:
-            return READERS[tag](body)
+        if tag in BY_TAG:
+            return BY_TAG[tag](body)
     return {key: _object(value) for key, value in form.items()}
 
 
@@ -313,7 +313,7 @@ def _read_whole(tag: str) -> Callable[[Any], Any]:
     return refuse
 
 
-READERS: Dict[str, Callable[[Any], Any]] = {
+BY_TAG: Dict[str, Callable[[Any], Any]] = {
     **{tag: _read_whole(tag) for tag in (*TAGS, '!serialized')},
     **{tag: _read_packed(code) for code, tag in PACKED.items()},
     **{tag: _read_text(code) for code, tag in TEXTUAL.items()},
@@ -345,7 +345,7 @@ class _Forms(Opener):
         parts: Any = None
         if isinstance(form, list):
             parts, header = form, self.array(len(form))
-        elif tag == '!dict' or (isinstance(form, dict) and tag not in READERS):
+        elif tag == '!dict' or (isinstance(form, dict) and tag not in BY_TAG):
             pairs = form[tag] if tag == '!dict' else form.items()
             parts = [part for pair in pairs for part in pair]
             header = self.map(len(parts) // 2)
