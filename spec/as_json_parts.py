@@ -316,6 +316,39 @@ class TestPartsAsJson:
             assert not len(v)
 
 
+class TestKindsNobodyKnows:
+    """A value in parts of a kind that this program has no room for goes out and in, and is not opened."""
+    LINES = ('{"key": "q", "value": {"!kind": ["quux", [1, "a", null], 3]}}\n{"items": [1, {"!tuple": [2]}]}\n{"items": ["x"]}\n'
+             '{"key": "r", "value": {"!kind": ["quux", null, 0]}}\n')
+
+    def test_its_lines_come_in_and_go_out(self, root):
+        with contextlib.closing(from_lines(self.LINES)) as v:
+            assert as_lines(v).replace('}, "x"]', '}]}\n{"items": ["x"]') == self.LINES and v.check() == []
+            with contextlib.closing(from_lines(as_lines(v))) as back:
+                assert contents(back) == contents(v)
+            with pytest.raises(vaults.SerializationError, match="of the kind 'quux', which this program does not know.*key 'q'"):
+                v['q']
+            del v['q']
+            assert list(v) == ['r']
+
+    def test_what_is_read_is_its_items(self, v):
+        moving.import_file(v, io.StringIO(self.LINES))
+        wanted = [('q', [1, (2,), 'x']), ('r', [])]
+        assert list(moving.read(io.StringIO(self.LINES))) == list(moving.read(v.db_path)) == wanted
+
+    def test_a_vault_that_cannot_pack_its_items_says_so_and_which_they_are(self, v):
+        moving.import_file(v, io.StringIO(self.LINES))
+        with contextlib.closing(Vault(':memory:')) as other:
+            with pytest.raises(vaults.SerializationError, match="of the kind 'quux'.*key 'q'"):
+                moving.import_file(other, v.db_path)
+            assert len(other) == 0
+
+    @pytest.mark.parametrize('body', ['["quux", null, 3, 4]', '["", null, 1]', '["a b", null, 1]', '[3, null, 1]', '3', '["quux", {}, 1]',
+                                      '["list", null, 1]', '["quux", null, -1]', '["quux", null, true]', '[]', '["quux", 1.5, 1]'])
+    def test_what_is_none_is_named(self, body):
+        fails_with(f'{{"key": 1, "value": {{"!kind": {body}}}}}\n{{"items": [1]}}\n', 'line 2', '"!kind": [NAME, META, N]')
+
+
 class Shouting:
     """A serializer that shows who made a value."""
 

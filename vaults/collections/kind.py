@@ -170,7 +170,7 @@ class Kind:
     def runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
         """Yield a chunk, which is bytes unless a subclass knows how objects are packed, in runs that fit leaves."""
         if isinstance(chunk, list):
-            raise self._unknown()
+            raise place.about(self._unknown(), key)
         return self.items(meta).pieces(*chunk)
 
     def assign(self, live: Any, place: Place, key: Any) -> None:
@@ -267,7 +267,9 @@ def kind_of_form(form: Any) -> Optional[Tuple[Kind, Any, int]]:
         return None
     kind, body = named_kind(tag[1:]), form[tag]
     if tag == TAG:
-        name, *body = body if isinstance(body, list) and body and isinstance(body[0], str) else ('',)
+        name, *body = body if isinstance(body, list) and body else [None]
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f'{name!r} is no name of a kind')
         kind = named_kind(name)
     return (kind, *kind.from_json(body))
 
