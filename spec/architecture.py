@@ -45,7 +45,6 @@ PRIVATE = '''
 codecs.named 23
 collections.column 6
 collections.sequence 7
-collections.stream 23
 collections.tree 1
 place 1
 stores.blocks 1
@@ -59,7 +58,6 @@ views 9
 writeback 13
 '''
 LONG = '''
-collections.stream
 vault
 writeback
 '''

@@ -176,6 +176,10 @@ class Place:
             raise self.about(VaultError('a list, column or stream has no whole value to validate: make it in a vault '
                                         'or section without validate and value_type'), key)
 
+    def where(self, key: Any) -> str:
+        """Return how an error names the entry."""
+        return f'key {key!r} of the vault {self.path}'
+
     def about(self, error: VaultError, key: Any) -> VaultError:
         """Return the error with the key and the vault that it is about."""
         return about(error, self.keys.whole(key), self.path)

@@ -459,8 +459,8 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         with mode 'x', VaultReadOnlyError; VaultError when somebody else has changed it meanwhile, on close() with
         'r+', and in reading when it was replaced or deleted.
         """
-        from .collections.stream import open_stream  # here, and below: most programs do without
-        return open_stream(self, key, mode, buffering, encoding, errors, newline)
+        from .collections.file import open_stream  # here, and below: most programs do without
+        return open_stream(self._place, key, mode, buffering, encoding, errors, newline)
 
     def put_file(self, key: K, file: Any, progress: Optional[Callable[[int, Optional[int]], object]] = None) -> int:
         """Set the value to the content of a file, a path or an open binary one; return how many bytes.
@@ -470,8 +470,8 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         Raises: OSError when the file cannot be read, TypeError when it is a text file, or bytes, which go in by
         v[key] = ...; then the value stays.
         """
-        from .collections.stream import put_file
-        return put_file(self, key, file, progress)
+        from .collections.file import put_file
+        return put_file(self._place, key, file, progress)
 
     def get_file(self, key: K, file: Any, progress: Optional[Callable[[int, int], object]] = None) -> int:
         """Write the value, a stream or any bytes or text, to a path or an open binary file; return how many bytes.
@@ -481,8 +481,8 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
 
         Raises: KeyError, TypeError, VaultError as `open`; OSError when the file cannot be written.
         """
-        from .collections.stream import get_file
-        return get_file(self, key, file, progress)
+        from .collections.file import get_file
+        return get_file(self._place, key, file, progress)
 
     def list(self, key: K) -> sequences.List[Any]:
         """Return the live list at `key`, made if there is nothing; from then on v[key] is that list as well.

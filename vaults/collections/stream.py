@@ -1,6 +1,6 @@
-"""Files: streams, and any bytes or text of a vault, as file objects. Knows neither SQL nor how keys are stored.
+"""Streams: bytes by their position. Knows neither SQL nor how keys are stored, nor what a file object is.
 
-A stream is a head and leaves of LEAF bytes, all full but the last, in a tree of parts (parts.py). The head holds the
+A stream is a head and leaves of LEAF bytes, all full but the last, in a tree of parts (tree.py). The head holds the
 first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves. Where
 nothing but zeros was written there is a hole: whole leaves of which no part is kept.
 
@@ -9,17 +9,12 @@ in one transaction: until then everybody sees what was there before.
 """
 from __future__ import annotations
 
-import errno
-import io
-import os
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import groupby
-from operator import index as as_index
 
 from ..codecs import codes
 from ..codecs.codes import is_head
-from ..errors import VaultCorruptError, VaultError, VaultExistsError, VaultReadOnlyError
+from ..errors import VaultCorruptError, VaultError
 from ..place import about
 from . import load
 from .kind import Kind, register_kind
@@ -28,13 +23,11 @@ from .tree import Gone, Head, Tree, misfit, missing, staged_number, steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Type, Union
+    from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
     from ..codecs.packing import Codec
     from ..place import Place
-    from ..stores.base import Progress, Store, StreamProgress
-    from ..vault import Vault
+    from ..stores.base import Store
     from .kind import Chunk
     from .kind import Content as Contents
     from .leaves import Items
@@ -45,7 +38,6 @@ SMALL = 4000       # bytes that need no parts: with its head, a row of about a p
 FARTHEST = 1 << 40  # bytes: no hole ends beyond it, so that a file made to do harm is not walked for years
 HOLLOW = 1 << 30    # bytes of holes in a value that is still loaded as a whole
 KEPT = 8           # leaves that are changed in memory before they are staged
-BUFFER = 1 << 16   # bytes, of the file objects
 
 
 def content(place: Place, key: Any) -> Any:
@@ -66,7 +58,7 @@ def content(place: Place, key: Any) -> Any:
         whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += head.tail
         if len(whole) != head.size:
-            raise misfit('the stream', f'key {key!r} of the vault {place.path}')
+            raise misfit('the stream', place.where(key))
         return whole
     return steadily(store, read, 'the stream')
 
@@ -114,8 +106,6 @@ class StreamKind(Kind):
 register_kind(StreamKind('stream'))
 
 
-# --- bytes by position --------------------------------------------------------------------------------------------
-
 class Content:
     """The bytes of an entry as they were when it was opened, with what was changed since. For one thread at a time.
 
@@ -123,13 +113,13 @@ class Content:
     What lies behind the old leaves, and is neither in memory nor staged, is a hole.
     """
 
-    def __init__(self, vault: Vault[Any, Any], key: Any, data: Optional[bytes]) -> None:
-        self.vault, self.key, self.data = vault, key, data
+    def __init__(self, place: Place, key: Any, data: Optional[bytes]) -> None:
+        self.place, self.key, self.data = place, key, data
         self.changed = data is None
-        self._stored = vault._keys.encode(key)
+        self._stored = place.keys.encode(key)
         self._base = b''                            # what there is without a tree
         self._head = self._opened(data)
-        self._tree = Tree(vault._store, self._head)
+        self._tree = Tree(place.store, self._head)
         self._own = not self._head.inside           # the parts belong to no entry yet
         self.size: int = self._head.size if self._head.inside else len(self._base)
         self._low = self.size                       # where the first byte was changed
@@ -145,14 +135,14 @@ class Content:
             head = Head.of(data)
             if head.code == codes.STREAM and head.inside:
                 return head
-            value: Any = head.tail if head.code == codes.STREAM else load(self.vault._place, self._stored, data)
+            value: Any = head.tail if head.code == codes.STREAM else load(self.place, self._stored, data)
         else:
-            value = b'' if data is None else self.vault._load(self._stored, data)
+            value = b'' if data is None else load(self.place, self._stored, data)
         if isinstance(value, str):
             value = value.encode('utf-8', 'surrogatepass')
         if not isinstance(value, (bytes, bytearray)):
-            raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: key {self.key!r} '
-                            f'of the vault {self.vault.db_path}; read it with v[key]')
+            raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: '
+                            f'{self.place.where(self.key)}; read it with v[key]')
         self._base = bytes(value)
         return Head(codes.STREAM)
 
@@ -168,7 +158,7 @@ class Content:
             except Gone:
                 raise self._missing(index in self._staged) from None
             except VaultCorruptError as error:
-                raise about(error, self.key, self.vault.db_path) from error
+                raise about(error, self.key, self.place.path) from error
         return self._last[1]
 
     def _fetched(self, index: int) -> bytes:
@@ -197,11 +187,11 @@ class Content:
         return data
 
     def _missing(self, staged: bool) -> VaultError:
-        where = f'key {self.key!r} of the vault {self.vault.db_path}'
+        where = self.place.where(self.key)
         if staged:
             return VaultError(f'what was written is not there any more, because its entry was replaced, the block '
                               f'was rolled back, or it took more than a day: {where}; nothing was changed')
-        if self.vault._store.get(self._stored) == self.data:
+        if self.place.store.get(self._stored) == self.data:
             return missing('the stream', where)
         return VaultError(f'the stream was replaced or deleted while it was open: {where}; open it again')
 
@@ -289,7 +279,7 @@ class Content:
 
     def _stage(self) -> None:
         """Put the changed leaves into parts of their own, in a transaction of their own."""
-        store, owner = self.vault._store, self._head.owner
+        store, owner = self.place.store, self._head.owner
         if not self._own and not self._staged:
             self._head.next = staged_number()
         numbers = {index: self._head.number() for index in self._dirty}
@@ -307,7 +297,7 @@ class Content:
 
     def save(self) -> None:
         """Make it the entry; in a transaction, after which this is not used any more."""
-        if self._staged and not set(self._staged.values()) <= set(self.vault._store.part_numbers(self._head.owner)):
+        if self._staged and not set(self._staged.values()) <= set(self.place.store.part_numbers(self._head.owner)):
             raise self._missing(True)
         head = self._head
         if self.size <= SMALL:
@@ -321,9 +311,9 @@ class Content:
             tail = b''
         head.size, head.tail = self.size, tail
         if self._dead:
-            self.vault._store.delete_parts(head.owner, self._dead)
+            self.place.store.delete_parts(head.owner, self._dead)
         self._tree.save()
-        self.vault._store.put_owner(self._stored, head.packed())
+        self.place.store.put_owner(self._stored, head.packed())
 
     def _bytes(self, at: int) -> bytes:
         return b''.join(self.pieces(at, self.size))
@@ -367,414 +357,4 @@ class Content:
         self._dirty, self._staged, self._dead = {}, {}, []
         if staged:
             with suppress(VaultError):
-                self.vault._store.delete_parts(self._head.owner, None if self._own else staged)
-
-
-# --- file objects -------------------------------------------------------------------------------------------------
-
-class _Whole:
-    """What the file objects share: they are written whole, or not at all."""
-
-    raw: Any
-
-    def discard(self) -> None:
-        """Close, and write nothing of it."""
-        self.raw.discard()
-
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
-        """Close; after any exception, write nothing."""
-        self.close() if kind is None else self.discard()
-
-    if TYPE_CHECKING:
-        def close(self) -> None: ...
-
-
-def _bytes_of(buffer: Any) -> memoryview:
-    """Return a view of the bytes of a buffer. Raises: TypeError when it is none, BufferError when it has gaps."""
-    view = memoryview(buffer)
-    if not view.c_contiguous:
-        raise BufferError('the bytes of a buffer are to lie one behind the other, without gaps')
-    return view.cast('B') if view.nbytes else memoryview(b'')
-
-
-class RawStream(_Whole, io.RawIOBase):
-    """An entry as an unbuffered file. Usable by any thread, one at a time; not in a forked child to write."""
-
-    _kind, _both, _dropped = 'r', False, False  # until it is open: when that fails, there is nothing to be written
-
-    def __init__(self, vault: Vault[Any, Any], key: Any, mode: str) -> None:
-        """Open it; `mode` is r, w, a or x, with or without +. Raises: as Vault.open."""
-        if mode != 'r':
-            if vault._place.read_only:
-                raise VaultReadOnlyError(f"the vault was opened with flag='r': key {key!r} of {vault.db_path}; open it "
-                                         'to write')
-            vault._place.allow_parts(key)
-        self._vault, self._process, self._truncated = vault, os.getpid(), False
-        self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
-        self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised
-        self._content = steadily(vault._store, lambda: self._opened(mode[0]), 'the stream')
-        self._began = self._content.size  # where appending begins
-        self._at = self._began if mode[0] == 'a' else 0
-        self._kind, self._both = mode[0], '+' in mode
-
-    def _opened(self, kind: str) -> Content:
-        """Return what is to be read or changed."""
-        vault, store = self._vault, self._vault._store
-        if kind in 'wx':
-            if store.contains(vault._keys.encode(self.name)) and kind == 'x':
-                raise self._exists()
-            return Content(self._vault, self.name, None)
-        stored = vault._place.sought(self.name) if kind == 'r' else vault._keys.encode(self.name)
-        data = None if stored is None else store.get(stored)
-        if data is None and kind == 'r':
-            raise KeyError(self.name)
-        content = Content(self._vault, self.name, data)
-        if kind == 'a':
-            content.hold_end()
-        return content
-
-    def _exists(self) -> VaultExistsError:
-        return VaultExistsError(f"there is something at the key already: {self._where()}; open it with 'w' to replace "
-                                'it')
-
-    def _where(self) -> str:
-        return f'key {self.name!r} of the vault {self._vault.db_path}'
-
-    def readable(self) -> bool:
-        self._require_open()
-        return self._both or self._kind == 'r'
-
-    def writable(self) -> bool:
-        self._require_open()
-        return self._both or self._kind != 'r'
-
-    def seekable(self) -> bool:
-        self._require_open()
-        return True
-
-    def fileno(self) -> int:
-        self._require_open()
-        return super().fileno()
-
-    def _require_open(self) -> None:
-        if self.closed:
-            raise ValueError('I/O operation on closed file')
-
-    def _require(self, able: bool, verb: str) -> None:
-        if not able:
-            raise io.UnsupportedOperation(f'the file was not opened for {verb}')
-
-    # --- reading ---
-
-    def readinto(self, buffer: Any) -> int:
-        view, done = memoryview(buffer), 0
-        if view.readonly or not view.c_contiguous:
-            raise TypeError('readinto() takes a buffer that can be written and has no gaps')
-        self._require(self.readable(), 'reading')
-        view = _bytes_of(view)
-        for piece in self._content.pieces(self._at, self._at + len(view)):
-            view[done:done + len(piece)] = piece
-            done += len(piece)
-        self._at += done
-        return done
-
-    def read(self, size: Optional[int] = -1) -> Optional[bytes]:
-        """Return up to `size` bytes; all that is left when it is None or negative."""
-        return self.readall() if size is None or as_index(size) < 0 else super().read(size)
-
-    def readall(self) -> bytes:
-        self._require(self.readable(), 'reading')
-        data = b''.join(self._content.pieces(self._at, self._content.size))
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        whence = as_index(whence)
-        self._require_open()
-        if whence not in (0, 1, 2):
-            raise OSError(errno.EINVAL, f'whence is 0, 1 or 2, not {whence!r}')
-        self._at = at = self._possible(as_index(offset) + (0, self._at, self._content.size)[whence])
-        return at
-
-    def _possible(self, at: int) -> int:
-        if at < 0:
-            raise OSError(errno.EINVAL, 'there is no position before the beginning')
-        if at > max(self._content.size, FARTHEST):
-            raise OSError(errno.EFBIG, f'position {at} is too far beyond the end: a hole ends at {FARTHEST} at most')
-        return at
-
-    def tell(self) -> int:
-        self._require_open()
-        return self._at
-
-    # --- writing ---
-
-    def write(self, data: Any) -> int:
-        view = _bytes_of(data)
-        self._require(self.writable(), 'writing')
-        size = view.nbytes
-        if self._dropped:
-            self._content.changed = True  # as far as the warning goes
-        elif size:
-            self._same_process()
-            at = self._content.size if self._kind == 'a' else self._at
-            self._change(self._content.put, at, data if type(data) is bytes else view)
-            self._at = at + size
-        return size
-
-    def truncate(self, size: Optional[int] = None) -> int:
-        self._require(self.writable(), 'writing')
-        size = self._possible(self._at if size is None else as_index(size))
-        self._same_process()
-        self._change(self._content.truncate, size)
-        self._truncated = self._truncated or size < self._began
-        return size
-
-    def _change(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Change the content. When that fails, a part may have been changed, and the rest would not fit."""
-        self._require_whole()
-        try:
-            change(*arguments)
-        except BaseException as error:
-            self._lost = type(error) if isinstance(error, VaultError) else VaultError, f'{error}'
-            raise
-
-    def _require_whole(self) -> None:
-        if self._lost:
-            kind, why = self._lost
-            raise kind(f'a write to the file failed, so that nothing of it is kept: {self._where()}; open it '
-                       f'again and write all of it ({why})')
-
-    # --- the end ---
-
-    def close(self) -> None:
-        """Make what was written the entry; when that raises, nothing of it is kept."""
-        if self.closed:
-            return
-        if self._dropped or getattr(self, '_finalizing', False):
-            self._abandon()
-            return
-        try:
-            self._require_whole()
-            if self.writable() and self._content.changed:
-                self._same_process()
-                self._vault._store.transact(self._save)
-        except Gone:  # with everybody else kept out
-            self.discard()
-            raise missing('the stream', self._where()) from None
-        except BaseException:
-            self.discard()
-            raise
-        super().close()
-
-    def _same_process(self) -> None:
-        if os.getpid() != self._process:
-            raise VaultError(f'the stream was opened to write in the process that forked this one: {self._where()}; '
-                             'open it here')
-
-    def _save(self) -> None:
-        store, stored = self._vault._store, self._vault._keys.encode(self.name)
-        if self._kind == 'x' and store.contains(stored):
-            raise self._exists()
-        if self._kind in 'ra' and store.get(stored) != self._content.data:
-            self._save_beside(store.get(stored))
-        else:
-            self._content.save()
-
-    def _save_beside(self, data: Optional[bytes]) -> None:
-        """Append to what somebody else has put meanwhile."""
-        if self._kind == 'r' or self._truncated:
-            raise VaultError(f'somebody else has changed the stream since it was opened: {self._where()}; nothing was '
-                             'written, open it again')
-        theirs = Content(self._vault, self.name, data)
-        self._content.append_to(theirs, self._began)
-        self._content.discard()
-        theirs.save()
-
-    def discard(self) -> None:
-        """Close, and write nothing of it."""
-        if not self.closed:
-            if os.getpid() == self._process:
-                self._content.discard()
-            super().close()
-
-    def _dealloc_warn(self, source: Any) -> None:
-        """Learn that a file object above this one was dropped: CPython then calls this before it flushes."""
-        self._dropped = True
-
-    def _abandon(self) -> None:
-        if self.writable() and self._content.changed and not sys.is_finalizing():
-            from ..log import get_logger
-            get_logger().warning('a file was dropped without close(), nothing of it was written: key %r of the vault '
-                                 '%s', self.name, self._vault.db_path)
-            self.discard()
-        super().close()
-
-
-class BufferedStream(_Whole, io.BufferedWriter):
-    """What `open_stream` returns to write."""
-
-
-class RandomStream(_Whole, io.BufferedRandom):
-    """What `open_stream` returns to read and write."""
-
-
-class TextStream(_Whole, io.TextIOWrapper):
-    """What `open_stream` returns for text."""
-
-    mode: str
-
-    def discard(self) -> None:
-        self.buffer.raw.discard()  # type: ignore[attr-defined]  # it is a RawStream
-
-
-def open_stream(vault: Vault[Any, Any], key: Any, mode: str, buffering: int, encoding: Optional[str],
-                errors: Optional[str], newline: Optional[str]) -> IO[Any]:
-    """Do what Vault.open says."""
-    _check_types(mode, buffering, encoding, errors, newline)
-    kind, text = _parsed(mode)
-    _check_options(text, buffering, encoding, errors, newline)
-    raw = RawStream(vault, key, kind)
-    try:
-        if buffering == 0:
-            return raw  # type: ignore[return-value]  # an IO in all but name
-        size = buffering if buffering > 1 else BUFFER
-        cls: Any = RandomStream if '+' in kind else io.BufferedReader if kind == 'r' else BufferedStream
-        buffered = cls(raw, size)
-        if not text:
-            return buffered  # type: ignore[no-any-return]
-        file = TextStream(buffered, 'utf-8' if encoding is None else encoding, errors, newline, buffering == 1)
-        file.mode = mode
-        return file
-    except BaseException:
-        raw.discard()
-        raise
-
-
-def _parsed(mode: str) -> Tuple[str, bool]:
-    """Return r, w, a or x, with + if that is in the mode, and whether it is for text. Raises: as the builtin open."""
-    letters = set(mode)
-    if letters - set('rwaxbt+') or len(letters) < len(mode):
-        raise ValueError(f'invalid mode: {mode!r}')
-    if {'b', 't'} <= letters:
-        raise ValueError("can't have text and binary mode at once")
-    kinds = letters & set('rwax')
-    if len(kinds) != 1:
-        raise ValueError('must have exactly one of create/read/write/append mode')
-    return kinds.pop() + ('+' if '+' in letters else ''), 'b' not in letters
-
-
-def _check_types(mode: Any, buffering: Any, *texts: Any) -> None:
-    as_index(buffering)
-    for name, given in zip(('mode', 'encoding', 'errors', 'newline'), (mode, *texts)):
-        if not isinstance(given, str) and (given is not None or name == 'mode'):
-            raise TypeError(f'{name} is a str, not {type(given).__name__}')
-
-
-def _check_options(text: bool, buffering: int, encoding: Optional[str], errors: Optional[str],
-                   newline: Optional[str]) -> None:
-    if buffering == 1 and not text:
-        from warnings import warn
-        warn("line buffering (buffering=1) isn't supported in binary mode, the default buffer size is used",
-             RuntimeWarning, stacklevel=4)  # who called Vault.open
-    for name, given in (('encoding', encoding), ('errors', errors), ('newline', newline)):
-        if given is not None and not text:
-            raise ValueError(f"binary mode doesn't take {'an' if name != 'newline' else 'a'} {name} argument")
-    if text and buffering == 0:
-        raise ValueError("can't have unbuffered text I/O")
-
-
-# --- whole files in and out ---------------------------------------------------------------------------------------
-
-def put_file(vault: Vault[Any, Any], key: Any, source: Any, progress: StreamProgress) -> int:
-    """Do what Vault.put_file says."""
-    with RawStream(vault, key, 'w') as stream, _source(source) as (file, total):
-        done = 0
-        while True:
-            piece = file.read(LEAF)
-            if not isinstance(piece, (bytes, bytearray, memoryview)):
-                raise TypeError(f'put_file takes a binary file, and this one gives {type(piece).__name__}: open it '
-                                "with 'rb'")
-            if not piece:
-                break
-            done += stream.write(piece)
-            if progress:
-                progress(done, total)
-    return done
-
-
-@contextmanager
-def _source(source: Any) -> Iterator[Tuple[Any, Optional[int]]]:
-    """Open what is read, and tell how many bytes there are."""
-    named = isinstance(source, (str, os.PathLike)) or (isinstance(source, bytes) and os.path.exists(source))
-    if not named:
-        if not hasattr(source, 'read'):
-            raise TypeError(f'put_file takes a path or an open binary file, not {type(source).__name__}: v[key] = ... '
-                            'puts bytes')
-        yield source, _length(source)
-        return
-    with open(source, 'rb', buffering=0) as file:
-        yield file, os.fstat(file.fileno()).st_size
-
-
-def _length(file: Any) -> Optional[int]:
-    """Return how much there is to be read, where that is known without reading it."""
-    if not isinstance(file, (io.BytesIO, io.FileIO, io.BufferedReader, io.BufferedRandom)) or not file.seekable():
-        return None
-    at = file.tell()
-    end = file.seek(0, 2)
-    file.seek(at)
-    return max(end - at, 0)
-
-
-def get_file(vault: Vault[Any, Any], key: Any, target: Any, progress: Progress) -> int:
-    """Do what Vault.get_file says."""
-    with RawStream(vault, key, 'r') as stream, _target(target, vault._store.files) as (file, is_new):
-        total: int = stream._content.size
-        done = 0
-        for index in range(-(-total // LEAF)):
-            leaf = stream._content.leaf(index)
-            if is_new and not leaf[0] and leaf == bytes(len(leaf)):
-                done += len(leaf)
-                file.truncate(file.seek(done))  # a hole there as well
-            else:
-                done += _write_all(file, leaf)
-            if progress:
-                progress(done, total)
-    return total
-
-
-def _write_all(file: Any, piece: Any) -> int:
-    """Write a piece, in several where the file takes less at a time; return its length."""
-    rest = piece
-    while rest:
-        count = file.write(rest)
-        if not count and isinstance(file, io.RawIOBase):
-            raise BlockingIOError(errno.EAGAIN, 'the file takes no more bytes now: give one that waits')
-        rest = rest[count:] if isinstance(count, int) else b''
-    return len(piece)
-
-
-@contextmanager
-def _target(target: Any, own: Sequence[str]) -> Iterator[Tuple[Any, bool]]:
-    """Open what is written, and tell whether it is a new file; `own` are the vault's.
-
-    A path gets it when it is whole, unless it is a device or a pipe.
-    """
-    if not isinstance(target, (str, bytes, os.PathLike)):
-        if isinstance(target, io.TextIOBase):
-            raise TypeError("get_file takes a binary file, and this one takes text: open it with 'wb'")
-        yield target, False
-        return
-    path = os.fsdecode(target)
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, 'wb', buffering=0) as file:
-            yield file, False
-        return
-    path = os.path.realpath(path)
-    if path in map(os.path.realpath, own):
-        raise VaultError(f"{path} is the vault's own file: give another path")
-    from ..files import NewFile
-    with NewFile(path, *own[:1], replaces=True) as new:
-        yield new.raw(), True
+                self.place.store.delete_parts(self._head.owner, None if self._own else staged)
