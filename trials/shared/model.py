@@ -152,7 +152,7 @@ class ModelSection(Verbs):
         del self.model[self.name, key]
 
     def __iter__(self):
-        return iter([key[1] for key in self.model if isinstance(key, tuple) and key[0] == self.name])
+        return iter([key[1] for key in self.model if isinstance(key, tuple) and key[:1] == (self.name,)])
 
     def __len__(self):
         return len(list(iter(self)))
