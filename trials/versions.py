@@ -23,6 +23,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import pathlib
@@ -38,8 +39,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
-HERE = pathlib.Path(__file__).resolve().parent
-FILES = HERE / 'files'
+from shared import ROOT, TRIALS
+from shared.model import Draw, Model, attempt, entries
+from shared.processes import Process, Told, as_role, play_role, role, run
+from shared.values import typed
+
+FILES = TRIALS / 'files'
 OLD_SQLITE = 'pysqlite3-binary==0.4.6 --platform manylinux1_x86_64'  # 3.35.4; that for CPython 3.8 fits up to 3.10
 NEW_SQLITE = 'pysqlite3-binary'
 OLD_MSGPACK = 'msgpack==1.0.0'  # compiled for CPython 3.5 to 3.8; its Python part runs on all
@@ -59,6 +64,11 @@ if sys.version_info >= (3, 8) and platform.python_implementation() == "CPython":
 
 # --- the scene, in the Python under trial ---------------------------------------------------------------------------
 
+OFTEN = dict.fromkeys(('put', 'pop', 'popitem', 'setdefault', 'move', 'update', 'put_many', 'get_many', 'pop_many', 'edit', 'slice',
+                       'prefix', 'del slice', 'reversed', 'stream', 'list', 'column', 'section', 'block', 'failing block'), 1)
+RELEASES = sorted(path.stem for path in FILES.glob('*.db'))
+
+
 @functools.lru_cache(maxsize=None)
 def release(name):
     """Import the module beside a file of a release."""
@@ -68,199 +78,100 @@ def release(name):
     return module
 
 
-def releases():
-    return sorted(path.stem for path in FILES.glob('*.db'))
-
-
-def form(value):
-    """Return what a value is, with the type of every part: 1, 1.0 and True differ. Sets are sorted."""
-    if isinstance(value, dict):
-        return type(value).__name__, [(form(key), form(item)) for key, item in value.items()]
-    if isinstance(value, (list, tuple)):
-        return type(value).__name__, [form(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return type(value).__name__, sorted(repr(form(item)) for item in value)
-    return type(value).__name__, repr(value)
+def opened(path, **options):
+    import vaults
+    return vaults.Vault(path, **{'allow_pickle': release(RELEASES[-1]).PICKLED, **options})
 
 
 def agree(found, expected, what):
     """Raise when two things differ, in type or value at any depth."""
-    if form(found) != form(expected):
+    if typed(found) != typed(expected):
         raise AssertionError(f'{what}: {str(found)[:500]} instead of {str(expected)[:500]}')
 
 
 def compare(v, model):
-    """Compare a vault with the dict that is its model: order, types, walks, and what check() finds."""
+    """Compare a vault with its model: order, types, walks, and what check() finds."""
     v._check()
-    agree(list(v), list(model), 'the keys')
-    agree([plain(value) for value in v.values()], list(model.values()), 'the values')
-    agree([plain(v[key]) for key in list(v)[::7]], list(model.values())[::7], 'the values, read by key')
-    agree(list(reversed(v)), list(model)[::-1], 'the keys, backwards')
-    names = sorted(key for key in model if isinstance(key, str) and '\ud800' not in key)  # a kind of its own
-    agree(list(v['':'\U0010ffff']), names, 'the text keys, sorted')
-    inside = {key: model[key] for key in names if 'k1' <= key < 'k5'}
-    agree(dict(v['k1':'k5'].items()), inside, 'a slice')
-    agree(list(v.prefix('k2')), [key for key in names if key.startswith('k2')], 'a prefix')
+    agree(entries(v), entries(model), 'the entries')
+    agree([v[key] for key in list(v)[::7] if type(model[key]) is not list], list(filter(
+        lambda value: type(value) is not list, list(model.values())[::7])), 'the values, read by key')
+    agree(list(reversed(v)), list(reversed(model)), 'the keys, backwards')
+    agree(list(v['':'\U0010ffff']), sorted(key for key in model if isinstance(key, str) and '\ud800' not in key), 'the text keys')
 
 
-def plain(value):
-    """Return the plain list of a live one."""
-    return value.tolist() if hasattr(value, 'tolist') else value
-
-
-def dict_scene(v, model, rng, table):
-    """Change a vault and its model by random operations: single ones, in blocks, and blocks that fail."""
-    for _ in range(150):
-        key = rng.choice((f'k{rng.randrange(100)}', rng.randrange(2, 100), ('k', rng.randrange(100)),
-                          rng.choice(list(table.KEYS))))
-        value = rng.choice([*table.VALUES.values(), *range(20)])
-        operation = rng.randrange(9)
-        if operation < 4:
-            v[key] = model[key] = value
-        elif operation == 4:
-            agree(v.pop(key, None), model.pop(key, None), 'pop')
-        elif operation == 5 and model:
-            newest, item = v.popitem()
-            agree((newest, plain(item)), model.popitem(), 'popitem')
-        elif operation == 6:
-            pairs = [(f'k{rng.randrange(100)}', rng.randrange(1000)) for _ in range(30)]
-            v.update(pairs)
-            model.update(pairs)
-        elif operation == 7:
-            block_scene(v, model, rng)
-        else:
-            agree(v.setdefault(key, value), model.setdefault(key, value), 'setdefault')
-
-
-def block_scene(v, model, rng):
-    """Write in a block with one inside that fails, and in one that fails as a whole."""
-    with v:
-        v['k in a block'] = model['k in a block'] = rng.random()
-        with contextlib.suppress(ZeroDivisionError), v.transaction():
-            v['k never'] = 1
-            raise ZeroDivisionError
-    with contextlib.suppress(ZeroDivisionError), v:
-        v.clear()
-        raise ZeroDivisionError
-    with v.edit('k edited', []) as items:
-        items.append(rng.random())
-        model['k edited'] = [*model.get('k edited', []), items[-1]]
-
-
-def slice_scene(v, model):
-    agree(v.get_many(['k1', 'k2', 'k none']), {key: model[key] for key in ('k1', 'k2') if key in model}, 'get_many')
-    agree(v.has_keys(model), True, 'has_keys')
-    del v['k8':'k9']
-    for key in [key for key in model if isinstance(key, str) and 'k8' <= key < 'k9']:
-        del model[key]
-    agree(v.pop_many(['k30', 'k31']), {key: model.pop(key) for key in ('k30', 'k31') if key in model}, 'pop_many')
+def change(v, model, seed):
+    """Put what the release has, of every kind, and do random steps to both, in blocks too; none may give another answer."""
+    table, rng = release(RELEASES[-1]), random.Random(seed)
+    for key, value in (*table.KEYS.items(), *table.VALUES.items(), *zip(table.KEYS, rng.sample(list(table.VALUES.values()), 29))):
+        v[key] = model[key] = value
+    for step in itertools.islice(Draw(seed, keys=90).steps(OFTEN), 200):
+        agree(attempt(v, step), attempt(model, step), step[0])
     for key in v:  # a walk while it writes
         if isinstance(key, int):
-            v['k int'] = v.pop(key)
-            model['k int'] = model.pop(key)
+            v['written'] = model['written'] = v.pop(key)
+            del model[key]
 
 
-def parts_scene(v, model, rng):
-    """Grow, cut and change a list, a column, streams and a section."""
-    log, kept = v.list('list'), model.setdefault('list', [])
-    for target in (log, kept):
-        target.extend((number, {'text': 'x' * (number % 50)}) for number in range(300))
-        target[5:50] = ['new', None]
-        target.insert(3, 2**70)
-        del target[-2]
-    agree((log.pop(0), log[100:103], len(log)), (kept.pop(0), kept[100:103], len(kept)), 'a list')
-    temperatures = v.column('column', 'int32')
-    temperatures.extend(range(3000))
-    temperatures[7] = -1
-    temperatures.pop()
-    model['column'] = [*model.get('column', []), *range(3000)]
-    model['column'][7] = -1
-    model['column'].pop()
-    model['stream'] = bytes(rng.randrange(256) for _ in range(1000)) * 600
-    with v.open('stream', 'wb') as file:
-        file.write(model['stream'])
-    with v.open('stream', 'r+b') as file:
-        file.seek(300_000)
-        file.write(b'middle')
-    with v.open('stream', 'ab') as file:
-        file.write(b'end')
-    model['stream'] = model['stream'][:300_000] + b'middle' + model['stream'][300_006:] + b'end'
-    users = v.section('users')
-    users['ann'] = model['users', 'ann'] = {'age': rng.random()}
-    users.section('ann')['mail'] = model['users', 'ann', 'mail'] = ['a@b']
-    agree((len(users), 'users' in v.sections()), (2, True), 'a section')
-
-
-def live_scene(vaults, v, model):
+def change_live(v, model):
     """Change objects in place in a write-back vault on the same file."""
-    with contextlib.closing(vaults.Vault(pathlib.Path(v.db_path), writeback=True, cache_size=5)) as live:
-        for number in range(20):
-            live.setdefault(f'live {number}', []).append(number)
-            model.setdefault(f'live {number}', []).append(number)
-        live['live 3'].append('again')
-        model['live 3'].append('again')
+    with contextlib.closing(opened(pathlib.Path(v.db_path), writeback=True, cache_size=5)) as live:
+        for number in [*range(20), 3]:
+            for one in (live, model):
+                one.setdefault(f'live {number}', []).append(number)
 
 
-def count_up(v, times):
-    for _ in range(times):
+@role
+def count_up(path):
+    add_up(opened(pathlib.Path(path)))
+
+
+def add_up(v, *_):
+    for _ in range(20):
         with v:
             v['count'] += 1
 
 
-def writers_scene(vaults, v, model):
-    """Let threads, processes and a fork count in one entry at once: none of the steps may be missing."""
-    v['count'] = 0
-    code = f'import sys; sys.path[:0] = {[str(HERE), str(HERE.parent)]!r}; import pathlib, vaults, versions; ' \
-           f'versions.count_up(vaults.Vault(pathlib.Path({v.db_path!r})), 20)'
-    others = [subprocess.Popen([sys.executable, '-c', code])]
-    threads = [threading.Thread(target=count_up, args=(v, 20)) for _ in range(3)]
-    child = hasattr(os, 'fork') and os.fork()  # before the threads are there
-    if hasattr(os, 'fork') and not child:
-        status = 1
-        try:
-            count_up(v, 20)
-            status = 0
-        finally:
-            os._exit(status)
+def count_together(v, model):
+    """Let threads, a process and a fork count in one entry at once: none of the steps may be missing."""
+    v['count'], codes = 0, []
+    child = [Process(add_up, v)] if hasattr(os, 'fork') else []  # before the threads are there
+    threads = [threading.Thread(target=add_up, args=(v,)) for _ in range(3)]
+    threads.append(threading.Thread(target=lambda: codes.append(run(as_role(count_up, v.db_path)).code)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    agree([other.wait() for other in others], [0], 'the status of a process')
-    agree(os.waitpid(child, 0)[1] if child else 0, 0, 'the status of a fork')
-    model['count'] = 80 + 20 * bool(child)
+    agree([*codes, *(one.join() for one in child)], [0] * (1 + len(child)), 'how a process and a fork ended')
+    model['count'] = 80 + 20 * len(child)
 
 
-def upkeep_scene(vaults, v, model, folder):
-    v.backup(folder / 'backup.db')
-    with contextlib.closing(vaults.Vault(folder / 'backup.db', to_create=False)) as copy:
-        compare(copy, model)
-    v.compact()
-    v.sync()
-
-
-def play(vaults, path, seed):
-    """Play the whole scene in a new vault, which is left closed; return the model."""
-    table, rng, model = release(releases()[-1]), random.Random(seed), {}
-    v = vaults.Vault(path, allow_pickle=table.PICKLED)
-    for _ in range(2):
-        dict_scene(v, model, rng, table)
-        slice_scene(v, model)
-        parts_scene(v, model, rng)
+@role
+def scene(folder, seed):
+    """Play the whole scene in a new vault, which is left closed beside its model."""
+    path, copy, model = pathlib.Path(folder, 'scene.db'), pathlib.Path(folder, 'backup.db'), Model()
+    for again in range(2):
+        with contextlib.closing(opened(path)) as v:
+            change(v, model, f'{seed} {again}')
+            compare(v, model)
+    with contextlib.closing(opened(path)) as v:
+        change_live(v, model)
+        count_together(v, model)
+        v.backup(copy)
+        with contextlib.closing(opened(copy, to_create=False)) as copied:
+            compare(copied, model)
+        v.compact()
+        v.sync()
         compare(v, model)
-        v.close()
-        v = vaults.Vault(path, allow_pickle=table.PICKLED)
-    live_scene(vaults, v, model)
-    writers_scene(vaults, v, model)
-    upkeep_scene(vaults, v, model, path.parent)
-    compare(v, model)
-    v.close()
-    return model
+    path.with_suffix('.model').write_bytes(pickle.dumps(model.data, 4))
 
 
-def crash(vaults, path):
+CRASHED = {**{f'k{number}': number for number in range(50) if number != 7}, 'list': list(range(500))}
+
+
+@role
+def crash(folder, _):
     """Write with the log left behind: the process kills itself inside a block, after commits that are there alone."""
-    v = vaults.Vault(path)
+    v = opened(pathlib.Path(folder, 'crash.db'))
     v.update((f'k{number}', number) for number in range(50))
     v.list('list').extend(range(500))
     del v['k7']
@@ -270,36 +181,38 @@ def crash(vaults, path):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-CRASHED = {**{f'k{number}': number for number in range(50) if number != 7}, 'list': list(range(500))}
+@role
+def read(folder, _):
+    """Read the copies that lie in the folder: compare, change, open again and compare; and the file of each release."""
+    found = [(path, path.with_suffix('.model').read_bytes()) for path in sorted(pathlib.Path(folder).glob('*.scene.db'))]
+    found += [(path, pickle.dumps(CRASHED)) for path in sorted(pathlib.Path(folder).glob('*.crash.db'))]
+    for path, pickled in found:
+        model = Model(pickle.loads(pickled))
+        for changes in (True, False):
+            with contextlib.closing(opened(path, to_create=False, allow_pickle=True)) as v:
+                compare(v, model)
+                if changes:
+                    change(v, model, path.name)
+    for name in RELEASES:
+        read_release(name, pathlib.Path(folder, f'{name}.db'))
 
 
-def cross(vaults, path, expected):
-    """Open a file of another combination, compare it, change it, open it again and compare."""
-    v, table = vaults.Vault(path, to_create=False, allow_pickle=True), release(releases()[-1])
-    compare(v, expected)
-    rng = random.Random(str(path.name))
-    dict_scene(v, expected, rng, table)
-    parts_scene(v, expected, rng)
-    v.close()
-    with contextlib.closing(vaults.Vault(path, to_create=False, allow_pickle=True)) as v:
-        compare(v, expected)
-
-
-def read_release(vaults, name, folder):
+def read_release(name, path):
     """Open a copy of a release's file, compare it with its table, write to it and check it."""
-    table, path = release(name), folder / f'{name}.db'
+    table = release(name)
     shutil.copy(FILES / f'{name}.db', path)
     agree(hashlib.sha256(path.read_bytes()).hexdigest(), table.SHA256, f'{name}.db')
-    with contextlib.closing(vaults.Vault(path, flag='r', allow_pickle=table.PICKLED)) as v:
+    with contextlib.closing(opened(path, flag='r', allow_pickle=table.PICKLED)) as v:
         agree(table.differences(v), [], f'{name}.db')
-    with contextlib.closing(vaults.Vault(path, to_create=False, allow_pickle=table.PICKLED)) as v:
+    with contextlib.closing(opened(path, to_create=False, allow_pickle=table.PICKLED)) as v:
         v['written later'] = 1
         found = v.pop('written later'), len(v), table.differences(v)
         agree(found, (1, len(table.EXPECTED), []), f'{name}.db, written')
 
 
-def write_release(vaults, path):
+def write_release(path):
     """Write the file of the newest release, with a stopped clock and no chance in it."""
+    import vaults
     table = release(max(path.stem for path in FILES.glob('*.py')))
     table.register(vaults)
     rng = random.Random(1)
@@ -311,24 +224,6 @@ def write_release(vaults, path):
         problems = table.differences(v)
     if problems:
         sys.exit('\n'.join(problems))
-
-
-def act(mode, folder, seed):
-    """Be the Python under trial, in a folder: play the scene, crash, or read the copies that lie there."""
-    import vaults
-    for name in releases()[-1:]:
-        release(name).register(vaults)
-    if mode == '--scene':
-        (folder / 'scene.model').write_bytes(pickle.dumps(play(vaults, folder / 'scene.db', seed), 4))
-    elif mode == '--crash':
-        crash(vaults, folder / 'crash.db')
-    else:
-        for path in sorted(folder.glob('*.scene.db')):
-            cross(vaults, path, pickle.loads(path.with_suffix('.model').read_bytes()))
-        for path in sorted(folder.glob('*.crash.db')):
-            cross(vaults, path, {**CRASHED, 'list': list(CRASHED['list'])})
-        for name in releases():
-            read_release(vaults, name, folder)
 
 
 # --- the combinations -----------------------------------------------------------------------------------------------
@@ -396,7 +291,7 @@ class Combination:
         """Get its parts into a folder and see that they are what runs. Raises: Missing."""
         self.folder = folder
         folder.mkdir()
-        path = [HERE.parent]
+        path = [ROOT]
         if self.msgpack:  # of the old one there is a wheel for 3.8, of which other Pythons take what is not compiled
             path.append(packages.get(self.msgpack, (3, 8, 0) if self.msgpack == OLD_MSGPACK else self.tag))
         if self.pure:
@@ -438,12 +333,11 @@ class Combination:
         parts = [self.msgpack, self.sqlite, self.pure and 'msgpack in pure Python']
         return ' with '.join([f'Python {self.tag[0]}.{self.tag[1]}{"t" * self.tag[2]}', *filter(None, parts)])
 
-    def act(self, mode, seed='', status=0):
-        """Run a mode of this program in it; raise when it ends otherwise than with `status`."""
-        done = subprocess.run([self.python, '-W', 'error', __file__, mode, str(self.folder), seed], env=self.env,
-                              capture_output=True, text=True, timeout=900)
-        if done.returncode != status:
-            raise AssertionError(f'{mode[2:]} ended with {done.returncode}: {last_line(done.stderr)}')
+    def act(self, function, seed='', code=0):
+        """Play a role in it; raise when that ends otherwise than with `code`."""
+        told: Told = run([self.python, '-W', 'error', *as_role(function, self.folder, seed)[3:]], hangs=900, env=self.env)
+        if told.code != code:
+            raise AssertionError(f'{function.__name__} ended with {told.code}: {last_line(told.complaints)}')
 
     def suite(self):
         """Run tests.py; return its last line, and whether it passed."""
@@ -455,8 +349,8 @@ class Combination:
             if done.returncode:
                 raise Missing(f'the suite in {self.name}: {last_line(done.stderr)}')
         done = subprocess.run([self.folder / 'venv/bin/python', '-m', 'pytest', '-p', 'no:cacheprovider',
-                               HERE.parent / 'tests.py', '--basetemp', self.folder / 'pytest'],
-                              env=env, capture_output=True, text=True, cwd=HERE.parent)
+                               ROOT / 'tests.py', '--basetemp', self.folder / 'pytest'],
+                              env=env, capture_output=True, text=True, cwd=ROOT)
         return done.returncode == 0, done.stdout
 
 
@@ -523,8 +417,8 @@ def write(combination, seed):
     """Let a combination write its two files, anew; see that the killed process left its log."""
     for path in combination.folder.glob('*.*'):
         path.unlink()
-    combination.act('--scene', seed)
-    combination.act('--crash', status=-signal.SIGKILL)
+    combination.act(scene, seed)
+    combination.act(crash, code=-signal.SIGKILL)
     if not (combination.folder / 'crash.db-wal').stat().st_size:
         raise AssertionError('the killed process left no log')
 
@@ -554,27 +448,27 @@ def main():
                               help="write the newest release's file, and no more")
     options = trial.begin()
     if options.write:
-        import vaults
-        write_release(vaults, options.write)
+        write_release(options.write)
         return
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work).resolve()
         combinations = prepared(wanted_combinations(options), work, Packages(work, options.offline))
         for combination in combinations:
             print(combination.name, flush=True)
-        read = 0
+        count = 0
         for number in range(options.rounds):
             wrote = each(trial, combinations, lambda one, number=number: write(one, f'{options.seed}.{number}'))
             share(wrote)
-            read += len(each(trial, wrote, lambda one: one.act('--read'))) * (2 * len(wrote) + len(releases()))
+            count += len(each(trial, wrote, lambda one: one.act(read))) * (2 * len(wrote) + len(RELEASES))
         if options.suite:
             run_suites(trial, combinations)
-    trial.end(f'{len(combinations)} combinations, {options.rounds} rounds: {read} files of all of them and of '
-              f'{len(releases())} releases read, changed and checked')
+    trial.end(f'{len(combinations)} combinations, {options.rounds} rounds: {count} files of all of them and of '
+              f'{len(RELEASES)} releases read, changed and checked')
 
 
 if __name__ == '__main__':
-    if sys.argv[1:2] in (['--scene'], ['--crash'], ['--read']):
-        act(sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3])
-    else:
-        main()
+    if '--role' in sys.argv:
+        import vaults
+        release(RELEASES[-1]).register(vaults)
+    play_role()
+    main()
