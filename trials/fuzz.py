@@ -17,37 +17,41 @@ input that broke a promise as a literal of Python that a test can hold; exits wi
 """
 from __future__ import annotations
 
-import argparse
-import array
 import collections
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
-import ipaddress
 import json
 import os
 import pathlib
+import pkgutil
 import random
 import signal
+import sqlite3
 import struct
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import zlib
+from typing import Any, Callable, NamedTuple
 
-HERE = pathlib.Path(__file__).resolve().parent
-DATA = HERE.parent / 'testdata'
-sys.path.insert(0, str(HERE.parent))
-
-from shared.verdict import Trial  # noqa: E402
+from msgpack import ExtType, Packer
+from shared import ROOT
+from shared.processes import as_role, play_role, role, run
+from shared.values import KEYS, NAMED, NOON, VALUES
+from shared.verdict import Trial
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None
 
+sys.path.insert(0, str(ROOT))
+DATA = ROOT / 'testdata'
+HAS_LIMITS = resource is not None and sys.platform.startswith('linux')
 LARGEST = 1 << 16       # bytes of an input
 SECONDS = 1.0           # of the processor for one input
 SLOWER = 4              # times that, when every branch is being recorded
@@ -55,6 +59,7 @@ HANGS = 3               # times as many seconds of the processor, after which th
 MEMORY = 1 << 30        # bytes of address space on top of what the process takes before it begins
 RESTARTS = 3            # of a target whose process crashed
 CUT = b'\n--8<--\n'     # between the parts of an input that is several files or entries
+SHOWN = (['info'], ['info', '--json'], ['show'], ['show', '--json'])  # what the command tells of a vault
 
 
 class Broken(Exception):
@@ -66,7 +71,7 @@ def require(truth, what):
         raise Broken(what)
 
 
-# --- what is asked of each input. A target returns whether it could read the input --------------------------------
+# --- what is asked of each input. A target returns whether it could read the input. vaults is imported when watched ---
 
 def attempt(call, *allowed):
     """Return what `call` does, or None after an error of ours or one that it documents."""
@@ -82,6 +87,23 @@ def attempt(call, *allowed):
         if 'vaults[' not in str(error):
             raise
         return None
+
+
+def attempt_all(*calls, allowed=()):
+    for call in calls:
+        attempt(call, *allowed)
+
+
+def opened(where=':memory:', **options):
+    import vaults
+    return contextlib.closing(vaults.Vault(where, allow_pickle=False, synchronous='OFF', **options))
+
+
+def command(*words):
+    """Run the command, in this process; return its exit status. What it does not expect, it raises."""
+    from vaults import cli
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return cli.main([*map(str, words)])
 
 
 def same(one, other):
@@ -129,41 +151,46 @@ def values_target(data, folder):
     value = attempt(lambda: [vaults.loads(data, allow_pickle=False)])
     attempt(lambda: vaults.loads_many([data, data], allow_pickle=False))
     packed = value and attempt(lambda: vaults.dumps(value[0], allow_pickle=False))
-    if packed:
-        again = vaults.loads(packed, allow_pickle=False)
-        require(same(value[0], again), 'a value changed')
+    require(not packed or same(value[0], vaults.loads(packed, allow_pickle=False)), 'a value changed')
     return value is not None
 
 
 def parts_target(data, folder):
     """A stored key, a value and parts, all with sound checksums; read, changed and deleted in every way."""
-    import vaults
-    key, value, *parts = data.split(CUT) if CUT in data else (b'', data)
-    with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
-        store, stored = vault._store, key or 'k'
+    from vaults import keys, moving
+    stored, value, *parts = data.split(CUT) if CUT in data else (b'', data)
+    stored = stored or 'k'
+    with opened(folder / 'v.db') as vault:
+        store, owner = vault._store, value[-12:]
         store.put_owner(stored, value)
-        owner, numbered = value[-12:], list(enumerate(parts, 1))
-        store.put_parts(owner, [(number, part) for number, part in numbered if len(owner) == 12])
-        decoded = attempt(lambda: [vaults.keys.decode(stored)])
-        key = decoded[0] if decoded else stored
+        store.put_parts(owner, enumerate(parts, 1) if len(owner) == 12 else ())
+        key, = attempt(lambda: [keys.decode(stored)]) or [stored]
         problems = vault.check()
         read = attempt(lambda: [vault[key]], KeyError)
-        for use in (lambda: vault.items()[:], lambda: list(vault[:].keys()), lambda: repr(vault), vault.copy,
-                    lambda: vaults.moving.export(vault, io.StringIO()), lambda: describe(vault)):
-            attempt(use)
+        attempt_all(lambda: vault.items()[:], lambda: list(vault[:].keys()), lambda: repr(vault), vault.copy,
+                    lambda: moving.export(vault, io.StringIO()), lambda: show(vault, data))
         attempt(lambda: read_file(vault, key), KeyError, TypeError, OSError)
-        for open_it in (vault.list, lambda key: vault.column(key, 'int16'), lambda key: vault.column(key, 'S3'),
-                        lambda key: vault.column(key, 'bool'), lambda key: vault.column(key, 'datetime64[s]')):
+        for open_it in (vault.list, *(functools.partial(lambda kind, key: vault.column(key, kind), kind)
+                                      for kind in ('int16', 'S3', 'bool', 'datetime64[s]'))):
             live = attempt(lambda open_it=open_it: open_it(key), TypeError, ValueError)
             if live is not None:
                 use_sequence(live)
                 break
         attempt(lambda: write_file(vault, key), KeyError, TypeError, OSError)
-        attempt(vault.compact)
-        attempt(lambda: vault.update({'other': 1}))
-        attempt(lambda: vault.pop(key), KeyError)
+        attempt_all(vault.compact, lambda: vault.update({'other': 1}), lambda: vault.pop(key), allowed=[KeyError])
         vault.check()
+    clear(folder)
     return read is not None and not problems
+
+
+def clear(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def show(vault, data):
+    """Have the command tell of the vault, in one of its ways."""
+    command(*SHOWN[zlib.crc32(data) % len(SHOWN)], '--', vault.db_path)
 
 
 def read_file(vault, key):
@@ -185,142 +212,105 @@ def write_file(vault, key):
         file.write(b'z')
 
 
-def describe(vault):
-    """Print what `vaults info` and `vaults show` print."""
-    from argparse import Namespace
-
-    from vaults import keys
-    from vaults.cli import show
-    for as_json in (True, False):
-        args = Namespace(json=as_json, limit=None, reverse=False, path=(), bounds=(keys.LOWEST, keys.HIGHEST))
-        with contextlib.redirect_stdout(io.StringIO()):
-            show.print_entries(vault, args)
-            show.print_info(vault, args)
-
-
 def use_sequence(live):
     """Use a list or column in every way; what they raise besides is what lists and arrays raise."""
-    for use in (lambda: len(live), lambda: live[0], lambda: live[-1], lambda: live[1:5], lambda: live[::-2],
-                lambda: live.copy(), live.tolist, lambda: next(iter(live), None), lambda: next(reversed(live), None),
-                lambda: repr(live), lambda: live.append(1), lambda: live.insert(1, 2), live.pop, lambda: live.pop(0),
+    attempt_all(lambda: len(live), lambda: live[0], lambda: live[-1], lambda: live[1:5], lambda: live[::-2], live.copy,
+                live.tolist, lambda: next(iter(live), None), lambda: next(reversed(live), None), lambda: repr(live),
+                lambda: live.append(1), lambda: live.insert(1, 2), live.pop, lambda: live.pop(0),
                 lambda: live.__setitem__(0, 3), lambda: live.__setitem__(slice(1, 2), [4, 5]),
                 lambda: live.__delitem__(0), lambda: live.__delitem__(slice(0, None, 2)), live.reverse, live.clear,
-                lambda: live.extend([1, 2])):
-        attempt(use, IndexError, ValueError, TypeError, OverflowError)
+                lambda: live.extend([1, 2]), allowed=(IndexError, ValueError, TypeError, OverflowError))
 
 
 def file_target(data, folder):
     """A file as a vault: opened in each way, all of it read, checked, changed, copied and closed."""
-    import vaults
     path, sound = folder / 'v.db', None
     for flag in 'rwc':
         path.write_bytes(data)
-        vault = attempt(lambda flag=flag: vaults.Vault(path, flag=flag, allow_pickle=False, timeout=0,
-                                                       synchronous='OFF'))
-        if vault is None:
-            continue
-        with contextlib.closing(vault):
-            sound = not attempt(vault.check)
-            look(vault, folder)
-            if flag != 'r':
-                change(vault)
+        vault = attempt(lambda flag=flag: opened(path, flag=flag, timeout=0))
+        if vault is not None:
+            with vault as vault:
+                sound = not attempt(vault.check)
+                look(vault, folder, data + flag.encode())
+                if flag != 'r':
+                    change(vault)
         for left in folder.iterdir():
             require(left.name in ('v.db', 'v.db-wal', 'v.db-shm', 'v.db-journal', 'copy.db'), f'{left} was made')
-            left.unlink()
+        clear(folder)
     return bool(sound)
 
 
-def look(vault, folder):
+def look(vault, folder, data):
     from vaults import moving
-    for use in (lambda: len(vault), lambda: vault.items()[:], lambda: list(reversed(vault)), lambda: list(vault[:].items()),
-                lambda: list(vault['a':'m']), lambda: len(vault['a':'m']), lambda: 'text' in vault,
-                lambda: describe(vault), vault.sections, lambda: moving.export(vault, io.StringIO()),
-                lambda: vault.backup(folder / 'copy.db')):
-        attempt(use)
+    attempt_all(lambda: len(vault), lambda: vault.items()[:], lambda: list(reversed(vault)), lambda: list(vault[:].items()),
+                lambda: list(vault['a':'m']), lambda: len(vault['a':'m']), lambda: 'text' in vault, vault.sections,
+                lambda: show(vault, data), lambda: moving.export(vault, io.StringIO()), lambda: vault.backup(folder / 'copy.db'))
     for key in attempt(lambda: list(vault)) or []:
         attempt(lambda key=key: vault[key], KeyError)
         attempt(lambda key=key: read_file(vault, key), KeyError, TypeError, OSError)
 
 
 def change(vault):
-    vault_list = attempt(lambda: vault.list('list'), TypeError)
-    if vault_list is not None:
-        attempt(lambda: vault_list.append(1))
-    for use in (lambda: vault.put('new', 1), lambda: vault.update({'text': 2, 'more': 3}), lambda: vault.pop('text'),
+    attempt(lambda: vault.list('list').append(1), TypeError)
+    attempt_all(lambda: vault.put('new', 1), lambda: vault.update({'text': 2, 'more': 3}), lambda: vault.pop('text'),
                 lambda: vault.move_to_end('new', last=False), lambda: vault.move_to_end('more'),
-                lambda: vault.popitem(last=False), vault.popitem, vault.sync, vault.compact, lambda: vault.put_file('stream', io.BytesIO(b'x' * 5000)),
-                lambda: vault[:'t'].clear(), vault.clear):
-        attempt(use, KeyError)
+                lambda: vault.popitem(last=False), vault.popitem, vault.sync, vault.compact,
+                lambda: vault.put_file('stream', io.BytesIO(b'x' * 5000)), lambda: vault[:'t'].clear(), vault.clear,
+                allowed=[KeyError])
 
 
 def command_target(data, folder):
     """A key, a value and the ends of a range as the command takes them from its arguments."""
-    from argparse import Namespace
-
-    import vaults
-    from vaults.cli import arguments
     value, key, low, high = (data.decode('utf-8', 'surrogateescape').replace('\0', '').split('\n') + [''] * 4)[:4]
-    read, unset = False, {'json_key': False, 'json_value': False, 'section': None}
-    for as_json in (True, False):
-        ends = Namespace(low=low or None, high=high or None, prefix=key or None, json=as_json, **unset)
-        attempt(lambda ends=ends: arguments.understand(ends), arguments.Misuse)
-        args = Namespace(key=key, value=value, json=as_json, allow_pickle=False, **unset)
-        if args.value == '-':  # standard input
-            continue
-        if not attempt(lambda args=args: [arguments.understand(args)], arguments.Misuse):
-            continue
-        read = True
-        with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
-            vault._store.put(vaults.keys.encode(args.key), args.value)
-            loaded = attempt(lambda vault=vault: [list(vault.items())])
-            require(not vault.check() or not loaded, 'check() calls damaged what can be read')
-            vaults.moving.export(vault, io.StringIO())
-            describe(vault)
+    path, read = folder / 'v.db', False
+    for as_json in (['--json'], []) if value != '-' else ():  # of standard input
+        read = not command('set', *as_json, '--', path, key, value) or read
+        command('keys', *as_json, f'--from={low}', f'--to={high}', '--', path)
+        command('keys', *as_json, f'--prefix={key}', '--', path)
+        if path.exists():
+            with opened(path) as vault:
+                judge(vault)
+                show(vault, data)
+        clear(folder)
     return read
+
+
+def judge(vault):
+    """See that check() and reading agree, and export it: return the lines, or None."""
+    from vaults import moving
+    loaded, lines = attempt(lambda: [list(vault.items())]), io.StringIO()
+    require(not vault.check() or not loaded, 'check() calls damaged what can be read')
+    return attempt(lambda: [moving.export(vault, lines)]) and io.StringIO(lines.getvalue())
 
 
 def source_target(kind, data, folder):
     """A file of another library: recognised, read, and imported into a vault; it must stay as it was."""
-    import vaults
     from vaults import moving
     path = lay_out(kind, data, folder)
     before = photograph(folder)
     attempt(lambda: moving.recognise(path))
     options = {'kind': kind, 'allow_pickle': False}
     read = attempt(lambda: [sum(1 for _ in moving.read(path, **options))])
-    if kind in moving.OPTIONS['decode']:  # what is pickled can be read so as well
-        read = attempt(lambda: [sum(1 for _ in moving.read(path, decode=repr, **options))]) or read
-    with contextlib.closing(vaults.Vault(':memory:', allow_pickle=False)) as vault:
+    decoded = attempt(lambda: [sum(1 for _ in moving.read(path, decode=repr, **options))])  # what is pickled can be read so as well
+    with opened() as vault, opened() as again:
         done = attempt(lambda: [moving.import_file(vault, path, **options)])
         require(done is not None or not len(vault), 'a failed import left something')
-        loaded = attempt(lambda: [list(vault.items())])
-        require(not vault.check() or not loaded, 'check() calls damaged what can be read')
-        lines = io.StringIO()
-        if attempt(lambda: [moving.export(vault, lines)]) and kind in ('json', 'csv', 'jsonlines'):
-            again = vaults.Vault(':memory:', allow_pickle=False)
-            with contextlib.closing(again):
-                lines.seek(0)
-                require(moving.import_file(again, lines) == len(vault), 'an export is not imported')
+        lines = judge(vault)
+        if lines and kind in ('json', 'csv', 'jsonlines'):
+            require(moving.import_file(again, lines) == len(vault), 'an export is not imported')
     require(photograph(folder) == before, 'the source was changed, or something left beside it')
-    for file in before:
-        os.unlink(file)
-    return bool(done or read)
+    clear(folder)
+    return bool(done or read or decoded)
 
 
 def lay_out(kind, data, folder):
     """Write an input where its library would have written it; return the path that this is given."""
-    if kind == 'diskcache':
-        for name, content in zip(('cache.db', 'a.val', 'b.val'), data.split(CUT)):
-            (folder / name).write_bytes(content)
-        return folder
-    if CUT in data:
-        index, _, content = data.partition(CUT)
-        (folder / 'source.dir').write_bytes(index)
-        (folder / 'source.dat').write_bytes(content)
-        return folder / 'source'
-    path = folder / 'source.db'
-    path.write_bytes(data)
-    return path
+    several = kind == 'diskcache' or CUT in data
+    names = (('cache.db', 'a.val', 'b.val') if kind == 'diskcache' else ('source.dir', 'source.dat') if several else
+             ('source.db',))
+    for name, content in zip(names, data.split(CUT, len(names) - 1) if several else [data]):
+        (folder / name).write_bytes(content)
+    return folder if kind == 'diskcache' else folder / names[0].replace('.dir', '')
 
 
 def photograph(folder):
@@ -329,57 +319,29 @@ def photograph(folder):
 
 # --- seeds: what must be read, and known attacks, which must not do harm ------------------------------------------
 
-def real_values():
-    import datetime
-    import decimal
-    import fractions
-    import uuid
-    moment = datetime.datetime(2026, 11, 21, 10, 30, fold=1)
-    utc = moment.replace(tzinfo=datetime.timezone.utc)
-    return [None, True, 7, -2**63, 2**64, -2**200, 1.5, float('nan'), -0.0, 'text', 'é\0', b'\0\xff', bytearray(b'ab'),
-            [1, [2, []]], (1, (2, ())), {'a': {1: None}, (1, 2): 3}, {1, 2}, frozenset({3}), 1 + 2j, moment.date(),
-            moment, utc, moment.time(), utc.timetz(), datetime.timedelta(1, 2, 3), decimal.Decimal('1.50'),
-            decimal.Decimal('-Infinity'), fractions.Fraction(1, 3), uuid.UUID(int=5), range(1, 10, 2), range(2**70),
-            'a\ud800', {'\udfff': ('\ud800',)}, deep(20), pathlib.PurePosixPath('/a'), slice(1, None), ..., KeyError('a'),
-            datetime.timezone.utc, ipaddress.ip_address('::1'), array.array('h', [1]), *zones(moment)]
-
-
-def deep(levels):
-    value = ()
-    for level in range(levels):
-        value = ([value, b'x', 2**70], {(level, 'a\ud800'): frozenset([level])})
-    return value
-
-
-def zones(moment):
+def zones():
     try:
         from dateutil import tz
     except ImportError:
         return []
-    return [moment.replace(tzinfo=zone) for zone in (tz.tzutc(), tz.tzlocal(), tz.tzoffset('X', 60), tz.tzstr('EST5EDT'),
-                                                     tz.tzrange('EST', -18000, 'EDT'), tz.gettz('Europe/Berlin'))]
+    return [NOON.replace(tzinfo=zone) for zone in (tz.tzutc(), tz.tzlocal(), tz.tzoffset('X', 60), tz.tzstr('EST5EDT'),
+                                                   tz.tzrange('EST', -18000, 'EDT'), tz.gettz('Europe/Berlin'))]
 
 
-def real_keys():
-    import datetime
-    import uuid
-    utc = datetime.timezone.utc
-    return [None, b'', b'a\0b', 2**70 + 1, -2**70 - 1, 'a\ud800', (), (1, 'a', None, b''), (-1.5, (2**80, float('inf'))),
-            datetime.date(2026, 11, 21), datetime.datetime(1, 1, 1), datetime.datetime(2026, 1, 1, tzinfo=utc),
-            (0.5, -2**2000, 2.0**60), uuid.UUID(int=7)]
+def real_values():
+    return [*VALUES, *(value for value, _, _ in NAMED), *zones()]
 
 
-def seeds_of_keys():
+def seeds_of_keys(folder):
     from vaults import keys
-    stored = [keys.encode(key) for key in real_keys()]
+    stored = [stored for stored in map(keys.encode, KEYS) if isinstance(stored, bytes)]
     return stored, [b'\x09' * 60_000, b'\x09' * 900 + b'\0' * 900, b'\x01\xff\xff\xff\xff\xfe', b'\x01\xff\0\0\xf0\0' +
                     b'\x01' * 60_000, b'\x02' + b'\0\xff' * 30_000 + b'\0']
 
 
-def ext(code, *parts):
+def ext(code, payload):
     """Return an extension with a payload of its own msgpack, or of bytes."""
-    from msgpack import ExtType, Packer
-    return ExtType(code, parts[0] if isinstance(parts[0], bytes) else Packer().pack(parts[0]))
+    return ExtType(code, payload if isinstance(payload, bytes) else pack(payload))
 
 
 def hostile(rng, depth=3):
@@ -418,11 +380,10 @@ def names():
 
 
 def pack(obj):
-    from msgpack import Packer
     return Packer().pack(obj)
 
 
-def seeds_of_values():
+def seeds_of_values(folder):
     import vaults
     rng = random.Random('values')
     samples = [1, 2**62, -1.5, 'C', '1e999999999', b'\xff', None, [], ['1e999999999', None], [0, 2**62, 1], {'a': 1},
@@ -433,7 +394,8 @@ def seeds_of_values():
     attacks += [pack(ext(code, [ext(13, b'1e999999999'), None])) for code in range(27)]
     attacks += [pack(hostile(rng)) for _ in range(500)]
     attacks += [b'\xc7\x0c\xff' + b'\xff' * 12, b'\xd6\xff' + b'\xff' * 4, b'\xdd\xff\xff\xff\xff', b'\xdf\x7f\xff\xff\xff', b'\xc6\xff\xff\xff\xff', b'\xdc\x20\0' * 1000,
-                b'\x91' * 5000, b'\x81' * 5000, b'', nested(40)]
+                b'\x91' * 5000, b'\x81' * 5000, b'',
+                functools.reduce(lambda data, _: pack(ext(5, b'\x91' + data)), range(40), b'\xc0')]
     attacks += [pack(ext(2, [name, sample])) for name in names() for sample in [*samples, *hostile_zones()]]
     tuples, lists = b'\xd4\x19\x91\xd4\x19\x05', b'\xd4\x19\x91'
     attacks += [pack(ext(25, data)) for data in (
@@ -451,18 +413,11 @@ def hostile_zones():
     yield from (['A', 0, 'B', 3600000000, [{'month': month}, day], None] for month in (1, 99, 2**62) for day in (None, [6, 2**62]))
 
 
-def nested(depth):
-    data = b'\xc0'
-    for _ in range(depth):
-        data = pack(ext(5, b'\x91' + data))
-    return data
-
-
-def seeds_of_parts():
+def seeds_of_parts(folder):
     """Real lists, columns and streams, with their parts; and heads and trees that lie."""
-    import vaults
+    from vaults import keys
     real = []
-    with contextlib.closing(vaults.Vault(':memory:')) as vault:
+    with opened() as vault:
         vault.list('short').extend([1, 'two', (3,)])
         vault.list('list').extend(range(3000))
         vault.column('column', 'int16').extend(range(9000))
@@ -474,7 +429,7 @@ def seeds_of_parts():
             value = vault._store.get(key)
             parts = [vault._store.get_part(value[-12:], number) for number in vault._store.part_numbers(value[-12:])]
             real.append(CUT.join([b'', value, *parts]))
-    real += [CUT.join([vaults.keys.encode(key), b'\x01']) for key in real_keys() if vaults.keys.encode(key) != 'k']
+    real += [CUT.join([stored, b'\x01']) for stored in map(keys.encode, KEYS) if isinstance(stored, bytes)]
     return real, [*lying_heads(), CUT.join([b'\x09', b'']), CUT.join([b'', b''])]
 
 
@@ -534,59 +489,45 @@ SCHEMAS = (  # what is done, as SQL, to the file of a sound vault
 )
 
 
-def real_vault(folder):
-    """Return the bytes of a small vault."""
-    import vaults
-    path = folder / 'real.db'
-    with contextlib.closing(vaults.Vault(path, synchronous='OFF')) as vault, vault:
+def seeds_of_files(folder):
+    """A small vault, that after each of these statements, and with other numbers in its header."""
+    with opened(folder / 'real.db') as vault, vault:
         vault['text'] = 'a value'
-        vault.update({key: number for number, key in enumerate(real_keys())})
+        vault.update({key: number for number, key in enumerate(KEYS)})
         vault.update({('value', number): value for number, value in enumerate(real_values())})
         vault.list('list').extend(range(1000))
         vault.put_file('stream', io.BytesIO(b's' * 5000))
         vault.column('column', 'int16').extend([1, 2, 3])
-    data = path.read_bytes()
-    path.unlink()
-    return database(folder, 'PRAGMA journal_mode = DELETE; PRAGMA page_size = 1024; VACUUM', data)
-
-
-def seeds_of_files(folder):
-    real = real_vault(folder)
-    attacks = [database(folder, statement, real) for statement in SCHEMAS]
-    attacks += [real[:28] + struct.pack('>I', 2**31 - 1) + real[32:], real[:1024], real[:-1], b'', b'x' * 100,
-                real[:16] + b'\2\0' + real[18:], real[:56] + struct.pack('>I', 2) + real[60:]]
-    return [real], attacks
+    real = database(folder, 'PRAGMA journal_mode = DELETE; PRAGMA page_size = 1024; VACUUM', (folder / 'real.db').read_bytes())
+    clear(folder)
+    return [real], [*(database(folder, statement, real) for statement in SCHEMAS),
+                    real[:28] + struct.pack('>I', 2**31 - 1) + real[32:], real[:1024], real[:-1], b'', b'x' * 100,
+                    real[:16] + b'\2\0' + real[18:], real[:56] + struct.pack('>I', 2) + real[60:]]
 
 
 def seeds_of_command(folder):
     from vaults.codecs import standalone
     from vaults.moving import as_json
     forms = [json.dumps(as_json.from_value(standalone.dumps(value, allow_pickle=False))) for value in real_values()]
-    keys = [json.dumps(as_json.from_key(key)) for key in real_keys()]
-    real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys * 9)]
+    keys = [json.dumps(as_json.from_key(key)) for key in KEYS]
+    real = [f'{form}\n{key}\n{key}\n"z"'.encode() for form, key in zip(forms, keys)]
     attacks = ['{"!tuple": {"!range": [0, 1000000000000, 1]}}', '{"!fraction": ["1e999999999", null]}', '[' * 60_000,
                '{"!int": "0x' + 'f' * 60_000 + '"}', '9' * 60_000, '"\\ud800"', 'NaN', '{"!list": 5}', '{"!pickle": 1}',
                '{"!time": ["10:30:00", 0, "Europe"]}', '{"!msgpack": "3f////8="}', '{"!dict": [[[], 1]]}',
                '{"!key": "CQkJ"}', '{"!ndarray": ["|O", [1], "C", {"!bytes": "/////////w=="}]}', '\ud800']
-    return real, [f'{text}\n{text}'.encode('utf-8', 'surrogatepass') for text in attacks] + [
-        f'1\n{text}'.encode('utf-8', 'surrogatepass') for text in attacks]
+    return real, [f'{before}\n{text}'.encode('utf-8', 'surrogatepass') for text in attacks for before in (text, 1)]
 
 
-def of_files(*names, kind):
-    """Return a function that reads seeds for an importer from testdata/."""
-    def seeds(folder):
-        real = []
-        for name in names:
-            base = DATA / name
-            if base.is_dir():
-                files = [base / 'cache.db', *sorted(base.rglob('*.val'))[:2]]
-                real.append(CUT.join(file.read_bytes() for file in files))
-            elif base.exists():
-                real.append(base.read_bytes().replace(b'id,name', b'key,name'))  # csv-cities.csv
-            else:
-                real.append(CUT.join((DATA / f'{name}{ending}').read_bytes() for ending in ('.dir', '.dat')))
-        return real, attacks_on(kind, real, folder)
-    return seeds
+def seeds_of_source(kind, names, folder):
+    """What is in testdata/, and attacks."""
+    if kind == 'vault':
+        return seeds_of_files(folder)
+    real = []
+    for base in [DATA / name for name in names]:
+        parts = ([base / 'cache.db', *sorted(base.rglob('*.val'))[:2]] if base.is_dir() else [base] if base.exists() else
+                 [DATA / f'{base.name}.dir', DATA / f'{base.name}.dat'])
+        real.append(CUT.join(part.read_bytes().replace(b'id,name', b'key,name') for part in parts))  # of csv-cities.csv
+    return real, attacks_on(kind, folder)
 
 
 COUNTING = 'WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)'
@@ -599,9 +540,7 @@ VIEWS = {  # of a table that its library made, one without an end, and one of co
 }
 
 
-def attacks_on(kind, real, folder):
-    if kind == 'vault':
-        return seeds_of_files(folder)[1]
+def attacks_on(kind, folder):
     if kind in VIEWS:
         table, columns = VIEWS[kind]
         names = [column.split()[0] for column in columns.split(',')]
@@ -626,7 +565,6 @@ def attacks_on(kind, real, folder):
 
 def database(folder, script, data=b''):
     """Return the bytes of an SQLite file after a script, which does what it can: an old SQLite may not know all of it."""
-    import sqlite3
     path = folder / 'made.db'
     path.write_bytes(data)
     with contextlib.closing(sqlite3.connect(str(path))) as raw, contextlib.suppress(sqlite3.Error):
@@ -636,32 +574,29 @@ def database(folder, script, data=b''):
     return data
 
 
-def source(kind, *names, needs=None):
-    return (lambda data, folder: source_target(kind, data, folder)), of_files(*names, kind=kind), 1, needs
+class Target(NamedTuple):
+    ask: Callable[..., bool]    # of each input
+    seeds: Callable[..., Any]
+    times: int = 1              # as many inputs has a round
 
 
-# By name: what is asked, the seeds, how many inputs a round has, and the module without which there is no such target.
+SOURCES = {
+    'json': ['json-object.json', 'pickledb-0.9.json', 'pickledb-1.json'], 'jsonlines': ['jsonl-foreign.jsonl'],
+    'csv': ['csv-cities.csv', 'csv-pairs.csv'], 'pickledb': ['pickledb-1.sqlite'], 'litedict': ['litedict-words.sqlite'],
+    'sqlitedict': ['sqlitedict-json.sqlite', 'sqlitedict-unnamed.sqlite', 'sqlitedict-two-tables.sqlite'],
+    'diskcache': ['diskcache-cache', 'diskcache-index'], 'pystoragebackend': ['pystoragebackend-notes.sqlite'],
+    'kohakuvault': ['kohakuvault-all.db', 'kohakuvault-columns.db', 'kohakuvault-entries.db'],
+    'tinydb': ['tinydb-people.json'], 'earlier vault': ['vaults-earlier.sqlite'], 'vault': [], 'dbm': ['dbm-dumb', 'dbm-sqlite3'],
+    'shelve': ['shelve-dumb', 'shelve-dumb-protocol0', 'shelve-sqlite3'],
+}
 TARGETS = {
-    'keys': (keys_target, lambda _: seeds_of_keys(), 100, None),
-    'values': (values_target, lambda _: seeds_of_values(), 20, None),
-    'parts': (parts_target, lambda _: seeds_of_parts(), 1, None),
-    'file': (file_target, seeds_of_files, 1, None),
-    'command': (command_target, seeds_of_command, 3, None),
-    'json': source('json', 'json-object.json', 'pickledb-0.9.json', 'pickledb-1.json'),
-    'jsonlines': source('jsonlines', 'jsonl-foreign.jsonl'),
-    'csv': source('csv', 'csv-cities.csv', 'csv-pairs.csv'),
-    'sqlitedict': source('sqlitedict', 'sqlitedict-json.sqlite', 'sqlitedict-unnamed.sqlite',
-                         'sqlitedict-two-tables.sqlite'),
-    'pickledb': source('pickledb', 'pickledb-1.sqlite'),
-    'litedict': source('litedict', 'litedict-words.sqlite'),
-    'diskcache': source('diskcache', 'diskcache-cache', 'diskcache-index'),
-    'kohakuvault': source('kohakuvault', 'kohakuvault-all.db', 'kohakuvault-columns.db', 'kohakuvault-entries.db'),
-    'pystoragebackend': source('pystoragebackend', 'pystoragebackend-notes.sqlite'),
-    'tinydb': source('tinydb', 'tinydb-people.json'),
-    'earlier': source('earlier vault', 'vaults-earlier.sqlite'),
-    'vault': ((lambda data, folder: source_target('vault', data, folder)), seeds_of_files, 1, None),
-    'dbm': source('dbm', 'dbm-dumb', 'dbm-sqlite3'),
-    'shelve': source('shelve', 'shelve-dumb', 'shelve-dumb-protocol0', 'shelve-sqlite3'),
+    'keys': Target(keys_target, seeds_of_keys, 100),
+    'values': Target(values_target, seeds_of_values, 20),
+    'parts': Target(parts_target, seeds_of_parts),
+    'file': Target(file_target, seeds_of_files),
+    'command': Target(command_target, seeds_of_command, 3),
+    **{kind.replace(' vault', ''): Target(functools.partial(source_target, kind), functools.partial(seeds_of_source, kind, names))
+       for kind, names in SOURCES.items()},
 }
 
 
@@ -698,7 +633,7 @@ class Session:
 
     def __init__(self, name, folder, seconds):
         self.name, self.seconds = name, seconds
-        self.target, self.seeds, self.times, _ = TARGETS[name]
+        self.target, self.seeds, self.times = TARGETS[name]
         self.folder = folder / name
         self.folder.mkdir(exist_ok=True)
         self.found = folder / f'{name}.found'
@@ -730,17 +665,10 @@ class Session:
             problem = 'a real one was not read'
         Watch.refused = False
         if problem:
-            self.clean()
-            self.note(problem, data)
-
-    def note(self, problem, data):
-        if problem not in self.known:
+            clear(self.folder)
+            if problem not in self.known:
+                self.write([problem, repr(data)])
             self.known.add(problem)
-            self.write([problem, repr(data)])
-
-    def clean(self):
-        for path in self.folder.iterdir():
-            path.unlink()
 
     def end(self):
         self.write(self.counts)
@@ -786,10 +714,11 @@ def alarm(seconds):
 
 # --- the process of a target --------------------------------------------------------------------------------------
 
-def be_a_target(options):
-    """Run in a process of its own: all seeds, then mutations, from the input behind `options.skip` on."""
-    folder, name = pathlib.Path(options.folder), options.inside
-    if options.guided:
+@role
+def be_a_target(name, place, rounds, seed, skip, is_guided, corpus):
+    """Run in a process of its own: all seeds, then mutations, from the input behind `skip` on."""
+    folder, rounds, skip = pathlib.Path(place), int(rounds), int(skip)
+    if is_guided:
         import atheris
         with atheris.instrument_imports(include=['vaults']):
             load_all()
@@ -797,75 +726,70 @@ def be_a_target(options):
         load_all()
     tempfile.tempdir = str(folder / 'temporary')
     os.chdir(tempfile.tempdir)
-    session = Session(name, folder, SECONDS * (SLOWER if options.guided else 1))
+    os.environ['VAULTS_TRACEBACK'] = '1'  # the command is to raise what it does not expect
+    session = Session(name, folder, SECONDS * (SLOWER if is_guided else 1))
     real, attacks = session.seeds(session.folder)
-    corpus = sorted((pathlib.Path(options.corpus) / name).glob('*')) if options.corpus else []
-    pool = [*real, *attacks, *(file.read_bytes() for file in corpus)]
-    Watch.inside = str(folder)
+    grown = sorted((pathlib.Path(corpus) / name).glob('*')) if corpus else []
+    pool = [*real, *attacks, *(file.read_bytes() for file in grown)]
+    Watch.inside = place
     sys.addaudithook(audit)
     limit_memory()
-    if options.guided:
-        guided(atheris, session, real, pool, options)
+    for number, data in enumerate(pool):
+        if number >= skip:
+            session.run(data, number < len(real))
+    if is_guided:
+        guided(atheris, session, pool, folder, rounds, seed, corpus)
     else:
-        blind(session, real, pool, options)
+        blind(session, pool, rounds, seed, skip)
 
 
 def load_all():
-    """Import what a target may need before anything is limited or watched."""
-    from vaults import cli, moving, sections  # noqa: F401
-    from vaults.codecs import deep, frames, images, named  # noqa: F401
-    from vaults.stores.sqlite import store  # noqa: F401
-    for module in ('numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
-                   'heapq', 'argparse', 'unicodedata', 'numpy.lib.format', 'dateutil.tz', 'dateutil.relativedelta',
-                   'dateutil.parser', 'pytz', 'array', 'ipaddress'):
+    """Import what a target may need before anything is limited or watched: of vaults all, and what that looks for."""
+    import vaults
+    names = [one.name for one in pkgutil.walk_packages(vaults.__path__, 'vaults.') if not one.name.endswith(('__main__', '.testing'))]
+    for name in (*names, 'numpy', 'uuid', 'decimal', 'fractions', 'zoneinfo', 'dbm.dumb', 'dbm.sqlite3', 'pickle', 'pickletools',
+                 'heapq', 'argparse', 'unicodedata', 'numpy.lib.format', 'dateutil.tz', 'dateutil.relativedelta',
+                 'dateutil.parser', 'pytz', 'array', 'ipaddress'):
         with contextlib.suppress(ImportError):
-            importlib.import_module(module)
+            importlib.import_module(name)
 
 
-def limit_memory():
-    if resource is None or not sys.platform.startswith('linux'):
-        return
-    with open('/proc/self/statm', encoding='ascii') as file:
-        taken = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
-
-
-def blind(session, real, pool, options):
-    rng, inputs = random.Random(f'{options.seed} {session.name}'), len(pool) + options.rounds * session.times
-    for number in range(inputs):
-        data = pool[number] if number < len(pool) else fresh(rng, session.name, pool)
-        if number >= options.skip:
-            session.run(data, number < len(real))
-        session.number = number + 1
+def blind(session, pool, rounds, seed, skip):
+    rng = random.Random(f'{seed} {session.name}')
+    for number in range(len(pool), len(pool) + rounds * session.times):
+        # Values are also made from nothing, which says more than what was once sound.
+        from_nothing = session.name == 'values' and rng.random() < 0.5
+        data = pack(hostile(rng, 4))[:LARGEST] if from_nothing else mutated(rng, pool)
+        session.number = number
+        if number >= skip:
+            session.run(data)
     session.end()
 
 
-def fresh(rng, name, pool):
-    """Return a new input: values are also made from nothing, which says more than what was once sound."""
-    return pack(hostile(rng, 4))[:LARGEST] if name == 'values' and rng.random() < 0.5 else mutated(rng, pool)
-
-
-def guided(atheris, session, real, pool, options):
-    folder = pathlib.Path(options.corpus or options.folder, session.name)
-    seeds, found = (pathlib.Path(options.folder, f'{session.name}.{end}') for end in ('seeds', 'artifacts'))
-    for place in (folder, seeds, found):
+def guided(atheris, session, pool, folder, rounds, seed, corpus):
+    grown = pathlib.Path(corpus or folder, session.name)
+    seeds, found = (folder / f'{session.name}.{end}' for end in ('seeds', 'artifacts'))
+    for place in (grown, seeds, found):
         place.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(pool):
-        if number >= options.skip:
-            session.run(data, number < len(real))
         (seeds / f'{number}').write_bytes(data[:LARGEST])
-    runs, last = options.rounds * session.times, [session.number]
-    grown = folder if options.corpus else seeds
+    last = session.number + rounds * session.times
 
     def one(data):
         session.run(data)
-        if session.number - last[0] >= runs:
+        if session.number >= last:
             session.end()
             os._exit(0)
-    atheris.Setup([sys.argv[0], f'-seed={random.Random(options.seed).randrange(1, 2**31)}', f'-max_len={LARGEST}',
+    atheris.Setup([sys.argv[0], f'-seed={random.Random(seed).randrange(1, 2**31)}', f'-max_len={LARGEST}',
                    f'-artifact_prefix={found}{os.sep}', '-verbosity=0', '-rss_limit_mb=0', '-timeout=0', '-detect_leaks=0',
-                   str(grown), str(seeds)], one)
+                   str(grown if corpus else seeds), str(seeds)], one)
     atheris.Fuzz()
+
+
+def limit_memory():
+    if HAS_LIMITS:
+        taken = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
 
 
 # --- the trial ----------------------------------------------------------------------------------------------------
@@ -873,30 +797,24 @@ def guided(atheris, session, real, pool, options):
 def run_target(name, options, folder):
     """Run a target, again behind each input that ends its process; return its counts and what it has found."""
     counts, found, skip = collections.Counter(), [], 0
+    corpus = os.path.abspath(options.corpus) if options.corpus else ''
     for _ in range(RESTARTS):
-        command = [sys.executable, str(pathlib.Path(__file__).resolve()), '--inside', name, '--folder', str(folder),
-                   '--rounds', str(options.rounds), '--seed', options.seed, '--skip', str(skip)]
-        command += ['--guided'] if options.guided else []
-        command += ['--corpus', os.path.abspath(options.corpus)] if options.corpus else []
-        ended = subprocess.run(command, env={**os.environ, 'PYTHONHASHSEED': '0', 'PYTHONWARNINGS': 'ignore'},
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        if not ended.returncode:
+        told = run(as_role(be_a_target, name, folder, options.rounds, options.seed, skip, 'guided' * options.guided, corpus),
+                   hangs=None, env={**os.environ, 'PYTHONHASHSEED': '0', 'PYTHONWARNINGS': 'ignore'})
+        if not told.code:
             break
         current = folder / f'{name}.current'
-        raw = current.read_bytes() if current.exists() else b''
-        skip, size = struct.unpack('<QQ', raw[:16] or bytes(16))
-        how = signal.Signals(-ended.returncode).name if ended.returncode < 0 else f'exit status {ended.returncode}'
+        raw = current.read_bytes() if current.exists() else bytes(16)
+        skip, size = struct.unpack('<QQ', raw[:16])
+        how = signal.Signals(-told.code).name if told.code < 0 else f'exit status {told.code}'
         how = 'it took three times as long as it may' if how == 'SIGPROF' else f'the process ended with {how}'
-        if ended.returncode > 0:  # the trial's own fault, perhaps: it would fail again
+        if told.code > 0:  # the trial's own fault, perhaps: it would fail again
             skip = options.rounds * 10**6
-            how += ': ' + ended.stderr.decode('utf-8', 'replace').strip()[-800:]
-        found.append([f'{how}', repr(raw[16:16 + size])])
-    for line in (folder / f'{name}.found').read_text('ascii').splitlines() if (folder / f'{name}.found').exists() else ():
-        entry = json.loads(line)
-        if isinstance(entry, list):
-            found.append(entry)
-        else:
-            counts.update(entry)
+            how += f': {told.complaints.strip()[-800:]}'
+        found.append([how, repr(raw[16:16 + size])])
+    noted = folder / f'{name}.found'
+    for entry in map(json.loads, noted.read_text('ascii').splitlines() if noted.exists() else ()):
+        found.append(entry) if isinstance(entry, list) else counts.update(entry)
     return counts, found
 
 
@@ -905,35 +823,23 @@ def main():
     trial.parser.add_argument('--target', action='append', choices=sorted(TARGETS), help='default: all of them')
     trial.parser.add_argument('--corpus', help='a folder of inputs to begin with; a guided run adds to it')
     trial.parser.add_argument('--blind', action='store_true', help='without atheris, even where it is installed')
-    for inner in ('--inside', '--folder'):
-        trial.parser.add_argument(inner, help=argparse.SUPPRESS)
-    trial.parser.add_argument('--skip', type=int, default=0, help=argparse.SUPPRESS)
-    trial.parser.add_argument('--guided', action='store_true', help=argparse.SUPPRESS)
     options = trial.begin()
-    if options.inside:
-        be_a_target(options)
-        return
     options.guided = not options.blind and importlib.util.find_spec('atheris') is not None
-    print('guided by coverage, with atheris' if options.guided else
-          "mutations are blind: atheris is not installed (pip install '.[fuzz]')" if not options.blind else
-          'mutations are blind, as asked for')
-    if resource is None or not sys.platform.startswith('linux'):
-        print('memory is not limited here')
+    print('guided by coverage, with atheris' if options.guided else 'mutations are blind, as asked for' if options.blind else
+          "mutations are blind: atheris is not installed (pip install '.[fuzz]')")
+    print('memory is limited' if HAS_LIMITS else 'memory is not limited here')
     total = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
         pathlib.Path(folder, 'temporary').mkdir()
         for name in options.target or TARGETS:
-            if TARGETS[name][3] and importlib.util.find_spec(TARGETS[name][3]) is None:
-                print(f'{name}: left out, this Python lacks {TARGETS[name][3]}')
-                continue
             counts, found = run_target(name, options, pathlib.Path(folder))
+            print(f'{name}: {counts["inputs"]} inputs, {counts["read"]} read, the longest {counts["longest"]:.3f} s', flush=True)
             for problem, data in found:
                 trial.broke(f'{name}: {problem}: {data}')
-            print(f'{name}: {counts["inputs"]} inputs, {counts["read"]} read, the longest {counts["longest"]:.3f} s',
-                  flush=True)
             total += counts
     trial.end(f'{total["inputs"]} hostile inputs, {total["read"]} of them read, {len(trial.broken)} broke a promise')
 
 
 if __name__ == '__main__':
+    play_role()
     main()
