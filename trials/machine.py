@@ -19,33 +19,32 @@ import collections
 import contextlib
 import copy
 import functools
+import importlib
 import io
 import itertools
 import logging
 import os
 import pathlib
 import pickle
+import pkgutil
 import shutil
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections import abc
+from contextlib import closing, nullcontext, suppress
 
 from shared import ROOT
+from shared.processes import as_role, play_role, role
+from shared.values import typed
 from shared.verdict import Trial
 
 sys.path.insert(0, str(ROOT))
 
 import vaults  # the folder is known only now, as below
 from vaults import Vault, moving
-from vaults.collections import column as columns
-from vaults.collections import leaves, sequence
-from vaults.collections import list as sequences
-from vaults.collections import stream as streams
-from vaults.collections import tree as parts
 from vaults.sections import suffix
-from vaults.stores.sqlite import checkpoint, pace, statements, transactions
 
 try:
     import hypothesis
@@ -63,7 +62,6 @@ COUNTS = collections.Counter(dict.fromkeys(('popitem', 'setdefault', 'update'), 
 NEW = 9                 # programs in a run of Hypothesis: after ten new ones it would rather draw variants of them
 NOTHING = object()      # what a rule returns that found nothing to do
 REFUSED = 'refused'     # the text that validation refuses
-ON_DISK = (vaults.VaultError, 'on disk')
 
 # --- the modes of a vault, and sizes of its parts ------------------------------------------------------------------
 
@@ -83,16 +81,19 @@ MODES = {
     'validate write-back': {'validate': refuse, 'writeback': True, 'cache_size': 4},
     'memory': {},
 }
-TINY = ((leaves, 'LEAF', 30), (leaves, 'ITEMS', 5), (sequence, 'AHEAD', 2),
-        (parts, 'FANOUT', 4), (parts, 'KEPT_NODES', 3), (parts, 'MANY', 200), (streams, 'LEAF', 64), (streams, 'SMALL', 20),
-        (streams, 'KEPT', 2), (streams, 'BUFFER', 32), (pace, 'FIRST_PAGE', 2), (pace, 'LAST_PAGE', 4),
-        (statements, 'TICK', 40_000), (checkpoint, 'CHECKPOINT', 120_000), (transactions, 'CHECKPOINT', 120_000))
-USUAL = [(module, name, getattr(module, name)) for module, name, _ in TINY]
+TINY = {  # by the package whose modules have these constants
+    'vaults.collections': {'LEAF': 40, 'ITEMS': 5, 'AHEAD': 2, 'FANOUT': 4, 'KEPT_NODES': 3, 'MANY': 200, 'SMALL': 20, 'KEPT': 2, 'BUFFER': 32},
+    'vaults.stores.sqlite': {'FIRST_PAGE': 2, 'LAST_PAGE': 4, 'TICK': 40_000, 'CHECKPOINT': 120_000},
+}
+USUAL = {(module, name): getattr(module, name) for package, sizes in TINY.items()
+         for module in [importlib.import_module(f'{package}.{one.name}')
+                        for one in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+         for name in sizes if hasattr(module, name)}
 
 
 def use_sizes(tiny):
-    for module, name, size in TINY if tiny else USUAL:
-        setattr(module, name, size)
+    for (module, name), usual in USUAL.items():
+        setattr(module, name, TINY[module.__package__][name] if tiny else usual)
 
 
 def open_vault(path, mode, **options):
@@ -108,58 +109,41 @@ def place(vault, path):
 
 # --- the second process --------------------------------------------------------------------------------------------
 
+@role
 def serve():
     """Be the second process: open vaults, call functions with them, and send what they return or raise."""
     vault = None
-    while True:
-        try:
+    with suppress(EOFError):
+        while True:
             function, arguments, mode, tiny = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        if mode:
-            if vault is not None:
-                vault.close()
-            use_sizes(tiny)
-            vault = open_vault(*arguments, mode)
-        answer = None if mode else outcome(function, vault, *arguments)
-        pickle.dump(answer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+            if mode:
+                if vault is not None:
+                    vault.close()
+                use_sizes(tiny)
+                vault = open_vault(*arguments, mode)
+            pickle.dump(None if mode else outcome(function, vault, *arguments), sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
 class Other:
     """The second process, as who has it sees it."""
 
     def __init__(self):
-        self.process = subprocess.Popen([sys.executable, __file__, '--serve'], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE)
+        self.process = subprocess.Popen(as_role(serve), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def ask(self, function, *arguments, mode=None, tiny=False):
         pickle.dump((function, arguments, mode, tiny), self.process.stdin)
         self.process.stdin.flush()
         return pickle.load(self.process.stdout)
 
-    def end(self):
-        self.process.communicate()
 
-
-def entries_of(vault, path=()):
-    return list(place(vault, path).items())
-
-
-def set_item(vault, path, key, value):
-    """Set it at once or not at all: in write-back mode, what is kept out by a block would be written later."""
-    with vault if vault._options[5] else contextlib.nullcontext():
-        place(vault, path)[key] = value
-
-
-def pop_item(vault, path, key):
-    return place(vault, path).pop(key, None)
-
-
-def settle(vault):
-    """Write what a vault in write-back mode holds back, and have it look at what others have written."""
-    if vault._options[5]:
-        vault.sync()
+def visit(vault, aliased, verb, path, key, value):
+    """Do what others do. In write-back mode, what they keep may be old, but in a block; and one that fails leaves nothing behind."""
+    if verb == 'look' and aliased:
+        vault = Vault(pathlib.Path(vault.db_path), flag='r', allow_pickle=True)  # which live lists in the answer keep open
+    with vault if aliased and verb != 'look' else nullcontext():
+        target = place(vault, path)
+        return list(target.items()) if verb == 'look' else target.pop(key, None) if verb == 'pop' else target.__setitem__(key, value)
 
 
 # --- the model -----------------------------------------------------------------------------------------------------
@@ -178,19 +162,19 @@ def rank(key):
     return kind, [rank(one) for one in key] if kind == 4 else 0 if key is None else key
 
 
+def is_live(value):
+    return type(value) in (vaults.List, vaults.Column, Live)
+
+
 def shown(value):
     """Return a value in a form whose `==` looks at types as well; live and model lists are the same."""
-    if isinstance(value, (sequences.List, columns.Column, Live)):
-        return 'live', getattr(value, 'dtype', 'list'), shown(value.tolist())
+    if is_live(value):
+        return 'live', getattr(value, 'dtype', 'list'), typed(value.tolist())
     if isinstance(value, (array.array, memoryview)):
-        return 'array', shown(value.tolist())
+        return 'array', typed(value.tolist())
     if isinstance(value, (list, tuple)):
         return type(value).__name__, [shown(one) for one in value]
-    if isinstance(value, dict):
-        return type(value).__name__, [(shown(key), shown(one)) for key, one in value.items()]
-    if isinstance(value, (set, frozenset)):
-        return type(value).__name__, sorted(map(str, map(shown, value)))
-    return type(value).__name__, repr(value)
+    return typed({key: shown(one) for key, one in value.items()} if type(value) is dict else value)
 
 
 ERRORS = (vaults.VaultClosedError, vaults.VaultBusyError, vaults.VaultReadOnlyError, vaults.VaultExistsError, KeyError,
@@ -287,6 +271,7 @@ class Model(abc.MutableMapping):
         program, full = self.program, self.full(key)
         if full not in program.entries:
             raise KeyError(key)
+        full = next(one for one in program.entries if one == full)  # in the form in which it was put
         number, value = program.entries.pop(full)
         program.moved.add(number)
         moved = {full: (next(program.numbers), value)}
@@ -367,22 +352,25 @@ class Walk:
             if own == key:
                 assert number not in self.gone or program.entries.get(full, (0,))[0] == number \
                     or self.gone[number] is not self.vault, f'a walk yielded {key!r}, which had been deleted'
-                assert not self.with_values or shown(value) in self.values[number], f'{key!r} never was {value!r}'
+                was = outcome(lambda value=value: value)    # a list that has been replaced since cannot be read any more
+                replaced = was == ('raised', 'VaultError') and len(self.values[number]) > 1
+                assert not self.with_values or number in self.gone or replaced or was in self.values[number], \
+                    f'{key!r} never was {value!r}'
                 break
             assert number in self.gone, f'a walk left out {own!r}'
         return True
 
 
-class OpenFile:
-    """A file object that stays open over many steps, and what should be in it."""
+class OpenFile(io.BytesIO):
+    """A file object that stays open over many steps, and, as its content, what should be in it."""
 
     def __init__(self, program, file, full, mode):
         self.file, self.full, self.mode = file, full, mode
         self.vault, self.undone, self.entry = program.vault, program.undone, program.entries.get(full)
         value = b'' if self.entry is None or mode[0] in 'wx' else self.entry[1]
-        self.data = bytearray(value.encode() if isinstance(value, str) else value)
-        self.began = len(self.data)
-        self.at = self.began if mode[0] == 'a' else 0
+        super().__init__(value.encode() if isinstance(value, str) else value)
+        self.began = self.seek(0, 2)
+        self.seek(self.began if mode[0] == 'a' else 0)
         self.changed, self.cut = mode[0] in 'wx' or (mode[0] == 'a' and self.entry is None), False
 
     def disturbed(self, program):
@@ -390,49 +378,41 @@ class OpenFile:
         return program.undone != self.undone or program.entries.get(self.full) is not self.entry
 
     def write(self, data):
-        at = len(self.data) if self.mode[0] == 'a' else self.at
         if data:
-            self.data.extend(bytes(max(at - len(self.data), 0)))
-            self.data[at:at + len(data)] = data
-            self.at, self.changed = at + len(data), True
-        return len(data)
-
-    def read(self, size):
-        data = bytes(self.data[self.at:self.at + size])
-        self.at += len(data)
-        return data
-
-    def seek(self, offset, whence):
-        self.at = offset + (0, 0, len(self.data))[whence]
-        return self.at
+            self.changed = True
+            self.seek(0, 2 if self.mode[0] == 'a' else 1)
+        return super().write(data)
 
     def truncate(self, size):
-        self.changed |= size != len(self.data)
+        at, before = self.tell(), len(self.getvalue())
+        self.changed |= size != before
         self.cut |= size < self.began
-        del self.data[size:]
-        self.data.extend(bytes(size - len(self.data)))
+        super().truncate(size)
+        self.seek(before)
+        super().write(bytes(max(size - before, 0)))
+        self.seek(at)
         return size
-
-    def tell(self):
-        return self.at
 
     def able(self, name):
         return {'read': self.mode[0] == 'r' or '+' in self.mode,
                 'write': self.mode != 'rb', 'truncate': self.mode != 'rb'}.get(name, True)
 
+    def drop(self):
+        getattr(self.file, 'raw', self.file).discard()
+
     def saved(self, program):
         """Return what closing makes of the entry now. Raises: what closing raises."""
-        now = program.entries.get(self.full)
+        now, data = program.entries.get(self.full), self.getvalue()
         if self.mode[0] == 'x' and now:
             raise vaults.VaultExistsError
         if self.mode[0] in 'wx' or now is self.entry:
-            return bytes(self.data)
+            return data
         if self.mode[0] == 'r' or self.cut:
             raise vaults.VaultError
         value = b'' if now is None else now[1]
         if not isinstance(value, (bytes, bytearray, str)):
             raise TypeError
-        return (value.encode() if isinstance(value, str) else bytes(value)) + bytes(self.data[self.began:])
+        return (value.encode() if isinstance(value, str) else bytes(value)) + data[self.began:]
 
 
 # --- the machine ---------------------------------------------------------------------------------------------------
@@ -483,6 +463,7 @@ MODES_OF_FILES = st.sampled_from(['rb', 'wb', 'ab', 'xb', 'r+b', 'w+b'])
 RARELY = st.integers(0, 3)  # what ends a lot is done when this is 0: most programs are to have a past
 ENDS = st.sampled_from(['', '', '', 'close', 'close', 'close', 'discard', 'raise', 'drop'])
 BUFFERINGS = st.sampled_from([0, -1, 7])
+VERBS = st.sampled_from(['look', 'set', 'pop', 'set'])
 
 
 def failing(items):
@@ -527,7 +508,7 @@ class Surface(DictMachine):
         self.file = pathlib.Path(self.folder, 'v.db')
         self.entries, self.saved, self.path, self.numbers, self.undone = {}, [], (), itertools.count(), 0
         self.moved = set()
-        self.handles, self.files, self.walks, self.held = [], [], [], []
+        self.handles, self.files, self.walks, self.held, self.queued = [], [], [], [], []
         self.vault = self.actor = self.opened()
         self.vaults = [self.vault]
         if mode != 'memory':
@@ -536,13 +517,13 @@ class Surface(DictMachine):
     def opened(self, **options):
         return open_vault(':memory:' if self.mode == 'memory' else self.file, self.mode, **options)
 
-    @property
-    def v(self):
-        return place(self.vault, self.path)
+    v = property(lambda self: place(self.vault, self.path))
+    d = property(lambda self: Model(self, self.path))
 
-    @property
-    def d(self):
-        return Model(self, self.path)
+    def settle(self, vault=None):
+        """Write what a vault in write-back mode holds back, and have it look at what others have written."""
+        if self.aliased and not self.saved:
+            (self.vault if vault is None else vault).sync()
 
     def put(self, full, value):
         number = self.entries[full][0] if full in self.entries else next(self.numbers)
@@ -586,13 +567,9 @@ class Surface(DictMachine):
         key = self.known(key)
         return self.both(lambda m: m.pop(key, 'd') if verb == 'pop_default' else getattr(m, verb)(key))
 
-    @step(key=KEYS, value=VALUES)
+    @step(key=KEYS, value=VALUES | LISTS)
     def put_value(self, key, value):
         return self.both(lambda m: m.__setitem__(key, copy.deepcopy(value)))
-
-    @step(key=KEYS, value=LISTS)
-    def put_list(self, key, value):
-        return self.both(lambda m: m.__setitem__(key, list(value)))
 
     @step(key=KEYS)
     def cannot_be_stored(self, key):
@@ -671,7 +648,7 @@ class Surface(DictMachine):
         def act(mapping):
             default = [[]] if action == 'default' else []
             with mapping.edit(key, *default) if mapping is not model else edited(model, key, *default) as value:
-                if isinstance(value, (list, sequences.List)):
+                if isinstance(value, (list, vaults.List)):
                     value.append('edited')
                 elif isinstance(value, dict):
                     value['edited'] = 1
@@ -837,7 +814,7 @@ class Surface(DictMachine):
             self.new_list(key, kind)
         live, vault, full, kind = self.handles[which % len(self.handles)]
         standing = self.standing(vault)
-        settle(self.vault) if not self.saved else None
+        self.settle()
         if standing == 'closed':
             assert outcome(len, live) == outcome(live.append, ITEMS[kind](1)) == ('raised', 'VaultClosedError')
             return
@@ -888,16 +865,16 @@ class Surface(DictMachine):
     @step(key=KEYS, other=KEYS, to=st.sampled_from(PATHS), by=st.integers(0, 3))
     def copy_value(self, key, other, to, by):
         """Copy between sections and vaults: a list becomes another list."""
-        settle(self.vault) if not self.saved else None
+        self.settle()
         source = self.vault if self.saved or self.mode == 'memory' else self.vaults[by % len(self.vaults)]
-        settle(source) if not self.saved else None
+        self.settle(source)
         key = self.known(key)
 
         def act(source, target):
             value = source[key]
             if isinstance(value, Live):
                 value = value if source.full(key) == target.full(other) else Live(value.dtype, value.items)
-            elif not isinstance(value, (sequences.List, columns.Column)):
+            elif not is_live(value):
                 value = copy.deepcopy(value)
             target[other] = value
         found = outcome(act, place(source, self.path), place(self.vault, to))
@@ -983,7 +960,7 @@ class Surface(DictMachine):
         if expected:
             assert outcome(self.v.open, key, mode, buffering) == ('raised', expected)
             return NOTHING
-        settle(self.vault) if not self.saved else None
+        self.settle()
         self.files.append(OpenFile(self, self.v.open(key, mode, buffering), self.d.full(key), mode))
         return None
 
@@ -1013,7 +990,7 @@ class Surface(DictMachine):
             found = getattr(one.file, name)(*arguments)
         except vaults.VaultError as error:
             self.files.remove(one)
-            one.file.raw.discard() if hasattr(one.file, 'raw') else one.file.discard()
+            one.drop()
             assert one.disturbed(self) or not self.is_open(one.vault), f'{name} broke off: {error}'
             return True
         expected = getattr(one, name)(*arguments)
@@ -1022,7 +999,7 @@ class Surface(DictMachine):
 
     def a_file(self, which):
         """Return one of the open files whose vault may write now, or is closed."""
-        settle(self.vault) if not self.saved else None  # or what waits here would come behind what that vault puts
+        self.settle()  # or what waits here would come behind what that vault puts
         able = [one for one in self.files if self.standing(one.vault) != 'outside']
         return able[which % len(able)] if able else None
 
@@ -1032,13 +1009,13 @@ class Surface(DictMachine):
         if how == 'drop':
             one.file = None     # nothing else holds it
         elif how == 'raise':
-            with contextlib.suppress(ZeroDivisionError), one.file:
+            with suppress(ZeroDivisionError), one.file:
                 raise ZeroDivisionError
         elif how == 'discard' and one.mode != 'rb':
             one.file.discard()
         else:
             self.close_file(one)
-        settle(self.vault) if not self.saved else None
+        self.settle()
 
     def close_file(self, one):
         found = outcome(one.file.close)
@@ -1056,7 +1033,7 @@ class Surface(DictMachine):
             assert found == expected or (found == ('raised', 'VaultError') and (same or one.undone != self.undone - 1)), \
                 f'{found} and not {expected}'
             return
-        self.put(one.full, bytes(one.data) if same else one.saved(self))
+        self.put(one.full, one.getvalue() if same else one.saved(self))
 
     # --- validation ---
 
@@ -1116,61 +1093,59 @@ class Surface(DictMachine):
     @step(which=st.integers(0, 3), how=st.sampled_from(['known', 'opened', 'pickled', 'thread_safe']))
     def hand_over(self, which, how):
         """Go on with another vault on the same file; the one before stays open."""
-        settle(self.vault)
+        self.settle()
         if how != 'known' and len(self.vaults) < 4:
-            self.vaults.append(pickle.loads(pickle.dumps(self.vault)) if how == 'pickled' else
-                               self.opened(thread_safe=how == 'thread_safe'))
+            is_queued = any(self.vault is one for one in self.queued) if how == 'pickled' else how == 'thread_safe'
+            self.vaults.append(pickle.loads(pickle.dumps(self.vault)) if how == 'pickled' else self.opened(thread_safe=is_queued))
+            self.queued += self.vaults[-1:] * is_queued
         self.vault = self.vaults[which % len(self.vaults)]
-        settle(self.vault)
+        self.settle()
         self.held.clear()
 
     @on_disk
     @step(key=KEYS)
     def read_only(self, key):
         """Open the file to read: what is committed can be seen, and nothing be written."""
-        settle(self.vault) if not self.saved else None
-        with contextlib.closing(self.opened(flag='r')) as reader:
+        self.settle()
+        with closing(self.opened(flag='r')) as reader:
             seen = place(reader, self.path)
             agree(list(seen.items()), self.committed(self.path), 'what is read')
             for act in (lambda: seen.__setitem__(key, 1), seen.clear, lambda: seen.open('k', 'wb'),
                         lambda: seen.list('new'), lambda: seen.update([(key, 1)])):
                 assert outcome(act)[0] == 'raised', 'a vault that is only read was written'
 
-    @on_disk
-    @step(key=KEYS, verb=st.sampled_from(['look', 'set', 'pop', 'set']), value=VALUES)
-    def other_process(self, key, verb, value):
-        self.from_outside(lambda function, *arguments: self.other.ask(function, *arguments), key, verb, value)
-
-    def from_outside(self, ask, key, verb, value):
+    def from_outside(self, ask, verb, key, value):
         """Have somebody else do something to the file: in a block he sees what was before, and cannot write."""
-        settle(self.vault) if not self.saved else None
+        self.settle()
         self.actor = None
+        found = ask(self.aliased, verb, self.path, key, value)
         if verb == 'look':
-            found, expected = ask(entries_of, self.path), shown(self.committed(self.path))
+            expected = shown(self.committed(self.path))
         elif self.saved:
-            found = ask(*((set_item, self.path, key, value) if verb == 'set' else (pop_item, self.path, key)))
-            expected = 'raised', 'ValueError' if self.validates and value == REFUSED and verb == 'set' else 'VaultBusyError'
+            refused = verb == 'set' and self.validates and value == REFUSED and not self.aliased
+            expected = 'raised', 'ValueError' if refused else 'VaultBusyError'
         else:
-            model = self.d
-            found = ask(*((set_item, self.path, key, value) if verb == 'set' else (pop_item, self.path, key)))
-            expected = outcome(model.__setitem__, key, value) if verb == 'set' else outcome(model.pop, key, None)
-            settle(self.vault)
+            expected = outcome(self.d.__setitem__, key, value) if verb == 'set' else outcome(self.d.pop, key, None)
+            self.settle()
             self.held.clear()
         assert found == expected, f'{found} and not {expected}'
 
+    @on_disk
+    @step(key=KEYS, verb=VERBS, value=VALUES)
+    def other_process(self, key, verb, value):
+        self.from_outside(functools.partial(self.other.ask, visit), verb, key, value)
+
     @precondition(lambda self: self.mode != 'memory' and hasattr(os, 'fork'))
-    @step(key=KEYS, verb=st.sampled_from(['look', 'set', 'pop']), value=VALUES)
+    @step(key=KEYS, verb=VERBS, value=VALUES)
     def fork(self, key, verb, value):
         """Use the vault in a child, which is not in the block that its parent has open."""
-        self.from_outside(lambda function, *arguments: helpers.in_child(
-            lambda: outcome(function, self.vault, *arguments)).answer(), key, verb, value)
+        self.from_outside(lambda *what: helpers.in_child(lambda: outcome(visit, self.vault, *what)).answer(), verb, key, value)
 
-    @step(key=KEYS, verb=st.sampled_from(['look', 'set', 'pop']), value=VALUES)
+    @step(key=KEYS, verb=VERBS, value=VALUES)
     def thread(self, key, verb, value):
-        if self.saved and (self.vault._options[0] or self.mode not in ('plain', 'serializer', 'validate')):
+        if self.saved and (any(self.vault is one for one in self.queued) or self.mode not in ('plain', 'serializer', 'validate')):
             return NOTHING  # the block keeps all other threads waiting
-        self.from_outside(lambda function, *arguments: helpers.in_thread(
-            lambda: outcome(function, self.vault, *arguments)), key, verb, value)
+        self.from_outside(lambda *what: helpers.in_thread(lambda: outcome(visit, self.vault, *what)), verb, key, value)
         return None
 
     # --- the whole file ---
@@ -1195,7 +1170,7 @@ class Surface(DictMachine):
 
     def is_this(self, vault):
         """Compare a vault with the program's, look it through, and close it."""
-        with contextlib.closing(vault):
+        with closing(vault):
             agree(list(vault.items()), self.committed(), 'the copy')
             vault._check()
 
@@ -1204,7 +1179,7 @@ class Surface(DictMachine):
     def move(self):
         path = pathlib.Path(self.folder, 'export.jsonl')
         assert moving.export(self.vault, path) == len(self.entries)
-        with contextlib.closing(open_vault(':memory:', self.mode)) as target:
+        with closing(open_vault(':memory:', self.mode)) as target:
             if any(isinstance(value, (Live, bytes)) for _, value in self.entries.values()) and self.validates:
                 path.unlink()
                 return
@@ -1243,7 +1218,7 @@ class Surface(DictMachine):
         return None
 
     def close_all(self):
-        settle(self.vault)
+        self.settle()
         if self.mode != 'memory':
             self.other.ask(None, ':memory:', mode=self.mode, tiny=self.tiny)
         for vault in self.vaults:
@@ -1288,15 +1263,15 @@ class Surface(DictMachine):
                 self.saved.pop()[1].__exit__(None, None, None)
             self.compare()
             for one in self.files:
-                one.file.raw.discard() if hasattr(one.file, 'raw') else one.file.discard()
-            settle(self.vault)
+                one.drop()
+            self.settle()
             self.vault._check()
             if self.mode != 'memory':
                 self.close_all()
                 self.is_this(open_vault(self.file, self.mode))
         finally:
             for vault in self.vaults:
-                with contextlib.suppress(vaults.VaultError):
+                with suppress(vaults.VaultError):
                     vault.close()
             shutil.rmtree(self.folder)
 
@@ -1317,16 +1292,13 @@ def edited(model, key, *default):
 
 
 def main():
-    if sys.argv[1:] == ['--serve']:
-        serve()
-        return
     trial = Trial(__doc__, rounds=63)
     trial.parser.add_argument('--steps', type=int, default=60, help='default: 60, of each program')
     trial.parser.add_argument('--as-found', action='store_true', help='do not look for the shortest program that fails')
     options = trial.begin()
     logging.getLogger('vaults').setLevel(logging.ERROR)  # files that are dropped warn
     Surface.other = Other()
-    phases = [Phase.generate, *([] if options.as_found else [Phase.shrink])]
+    phases = [Phase.generate, *([] if options.as_found or options.first else [Phase.shrink])]
     try:
         for first in range(0, options.rounds, NEW):
             run_state_machine_as_test(hypothesis.seed(f'{options.seed} {first}')(Surface), settings=settings(
@@ -1336,11 +1308,12 @@ def main():
         traceback.print_tb(error.__traceback__)
         trial.broke('\n'.join([repr(error), *getattr(error, '__notes__', ())]))
     finally:
-        Surface.other.end()
+        Surface.other.process.communicate()
         use_sizes(False)
     print(', '.join(f'{name} {count}' for name, count in sorted(COUNTS.items())))
     trial.end(f'{options.rounds} programs of up to {options.steps} steps, {sum(COUNTS.values())} of which did something')
 
 
 if __name__ == '__main__':
+    play_role()
     main()
