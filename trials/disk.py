@@ -39,10 +39,10 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 from shared import ROOT, TRIALS
-from shared.model import PATTERN, Model, difference, entries
+from shared.model import Model, difference, entries, pattern
 from shared.processes import Process, as_role, ask, compiled, role, run, tell
 from shared.stores import open_store
 from shared.verdict import Trial
@@ -109,7 +109,7 @@ def nested(v):
     with v:
         v['outer'] = 1
         with contextlib.suppress(ZeroDivisionError), v.transaction():
-            v['inner'] = PATTERN[:20_000]
+            v['inner'] = pattern(0, 20_000)
             raise ZeroDivisionError
         with v.transaction():
             v['inner', 2] = 2
@@ -122,12 +122,12 @@ def large_block(s):
     internals.raw_of(s.vault).execute('PRAGMA cache_size = 10')
     with s.vault as v:
         for n in range(12):
-            v['large', n] = PATTERN[12_000 * n:12_000 * (n + 1)]
+            v['large', n] = pattern(12_000 * n, 12_000)
 
 
 def undone_block(v):
     with contextlib.suppress(ZeroDivisionError), v:
-        v['undone'] = PATTERN[:50_000]
+        v['undone'] = pattern(0, 50_000)
         v.clear()
         raise ZeroDivisionError
 
@@ -201,14 +201,14 @@ STEPS = (  # the name, what it works on, and what it does; what is done to the v
     ('list insert', 'vault', lambda v: v.list('list').insert(100, 'inserted')),
     ('column made', 'vault', lambda v: v.column('column', 'float64')),
     ('column extend', 'vault', lambda v: v.column('column', 'float64').extend(map(float, range(2000)))),
-    ('stream', 'vault', lambda v: write(v, 'wb', PATTERN[:40_000], PATTERN[-1000:])),
+    ('stream', 'vault', lambda v: write(v, 'wb', pattern(0, 40_000), pattern(40_000, 1000))),
     ('stream append', 'vault', lambda v: write(v, 'ab', b'appended' * 1000)),
     ('stream change', 'vault', lambda v: write(v, 'r+b', b'changed' * 50, at=5)),
     ('sync', 'vault', lambda v: v.sync()),
     ('read', 'scene', read_all),
     ('cold read', 'scene', cold_read),
     ('checkpoint', 'scene', checkpoint),
-    ('put after checkpoint', 'vault', lambda v: v.__setitem__('after', PATTERN[:3000])),
+    ('put after checkpoint', 'vault', lambda v: v.__setitem__('after', pattern(0, 3000))),
     ('backup', 'scene', lambda s: s.vault.backup(s.folder / 'backup.db')),
     ('read backup', 'scene', lambda s: cold_read(s, 'backup.db')),
     ('export', 'scene', lambda s: moving.export(s.vault, s.folder / 'export.jsonl')),
@@ -241,8 +241,8 @@ def do(scene: Scene, step) -> None:
 
 def state(scene: Scene) -> dict:
     """Return all that the open vaults hold, in order; of the live one its objects, without having it write."""
-    return {'vault': None if scene.vault is None else entries(scene.vault), 'live': None if scene.live is None else
-            copy.deepcopy([(key, scene.live[key]) for key in LIVE if key in scene.live])}
+    live = scene.live if scene.live is None else copy.deepcopy([(key, scene.live[key]) for key in LIVE if key in scene.live])
+    return {'vault': scene.vault if scene.vault is None else entries(scene.vault), 'live': live}
 
 
 def on_disk(folder: pathlib.Path) -> dict:
@@ -378,11 +378,8 @@ class Round:
         self.folder, self.states, self.at, self.fault = folder, states, at, fault
         self.scene, self.peer, self.told = Scene(folder), Peer(folder, states), []
 
-    def tell(self, kind: str, text: str = '') -> None:
-        self.told.append((kind, text))
-
     def broke(self, text: str) -> None:
-        self.tell('broke', text)
+        self.told.append(('broke', text))
 
     def run(self) -> list:
         try:
@@ -409,7 +406,7 @@ class Round:
     def failed(self, number, step, error) -> None:
         """Look at everything after a step that raised, then do it again."""
         fault, name = self.fault, step[0]
-        self.tell('raised', type(error).__name__)
+        self.told.append(('raised', type(error).__name__))
         if not isinstance(error, VaultError) and not (name in WRITERS and isinstance(error, OSError)):
             self.broke(f'{name}: a bare {error!r} from {traceback.extract_tb(error.__traceback__)[-1]}')
         if name in ('sync', 'compact') and fault.name.startswith('fsync') and AGAIN not in str(error):
@@ -441,7 +438,7 @@ class Round:
                 raise
             if AGAIN not in str(error):
                 self.broke(f'{name}: to open again was not said at once, but: {error}')
-            self.tell('reopened')
+            self.told.append(('reopened', ''))
             self.scene.reopen()
             do(self.scene, step)
 
@@ -476,21 +473,15 @@ class Round:
         self.fault.release()
         self.scene.vault = self.scene.live = None  # also where closing raised
         gc.collect()
-        open_files = [path for path in map(target, os.listdir('/proc/self/fd')) if f'{path}/'.startswith(f'{self.folder}/')]
+        paths = [os.path.realpath(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')]
+        open_files = [path for path in paths if f'{path}/'.startswith(f'{self.folder}/')]
         if open_files:
             self.broke(f'handles are left open: {open_files}')
         self.ask(len(STEPS), 'end')
         left = {path.name for path in self.folder.iterdir()} - {name + end for name in FILES for end in ('', '-wal', '-shm')}
         if left:
             self.broke(f'files are left: {sorted(left)}')
-        self.tell('met' if met else 'missed')
-
-
-def target(fd: str) -> str:
-    try:
-        return os.readlink(f'/proc/self/fd/{fd}')
-    except OSError:  # of the listing itself
-        return ''
+        self.told.append(('met' if met else 'missed', ''))
 
 
 # --- the parts of the trial: each does rounds ---------------------------------------------------------------------
@@ -570,23 +561,23 @@ def of_calls(part: Part) -> None:
     part.line(f'of {len(faults)} faults of calls')
 
 
-def of_files(part: Part) -> None:
+def of_limits(part: Part, what: str, draw: Callable[[random.Random], Fault], steps: Sequence[int] = range(len(STEPS))) -> None:
     for _ in part.few():
-        part.round(part.rng.randrange(len(STEPS)), file_limit(part.rng.randrange(1, 70) * PAGE - part.rng.randrange(PAGE)))
-    part.line('limits on the size of files')
+        part.round(part.rng.choice(steps), draw(part.rng))
+    part.line(what)
+
+
+def of_files(part: Part) -> None:
+    of_limits(part, 'limits on the size of files', lambda rng: file_limit(rng.randrange(1, 70) * PAGE - rng.randrange(PAGE)))
 
 
 def of_handles(part: Part) -> None:
-    for _ in part.few():
-        part.round(part.rng.choice([at for at, step in enumerate(STEPS) if step[0] in OPENING]),
-                   handle_limit(part.rng.randrange(7)))
-    part.line('limits on handles')
+    of_limits(part, 'limits on handles', lambda rng: handle_limit(rng.randrange(7)),
+              [at for at, step in enumerate(STEPS) if step[0] in OPENING])
 
 
 def of_tmpfs(part: Part) -> None:
-    for _ in part.few():
-        part.round(part.rng.randrange(len(STEPS)), full_disk(part.folder.parent, part.rng.choice((0, 1, 2, 4, 8, 16, 32, 64))))
-    part.line('full tmpfs')
+    of_limits(part, 'full tmpfs', lambda rng: full_disk(part.folder.parent, rng.choice((0, 1, 2, 4, 8, 16, 32, 64))))
 
 
 # --- what cannot be written at all --------------------------------------------------------------------------------
@@ -594,15 +585,10 @@ def of_tmpfs(part: Part) -> None:
 HELD = [(n, 'x' * n) for n in range(50)]
 
 
-def filled(folder: pathlib.Path) -> None:
-    """Make a vault, and one whose writer was killed."""
-    def fill(path, is_killed):
-        vault = Vault(path)
-        vault.update(HELD)
-        os._exit(9) if is_killed else vault.close()
-    for name in ('v.db', 'killed.db'):
-        ask(fill, folder / name, name == 'killed.db')
-    assert (folder / 'killed.db-wal').exists()
+def fill(path: pathlib.Path, is_killed: bool) -> None:
+    vault = Vault(path)
+    vault.update(HELD)
+    os._exit(9) if is_killed else vault.close()
 
 
 def refused(kind: type, act: Callable[..., Any], *arguments: Any, **options: Any) -> None:
@@ -613,8 +599,13 @@ def refused(kind: type, act: Callable[..., Any], *arguments: Any, **options: Any
     raise AssertionError(f'no {kind.__name__} came')
 
 
-def unwritable(folder: pathlib.Path) -> None:
+def unwritable(folder: pathlib.Path, user: int) -> None:
     """Assert that a vault in a folder that cannot be written is read, and that all else is an error of ours."""
+    if user:  # who may not be able to read the package
+        for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
+            if module.name not in ('vaults.__main__', 'vaults.testing'):
+                importlib.import_module(module.name)
+        os.setresuid(user, user, user)
     before = sorted(folder.iterdir())
     refused(VaultError, Vault, folder / 'new.db')
     refused(vaults.VaultReadOnlyError, Vault, folder / 'v.db')
@@ -628,43 +619,36 @@ def unwritable(folder: pathlib.Path) -> None:
     assert sorted(folder.iterdir()) == before, 'files were left'
 
 
-def require_unwritable(part: Part, what: str, user: int) -> None:
-    def look():
-        if user:  # as another user it may not be able to read the package
-            for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
-                if module.name not in ('vaults.__main__', 'vaults.testing'):
-                    importlib.import_module(module.name)
-            os.setresuid(user, user, user)
-        unwritable(part.folder)
-    if ask(look).code:
+def of_unwritable(part: Part, what: str, user: int, begin: Callable[[], bool], end: Callable[[], object]) -> None:
+    """Make a vault, and one whose writer was killed; look at them where nothing can be written, if that can be."""
+    part.fresh()
+    for name in ('v.db', 'killed.db'):
+        ask(fill, part.folder / name, name == 'killed.db')
+    assert (part.folder / 'killed.db-wal').exists()
+    if not begin():
+        part.say(f'{what}: left out, it cannot be had here')
+    elif ask(unwritable, part.folder, user).code:
         part.broke(f'{what}: see above')
     else:
         part.say(f'{what}: read, and all else refused')
+    end()
 
 
 def of_folder(part: Part) -> None:
-    part.fresh()
-    filled(part.folder)
-    what, user = 'a folder without permission to write', 0 if os.geteuid() else 65534
-    for path in itertools.islice(part.folder.parents, 3):
-        path.chmod(0o755)
-    part.folder.chmod(0o555)
-    if user and ask(lambda: [os.setresuid(user, user, user), os.listdir(part.folder)]).code:
-        part.say(f'{what}: left out, root has no permissions and others cannot get at it')
-    else:
-        require_unwritable(part, what, user)
-    part.folder.chmod(0o755)
+    user = 0 if os.geteuid() else 65534  # root has all permissions
+
+    def begin() -> bool:
+        for path in itertools.islice(part.folder.parents, 3):
+            path.chmod(0o755)
+        part.folder.chmod(0o555)
+        return not (user and ask(lambda: [os.setresuid(user, user, user), os.listdir(part.folder)]).code)
+    of_unwritable(part, 'a folder without permission to write', user, begin, lambda: part.folder.chmod(0o755))
 
 
 def of_read_only(part: Part) -> None:
-    part.fresh()
-    filled(part.folder)
-    disk = str(part.folder.parent.parent)
-    if subprocess.call(['mount', '-o', 'remount,ro', disk]):
-        part.say('a file system that can only be read: left out, it may not be mounted so')
-        return
-    require_unwritable(part, 'a file system that can only be read', 0)
-    subprocess.check_call(['mount', '-o', 'remount,rw', disk])
+    def mounted(how: str) -> bool:
+        return not subprocess.call(['mount', '-o', f'remount,{how}', str(part.folder.parent.parent)])
+    of_unwritable(part, 'a file system that can only be read', 0, lambda: mounted('ro'), lambda: mounted('rw'))
 
 
 # --- any store ----------------------------------------------------------------------------------------------------
