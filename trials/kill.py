@@ -123,7 +123,7 @@ AIMS = ('put', 'setdefault', 'edit', 'del', 'del slice', 'pop', 'popitem', 'move
 BETWEEN = ('put', 'put', 'put', 'put_many', 'update', 'block', 'list', 'column', 'section', 'stream', 'pop')  # what a round
 # does besides, and how large: the longest lists and columns are trees of two storeys.
 SIZES = {'keys': 1_000, 'share': 0.15, 'many': (0, 1, 10, 20, 300), 'lengths': (1, 1, 1, 10, 10, 10, 1_000, 1_000, 20_000),
-         'pieces': (5, 100, 5_000, 300_000, 3_000_000)}
+         'pieces': (5, 5_000, 300_000, 3_000_000, 6_000_000)}
 
 
 def steps(aim, seed):
