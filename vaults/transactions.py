@@ -1,7 +1,7 @@
 """Transactions: the blocks `v.transaction()` and `v.edit(key)`. Knows a vault as a mapping that has a place."""
 from __future__ import annotations
 
-import sys
+from sys import _getframe
 from _thread import get_ident
 
 from ._typing import TYPE_CHECKING, Generic, V
@@ -29,7 +29,7 @@ class Transaction:
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        frame = sys._getframe().f_back
+        frame = _getframe().f_back
         self._store.commit(frame) if kind is None else self._store.rollback(frame)
 
 
@@ -59,7 +59,7 @@ class Edit(Transaction, Generic[V]):
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
-        frame = sys._getframe().f_back
+        frame = _getframe().f_back
         if kind is None and self._thread == get_ident():  # in another thread it would be no part of the block
             try:
                 self._vault[self._key] = self._value
@@ -72,5 +72,5 @@ class Edit(Transaction, Generic[V]):
 
 def with_frame() -> Any:
     """Return the frame of the `with` whose block an __enter__ begins; that of a subclass comes between."""
-    frame = sys._getframe(1).f_back
+    frame = _getframe(1).f_back
     return frame.f_back if frame and frame.f_code.co_name == '__enter__' else frame
