@@ -52,7 +52,6 @@ stores.sqlite.backup 1
 stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
-transactions 3
 vault 2
 views 9
 writeback 13
