@@ -53,11 +53,10 @@ stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
 vault 2
-views 9
+views 8
 writeback 13
 '''
 LONG = '''
-vault
 writeback
 '''
 UNTYPED = '''

@@ -89,14 +89,14 @@ class TestFirstProgram:
                     assert getattr(shown, name).__doc__, (shown, name)
         assert 'pop(self, key: ' in pydoc.plain(pydoc.render_doc(Vault)) and repr(vaults.place.MISSING) == '<missing>'
         for name in '__setitem__ __contains__ __iter__ __len__ __bool__ __reversed__ __or__ __ror__ __ior__'.split():
-            assert vars(Vault)[name].__doc__, name
+            assert getattr(Vault, name).__doc__, name
 
     def test_the_public_names_are_documented(self):
         assert vaults.__all__ == sorted(vaults.__all__)
         pages = '\n'.join(page.read_text('utf-8') for page in PAGES)
         for name in vaults.__all__:
             assert getattr(vaults, name).__doc__ and name in pages, name
-        for name in vars(Vault):
+        for name in dir(Vault):
             if not name.startswith('_'):
                 assert getattr(Vault, name).__doc__, name
                 assert name in pages, name

@@ -44,6 +44,13 @@ class TestUpkeep:
         assert 'damaged' in v.check()[0]
         v._store.delete(b'\x63')
 
+    def test_check_finds_a_damaged_key_of_a_sound_list(self, v):
+        v.list('l').append(1)
+        v._store.put(b'\x63', v._store.get('l'))
+        problem, = v.check()
+        assert 'a stored key is damaged' in problem
+        v._store.delete(b'\x63')
+
     def test_compact_gives_space_back_and_keeps_everything(self, v):
         v.update((n, b'x' * 5000) for n in range(1000))
         del v[10:]

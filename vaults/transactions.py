@@ -1,8 +1,8 @@
 """Transactions: the blocks `v.transaction()` and `v.edit(key)`. Knows a vault as a mapping that has a place."""
 from __future__ import annotations
 
-from sys import _getframe
 from _thread import get_ident
+from sys import _getframe
 
 from ._typing import TYPE_CHECKING, Generic, V
 from .codecs.registry import writable

@@ -11,18 +11,11 @@ from msgpack import unpackb
 from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import codes, registry
-from .errors import (
-    EmptyVaultError,
-    VaultClosedError,
-    VaultCorruptError,
-    VaultError,
-    VaultReadOnlyError,
-    plural,
-)
-from .place import MISSING, Displayed, Place
+from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnlyError, plural
+from .place import MISSING, Place
 from .stores.base import MEMORY, ClosedStore, Live
 from .transactions import Edit, Transaction, with_frame
-from .views import Items, Keys, SortedSlice, Values, Walks, equal, pairs_of, shown_entries
+from .views import Items, Keys, SortedSlice, Values, Walks, pairs_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,12 +23,13 @@ if TYPE_CHECKING:
 
     from _typeshed import SupportsKeysAndGetItem as Keyed
 
+    from .codecs.packing import Codec
     from .codecs.pickles import AllowPickle
     from .collections import column as columns
     from .collections import list as sequences
     from .keys import Stored
     from .opening import Flag, OnceMore, Path, Synchronous
-    from .place import Check, Entries, ValueCodec
+    from .place import Check, Entries, KeyCodec, ValueCodec
     from .sections import Section
     from .stores.base import Progress, Store
 
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
     Ints = Literal['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64']
 
 
-class Vault(Displayed, Walks, MutableMapping[K, V]):
+class Vault(Walks[K, V], MutableMapping[K, V]):
     """A dict that stays: the whole MutableMapping protocol over one SQLite file.
 
     >>> import vaults
@@ -64,16 +58,15 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     """
 
     __slots__ = ('__weakref__', '_codec', '_entries', '_hook', '_keys', '_place', '_store', '_validate', '_values')
+    _store: Store
+    _keys: KeyCodec
+    _codec: Codec
     _validate: Optional[Check]
-    _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
+    _repr_pretty_ = Walks._repr_pretty_  # IPython takes it from the class that has __repr__
     _layers: Any = ()  # the modes of the class: modes.py
     _entries: Entries
     _values: ValueCodec
     _closed = ClosedStore
-    if not TYPE_CHECKING:
-        def __class_getitem__(cls, _):
-            """Return the class: Vault[...] is for type checkers."""
-            return cls
 
     # --- opening ---
 
@@ -187,14 +180,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         if not self._store.delete(stored):
             raise KeyError(key)
 
-    def __iter__(self) -> Iterator[K]:
-        """Walk over the keys, in the order in which they were put; writing meanwhile is safe."""
-        return self._walk_keys()
-
-    def __len__(self) -> int:
-        """Count the entries. A vault keeps their number; a section or a slice walks over its keys."""
-        return self._count()
-
     # --- what a dict does besides ---
 
     def __contains__(self, key: object) -> bool:
@@ -205,14 +190,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
             self._place.cannot_hold(key)
             return False
         return self._store.contains(stored)
-
-    def __bool__(self) -> bool:
-        """Tell whether there is an entry."""
-        return self._count() > 0
-
-    def __reversed__(self) -> Iterator[K]:
-        """Walk over the keys, the newest first."""
-        return self._walk_keys(reverse=True)
 
     @overload
     def get(self, key: K) -> Optional[V]: ...
@@ -319,24 +296,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         """Delete everything, in one statement."""
         self._store.delete_range(*self._keys.bounds())
 
-    def keys(self) -> Keys[K]:
-        """Return a lazy view of the keys, which is list-like and set-like."""
-        return Keys(self)
-
-    def values(self) -> Values[V]:
-        """Return a lazy, list-like view of the values."""
-        return Values(self)
-
-    def items(self) -> Items[K, V]:
-        """Return a lazy view of the (key, value) pairs, which is list-like and set-like."""
-        return Items(self)
-
-    def __eq__(self, other: object) -> Any:
-        """Compare as dicts compare: the same keys with equal values, in any order."""
-        return True if other is self else equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
     @overload
     def __or__(self, other: Mapping[K, V]) -> Dict[K, V]: ...
     @overload
@@ -426,17 +385,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     def irange(self, minimum: Optional[K] = None, maximum: Optional[K] = None,
                inclusive: Tuple[bool, bool] = (True, True), reverse: bool = False) -> Iterator[K]:
         """Iterate over the sorted keys from `minimum` to `maximum`, as sortedcontainers does; None is no bound."""
-        low, high = self._keys.bounds(minimum, maximum)
-        last = [maximum] if maximum is not None and inclusive[1] else []
-        ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self
-                and (inclusive[0] or minimum is None or key != minimum)]
-        if reverse:
-            yield from (self._stored_form(key) for key in ends)
-        for key in self._walk_keys(reverse, (low, high)):
-            if inclusive[0] or minimum is None or key != minimum:
-                yield key
-        if not reverse:
-            yield from (self._stored_form(key) for key in ends)
+        return self._walk_range(minimum, maximum, inclusive, reverse)
 
     # --- values that are large, or grow ---
 
@@ -601,13 +550,13 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         def examine(key: Stored, data: bytes) -> Optional[str]:
             try:
                 keys.decode(key)
-                codec.loads(data)
+                if not codes.is_head(data):
+                    codec.loads(data)
+                    return None
             except (VaultError, ImportError) as error:
-                if codes.is_head(data):
-                    from .collections.upkeep import examined
-                    return examined(self._store, codec, key, data)
                 return f'key {keys.named(key)}: {error}'
-            return None
+            from .collections.upkeep import examined
+            return examined(self._store, codec, key, data)
         return self._store.check(examine, progress)
 
     def compact(self, progress: Progress = None) -> None:
@@ -617,10 +566,7 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
         """
         if not self._place.read_only:
             from .collections.upkeep import sweep
-            try:  # noqa: SIM105  # contextlib takes a tenth of `import vaults`
-                sweep(self._store)
-            except VaultCorruptError:
-                pass  # only where all can be read is it known what is of no use
+            sweep(self._store)
         self._store.compact(progress)
 
     def backup(self, path: Path, progress: Progress = None) -> None:
@@ -687,9 +633,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
     def _title(self) -> str:
         return repr(self._place.name)
 
-    def _rows(self) -> Iterator[Tuple[str, Any]]:
-        return shown_entries(self._place, self.keys())
-
     # --- helpers ---
 
     def _missing(self, key: Any) -> Any:
@@ -714,9 +657,6 @@ class Vault(Displayed, Walks, MutableMapping[K, V]):
                     continue
                 raise self._place.about(error, key) from error
             yield encode(key), data
-
-    def _load(self, key: Stored, data: bytes) -> Any:
-        return self._reread(key, data)
 
     def _reread(self, stored: Stored, data: bytes, *default: Any) -> Any:
         """Return what bytes are that msgpack alone does not unpack, or raise what is wrong with them."""

@@ -16,14 +16,15 @@ from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mappi
 from .codecs import codes
 from .errors import plural
 from .place import MISSING, REPR_LENGTH, Displayed
+from .stores.base import Live
 
 if TYPE_CHECKING:
     from typing import Any, Dict, Iterable, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
-    from .codecs.packing import Codec
-    from .place import KeyCodec, Place
-    from .stores.base import Store
+    from .place import Place
     from .vault import Vault
+
+    Bounds = Tuple[keys.Stored, keys.Stored]
 
 class _ListLike(Generic[V_co]):
     """What a list can do, for a view. A thread may use a view that another one made."""
@@ -109,50 +110,101 @@ class _ListLike(Generic[V_co]):
         return f'[{inside}, ...]' if len(shown) > REPR_LENGTH else f'[{inside}]'
 
 
-class Walks:
-    """What the views see of a vault: walks over its entries, in the order of their keys or of insertion, and how many.
+class Walks(Displayed, Mapping[K, V]):
+    """What a vault and a sorted slice of it share: walks over entries, and how many there are.
 
-    A mode of the vault may walk in another way.
+    Without bounds it is all of a place, in the order of insertion; with them what lies between, in the order of keys.
     """
 
     __slots__ = ()
+    if not TYPE_CHECKING:
+        def __class_getitem__(cls, _):
+            """Return the class: Vault[...] is for type checkers."""
+            return cls
     _place: Place
-    _store: Store
-    _keys: KeyCodec
-    _codec: Codec
+    _bounds: Optional[Bounds] = None
 
-    def _walk_keys(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        return self._walk(False, reverse, bounds)
+    def __iter__(self) -> Iterator[K]:
+        """Walk over the keys, in the order of keys(); writing meanwhile is safe."""
+        return self._walk_keys()
 
-    def _walk_items(self, reverse: bool = False, bounds: Any = None) -> Iterator[Any]:
-        return self._walk(True, reverse, bounds)
+    def __reversed__(self) -> Iterator[K]:
+        """Walk over the keys, the last one first."""
+        return self._walk_keys(reverse=True)
 
-    def _walk(self, values: bool, reverse: bool, bounds: Any) -> Iterator[Any]:
+    def __len__(self) -> int:
+        """Count the entries. A vault keeps their number; a section or a slice walks over its keys."""
+        return self._count()
+
+    def __bool__(self) -> bool:
+        """Tell whether there is an entry."""
+        return self._count_up_to(1) > 0
+
+    def keys(self) -> Keys[K]:
+        """Return a lazy view of the keys, which is list-like and set-like."""
+        return Keys(self)
+
+    def values(self) -> Values[V]:
+        """Return a lazy, list-like view of the values."""
+        return Values(self)
+
+    def items(self) -> Items[K, V]:
+        """Return a lazy view of the (key, value) pairs, which is list-like and set-like."""
+        return Items(self)
+
+    def __eq__(self, other: object) -> Any:
+        """Compare as dicts compare: the same keys with equal values, in any order."""
+        if other is self:
+            return True
+        if not isinstance(other, abc.Mapping):
+            return NotImplemented
+        return has_length(self, len(other)) and all(
+            value is mine or value == mine for key, mine in self.items() for value in [other.get(key, MISSING)])
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _rows(self) -> Iterator[Tuple[str, Any]]:
+        return shown_entries(self._place, self.keys())
+
+    def _count(self) -> int:
+        return self._place.store.count(*(self._bounds or self._place.keys.bounds()))
+
+    def _count_up_to(self, most: int) -> int:
+        return self._place.store.count_up_to(most, *(self._bounds or self._place.keys.bounds()))
+
+    def _walk_keys(self, reverse: bool = False, bounds: Optional[Bounds] = None) -> Iterator[Any]:
+        return self._walk(False, reverse, bounds or self._bounds)
+
+    def _walk_items(self, reverse: bool = False, bounds: Optional[Bounds] = None) -> Iterator[Any]:
+        return self._walk(True, reverse, bounds or self._bounds)
+
+    def _walk(self, values: bool, reverse: bool, bounds: Optional[Bounds]) -> Iterator[Any]:
         """Yield the keys, or the pairs, of a scan's pages, save those that were deleted since their page was read.
 
         As long as nothing was deleted, to know that costs one comparison. Then the store is asked about each entry
         that is left of the page: whether it is there, and not whether its key is.
         """
+        place = self._place
         load: Any = self._load_first if values else self._load_keys
         known: Any
         rest: Any
         for stored, datas, ids in self._scan(reverse, bounds, values):
-            seen, rest = self._store.deletions, load(stored, datas)
+            seen, rest = place.store.deletions, load(stored, datas)
             datas, load = None, self._load_many if values else load
             for entry in rest:
                 yield entry
-                if self._store.deletions != seen:  # which raises when it was closed meanwhile
+                if place.store.deletions != seen:  # which raises when it was closed meanwhile
                     known = dict(zip(stored, ids))
                     break
             for entry in rest:
-                stored = self._keys.encode(entry[0] if values else entry)
-                if self._store.alive(stored, known[stored]):
+                stored = place.keys.encode(entry[0] if values else entry)
+                if place.store.alive(stored, known[stored]):
                     yield entry
-                    seen = self._store.deletions  # as above
+                    seen = place.store.deletions  # as above
             stored = ids = rest = entry = known = None  # before the next page is read
 
     def _load_keys(self, stored: Any, _: Any) -> Iterator[Any]:
-        return iter(self._keys.decode_many(stored))
+        return iter(self._place.keys.decode_many(stored))
 
     def _load_first(self, stored: Any, datas: Any) -> Iterator[Any]:
         """Load the first of several alone, because there may be no need of the others."""
@@ -164,7 +216,7 @@ class Walks:
 
     def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
         try:
-            return zip(self._keys.decode_many(stored), self._codec.loads_many(datas))
+            return zip(self._place.keys.decode_many(stored), self._place.values.loads_many(datas))
         except codes.MALFORMED:  # one of the page
             return self._load_between(stored, datas)
 
@@ -179,33 +231,44 @@ class Walks:
         yield from (self._load_many if heads else self._load_each)(stored[start:], datas[start:])
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
-        decode, load = self._keys.decode, self._place.load
+        decode, load = self._place.keys.decode, self._place.load
         for packed, data in zip(stored, datas):
             key = value = None  # the last one, before the next is loaded
-            key, value = decode(packed), load(packed, data)
+            key = decode(packed)
+            value = data.value if type(data) is Live else load(packed, data)
             yield key, value
 
     def _load_head(self, stored: Any, data: Any) -> Iterator[Any]:
         from .collections import load
         value = load(self._place, stored, data, MISSING)
         if value is not MISSING:  # as a stream is that was deleted since the page was read
-            yield self._keys.decode(stored), value
+            yield self._place.keys.decode(stored), value
 
-    def _scan(self, reverse: bool, bounds: Any, values: bool) -> Iterator[Any]:
-        low, high = bounds or self._keys.bounds()
-        return self._store.scan(
-            low, high, by_key=bounds is not None, reverse=reverse, values=values)
+    def _scan(self, reverse: bool, bounds: Optional[Bounds], values: bool) -> Iterator[Any]:
+        place, is_sorted = self._place, bounds is not None
+        low, high = bounds or place.keys.bounds()
+        if values:
+            return place.entries.scan(low, high, by_key=is_sorted, reverse=reverse)
+        return place.store.scan(low, high, by_key=is_sorted, reverse=reverse, values=False)
 
-    def _count(self, *bounds: Any) -> int:
-        return self._store.count(*(bounds or self._keys.bounds()))
-
-    def _count_up_to(self, most: int, *bounds: Any) -> int:
-        return self._store.count_up_to(most, *(bounds or self._keys.bounds()))
+    def _walk_range(self, minimum: Any, maximum: Any, inclusive: Tuple[bool, bool], reverse: bool) -> Iterator[Any]:
+        """Walk over the sorted keys between two, either of which may be among them; None is no bound."""
+        low, high = self._place.keys.bounds(minimum, maximum)
+        last = [maximum] if maximum is not None and inclusive[1] else []
+        ends = [key for key in last if keys.order(low) <= keys.order(high) and key in self
+                and (inclusive[0] or minimum is None or key != minimum)]
+        if reverse:
+            yield from map(self._stored_form, ends)
+        for key in self._walk_keys(reverse, (low, high)):
+            if inclusive[0] or minimum is None or key != minimum:
+                yield key
+        if not reverse:
+            yield from map(self._stored_form, ends)
 
     def _stored_form(self, key: Any) -> Any:
         """Return the key as it was first put: 1 may be stored as 1.0."""
-        stored = self._keys.encode(key)
-        for found in self._walk_keys(False, (stored, self._keys.bounds()[1])):
+        stored = self._place.keys.encode(key)
+        for found in self._walk_keys(False, (stored, self._place.keys.bounds()[1])):
             return found
         return key
 
@@ -280,21 +343,14 @@ def has_length(mapping: Any, length: int) -> bool:
     return bool(mapping._count_up_to(min(length + 1, sys.maxsize)) == length)
 
 
-def equal(mapping: Any, other: Any) -> Any:
-    """Compare a vault, or a part of it, as dicts compare: the same keys with equal values, in any order."""
-    if not isinstance(other, abc.Mapping):
-        return NotImplemented
-    return has_length(mapping, len(other)) and all(
-        value is mine or value == mine for key, mine in mapping.items() for value in [other.get(key, MISSING)])
-
-
-class SortedSlice(Displayed, Mapping[K, V]):
+class SortedSlice(Walks[K, V]):
     """The entries with low <= key < high, sorted by key: what v[a:b] and v.prefix() return.
 
     Lazy and live: it holds two keys and a vault, and shows what is in the vault when it is asked. Safe in any thread.
     """
 
     __slots__ = ('__weakref__', '_bounds', '_place', '_vault')
+    _bounds: Bounds
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
 
     def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
@@ -355,30 +411,6 @@ class SortedSlice(Displayed, Mapping[K, V]):
         """Return the value of a key within the range, or `default`."""
         return self._vault.get(key, default) if self._has(key) else default
 
-    def __len__(self) -> int:
-        return self._place.store.count(*self._bounds)
-
-    def __bool__(self) -> bool:
-        return next(self._walk_keys(), self) is not self
-
-    def __iter__(self) -> Iterator[K]:
-        return self._walk_keys()
-
-    def __reversed__(self) -> Iterator[K]:
-        return self._walk_keys(reverse=True)
-
-    def keys(self) -> Keys[K]:
-        """Return a lazy view of the keys, sorted, which is list-like and set-like."""
-        return Keys(self)
-
-    def values(self) -> Values[V]:
-        """Return a lazy, list-like view of the values, in the order of their keys."""
-        return Values(self)
-
-    def items(self) -> Items[K, V]:
-        """Return a lazy view of the (key, value) pairs, sorted by key, which is list-like and set-like."""
-        return Items(self)
-
     @overload
     def first(self) -> Tuple[K, V]: ...
     @overload
@@ -404,25 +436,11 @@ class SortedSlice(Displayed, Mapping[K, V]):
             raise KeyError(f'there are no keys in this range of {self._vault!r}')
         return default
 
-    def _count_up_to(self, most: int) -> int:
-        return self._place.store.count_up_to(most, *self._bounds)
-
-    def _walk_keys(self, reverse: bool = False) -> Iterator[Any]:
-        return self._vault._walk_keys(reverse, self._bounds)
-
-    def _walk_items(self, reverse: bool = False) -> Iterator[Any]:
-        return self._vault._walk_items(reverse, self._bounds)
+    def _walk_items(self, reverse: bool = False, bounds: Optional[Bounds] = None) -> Iterator[Any]:
+        return self._vault._walk_items(reverse, bounds or self._bounds)  # a mode of the vault may have its own
 
     def _caption(self) -> str:
         return f'{len(self):,} of {self._vault!r}'
-
-    def _rows(self) -> Iterator[Tuple[str, Any]]:
-        return shown_entries(self._place, self.keys())
-
-    def __eq__(self, other: object) -> Any:
-        return equal(self, other)
-
-    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         shown = list(islice(self.items(), REPR_LENGTH + 1))
@@ -465,8 +483,8 @@ def pairs_of(other: Any, named: Dict[str, Any]) -> Iterator[Tuple[Any, Any]]:
 
     Of a vault by items(): another process may delete a key between a walk over keys() and a look at each.
     """
-    if isinstance(other, (dict, Walks, SortedSlice)):
-        return chain(other.items(), named.items())  # type: ignore[union-attr]  # what walks is a vault
+    if isinstance(other, (dict, Walks)):
+        return chain(other.items(), named.items())
     return _checked(other, named)
 
 

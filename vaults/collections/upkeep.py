@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from ..codecs import codes
 from ..codecs.codes import is_head
@@ -53,7 +54,10 @@ def _require(is_sound: bool) -> None:
 
 
 def sweep(store: Store) -> None:
-    """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more."""
+    """Delete the parts that belong to no entry: those of streams whose writers were killed, a day ago or more.
+
+    Only where all can be read is it known what is of no use.
+    """
     if not any(True for _ in store.part_owners()):
         return
     old = int(time.time()) - DAY
@@ -67,7 +71,8 @@ def sweep(store: Store) -> None:
         for owner in list(store.part_owners()):
             if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
                 store.delete_parts(owner)
-    store.transact(remove)
+    with suppress(VaultCorruptError):
+        store.transact(remove)
 
 
 def _sweep_staged(store: Store, head: Head, old: int) -> None:
