@@ -104,8 +104,8 @@ BREAKAGES: Dict[str, List[Breakage]] = {
     'moving': [
         Breakage('an import is collected before it is put', 'stores/sqlite/store.py', '_counted(c, pairs)))',
                  '_counted(c, list(pairs))))', '--only csv'),
-        Breakage('a walk keeps the pages that it has handed out', 'stores/sqlite/scan.py', 'yield cursor.ready.pop()',
-                 'yield cursor.ready[-1]', '--only csv'),
+        Breakage('a walk keeps the pages that it has handed out', 'stores/sqlite/scan.py', 'yield walk.ready.pop()',
+                 'yield walk.ready[-1]', '--only csv'),
         Breakage('a transaction stays in memory until it ends', 'stores/sqlite/schema.py', 'CACHE = 16 << 20',
                  'CACHE = 1 << 30', '--only jsonlines'),
     ],
