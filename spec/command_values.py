@@ -39,7 +39,7 @@ class TestCommandJSON:
 
     def test_odd_keys_go_in_and_come_out_exactly(self, command, root):
         for key in self.KEYS:
-            text = as_json.dumps(as_json.from_key(key))
+            text = as_json.as_line(as_json.from_key(key))
             assert command('set', '--json', 'k', '--', text, '1').status == 0, key
             assert command('get', '--json', 'k', '--', text).out == '1\n', key
         v = Vault(pathlib.Path(root, 'vaults', 'k.db'))
@@ -49,7 +49,7 @@ class TestCommandJSON:
         shown = command('keys', 'k', '--json').out.splitlines()
         assert {repr(as_json.to_key(json.loads(line))) for line in shown} == set(stored)
         for key in self.KEYS:
-            assert command('delete', '--json', 'k', '--', as_json.dumps(as_json.from_key(key))).status == 0
+            assert command('delete', '--json', 'k', '--', as_json.as_line(as_json.from_key(key))).status == 0
         assert command('count', 'k').out == '0\n'
 
     def test_text_is_taken_as_it_is(self, command, root):

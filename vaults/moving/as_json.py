@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..collections.kind import Kind
 
 MAX_DEPTH = 64   # deeper values are written as their packed bytes, so that no reader of JSON runs out of stack
-LARGEST = 1 << 64  # integers from here on, or below -LARGEST / 2, are ExtTypes in msgpack
+BEYOND = 1 << 64  # integers from here on, or below -BEYOND / 2, are ExtTypes in msgpack
 
 # Persisted: the names of docs/json.md. Never rename, never reuse. Codes whose payload is msgpack:
 PACKED = {codes.REGISTERED: '!registered', codes.TUPLE: '!tuple', codes.SET: '!set', codes.FROZENSET: '!frozenset',
@@ -65,7 +65,7 @@ class _Tagged:
         self.tag, self.body = tag, body
 
 
-class _Whole:
+class _WholeValue:
     """An ExtType met while unpacking that is to be the whole value."""
 
     __slots__ = ('code', 'payload')
@@ -74,7 +74,7 @@ class _Whole:
         self.code, self.payload = code, payload
 
 
-def dumps(obj: Any) -> str:
+def as_line(obj: Any) -> str:
     """Return JSON in one line, which text with any character but line breaks and quotes passes unchanged."""
     return json.dumps(obj, ensure_ascii=False, allow_nan=False)
 
@@ -93,9 +93,9 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
         return kind_of(head).to_json(head)
     try:
         obj = _unpacked(data)
-        if isinstance(obj, _Whole) and obj.code == codes.SERIALIZED:
-            return {'!serialized': [serializer, _plain(unpackb(obj.payload), MAX_DEPTH)]}
-        return _plain(obj, MAX_DEPTH)
+        if isinstance(obj, _WholeValue) and obj.code == codes.SERIALIZED:
+            return {'!serialized': [serializer, _writable(unpackb(obj.payload), MAX_DEPTH)]}
+        return _writable(obj, MAX_DEPTH)
     except (_TooDeep, RecursionError):
         return {'!msgpack': _base64(data)}
     except _Deep as met:
@@ -110,7 +110,7 @@ def _from_deep(data: bytes, payload: bytes) -> Any:
     """Return the form of a deep value: as of any other, if that brings it back."""
     try:
         obj = loaded(payload, _tagged, _Pairs, lambda code, part: _Tagged(PACKED[code], part))
-        form = _plain(obj, MAX_DEPTH)
+        form = _writable(obj, MAX_DEPTH)
         if to_value(form) == data:
             return form
     except (_TooDeep, _Deep, RecursionError):
@@ -140,7 +140,7 @@ def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None)
     kind = kind_of(head)
     if kind.is_packed:
         return [from_value(item, serializer) for item in items]
-    return [_plain(item, MAX_DEPTH) for item in kind.listed(kind.meta(head), b''.join(items))]
+    return [_writable(item, MAX_DEPTH) for item in kind.listed(kind.meta(head), b''.join(items))]
 
 
 def to_head(form: Any) -> Optional[Tuple[Kind, Any, int]]:
@@ -151,7 +151,7 @@ def to_head(form: Any) -> Optional[Tuple[Kind, Any, int]]:
     try:
         return kind_of_form(form)
     except ValueError:
-        raise SerializationError(f'{dumps(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}}, {{"!stream": N}} '
+        raise SerializationError(f'{as_line(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}}, {{"!stream": N}} '
                                  'or {"!kind": [NAME, META, N]}') from None
 
 
@@ -228,7 +228,7 @@ class _Pairs(list):  # type: ignore[type-arg]  # of pairs, as a mapping is read
 
 def _tagged(code: int, payload: bytes) -> Any:
     if code in WHOLE:
-        return _Whole(code, payload)
+        return _WholeValue(code, payload)
     if code in PACKED:
         return _Tagged(PACKED[code], _unpacked(payload))
     if code in TEXTUAL:
@@ -250,25 +250,25 @@ def _tagged(code: int, payload: bytes) -> Any:
     return _Tagged('!ext', [code, _base64(payload)])
 
 
-def _plain(obj: Any, depth: int) -> Any:
+def _writable(obj: Any, depth: int) -> Any:
     """Return what `json` can write."""
     if not depth:
         raise _TooDeep
     if isinstance(obj, _Pairs):
         if all(isinstance(key, str) and key[:1] != '!' for key, _ in obj):
-            return {key: _plain(value, depth - 1) for key, value in obj}
-        return {'!dict': [[_plain(key, depth - 1), _plain(value, depth - 1)] for key, value in obj]}
+            return {key: _writable(value, depth - 1) for key, value in obj}
+        return {'!dict': [[_writable(key, depth - 1), _writable(value, depth - 1)] for key, value in obj]}
     if isinstance(obj, list):
-        return [_plain(part, depth - 1) for part in obj]
+        return [_writable(part, depth - 1) for part in obj]
     if isinstance(obj, _Tagged):
-        return {obj.tag: _plain(obj.body, depth - 1)}
+        return {obj.tag: _writable(obj.body, depth - 1)}
     if isinstance(obj, bytes):
         return {'!bytes': _base64(obj)}
     if isinstance(obj, float) and not math.isfinite(obj):
         return {'!float': _non_finite(obj)}
     if isinstance(obj, Timestamp):
         return {'!timestamp': [obj.seconds, obj.nanoseconds]}
-    if isinstance(obj, _Whole):
+    if isinstance(obj, _WholeValue):
         raise ValueError(f'the code {obj.code}, of a whole value, stands inside another')
     return obj
 
@@ -283,7 +283,7 @@ def _object(form: Any) -> Any:
     """Return what msgpack packs as the value that `form` describes."""
     if isinstance(form, list):
         return [_object(part) for part in form]
-    if isinstance(form, int) and not -LARGEST // 2 <= form < LARGEST:
+    if isinstance(form, int) and not -BEYOND // 2 <= form < BEYOND:
         return ExtType(codes.INT, form.to_bytes(form.bit_length() // 8 + 1, 'big', signed=True))
     if not isinstance(form, dict):
         return form
@@ -358,7 +358,7 @@ def _is_plain(form: Any) -> bool:
     """Tell whether a form is of a value that msgpack has."""
     if isinstance(form, dict):
         return list(form) in (['!bytes'], ['!float'])
-    return not isinstance(form, list) and not (isinstance(form, int) and not -LARGEST // 2 <= form < LARGEST)
+    return not isinstance(form, list) and not (isinstance(form, int) and not -BEYOND // 2 <= form < BEYOND)
 
 
 def _base64(data: bytes) -> str:

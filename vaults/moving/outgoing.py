@@ -55,11 +55,11 @@ def _lines(place: Place, serializer: Optional[str], stored: Stored, data: bytes)
     """Yield the line of an entry and, when it is kept in parts, a line for each leaf."""
     try:
         key = stored if type(stored) is str else as_json.from_key(place.keys.decode(stored))
-        yield as_json.dumps({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'
+        yield as_json.as_line({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'
         if is_head(data):
             head = Head.of(data)
             kind = kind_of(head)
             for items, _ in kind.content(place.store, head):
-                yield as_json.dumps(as_json.from_run(kind, items, serializer)) + '\n'
+                yield as_json.as_line(as_json.from_run(kind, items, serializer)) + '\n'
     except VaultError as error:
         raise about(error, stored, place.path) from error

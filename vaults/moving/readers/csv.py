@@ -128,7 +128,7 @@ WITH_POINT = re.compile(r'-?(?:0|[1-9][0-9]*)\.[0-9]+', re.ASCII)
 ANY_NUMBER = re.compile(r'\s*[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|nan|inf|infinity)\s*',
                         re.I | re.ASCII)
 INTEGER = re.compile(r'\s*[+-]?[0-9]{1,4000}\s*', re.ASCII)
-DAY = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}', re.ASCII)
+DATE_ONLY = re.compile(r'[0-9]{4}-[0-9]{2}-[0-9]{2}', re.ASCII)
 MOMENT = re.compile(r'([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2})(?:(:[0-9]{2})(?:\.([0-9]{1,6}))?)?'
                     r'(Z|[+-][0-9]{2}:[0-9]{2})?', re.ASCII)
 DIGITS = 15  # that a float brings back, whatever they are
@@ -144,7 +144,7 @@ def _matched(pattern: Any, text: str) -> str:
 
 def _date(text: str) -> Any:
     from datetime import date
-    return date.fromisoformat(_matched(DAY, text))
+    return date.fromisoformat(_matched(DATE_ONLY, text))
 
 
 def _datetime(text: str) -> Any:
