@@ -102,6 +102,17 @@ class StreamKind(Kind):
     def open(self, place: Place, key: Any, head: Head) -> Any:
         return content(place, key)
 
+    def restore(self, place: Place, key: Any, meta: Any, chunks: Iterable[Chunk]) -> None:
+        place.allow_parts(key)
+        made = Content(place, key, None)
+        try:
+            for data, _ in chunks:
+                made.put(made.size, data)
+            place.store.transact(made.save)
+        except BaseException:
+            made.discard()
+            raise
+
 
 register_kind(StreamKind('stream'))
 

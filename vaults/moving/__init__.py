@@ -88,12 +88,14 @@ def import_file(vault: Vault[Any, Any], path: Union[Path, TextIO], *, progress: 
 
     Raises: as `read` and Vault.put_many.
     """
-    if isinstance(path, (str, os.PathLike)) and os.path.abspath(os.fsdecode(path)) == vault.db_path:
-        raise VaultError(f'the vault and the source of the import have one name, {vault.db_path}: give the vault '
-                         'another, also where the source has a suffix')
+    from ..place import place_of
     from .incoming import Incoming
     from .source import Source
-    return Incoming(Source(path, **options), vault).put(progress)
+    place = place_of(vault)
+    if isinstance(path, (str, os.PathLike)) and os.path.abspath(os.fsdecode(path)) == place.path:
+        raise VaultError(f'the vault and the source of the import have one name, {place.path}: give the vault '
+                         'another, also where the source has a suffix')
+    return Incoming(Source(path, **options), place).put(progress)
 
 
 def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: CountProgress = None) -> int:

@@ -151,8 +151,8 @@ def to_head(form: Any) -> Optional[Tuple[Kind, Any, int]]:
     try:
         return kind_of_form(form)
     except ValueError:
-        raise SerializationError(f'{as_line(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}}, {{"!stream": N}} '
-                                 'or {"!kind": [NAME, META, N]}') from None
+        raise SerializationError(f'{as_line(form):.80} is not {{"!list": N}}, {{"!column": [TYPE, N]}}, '
+                                 '{"!stream": N} or {"!kind": [NAME, META, N]}') from None
 
 
 def items_of(form: Any) -> List[Any]:

@@ -5,7 +5,6 @@ from ..codecs import packing
 from ..codecs.pickles import Refusing, Trusting
 from ..collections.kind import named_kind
 from ..errors import SerializationError, VaultError
-from ..place import place_of
 from ..settings import recorded
 from .packed import Packed, Parts, of_key
 
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any, Iterable, Iterator, Optional, TypeVar
 
     from ..codecs.pickles import Pickles
+    from ..place import Place
     from ..stores.base import CountProgress, Entry
-    from ..vault import Vault
     from .source import Source
 
     T = TypeVar('T')
@@ -26,8 +25,8 @@ STEP = 1000      # entries between two calls of `progress`
 class Incoming:
     """What comes from a source into a vault. For one import."""
 
-    def __init__(self, source: Source, vault: Vault[Any, Any]) -> None:
-        self.source, self.vault, self.place, self.done = source, vault, place_of(vault), 0
+    def __init__(self, source: Source, place: Place) -> None:
+        self.source, self.place, self.done = source, place, 0
         self._serializer = recorded(self.place.store)
         self._as_it_is = source.reader.is_checked and self.place.validate is None and self._serializer is None
 
@@ -48,11 +47,6 @@ class Incoming:
     def _put_parts(self, key: Any, parts: Parts) -> None:
         """Make a value in parts of what comes in."""
         kind = named_kind(parts.kind)
-        if kind.is_bytes:
-            with self.vault.open(key, 'wb', buffering=0) as file:
-                for run in parts.runs:
-                    file.write(run.data)
-            return
         kind.restore(self.place, key, parts.meta, (
             (run.data, run.count) if not kind.is_packed or self.goes_as_it_is(run) else run.items(self.source)
             for run in parts.runs))
