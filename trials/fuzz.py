@@ -835,7 +835,8 @@ def main():
             counts, found = run_target(name, options, pathlib.Path(folder))
             print(f'{name}: {counts["inputs"]} inputs, {counts["read"]} read, the longest {counts["longest"]:.3f} s', flush=True)
             for problem, data in found:
-                trial.broke(f'{name}: {problem}: {data}')
+                print(data)
+                trial.broke(f'{name}: {problem}: {data:.500}')
             total += counts
     trial.end(f'{total["inputs"]} hostile inputs, {total["read"]} of them read, {len(trial.broken)} broke a promise')
 
