@@ -369,12 +369,14 @@ def place(image, folder):
         (folder / path).write_bytes(data)
 
 
-def escaped(disk, folder):
+def escaped(record, folder):
     """Return the files that a record does not account for: playing all of it must lead to what is there."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*')
              if path.is_file() and not path.name.endswith('-shm')}
-    played = disk.image(Fate(random.Random(), disk.now, 'everything'))
-    return sorted(path for path in {*found, *played} if found.get(path) != played.get(path))
+    disk = Disk()
+    collections.deque(played(record, disk, ()), 0)
+    image = disk.image(Fate(random.Random(), disk.now, 'everything'))
+    return sorted(path for path in {*found, *image} if found.get(path) != image.get(path))
 
 
 def cuts(rng, record, count):
@@ -425,55 +427,45 @@ class Round:
         record = recorded(self.library, written, write, self.seed, json.dumps(self.plan))
         figures.update(writes=sum(event[0] == 'W' for event in record), syncs=sum(event[0] == 'S' for event in record),
                        begun=sum(event[0] == 'W' and event[3] == 0 and len(event[4]) == 32 for event in record))
-        disk = Disk(forgotten=FORGET[self.options.forget])
-        for moment, said, fate in self.cut(record, disk, self.options.disks):
-            self.try_one(self.with_memory(disk.image(fate), fate), said['returned'],
-                         f'cut {moment} of {len(record)}, {fate.kind}, after step {said["returned"]} ({self.names[said["returned"]]})')
-        for path in escaped(disk, written):
+        for path in escaped(record, written):
             self.broke(f'{path} is not as recorded, the record is incomplete')
-        disk = Disk(forgotten=FORGET['everything'])
-        for _, said, fate in self.cut(record, disk, self.options.disks // 8):
-            self.prove(self.with_memory(disk.image(fate), fate), said['returned'])
+        for disk in self.cut(record, self.options.forget, self.options.disks):
+            self.try_one(*disk)
+        for image, returned, _ in self.cut(record, 'everything', self.options.disks // 8):  # to show that it can fail
+            figures['proofs'] += 1
+            try:
+                self.look(image, returned)
+            except Exception:
+                figures['seen'] += 1
         if self.twice:
             self.run_again()
 
-    def cut(self, record, disk, count):
+    def cut(self, record, forgotten, count):
+        """Yield what each of so many cuts leaves of the disk, the last step that had returned, and which cut it was."""
+        disk = Disk(forgotten=FORGET[forgotten])
         for moment, said in played(record, disk, cuts(self.rng, record, count)):
-            yield moment, said, Fate(self.rng, disk.now)
+            fate, returned = Fate(self.rng, disk.now), said['returned']
+            image = disk.image(fate)
+            if fate.is_garbage and 'cut.db-wal' in image:
+                image['cut.db-shm'] = fate.filling(SHM)  # nobody syncs the shared memory: it holds anything, or is gone
+            yield image, returned, f'cut {moment} of {len(record)}, {fate.kind}, after step {returned} ({self.names[returned]})'
 
     def broke(self, what):
         self.trial.broke(f'seed {self.seed}, {self.plan}, {what}')
 
-    def with_memory(self, image, fate):
-        """Add the file of the shared memory, which nobody syncs: it holds anything, or is gone."""
-        if fate.is_garbage and 'cut.db-wal' in image:
-            image['cut.db-shm'] = fate.filling(SHM)
-        return image
-
     def try_one(self, image, returned, where):
-        place(image, self.folder / 'disk')
         try:
-            found, items = self.held(returned)
-            self.look_at_backups(returned)
+            found, items = self.look(image, returned)
         except Exception as error:
             self.broke(f'{where}: {error!r}')
             return
-        self.figures.update({'disks': 1, f'returned {self.plan.synchronous}': returned - self.synced(returned) * (
-            self.plan.synchronous == 'NORMAL'), f'lost {self.plan.synchronous}': max(returned - found, 0)})
+        kind = self.plan.synchronous
+        self.figures.update({'disks': 1, f'lost {kind}': max(returned - found, 0), f'returned {kind}': returned - (
+            self.synced(returned) if kind == 'NORMAL' else 0)})
         if self.figures['disks'] % 12 == 0:
             place({path: data for path, data in image.items() if path.startswith('cut')},
                   self.folder / 'again' / str(len(self.twice)))
             self.twice.append(items)
-
-    def prove(self, image, returned):
-        """Look at a disk made as if no sync had been."""
-        place(image, self.folder / 'disk')
-        self.figures['proofs'] += 1
-        try:
-            self.held(returned)
-            self.look_at_backups(returned)
-        except Exception:
-            self.figures['seen'] += 1
 
     def synced(self, returned):
         """Return the last step that must be there."""
@@ -481,8 +473,9 @@ class Round:
             return returned
         return max((step for step in range(1, returned + 1) if self.names[step] == 'sync'), default=0)
 
-    def held(self, returned):
-        """Return the step that the vault is at, and what it holds; raise when a promise broke. Writes to it, too."""
+    def look(self, image, returned):
+        """Return the step that the vault on a disk is at, and what it holds. Writes to it, too. Raises: where a promise broke."""
+        place(image, self.folder / 'disk')
         with contextlib.closing(opened(self.folder / 'disk' / 'cut.db', self.plan)) as vault:
             vault._check()
             items = entries(vault)
@@ -494,10 +487,6 @@ class Round:
             vault.sync()
             vault._check()
             assert vault['written'] == 'after the cut'
-        return steps[-1], items
-
-    def look_at_backups(self, returned):
-        """Look at what was written beside the vault: backups, and the exports that follow them."""
         for name, step in self.backups.items():
             backup = self.folder / 'disk' / name
             for path, read in ((backup, read_backup), (backup.with_suffix('.jsonl'), moving.read)):
@@ -505,6 +494,7 @@ class Round:
                 if path.exists():
                     assert digest(read(path)) == self.states[step], f'{path.name} is not whole'
                     self.figures['copies'] += 1
+        return steps[-1], items
 
     def run_again(self):
         """Cut the power of those who recover what earlier cuts have left."""
@@ -606,7 +596,7 @@ def compare(options, folder, library):
         for _, said in played(record, disk, cuts(rng, record, options.disks)):
             place(disk.image(Fate(rng, disk.now)), folder / 'disk')
             judge(ask(read_peer, folder / 'disk', options.store, hangs=SLOW).value, states[:said['returned'] + 2], said['returned'], total)
-        unseen = sorted({*escaped(disk, written)} - {'lmdbm/lock.mdb'})
+        unseen = sorted({*escaped(record, written)} - {'lmdbm/lock.mdb'})
         if unseen:
             return f'{options.store} writes {", ".join(unseen)} through shared memory or past the record: left out'
     return (f'{options.store}: {total["disks"]} disks after a cut of {options.rounds} writers, {total["unreadable"]} '
