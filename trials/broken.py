@@ -160,7 +160,7 @@ BREAKAGES: Dict[str, List[Breakage]] = {
 
     'rot': [
         Breakage('a read does not look at the checksum', 'stores/sqlite/store.py',
-                 'if crc == found or crc == found | PARTED:', 'if found is not None:'),
+                 'if crc == found or crc == found | HAS_PARTS:', 'if found is not None:'),
         Breakage('a walk over text does not look at the checksums', 'stores/sqlite/scan.py', '== list(crcs):', '!= 1:'),
         Breakage('keys that are numbers have no checksum', 'stores/sqlite/statements.py', 'if crc == expected is not None:',
                  'if expected is not None:'),
@@ -170,7 +170,7 @@ BREAKAGES: Dict[str, List[Breakage]] = {
         Breakage('check() does not name the key', 'stores/sqlite/upkeep.py', "problem = f'key {named(key)}: {error}'",
                  "problem = 'key ?'"),
         Breakage('recover() does not look at the checksum', 'stores/sqlite/survey.py',
-                 ' or crc & ~(BOOL | PARTED) != checksum(key, data)', ''),
+                 ' or crc & ~(BOOL | HAS_PARTS) != checksum(key, data)', ''),
         Breakage('recover() changes the order', 'stores/sqlite/survey.py', 'self.leaves.sort(key=places.__getitem__)',
                  'self.leaves.reverse()'),
         Breakage('recover() believes a damaged log', 'stores/sqlite/pages.py',

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x7661756C  # 'vaul'
 FORMAT = 1                   # user_version
 BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
-PARTED = 1 << 33             # added to that of an entry whose last bytes, OWNER of them, are the owner of parts
+HAS_PARTS = 1 << 33          # added to that of an entry whose last bytes, OWNER of them, are the owner of parts
 CRC = (1 << 32) - 1          # what is left of the column without the two
 # What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
 OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
@@ -62,9 +62,9 @@ CREATE_PARTS = (
     """CREATE TABLE IF NOT EXISTS parts
  (owner BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (owner, number))""",
     f"""CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
- WHEN old.crc >= {PARTED} AND (new.crc < {PARTED} OR substr(old.value, -{OWNER}) <> substr(new.value, -{OWNER}))
+ WHEN old.crc >= {HAS_PARTS} AND (new.crc < {HAS_PARTS} OR substr(old.value, -{OWNER}) <> substr(new.value, -{OWNER}))
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
-    f"""CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= {PARTED}
+    f"""CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= {HAS_PARTS}
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
 )
 # What else is in the file may only have nothing to do with these: a view or a trigger of that name is a program, and a
@@ -88,7 +88,7 @@ SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLit
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 # The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.
 PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
- SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {PARTED | CRC})"""
+ SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_PARTS | CRC})"""
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
@@ -173,7 +173,7 @@ def checksum(key: Stored, data: bytes) -> int:
 
 
 def entry_crc(key: Stored, data: bytes) -> int:
-    """Return what the column crc of an entry holds; of one with parts, PARTED is added."""
+    """Return what the column crc of an entry holds; of one with parts, HAS_PARTS is added."""
     return checksum(key, data) | (BOOL if type(key) is bool else 0)
 
 

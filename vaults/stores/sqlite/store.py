@@ -33,6 +33,7 @@ from .schema import (
     DELETE_ALL,
     DELETE_RANGE,
     GET,
+    HAS_PARTS,
     MARK,
     MARK_ALL,
     MARK_DELETED,
@@ -45,7 +46,6 @@ from .schema import (
     OF_BYTES,
     OF_TEXT,
     PAGE_COUNT,
-    PARTED,
     PUT,
     RECOUNT,
     SIZE,
@@ -85,7 +85,7 @@ class SQLiteStore(Parted):
         try:
             found = crc32(data, crc32(key.encode(), OF_TEXT) if type(key) is str else
                           crc32(key, OF_BYTES))  # type: ignore[arg-type]  # a number raises TypeError
-            if crc == found or crc == found | PARTED:
+            if crc == found or crc == found | HAS_PARTS:
                 return data  # type: ignore[no-any-return]
         except TypeError:
             pass  # another kind of key, or a damaged row: as below
@@ -118,7 +118,7 @@ class SQLiteStore(Parted):
             self._look(c)
 
     def put_owner(self, key: Stored, data: bytes) -> None:
-        self.put(key, data, PARTED)
+        self.put(key, data, HAS_PARTS)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         c = self.local.c
@@ -136,7 +136,7 @@ class SQLiteStore(Parted):
                 c.execute(MARK_NEWEST, (deleted,) * 3)
             else:
                 c.execute(MARK_DELETED, (deleted,))  # leaves a page of the index alone
-            if type(crc) is int and crc < PARTED:  # else the parts are changes as well, or the row is damaged
+            if type(crc) is int and crc < HAS_PARTS:  # else the parts are changes as well, or the row is damaged
                 self._count_anew_if_disturbed(c, before)
             c.written += ALONE
             self.deletions += 1

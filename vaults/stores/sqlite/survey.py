@@ -13,7 +13,7 @@ from ... import keys
 from ...errors import VaultCorruptError
 from ..base import OWNER
 from .pages import INDEX, TABLE
-from .schema import APPLICATION_ID, BOOL, PARTED, checksum, part_crc
+from .schema import APPLICATION_ID, BOOL, HAS_PARTS, checksum, part_crc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def intact(record: List[Any]) -> Optional[Entry]:
     if len(record) != 4 or record[0] is not None or type(record[2]) is not bytes or not record[2]:
         return None
     _, key, data, crc = record
-    if type(crc) is not int or key is None or crc & ~(BOOL | PARTED) != checksum(key, data):
+    if type(crc) is not int or key is None or crc & ~(BOOL | HAS_PARTS) != checksum(key, data):
         return None
     try:
         keys.decode(key)
