@@ -33,7 +33,6 @@ vaults cli cli.* __main__        : *
 UPWARD = '''
 opening writeback
 vault modes
-vault sections
 '''
 SQLITE = '''
 stores.sqlite.driver
@@ -52,9 +51,10 @@ stores.sqlite.backup 1
 stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
-vault 2
-views 8
+vault 1
+views 7
 writeback 13
+opening 1
 '''
 LONG = '''
 writeback

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from vaults import Vault
-from vaults.vault import over
+from vaults.opening import over
 
 
 def engine_of(v):

@@ -373,7 +373,7 @@ OLD_PICKLES = {
 }
 
 
-class TestOldPickles:
+class TestPickles:
     @pytest.fixture
     def loaded(self, root):
         # Return a function that loads one of them, in a vault that has something of each kind.
@@ -398,6 +398,25 @@ class TestOldPickles:
             live['m'] = [1]
             live['m'].append(2)
         assert loaded('vault')['m'] == [1, 2]
+
+    def test_what_is_pickled_together_is_of_one_vault_again(self, root):
+        v = Vault('together', writeback=True)
+        section, live = v.section('s'), v.list('l')
+        section['k'] = [1]
+        again, inside, items = pickle.loads(pickle.dumps((v, section, live)))
+        inside['k'].append(2)
+        assert again['s', 'k'] is inside['k'] and again['s', 'k'] == [1, 2]
+        again.close()
+        assert inside.closed and not v.closed
+        for use in (lambda: inside['k'], lambda: items.append(1)):
+            with pytest.raises(vaults.VaultClosedError):
+                use()
+        v.close()
+
+    def test_a_list_keeps_its_vault_open(self, root):
+        live = pickle.loads(pickle.dumps(Vault('kept').section('s').list('l')))
+        live.append(1)
+        assert live == [1] and Vault('kept')['s', 'l'] == [1]
 
     def test_lists_and_columns_are_those_that_they_were(self, loaded):
         for name, items in (('list', [4]), ('list of a section', [5]), ('column', [6])):

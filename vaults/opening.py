@@ -26,13 +26,14 @@ from .stores.base import DEFAULT_OPTIONS, MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, C
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Literal, Optional, Tuple, Type, Union
+    from typing import Any, Iterator, Literal, Optional, Tuple, Type, TypeVar, Union
     from weakref import ReferenceType
 
     from .codecs.pickles import AllowPickle
     from .codecs.serializers import Serializer
     from .place import Again, Check
 
+    T = TypeVar('T')
     Path = Union[str, os.PathLike[str]]
     Flag = Literal['r', 'w', 'c', 'n']
     Synchronous = Literal['OFF', 'NORMAL', 'FULL', 'EXTRA']
@@ -336,6 +337,16 @@ class OnceMore:
         """Open the place once more. Raises: as a pickle of it."""
         make, arguments = self._place.__reduce__()
         return make(*arguments)  # type: ignore[no-any-return]
+
+
+def over(cls: Type[T], place: Union[Place, OnceMore]) -> T:
+    """Return a vault of a class in a place. Named in pickles: it stays.
+
+    Not by the __init__ of a subclass, whose arguments are not known: what it has made of them travels besides.
+    """
+    vault: Any = cls.__new__(cls)
+    vault._settle(place if isinstance(place, Place) else place.opened())
+    return vault  # type: ignore[no-any-return]
 
 
 def added(vault: Any, base: type) -> Any:

@@ -218,7 +218,7 @@ def _type_names(value_type: Any) -> str:
     return ' or '.join(getattr(one, '__name__', str(one)) for one in types)
 
 
-def names(vault: Vault[Any, Any]) -> Iterator[Any]:
+def names(vault: Union[Place, Vault[Any, Any]]) -> Iterator[Any]:
     """Yield the first elements of the tuple keys of more than one element, sorted, going from each to the next."""
     place = place_of(vault)
     low, high = place.keys.prefix_bounds(())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .collections import column as columns
     from .collections import list as sequences
     from .keys import Stored
-    from .opening import Flag, OnceMore, Path, Synchronous
+    from .opening import Flag, Path, Synchronous
     from .place import Check, Entries, KeyCodec, ValueCodec
     from .sections import Section
     from .stores.base import Progress, Store
@@ -488,13 +488,11 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
         Raises: TypeError or ValueError for what cannot be a key, VaultError for what is no type or function.
         """
-        from .sections import Section
-        return Section(self, name, value_type, validate)
+        return _above('sections').Section(self._place, name, value_type, validate)
 
     def sections(self) -> List[Any]:
         """Return the names of the sections that have entries, sorted. A small lookup for each."""
-        from .sections import names
-        return list(names(self))
+        return list(_above('sections').names(self._place))
 
     # --- transactions ---
 
@@ -612,7 +610,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
-        from .opening import OnceMore, added
+        from .opening import OnceMore, added, over
         bare = type(self).__dict__.get('_bare', type(self))
         return over, (bare, OnceMore(self._place)), None if bare is Vault else added(self, Vault)
 
@@ -683,17 +681,13 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 registry.never_stored += [Vault, SortedSlice, Keys, Values, Items]
 
 
-def over(cls: Type[T], place: Union[Place, OnceMore]) -> T:
-    """Return a vault of a class in a place. Named in pickles: it stays.
-
-    Not by the __init__ of a subclass, whose arguments are not known: what it has made of them travels besides.
-    """
-    vault: Any = cls.__new__(cls)
-    vault._settle(place if isinstance(place, Place) else place.opened())
-    return vault  # type: ignore[no-any-return]
+def _above(name: str) -> Any:
+    """Return a room that stands above this one, being made of vaults: so it is found by name, and when it is used."""
+    from importlib import import_module
+    return import_module(f'.{name}', __package__)
 
 
 def _reopen(cls: Any, *arguments: Any) -> Any:
     """Open again a vault that was pickled by an earlier version."""
-    from .opening import reopened
+    from .opening import over, reopened
     return over(cls, reopened(*arguments))

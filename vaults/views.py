@@ -15,7 +15,7 @@ from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
 from .codecs import codes
 from .errors import plural
-from .place import MISSING, REPR_LENGTH, Displayed
+from .place import MISSING, REPR_LENGTH, Displayed, place_of
 from .stores.base import Live
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ class SortedSlice(Walks[K, V]):
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
 
     def __init__(self, vault: Vault[K, V], low: keys.Stored, high: keys.Stored) -> None:
-        self._vault, self._place = vault, vault._place
+        self._vault, self._place = vault, place_of(vault)
         self._bounds = low, high
 
     def __getstate__(self) -> Any:
