@@ -277,21 +277,21 @@ class Worker:
             self.note('race', key, self.free.setdefault(key, self.name))
 
     def give(self):
-        token = f'{self.name} {len(self.notes)}'
-        self.free.section('tokens')[token] = token
-        self.note('given', token)
+        tokens = {f'{self.name} {len(self.notes)} {number}': number for number in range(8)}
+        self.free.section('tokens').update(tokens)
+        self.notes += [('given', token) for token in tokens]
 
     def take(self):
-        """Take tokens that others may want to take as well."""
+        """Take tokens, from that end where others want to take them as well."""
         tokens = self.free.section('tokens')
-        wanted, verb = tokens.keys()[:2], self.rng.choice(('pop', 'popitem', 'pop_many'))
-        with contextlib.suppress(KeyError):
+        wanted, verb = tokens.keys()[:8], self.rng.choice(('pop', 'popitem', 'pop_many'))
+        taken = []
+        with contextlib.suppress(KeyError):  # there is none any more
             if verb == 'pop':
-                taken = [tokens.pop(wanted[0])] if wanted else []
+                taken += [key for key in wanted if tokens.pop(key, None) is not None]
             else:
-                taken = [tokens.popitem()[1]] if verb == 'popitem' else tokens.pop_many(wanted).values()
-            for token in taken:
-                self.note('taken', token)
+                taken += tokens.pop_many(wanted[:2]) if verb == 'pop_many' else [tokens.popitem(False)[0]]
+        self.notes += [('taken', token) for token in taken]
 
 
 ACTIONS = (('read_one', 0.3), ('read_block', 0.1), ('add', 0.3), ('overwrite', 0.2),
