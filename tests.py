@@ -8,6 +8,7 @@ from spec.helpers import *
 from spec.internals import *
 from spec.samples import *
 from spec.machines import *
+from spec.journal import *
 from spec.keys import *
 from spec.values import *
 from spec.values_named import *

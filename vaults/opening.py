@@ -63,8 +63,9 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
                                          options.synchronous, allow_pickle, writeback, cache_size, serializer))
     place = Place(engine, keys, codec, title, path, flag == 'r', validate, again)
     if writeback and flag != 'r':  # a reader has nothing to write back
-        from .writeback import attach
-        attach(place, cache_size, timeout)
+        from .stores.live import before
+        place.store, place.entries, place.values = before(engine, keys, codec, path, cache_size, timeout, validate,
+                                                          place)
     return place
 
 

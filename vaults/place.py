@@ -36,11 +36,16 @@ if TYPE_CHECKING:
         def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int: ...
         def scan(self, low: Stored, high: Stored, *, by_key: bool, reverse: bool) -> Iterator[Any]: ...
 
+    class LiveEntries(Entries, Protocol):
+        """Those of a vault in write-back mode."""
+
+        def within(self, keys: KeyCodec, validate: Optional[Check]) -> LiveEntries: ...
+
     class ValueCodec(Protocol):
         """How values become what `entries` take, and back: a Codec or, in write-back mode, what leaves them alone."""
 
         def dumps(self, value: Any) -> Any: ...
-        def loads_many(self, datas: Sequence[Any]) -> List[Any]: ...
+        def loads_many(self, datas: Any) -> Iterable[Any]: ...
 
     class KeyCodec(Protocol):
         """How the keys of a vault or section are stored. Raises: as the functions of keys.py."""
@@ -103,7 +108,7 @@ class Place:
     pickled is opened again by its path, with all that is pickled along with it. Safe in any thread.
     """
 
-    __slots__ = ('__weakref__', 'again', 'codec', 'entries', 'keys', 'layers', 'name', 'parent', 'path', 'read_only',
+    __slots__ = ('__weakref__', 'again', 'codec', 'entries', 'keys', 'name', 'parent', 'path', 'read_only',
                  'store', 'validate', 'values')
     entries: Entries
     values: ValueCodec
@@ -115,15 +120,13 @@ class Place:
         self.read_only, self.validate = read_only, validate
         self.again = again      # a function and its arguments: what opens it again; or why that cannot be
         self.parent = parent    # the place that a section is in
-        self.layers: Tuple[type, ...] = ()  # what the class of a vault in it has: modes.py
 
     def within(self, keys: KeyCodec, validate: Optional[Check], again: Again) -> Place:
         """Return the place of a section in this one."""
         inside = Place(self.store, keys, self.codec, self.name, self.path, self.read_only, validate, again, self)
-        inside.layers = self.layers
-        if self.layers:
-            store: Any = self.store
-            inside.store = inside.entries = store.within(keys, validate)
+        if self.entries is not self.store:
+            live: LiveEntries = self.entries  # type: ignore[assignment]  # what is no store has live entries
+            inside.entries, inside.values = live.within(keys, validate), self.values
         return inside
 
     def shut(self, store: ClosedStore) -> None:

@@ -156,7 +156,7 @@ class Section(Vault[K, V]):
         """Close the section, not its vault; an open transaction is rolled back. May be called twice."""
         if not isinstance(self._store, ClosedStore):
             self._store.refuse_others()
-            self._shut(self._closed(f'{self._place.path}, section {self.path!r}', self._store.rollback))
+            self._shut(ClosedStore(f'{self._place.path}, section {self.path!r}', self._store.rollback))
 
     def delete_vault(self) -> NoReturn:
         """Raise VaultError: a section has no file."""

@@ -63,10 +63,8 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     _codec: Codec
     _validate: Optional[Check]
     _repr_pretty_ = Walks._repr_pretty_  # IPython takes it from the class that has __repr__
-    _layers: Any = ()  # the modes of the class: modes.py
     _entries: Entries
     _values: ValueCodec
-    _closed = ClosedStore
 
     # --- opening ---
 
@@ -106,9 +104,6 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         self._store, self._keys, self._codec = place.store, place.keys, place.codec
         self._entries, self._values = place.entries, place.values
         self._hook, self._validate = place.codec.ext_hook, place.validate
-        if place.layers:
-            from .modes import layered
-            self.__class__ = layered(type(self), *place.layers)
 
     @property
     def name(self) -> str:
@@ -337,7 +332,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
         To a vault in a file it is v.update(dict.fromkeys(iterable, value)).
         """
-        made: Self = cls.__dict__.get('_bare', cls)(MEMORY)
+        made: Self = cls(MEMORY)
         made.update((key, value) for key in iterable)
         return made
 
@@ -581,12 +576,18 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     def close(self) -> None:
         """Close the vault, for good; an open transaction is rolled back. May be called twice.
 
-        Raises: VaultTaskError when another task has a block open.
+        With `writeback` what has changed is written first. When a value cannot be written, the vault stays open.
+
+        Raises: VaultTaskError when another task has a block open; with `writeback`, what sync() raises.
         """
+        self._close(True)
+
+    def _close(self, keep: bool) -> None:
         store = self._store
         if not isinstance(store, ClosedStore):
             store.refuse_others()
-            self._shut(self._closed(self._place.path, store.ended, store))
+            store.write_last(keep)
+            self._shut(ClosedStore(self._place.path, store.ended, store))
             store.close()
 
     def _shut(self, closed: ClosedStore) -> None:
@@ -605,14 +606,14 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
             store = store.closed_store or store
         else:
             store.require_own()
-        self.close()
+        self._close(False)
         store.destroy()
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
         from .opening import OnceMore, added, over
-        bare = type(self).__dict__.get('_bare', type(self))
-        return over, (bare, OnceMore(self._place)), None if bare is Vault else added(self, Vault)
+        cls = type(self)
+        return over, (cls, OnceMore(self._place)), None if cls is Vault else added(self, Vault)
 
     def __repr__(self) -> str:
         try:

@@ -9,6 +9,7 @@ there is one for each depth, made when it is first needed. Reading, there is a h
 from __future__ import annotations
 
 from functools import partial
+from operator import itemgetter
 
 from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
@@ -32,12 +33,15 @@ from .types import DECODERS, encoded, hides, revealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Sequence
+    from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, TypeVar
 
     from .pickles import Pickles
     from .registry import Pack, Unpack
 
+    T = TypeVar('T')
     ExtHook = Callable[[int, bytes], Any]  # what msgpack calls for an ExtType: code, payload
+
+_KEY, _OBJECT, _DATA = map(itemgetter, range(3))  # of an entry that is looked at
 
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
@@ -70,6 +74,31 @@ class Codec:
         except UNPACKABLE as error:
             has_surrogates = isinstance(error, UnicodeEncodeError)
         return self._otherwise(obj, has_surrogates)
+
+    def changed(self, entries: Sequence[Tuple[T, Any, Optional[bytes]]]) -> List[T]:
+        """Return the keys of those entries, a key, an object and bytes, whose object does not pack to the bytes.
+
+        It is a first look, and takes no call for each: of what seems to have changed, or cannot be packed, dumps()
+        knows more. What it does not return has not changed.
+        """
+        found: List[T] = []
+        same: List[Tuple[T, Any, Any]] = []
+        try:
+            pack = self._pool.pop()
+        except IndexError:
+            pack = _Packer(self.pickles).pack
+        for entry in entries:
+            try:
+                if pack(entry[1]) == entry[2]:
+                    same.append(entry)
+                    continue
+            except Exception:  # of the user's code as well; dumps() meets it again
+                pack = _Packer(self.pickles).pack  # the buffer of that one is half full
+            found.append(entry[0])
+        self._pool.append(pack)
+        if b''.join(map(_DATA, same)).translate(IN_LONG).isascii() or not hides(list(map(_OBJECT, same))):
+            return found
+        return found + list(map(_KEY, same))
 
     def loads(self, data: bytes) -> Any:
         """Return the object that `data` was made from.

@@ -16,9 +16,11 @@ from .registry import inside_another, live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, NoReturn, Union
+    from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
 
     from .pickles import Pickles
+
+    T = TypeVar('T')
 
 
 class Serializer:
@@ -97,6 +99,10 @@ class SerializerCodec(Codec):
             raise SerializationError(f'what the serializer {self._serializer.name!r} made cannot be stored: '
                                      f'{error}') from error
         return data
+
+    def changed(self, entries: Sequence[Tuple[T, Any, Optional[bytes]]]) -> List[T]:
+        """Return all keys: there is no quicker look than dumps()."""
+        return [key for key, _, _ in entries]
 
     def _load_ext(self, code: int, data: bytes) -> Any:
         return self._guarded('loads', unpackb(data)) if code == SERIALIZED else self._plain(code, data)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Iterable,
         Iterator,
         List,
+        Mapping,
         NamedTuple,
         NoReturn,
         Optional,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     # What is called every so often while something takes long: with how much is done, and how much there is in all; in
     # pages, entries or bytes, as whoever takes it says. What it returns is nothing to anybody; what it raises ends it.
     Progress = Optional[Callable[[int, int], object]]
+    Checks = Mapping[Tuple[object, ...], Callable[[Stored, object], object]]  # of live objects: see Live
     StreamProgress = Optional[Callable[[int, Optional[int]], object]]  # None where nobody knows how much there is
     CountProgress = Optional[Callable[[int], object]]                  # where nobody ever knows
 else:
@@ -285,6 +287,12 @@ class Store(ABC):
     def flush(self) -> None:  # noqa: B027  # an engine that keeps nothing back has nothing to do
         """Write what is kept back in memory, so that others see it."""
 
+    def write_last(self, keep: bool) -> None:  # noqa: B027  # as above
+        """Write what is kept back for the last time, or unless it is to be kept let go of it, and keep nothing more.
+
+        Raises: as `flush`; then nothing has ended.
+        """
+
     def ended(self) -> None:  # noqa: B027  # an engine that holds no lock of this process has nothing to let go of
         """Do what is to be done when this thread's transaction has ended, or its store was closed in it."""
 
@@ -377,12 +385,12 @@ class Live:
     """What is in the place of an entry's bytes in write-back mode: the object that they are loaded to.
 
     `value`: the object. `stored`: the bytes that it is stored as, or None. `checks`: what validates it when it has
-    changed. `dirty`: it was put, and is not written yet.
+    changed, by the path of the section whose check it is. `dirty`: it was put, and is not written yet.
     """
 
     __slots__ = ('checks', 'dirty', 'stored', 'value')
 
-    def __init__(self, value: object, stored: Optional[bytes], checks: object, dirty: bool) -> None:
+    def __init__(self, value: object, stored: Optional[bytes], checks: Checks, dirty: bool) -> None:
         self.value, self.stored, self.checks, self.dirty = value, stored, checks, dirty
 
 
@@ -397,6 +405,9 @@ class StoreBefore(Store):
 
     def flush(self) -> None:
         self._store.flush()
+
+    def write_last(self, keep: bool) -> None:
+        self._store.write_last(keep)
 
     def require_own(self) -> None:
         self._store.require_own()
@@ -436,7 +447,7 @@ class ClosedStore(Store):
     get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
     count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
     get_part = get_both = put_parts = delete_parts = part_numbers = part_owners = put_owner = refuse
-    ended = refuse_others = close = flush = sync = compact = check = require_own = backup = refuse
+    ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)
     sources = property(refuse)

@@ -79,6 +79,26 @@ class Lock(RLock):  # type: ignore[misc]  # final for type checkers alone: C let
         free(self)
 
 
+class Asking:
+    """The lock of a store while a task has a block open: asks `require` before it lets anybody in.
+
+    A lock that a thread has lets all its tasks through.
+    """
+
+    def __init__(self, lock: Lock, require: Callable[[], None]) -> None:
+        self._lock, self._require, self.release = lock, require, lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        self._require()
+        taken: bool = self._lock.acquire(blocking, timeout)
+        return taken
+
+    __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
 def is_alive(thread: int) -> bool:
     """Tell whether a thread has not ended yet."""
     return any(one.ident == thread for one in threading.enumerate())

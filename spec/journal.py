@@ -1,0 +1,203 @@
+"""The journal of write-back: live entries against a dict with savepoints, by random operations, some of which fail."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+import vaults
+from vaults.codecs import packing, pickles
+from vaults.stores.base import Live
+from vaults.stores.dictionary import DictionaryStore
+from vaults.stores.live import LiveEntries
+from vaults.stores.sqlite import opening
+from vaults.stores.writeback import LiveStore
+
+_KEYS = st.sampled_from(['a', 'b', 'c', 'd', 'e', 'f'])
+_VALUES = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2))
+_STORES = {'dict': DictionaryStore, 'sqlite': lambda: opening.open_store(':memory:')}
+
+
+class _Failed(Exception):
+    """What a call is made to fail by."""
+
+
+def _refuse(key, value):
+    if value == 'refused':
+        raise ValueError('refused')
+
+
+class LiveMachine(RuleBasedStateMachine):
+    """A live store does what a dict of objects with savepoints does."""
+
+    @initialize(kind=st.sampled_from(sorted(_STORES)), size=st.integers(1, 5))
+    def start(self, kind, size):
+        self.inner = _STORES[kind]()
+        self.store = LiveStore(self.inner, packing.Codec(pickles.Refusing()), 'test', size, 5.0)
+        self.entries = LiveEntries(self.store, {(): _refuse})
+        self.model, self.saved = {}, []
+
+    def value(self, key):
+        found = self.entries.get(key)
+        assert found is None or type(found) is Live
+        return None if found is None else found.value
+
+    # --- what a vault does ---
+
+    @rule(key=_KEYS)
+    def read(self, key):
+        assert self.value(key) == self.model.get(key)
+
+    @rule(key=_KEYS, value=_VALUES)
+    def put(self, key, value):
+        self.entries.put(key, copy.copy(value))
+        self.model[key] = copy.copy(value)
+
+    @rule(key=_KEYS, number=st.integers(0, 9))
+    def change(self, key, number):
+        value = self.value(key)
+        if isinstance(value, list) and len(value) < 4:
+            value.append(number)
+            self.model[key].append(number)
+
+    @rule(key=_KEYS)
+    def delete(self, key):
+        assert self.store.delete(key) == (key in self.model)
+        self.model.pop(key, None)
+
+    @rule(low=_KEYS, high=_KEYS)
+    def delete_range(self, low, high):
+        self.store.delete_range(low, high)
+        for key in [key for key in self.model if low <= key < high]:
+            del self.model[key]
+
+    @rule(pairs=st.lists(st.tuples(_KEYS, _VALUES), max_size=4))
+    def put_many(self, pairs):
+        assert self.entries.put_many((key, copy.copy(value)) for key, value in pairs) == len(pairs)
+        self.model.update((key, copy.copy(value)) for key, value in pairs)
+
+    @rule(pairs=st.lists(st.tuples(_KEYS, _VALUES), max_size=4))
+    def put_many_bytes(self, pairs):
+        self.store.put_many((key, vaults.dumps(value)) for key, value in pairs)
+        self.model.update((key, copy.copy(value)) for key, value in pairs)
+
+    # --- calls that fail ---
+
+    @rule(pairs=st.lists(st.tuples(_KEYS, _VALUES), max_size=4), read=_KEYS, live=st.booleans())
+    def put_many_fails(self, pairs, read, live):
+        def failing():
+            for key, value in pairs:
+                yield key, copy.copy(value) if live else vaults.dumps(value)
+                self.entries.get(read)
+                self.entries.put(read, 'lost')
+                self.entries.get(key)
+            raise _Failed
+        before = self.value(read)
+        if before is None and read in self.model:
+            return
+        self.store.flush()
+        with pytest.raises(_Failed):
+            (self.entries if live else self.store).put_many(failing())
+
+    @rule(keys=st.lists(_KEYS, max_size=3), to_put=_KEYS, fails=st.booleans())
+    def transact(self, keys, to_put, fails):
+        def operation():
+            for key in keys:
+                self.entries.get(key)
+                self.store.delete(key)
+            self.entries.put(to_put, [5])
+            if fails:
+                raise _Failed
+        if fails:
+            with pytest.raises(_Failed):
+                self.store.transact(operation)
+            return
+        self.store.transact(operation)
+        for key in keys:
+            self.model.pop(key, None)
+        self.model[to_put] = [5]
+
+    @rule(to_delete=_KEYS, to_put=_KEYS)
+    def transact_with_what_cannot_be_stored(self, to_delete, to_put):
+        def operation():
+            self.store.delete(to_delete)
+            self.entries.put(to_put, lambda: 0)
+        with pytest.raises(vaults.VaultError):
+            self.store.transact(operation)
+
+    # --- blocks ---
+
+    @precondition(lambda self: len(self.saved) < 3)
+    @rule()
+    def begin(self):
+        self.store.begin()
+        self.saved.append(copy.deepcopy(self.model))
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def commit(self):
+        self.store.commit()
+        self.saved.pop()
+
+    @precondition(lambda self: self.saved)
+    @rule()
+    def rollback(self):
+        self.store.rollback()
+        self.model = self.saved.pop()
+
+    @precondition(lambda self: self.saved)
+    @rule(key=_KEYS, bad=st.booleans())
+    def commit_fails(self, key, bad):
+        self.entries.put(key, (lambda: 0) if bad else 'refused')
+        with pytest.raises((vaults.SerializationError, vaults.UntrustedPickleError), match='undone'):
+            self.store.commit()
+        self.model = self.saved.pop()
+
+    # --- others ---
+
+    @precondition(lambda self: not self.saved)
+    @rule(key=_KEYS, value=_VALUES)
+    def others_write(self, key, value):
+        self.store.flush()
+        self.inner.put(key, vaults.dumps(value))
+        self.inner.others_wrote = lambda: True
+        self.store.flush()
+        del self.inner.others_wrote
+        self.model[key] = copy.copy(value)
+
+    @rule()
+    def write(self):
+        self.store.flush()
+        assert self.stored() == list(self.model.items())
+
+    def stored(self):
+        return [(key, vaults.loads(data)) for page, datas, _ in self.inner.scan() for key, data in zip(page, datas)]
+
+    @rule()
+    def count(self):
+        assert self.store.count() == len(self.model)
+        assert [key for page, _, _ in self.store.scan(values=False) for key in page] == list(self.model)
+
+    @invariant()
+    def sound(self):
+        if hasattr(self, 'store'):
+            cache = self.store.cache
+            assert (cache.journal is None) == (not self.saved) and set(cache.dirty) <= set(cache.live)
+            assert {key for key, entry in cache.live.items() if entry.dirty} == set(cache.dirty)
+            assert {key: entry.value for key, entry in cache.live.items()} == {key: self.model[key] for key in cache.live}
+
+    def teardown(self):
+        if hasattr(self, 'store'):
+            while self.saved:
+                self.commit()
+            self.store.flush()
+            assert self.stored() == list(self.model.items())
+            self.store.close()
+
+
+TestLiveEntriesAsADictWithSavepoints = LiveMachine.TestCase
+TestLiveEntriesAsADictWithSavepoints.settings = settings(max_examples=60, stateful_step_count=40, deadline=None,
+                                                         suppress_health_check=list(HealthCheck))

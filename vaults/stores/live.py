@@ -1,0 +1,153 @@
+"""Live entries: what the verbs of a vault in write-back mode have in the place of a store and a codec. Knows no vault.
+
+They have a Live where a store has the bytes of an object. What is kept in parts is no object: its bytes pass.
+"""
+from __future__ import annotations
+
+import weakref
+from itertools import compress
+from operator import attrgetter
+
+from ..codecs import registry
+from ..keys import HIGHEST, LOWEST
+from .base import Live
+from .writeback import LiveStore, end_with_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Optional, Protocol, Sequence, Tuple, Union
+
+    from ..codecs.packing import Codec
+    from ..keys import Stored
+    from .base import Checks, Store
+
+    Check = Callable[[Any, Any], object]
+
+    class KeyCodec(Protocol):
+        """What is needed of one to tell a user's function which key a value is for."""
+
+        def decode(self, stored: Stored) -> Any: ...
+
+VALUE = attrgetter('value')
+
+
+def before(store: Store, coder: KeyCodec, codec: Codec, path: str, size: int, timeout: float,
+           validate: Optional[Check], owner: object) -> Tuple[LiveStore, LiveEntries, LiveValues]:
+    """Return a store before this one, and what a vault has with it. It ends when its owner is dropped, or at exit."""
+    live = LiveStore(store, codec, path, size, timeout)
+    live.undo.append(weakref.finalize(owner, live.end).detach)
+    end_with_process(live)
+    return live, LiveEntries(live, {}).within(coder, validate), LiveValues()
+
+
+class LiveEntries:
+    """The entries of a live store, each a Live, for a vault or section. Safe in any thread."""
+
+    __slots__ = ('_checks', '_store')
+
+    def __init__(self, store: LiveStore, checks: Checks) -> None:
+        self._store, self._checks = store, checks
+
+    def within(self, coder: KeyCodec, validate: Optional[Check]) -> LiveEntries:
+        """Return the entries for a section whose keys `coder` codes and whose values `validate` may refuse."""
+        if validate is None:
+            return self
+        path = getattr(coder, 'path', ())
+        return LiveEntries(self._store, {path: lambda stored, value: validate(coder.decode(stored), value)})
+
+    def get(self, key: Stored) -> Union[Live, bytes, None]:
+        """Return the live entry; what is none, as a collection, as it is stored; None when there is nothing."""
+        hot = self._store.hot
+        try:
+            entry = hot[key]
+            hot.move_to_end(key)  # what another thread has let go of meanwhile is not live
+            if entry.checks is self._checks:
+                return entry
+        except KeyError:
+            pass
+        return self._store.fetch(key, self._checks)
+
+    def put(self, key: Stored, value: Any) -> None:
+        """Set the entry's object, to be written later."""
+        store = self._store
+        with store.lock:
+            cache = store.cache
+            entry = cache.live.get(key)
+            if entry is None:
+                store.make_room()
+                cache.put(key, value, self._checks)
+                return
+            if cache.journal is not None:
+                cache.note(key)
+            # The mark first: an interrupt between the two leaves one without a change, which is harmless.
+            cache.dirty[key] = None
+            entry.dirty, entry.checks, entry.value = True, self._checks, value
+            cache.live.move_to_end(key)
+
+    def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int:
+        """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were."""
+        return self._store.put_all_live(pairs, self._checks)
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False,
+             reverse: bool = False) -> Iterator[Tuple[Sequence[Stored], Met, Iterable[int]]]:
+        """Yield pages as `Store.scan` does, of live entries.
+
+        They are no more than may leave the cache at once: what a page gives is live until the next one. The first one
+        is of one entry, because there may be no need of others.
+        """
+        store, size = self._store, 1
+        for found, datas, ids, writes, deletions in store.pages(low, high, by_key, reverse):
+            while found:
+                entries = store.fetch_all(found[:size], datas[:size], writes, self._checks)
+                keys, now = found[:size], ids[:size]
+                if writes != store.cache.writes or deletions != store.deletions:
+                    there = [entry is not None and store.alive(key, id) for key, id, entry in zip(keys, now, entries)]
+                    keys, now = list(compress(keys, there)), list(compress(now, there))
+                    entries = list(compress(entries, there))
+                yield keys, Met(store, self._checks, keys, entries), now
+                found, datas, ids, size = found[size:], datas[size:], ids[size:], min(2 * size, store.share)
+
+
+class Met:
+    """The entries of a page of a walk, each as it is at its turn: it may have been let go of meanwhile, and written."""
+
+    def __init__(self, store: LiveStore, checks: Checks, found: Sequence[Stored],
+                 entries: Sequence[Union[Live, bytes, None]]) -> None:
+        self._store, self._checks, self._keys, self._entries = store, checks, found, entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Union[Live, bytes, None]]:
+        store = self._store
+        for key, entry in zip(self._keys, self._entries):
+            if store.hot.get(key) is not entry and type(entry) is Live:
+                now = store.fetch(key, self._checks)
+                entry = now if type(now) is Live else entry
+            yield entry
+
+    def __getitem__(self, at: Any) -> Any:
+        """Return one entry, as it was met; of a slice, all that are in it."""
+        if isinstance(at, slice):
+            return Met(self._store, self._checks, self._keys[at], self._entries[at])
+        return self._entries[at]
+
+    def values(self) -> Iterator[object]:
+        """Return the objects. Raises: ValueError where there is an entry without one."""
+        if not {*map(type, self._entries)} <= {Live}:
+            raise ValueError('an entry of the page is no object')
+        return map(VALUE, self)
+
+
+class LiveValues:
+    """What a vault has in the place of a codec in write-back mode: it leaves objects alone. Safe in any thread."""
+
+    def dumps(self, value: Any) -> Any:
+        """Return the value. Raises: SerializationError for a live list or column, as `Codec.dumps`."""
+        if type(value) in registry.live_types:
+            raise registry.inside_another()
+        return value
+
+    def loads_many(self, datas: Met) -> Iterator[object]:
+        """Return the objects of a page, each as it is at its turn. Raises: ValueError where one is none."""
+        return datas.values()

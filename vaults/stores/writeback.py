@@ -1,0 +1,681 @@
+"""Write-back: a store of live objects before another one, written when they have changed. Knows neither SQL nor vaults.
+
+It keeps the objects of the entries used last, and the bytes that each was stored as: what an object packs to now says
+whether it has changed.
+"""
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from _thread import get_ident
+from collections import OrderedDict
+from datetime import date, datetime, time, timedelta
+from functools import partial
+from itertools import islice
+
+from .. import keys
+from ..codecs import codes, packing, pickles, registry
+from ..codecs.types import PLAIN
+from ..errors import (
+    SerializationError,
+    VaultBusyError,
+    VaultClosedError,
+    VaultCorruptError,
+    VaultError,
+    VaultTaskError,
+    shown,
+)
+from ..keys import HIGHEST, LOWEST
+from .base import Live, Store, StoreBefore
+from .journal import Cache, Journal
+from .tasks import Asking, Lock, Owner, is_alive, may_run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
+
+    from ..keys import Stored
+    from .base import Checks, Entry, Page, Progress
+
+    T = TypeVar('T')
+    Packed = Tuple[Stored, object, Optional[bytes]]
+
+# Objects of these types change by assignment alone, so they are never packed to find out.
+IMMUTABLE = PLAIN | {complex, date, datetime, time, timedelta, range}
+KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
+UNDONE = 'the block was undone'
+UNDONE_CALL = 'nothing was set'
+LOST = 'it was lost with the vault, and all else was written'
+ATTEMPTS = 10
+EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
+COLD: OrderedDict[Stored, Live] = OrderedDict()
+
+_structure = packing.Codec(pickles.Unread())
+_open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
+
+
+class LiveStore(StoreBefore):
+    """A store before another one, with the objects of up to `size` entries of it, the least recently used first to go.
+
+    `entries` gives what is for objects; the operations of the contract are for bytes, as everywhere, and write first
+    what they would otherwise not see. Safe in any thread: all queue on one lock, which a block holds to its end. Only
+    `hot`, the objects while no block is open, is read without it: taking a lock takes as long as all the rest.
+    """
+
+    def __init__(self, store: Store, codec: packing.Codec, path: str, size: int, timeout: float) -> None:
+        self._lock = Lock()                        # which `lock` is but in the block of a task
+        self.lock: Union[Lock, Asking] = self._lock
+        self._idle: Union[Lock, Asking] = self._lock  # what `lock` is outside: tells a thread that its block was ended
+        self._store, self._codec, self._path, self._size = store, codec, path, size
+        self._patience = min(timeout, threading.TIMEOUT_MAX)  # seconds to wait for the lock
+        self.cache = Cache()
+        self._live = self.hot = self.cache.live
+        self._foreign = False                      # others have written since the objects were last compared
+        self._packing = False                      # which may run code of the user's, and that use the vault
+        self._finished = False                     # nobody would write what is put now
+        self.share = -(-size // EVICTED)           # of the entries, which leaves a full cache at once
+        self._depth = 0                            # of blocks
+        self._outside = 0                          # of those around the first of a task
+        self._thread = 0                           # the one whose they are
+        self.undo: List[Callable[[], object]] = []   # takes back what is to be done at the end
+        store.others_wrote()                       # from now on
+        _open_stores.add(self)
+
+    # --- live entries ---
+
+    def fetch(self, key: Stored, checks: Checks) -> Union[Live, bytes, None]:
+        """Return the live entry; what is none, as a collection, as it is stored; None when there is nothing."""
+        with self.lock:
+            if key in self._live:
+                return self._hit(key, checks)
+            data = self._store.get(key)
+            return None if data is None else self._loaded([(key, data)], checks)[key]
+
+    def fetch_all(self, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
+                  checks: Checks) -> List[Union[Live, bytes, None]]:
+        """Return the same of the entries of a page, which is out of date when something was written since."""
+        with self.lock:
+            if self.cache.writes != writes:
+                return [self.fetch(key, checks) for key in found]
+            live, missing, met = self._live, [], []
+            for key, data in zip(found, datas):
+                entry = live.get(key)
+                met.append(entry)
+                if entry is None:
+                    missing.append((key, data))
+                elif entry.checks is checks:
+                    live.move_to_end(key)
+                else:
+                    self._hit(key, checks)
+            loaded = self._loaded(missing, checks) if missing else {}
+            return [loaded[key] if entry is None else entry for key, entry in zip(found, met)]
+
+    def _hit(self, key: Stored, checks: Checks) -> Live:
+        """Return an entry that is live."""
+        entry = self._live[key]
+        self._live.move_to_end(key)
+        if entry.checks is not checks and not checks.items() <= entry.checks.items():
+            entry.checks = {**entry.checks, **checks}
+        return entry
+
+    def _loaded(self, found: Sequence[Entry], checks: Checks) -> Dict[Stored, Union[Live, bytes]]:
+        """Return what is stored as live entries, each also from now on; as it is, what the codec makes no object of."""
+        self.make_room(len(found))
+        objects, datas = registry.writable(self._objects_of, found)
+        entries = {key: Live(value, data, checks, False) for key, data, value in objects}
+        self.cache.load(entries)
+        return {**entries, **datas}
+
+    def _objects_of(self, found: Sequence[Entry]) -> Tuple[Any, Dict[Stored, bytes]]:
+        """Return keys, bytes and the objects that they make; the rest the vault makes something of, or says why not."""
+        try:
+            values = self._codec.loads_many([data for _, data in found])
+            return [(key, data, value) for (key, data), value in zip(found, values)], {}
+        except codes.MALFORMED:
+            objects, datas = [], {}
+        for key, data in found:
+            try:
+                objects.append((key, data, self._codec.loads(data)))
+            except VaultError:
+                datas[key] = data
+        return objects, datas
+
+    def pages(self, low: Stored, high: Stored, by_key: bool,
+              reverse: bool) -> Iterator[Tuple[Sequence[Stored], Sequence[bytes], List[int], int, int]]:
+        """Yield a scan's pages, and with each the numbers of writes and deletions when it was read."""
+        with self.lock:
+            self._write_dirty()
+        pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
+        while True:
+            with self.lock:
+                page, writes, deletions = next(pages, None), self.cache.writes, self.deletions
+            if page is None:
+                return
+            found, datas, ids = page
+            yield found, datas, list(ids), writes, deletions
+            del page, found, datas, ids
+
+    def put_all_live(self, pairs: Iterable[Tuple[Stored, Any]], checks: Checks) -> int:
+        """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were."""
+        def packed() -> Iterator[Entry]:
+            for key, value in pairs:
+                data = self._dumps(key, value)
+                if key not in self._live:
+                    self.make_room()
+                self.cache.replace(key, Live(value, data, checks, False))
+                yield key, data
+        with self.lock:
+            self._write(list(self.cache.dirty))  # what cannot be packed waits for its own turn
+            return self._whole(lambda _: self._store.put_many(packed()))
+
+    def _whole(self, change: Callable[[Journal], T]) -> T:
+        """Return what `change` does; when it raises, the live entries are as they were before."""
+        cache = self.cache
+        journal = Journal(cache.journal)
+        try:
+            cache.journal = journal
+            result = change(journal)
+            cache.keep(journal)
+        except BaseException:
+            cache.undo(journal, self._is_stored)
+            raise
+        return result
+
+    def _is_stored(self, key: Stored, entry: Live) -> bool:
+        """Tell whether the entry is still stored so. It is where nobody can be asked: what raises changes nothing."""
+        try:
+            return not self._finished and self._store.get(key) == entry.stored
+        except VaultError:
+            return True
+
+    # --- what has changed ---
+
+    def _dumps(self, key: Stored, value: Any) -> bytes:
+        """Pack an object that other threads hold as well, and may change meanwhile.
+
+        A list that grows while msgpack is in a call of ours for one of its elements has a wrong length before it.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                data = self._codec.dumps(value)
+                if not data.translate(codes.IN_LONG).isascii():
+                    _structure.loads(data)
+                return data
+            except (VaultCorruptError, RuntimeError):  # of a dict that grows
+                continue
+            except VaultError as error:
+                raise self._about(error, key) from error
+        raise self._about(SerializationError('another thread kept changing it while it was packed'), key)
+
+    def _about(self, error: VaultError, key: Stored) -> VaultError:
+        return type(error)(f'{error} (key {shown(keys.decode(key))} of the vault {self._path})')
+
+    def _changed(self, key: Stored, entry: Live) -> Optional[bytes]:
+        """Return what the entry packs to when that is not what is stored.
+
+        Loading may order a set or share text otherwise than it was when packed: only when the stored bytes, loaded and
+        packed again, differ as well, has the object changed.
+        """
+        if type(entry.value) in IMMUTABLE and not entry.dirty:
+            return None
+        data = self._dumps(key, entry.value)
+        if entry.stored is None or (entry.dirty and self._foreign):
+            return data
+        if data == entry.stored or (not entry.dirty and data == self._codec.dumps(self._codec.loads(entry.stored))):
+            return None
+        return data
+
+    def _differs(self, key: Stored) -> bool:
+        """Tell whether the entry has changed here, even into what cannot be packed."""
+        try:
+            return key in self._live and self._changed(key, self._live[key]) is not None
+        except VaultError:
+            return True
+
+    def _suspects(self, wanted: Iterable[Stored]) -> List[Stored]:
+        """Return which of the entries were put, or do not pack, at a first look, to what is stored."""
+        found, unsure, live = [], [], self._live
+        for key in wanted:
+            entry = live.get(key)
+            if entry is not None and entry.dirty:
+                found.append(key)
+            elif entry is not None and type(entry.value) not in IMMUTABLE:
+                unsure.append((key, entry.value, entry.stored))
+        return found + self._codec.changed(unsure) if unsure else found
+
+    # --- writing it ---
+
+    def flush(self) -> None:
+        """Write every entry that has changed, in one transaction; forget those that others have changed.
+
+        Raises: SerializationError or UntrustedPickleError, naming the key, for a value that cannot be packed; the
+        others have been written, and it is still there.
+        """
+        self._flush(KEPT)
+
+    def _flush(self, outcome: str) -> None:
+        with self.lock:
+            failed = self._write([*self.cache.dirty, *self._live])
+            if self._store.others_wrote() or self._foreign:
+                self._forget_theirs()
+            self._raise(failed, outcome)
+
+    def _write_dirty(self) -> None:
+        """Write what was put: keys that the store does not know yet are counted and walked there."""
+        if self.cache.dirty:
+            self._raise(self._write(list(self.cache.dirty)), KEPT)
+
+    def _write(self, wanted: Iterable[Stored]) -> Dict[Stored, VaultError]:
+        """Write those of the entries that have changed; return why some could not be."""
+        if self._packing:
+            return {}  # an object that is being packed uses the vault
+        self._packing = True
+        try:
+            if self.cache.dirty and not self._depth:  # in a block nobody else writes
+                self._foreign |= self._store.others_wrote()
+            suspects = self._suspects(dict.fromkeys(wanted))
+            packed, failed = self._packed(suspects) if suspects else ([], {})
+        finally:
+            self._packing = False
+        changed = []
+        for key, _, data in packed:
+            if data is not None and key in self._live:  # what the packing of another one has put anew is written later
+                changed.append((key, data))
+        if len(changed) == 1:
+            self._store.put(*changed[0])  # in a block, without one of its own
+        elif changed:
+            self._store.put_many(changed)
+        for key, value, data in packed:
+            self.cache.wrote(key, value, data)
+        return failed
+
+    def _packed(self, suspects: List[Stored]) -> Tuple[List[Packed], Dict[Stored, VaultError]]:
+        """Return keys, objects and what they pack to, None for what is stored; and why some cannot be packed."""
+        packed: List[Packed] = []
+        failed: Dict[Stored, VaultError] = {}
+        for key in suspects:
+            entry = self._live.get(key)
+            try:
+                if entry is not None:  # or the packing of another one has deleted it
+                    value, data = entry.value, self._changed(key, entry)
+                    if data is not None and entry.checks:
+                        self._validate(key, entry)
+                    packed.append((key, value, data))
+            except VaultError as error:
+                failed[key] = error
+        return packed, failed
+
+    def _validate(self, key: Stored, entry: Live) -> None:
+        """Raise SerializationError when a function of the user's refuses what an object has changed into."""
+        for check in entry.checks.values():
+            try:
+                check(key, entry.value)
+            except Exception as error:
+                refused = SerializationError(f'validation refused it, {type(error).__name__}: {error}')
+                raise self._about(refused, key) from error
+
+    def _raise(self, failed: Dict[Stored, VaultError], outcome: str) -> None:
+        for error in failed.values():
+            raise type(error)(f'{error}; {outcome}') from error.__cause__ or error
+
+    def make_room(self, more: int = 1) -> None:
+        """Write out and let go of the entries least recently used, when so many more would be too many.
+
+        Raises: VaultClosedError where nobody would write one more: of a thread that waited while the vault was closed.
+        """
+        if self._finished:
+            raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
+        live, journal = self._live, self.cache.journal
+        if len(live) + more <= self._size or self._packing:  # by an object that is being packed
+            return
+        oldest = list(islice(live, max(self.share, len(live) + more - self._size)))
+        # A call that has given all its entries must not fail for what leaves the cache. What cannot be written, flush()
+        # reports.
+        if journal is not None and journal.in_call:
+            kept = set(filter(self._differs, self._suspects(oldest)))
+        else:
+            kept = set(self._write([*self.cache.dirty, *oldest]))
+        for key in kept.intersection(oldest):
+            live.move_to_end(key)
+        self.cache.evict([key for key in oldest if key not in kept])
+
+    def _forget_theirs(self) -> None:
+        """Forget the entries that others have written and that are not changed here."""
+        self._foreign = True
+        theirs = [key for key, entry in list(self._live.items()) if self._store.get(key) != entry.stored]
+        both = set(filter(self._differs, theirs))
+        self.cache.remove([key for key in theirs if key not in both])
+        self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
+
+    # --- the contract ---
+
+    def get(self, key: Stored) -> Optional[bytes]:
+        with self.lock:
+            self._raise(self._write([*self.cache.dirty, key]), KEPT)
+            return self._store.get(key)
+
+    def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
+        return self._store.glance(key, most)
+
+    def held(self, key: Stored) -> Optional[Tuple[object]]:
+        entry = self._live.get(key)
+        return entry and (entry.value,)
+
+    def contains(self, key: Stored) -> bool:
+        with self.lock:
+            return key in self._live or self._store.contains(key)
+
+    def put(self, key: Stored, data: bytes) -> None:
+        self.put_many([(key, data)])
+
+    def put_many(self, pairs: Iterable[Entry]) -> int:
+        def replacing() -> Iterator[Entry]:
+            for key, data in pairs:
+                self.cache.remove([key])  # lest its object is written over it
+                yield key, data
+        with self.lock:
+            self._write(list(self.cache.dirty))  # what cannot be packed waits for its own turn
+            return self._whole(lambda _: self._store.put_many(replacing()))
+
+    def delete(self, key: Stored) -> bool:
+        def delete(_: Journal) -> bool:
+            was_put = key in self.cache.dirty
+            self.cache.remove([key])
+            return self._store.delete(key) or was_put
+        with self.lock:
+            return self._whole(delete)
+
+    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        def delete(_: Journal) -> int:
+            self.cache.remove([key for key in list(self._live) if first <= keys.order(key) < end])
+            return self._store.delete_range(low, high)
+        first, end = keys.order(low), keys.order(high)
+        with self.lock:
+            return self._whole(delete)
+
+    def move(self, key: Stored, last: bool = True) -> bool:
+        with self.lock:
+            self._write_dirty()
+            return self._store.move(key, last)
+
+    def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        with self.lock:
+            self._write_dirty()
+            return self._store.count(low, high)
+
+    def count_up_to(self, most: int, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
+        with self.lock:
+            self._write_dirty()
+            return self._store.count_up_to(most, low, high)
+
+    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True) -> Iterator[Page]:
+        with self.lock:
+            self.flush() if values else self._write_dirty()
+        yield from self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+    def alive(self, key: Stored, id: int) -> bool:
+        return self._store.alive(key, id)
+
+    # Values in parts are no live objects of this store: what changes them has written it on return.
+
+    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_part(owner, number)
+
+    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
+        with self.lock:
+            self._raise(self._write([*self.cache.dirty, key]), KEPT)
+            return self._store.get_both(key, owner, number)
+
+    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
+        with self.lock:
+            self._store.put_parts(owner, parts)
+
+    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        with self.lock:
+            self._store.delete_parts(owner, numbers)
+
+    def part_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._store.part_numbers(owner)
+
+    def part_owners(self) -> Iterator[bytes]:
+        return self._store.part_owners()
+
+    def put_owner(self, key: Stored, data: bytes) -> None:
+        def put(_: Journal) -> None:
+            self.cache.remove([key])
+            self._store.put_owner(key, data)
+        with self.lock:
+            self._whole(put)
+
+    def others_wrote(self) -> bool:
+        return self._store.others_wrote()
+
+    # --- transactions ---
+
+    def begin(self, who: object = None) -> None:
+        """Begin a block: write what was changed before it, which its rollback must not undo, and hold the lock."""
+        # An interrupt may come as a call returns: as the lock has been taken, too.
+        owned, taken = self._lock.is_mine(), False
+        try:
+            taken = self.lock.acquire(timeout=self._patience)
+            if not taken:
+                raise self._busy('wait, or make its blocks shorter')
+            failed = self._write([*self.cache.dirty, *self._live])
+            if failed:
+                self._raise(failed, KEPT)
+            owner = self._owner_now() if may_run() else None
+            journal = Journal(self.cache.journal, (who,))
+            self._store.begin(who)
+            self._depth += 1
+            self.hot = COLD
+            if self._depth == 1:
+                self._thread = get_ident()
+            if owner is not None:
+                self._outside, self.lock = owner.depth, Asking(self._lock, owner.require)
+        except BaseException:
+            if taken or (not owned and self._lock.is_mine()):
+                self.lock.release()
+            raise
+        try:
+            self.cache.journal = journal
+            if self._store.others_wrote() or self._foreign:
+                self._forget_theirs()
+        except BaseException:
+            self.rollback()
+            raise
+
+    def _owner_now(self) -> Optional[Owner]:
+        """Return the task that begins a block, unless it is in one whose task is known."""
+        return Owner.now(self._depth, self._path) if not self._depth or self.lock is self._lock else None
+
+    def commit(self, who: object = None) -> None:
+        journal = None
+        try:
+            if self._depth and not self._lock.is_mine():
+                raise VaultError(f'another thread has the block open: vault {self._path}')
+            with self.lock:
+                failed = self._write([*self.cache.dirty, *self._live])
+            if failed:
+                self._raise(failed, UNDONE)
+            journal = self.cache.block_of(who)
+        except BaseException:
+            self.rollback(who)
+            raise
+        try:
+            self._store.commit(who)
+            if journal is not None:
+                self.cache.keep(journal)
+        except BaseException:
+            self._undo_block(journal)
+            raise
+        finally:
+            if self._depth:  # not in a forked child; not in a call, which could be interrupted before it begins
+                self._depth -= 1
+                self.hot = self.hot if self._depth else self._live
+                self.lock = self.lock if self._depth > self._outside else self._idle
+                self.lock.release()
+
+    def rollback(self, who: object = None) -> None:
+        here, journal = True, None
+        try:
+            here = not self._depth or self._lock.is_mine()
+            journal = self.cache.block_of(who)
+            self._store.rollback(who)
+        except VaultTaskError as error:
+            if not here:
+                self._leave(str(error))
+            raise
+        finally:
+            try:
+                if here:
+                    self._undo_block(journal)
+            finally:
+                if here and self._depth:
+                    self._depth -= 1
+                    self.hot = self.hot if self._depth else self._live
+                    self.lock = self.lock if self._depth > self._outside else self._idle
+                    self.lock.release()
+
+    def _undo_block(self, journal: Optional[Journal]) -> None:
+        """Make the entries what they were before a block, after its rollback; forget what changed in place in it."""
+        if journal is not None:
+            self.cache.undo(journal, self._is_stored)
+            self.cache.remove(list(filter(self._differs, self._suspects(list(self._live)))))
+
+    def _leave(self, said: str) -> None:
+        """End here a block that another thread has begun, which is told at its next call."""
+        self._depth, self.hot = 0, self._live
+        self._undo_block(self.cache.outermost())
+        self.cache.journal = None
+        if is_alive(self._thread):
+            self._idle = Asking(self._lock, partial(self._tell, self._thread, said))
+        self.lock = self._idle
+        self._lock.free()
+
+    def _tell(self, thread: int, said: str) -> None:
+        """Raise in the thread whose block was left in another one."""
+        if get_ident() == thread:
+            self.lock = self._idle = self._lock
+            while self._lock.is_mine():  # see `Lock.free`
+                self._lock.release()
+            self._store.contains(keys.encode(None))  # which raises, as each call in this thread would
+            raise VaultError(f'what this thread has done since is undone: {said}')
+
+    def ended(self) -> None:
+        self._store.ended()
+        self.lock = self._idle
+        self._let_go()
+
+    def _let_go(self) -> None:
+        while self._depth:
+            self._depth -= 1
+            self.lock.release()
+
+    def transact(self, operation: Callable[[], T]) -> T:
+        """As in a plain store, seeing what others have written; without a look at each object first, as begin takes."""
+        def operate(journal: Journal) -> T:
+            if self._store.others_wrote() or self._foreign:
+                self._forget_theirs()
+            result = operation()
+            put = [key for key in self.cache.dirty if key in journal.before]
+            self._raise(self._write(put), UNDONE_CALL)
+            return result
+        with self.lock:
+            self._write(list(self.cache.dirty))
+            return self._whole(lambda journal: self._store.transact(lambda: operate(journal)))
+
+    # --- upkeep ---
+
+    def sync(self) -> None:
+        with self.lock:
+            try:
+                self.flush()
+            finally:
+                self._store.sync()
+
+    def compact(self, progress: Progress = None) -> None:
+        with self.lock:
+            self.flush()
+            self._store.compact(progress)
+
+    def check(self, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress = None) -> List[str]:
+        with self.lock:
+            self.flush()
+            return self._store.check(examine, progress)
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        with self.lock:
+            self.flush()
+            self._store.backup(path, progress)
+
+    def destroy(self) -> None:
+        self._store.destroy()
+
+    def write_last(self, keep: bool = True, outcome: str = KEPT) -> None:
+        """Write what has changed before the end; what a block of this thread has changed is undone with it."""
+        if not self.lock.acquire(timeout=self._patience):
+            raise self._busy('end it before you close')
+        try:
+            if keep and not self._depth:
+                self._flush(outcome)
+            self._refuse()
+        finally:
+            self.lock.release()
+
+    def refuse_others(self) -> None:
+        self._store.refuse_others()
+        self.lock = self._lock  # who may close it may end the block of a task that will not
+
+    def _busy(self, cure: str) -> VaultBusyError:
+        return VaultBusyError(f'another thread has a block open: vault {self._path}; {cure}')
+
+    def _refuse(self) -> None:
+        """Take no object any more: a thread that waited for the lock would put it where nobody writes it."""
+        self._finished = True
+        self.cache.forget()
+
+    def close(self) -> None:
+        self._detach()
+        self._refuse()
+        self._store.close()
+
+    def _detach(self) -> None:
+        """Have nothing else end it: what packs may run the collector, and that may drop the vault meanwhile."""
+        while self.undo:
+            self.undo.pop()()
+
+    def end(self) -> None:
+        """Write and close: what is done when the vault is dropped, or the process ends."""
+        self._detach()
+        self.lock = self._lock
+        try:
+            self.write_last(outcome=LOST)
+        finally:
+            self.close()
+
+    def forked(self) -> None:
+        """Begin without objects in a child: what the parent has changed is the parent's to write."""
+        self.lock = self._lock = self._idle = Lock()
+        self._depth, self._packing, self.hot = 0, False, self._live
+        self.cache.forget()
+        if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
+            sys.modules['multiprocessing.util'].register_after_fork(self, end_with_process)
+
+
+def end_with_process(store: LiveStore) -> None:
+    """Have multiprocessing end the store as well: the processes that it forks leave without running exit functions."""
+    util = sys.modules.get('multiprocessing.util')
+    if util:
+        store.undo.append(util.Finalize(None, store.end, exitpriority=0).cancel)
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_open_stores):
+        store.forked()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
