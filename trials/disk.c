@@ -46,12 +46,6 @@ long disk_count(int kind) { return counts[kind]; }
 
 long disk_hits(void) { return hits; }
 
-int disk_handles(void) {
-    int found = 0;
-    for (int fd = 0; fd < HANDLES; fd++) found += ours[fd];
-    return found;
-}
-
 /* --- deciding ---------------------------------------------------------------------------------------------------- */
 
 static int is_inside(const char *path) {

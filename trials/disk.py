@@ -1,6 +1,6 @@
 """Make the disk fail at every call that a vault makes of it, and look whether the vault kept its promises.
 
-    python trials/disk.py [--rounds N] [--seed S] [--store NAME]
+    python trials/disk.py [--rounds N] [--seed S] [--part PART [--step NAME]] [--store NAME]
 
 A scene goes through all that writes: opening, single puts, blocks, lists, columns, streams, sections, write-back, sync,
 checkpoints, compact, backup, import and export. disk.c, preloaded, counts the system calls on its files and makes one of
@@ -10,7 +10,8 @@ short. A round is one call of one step with one fault:
 
 - the step does all of it, or raises an error of ours and changes nothing, as the same vault and another process see it;
 - another process can write at once, so no lock is left, and its `_check()` passes;
-- when there is room again, the same vault does the step; where the disk failed, the error may ask to open it again;
+- when there is room again, the same vault does the step; where the disk failed, the error may ask to open it again, and
+  where sync() or compact() could not sync, it must;
 - at the end all that was acknowledged is there, no handle and no unfinished file is left.
 
 Then without the shim: a limit on the size of files, a small tmpfs that is filled to the last page, no free handles, and
