@@ -42,7 +42,7 @@ INNER_ROOMS = '''
 PRIVATE = '''
 codecs.named 23
 collections.column 6
-collections.sequence 7
+collections.kind 3
 collections.tree 1
 place 1
 stores.blocks 1

@@ -1,9 +1,13 @@
-"""What lists, columns and streams share: hostile parts, and how they look in IPython."""
+"""What lists, columns and streams share: kinds, hostile parts, and how they look in IPython."""
 from __future__ import annotations
 
 import contextlib
 import io
+import json
+import pickle
+import re
 import sqlite3
+import sys
 import warnings
 
 import msgpack
@@ -12,10 +16,24 @@ import pytest
 import vaults
 from vaults import Vault, keys, moving
 from vaults.codecs import codes, packing
+from vaults.collections import SequenceKind, register_kind
+from vaults.collections import kind as kinds
 
-from .helpers import output
+from .helpers import HERE, output
 from .parts import a_node, planted
 from .samples import as_ext, as_object
+
+
+@pytest.fixture
+def stack(monkeypatch):
+    class Stack(vaults.List):
+        def top(self):
+            return self[-1]
+    Stack.__qualname__, Stack.__module__ = 'Stack', __name__
+    monkeypatch.setattr(sys.modules[__name__], 'Stack', Stack, raising=False)
+    register_kind(SequenceKind('stack', Stack))
+    yield Stack
+    kinds._kinds.pop('stack', None)
 
 
 class Unshowable:
@@ -164,6 +182,96 @@ class TestAmongValues:
         assert len(found) == 905 and dict(found)['stream'] == b'x' and dict(found)['list 700'] == [700]
         assert [key for key, _ in (reversed(found) if reverse else found)] == list(v)
         assert len(calls) < 40, len(calls)
+
+
+class TestKinds:
+    """A kind of live object that has no code of its own stands by its name in the file."""
+
+    def test_the_bytes_of_a_head(self):
+        head = kinds.Kind('stack').head()
+        head.size, head.tail, head.owner = 2, b'\1\2', bytes.fromhex('6ace8b000001020304050607')
+        assert head.packed().hex(' ') == ('c7 21 1a 99 92 a5 73 74 61 63 6b c0 02 00 00 01 00 00 c4 02 01 02 c4 0c 6a ce 8b 00 00 01 02 '
+                                          '03 04 05 06 07') and head.packed().hex(' ') in (HERE / 'docs' / 'format.md').read_text('utf-8')
+        assert codes.NAMED == 26
+
+    def test_it_is_live_wherever_a_list_is(self, v, stack, tmp_path):
+        live = v.live(stack, 'jobs')
+        live.extend({'n': n} for n in range(3000))
+        assert type(v['jobs']) is stack and v['jobs'].top() == {'n': 2999} == v.live(stack, 'jobs')[-1] and v.get('jobs') == live
+        assert v.values()[0] == live[:] and v.items() == [('jobs', live)] and len(v) == 1 and v.copy() == {'jobs': live[:]}
+        v['copy'] = live
+        v.section('in')['jobs'] = live
+        assert type(v['copy']) is stack and v['in', 'jobs'] == live and v.check() == []
+        assert v.pop('copy') == live[:] and repr(live)[:7] == 'Stack([' and 'Stack at ' in live._repr_html_()
+        v.compact()
+        v.backup(tmp_path / 'copy.db')
+        with contextlib.closing(Vault(tmp_path / 'copy.db')) as again:
+            assert again['jobs'] == live and pickle.loads(pickle.dumps(again['jobs'])).top() == {'n': 2999}
+        with pytest.raises(vaults.SerializationError, match='inside another'):
+            v['x'] = [live]
+
+    def test_what_else_is_there_is_said(self, v, stack):
+        v.list('list'), v.live(stack, 'stack'), v.column('column', 'int8')
+        v['plain'] = 1
+        for cls, key, options, said in ((vaults.List, 'stack', {}, 'a live stack, not a live list'), (stack, 'list', {}, 'a list made by list(), not a live stack'),
+                                        (stack, 'plain', {}, 'a plain int, not a live stack'), (vaults.Column, 'stack', {'dtype': 'int8'}, 'a live stack, not a column'),
+                                        (vaults.Column, 'c', {}, 'dtype'), (stack, 'n', {'most': 3}, "no option 'most'"), (dict, 'n', {}, 'not <class'),
+                                        (type('Other', (stack,), {}), 'n', {}, 'register_kind')):
+            with pytest.raises(TypeError, match=re.escape(said)):
+                v.live(cls, key, **options)
+        assert 'c' not in v and 'n' not in v and v.live(vaults.Column, 'column', dtype='int8') == v['column'] and v.live(vaults.List, 'list') == []
+
+    def test_a_name_is_that_of_one_class(self, stack):
+        for name in ('list', 'stack', 'no name', 'a.b', '..list', ''):
+            with pytest.raises(ValueError, match='another'):
+                register_kind(SequenceKind(name, type('Other', (vaults.List,), {})))
+        assert register_kind(SequenceKind('stack', stack)).cls is stack
+
+    def test_one_that_nobody_knows_is_kept_and_moved_and_said_to_be_unknown(self, v, stack, monkeypatch, tmp_path, command):
+        v['before'] = 1
+        v.live(stack, 'jobs').extend([{'n': n} for n in range(3000)])
+        del v['jobs'][:10]
+        lines, whole = io.StringIO(), v['jobs'][:]
+        v.compact()
+        monkeypatch.delitem(kinds._kinds, 'stack')
+        for read in (lambda: v['jobs'], lambda: v.get('jobs'), v.copy, lambda: v.items()[1], lambda: v.open('jobs').read()):
+            with pytest.raises(vaults.SerializationError, match="kind 'stack'.*register.*'jobs'"):
+                read()
+        assert v.check() == [] and 'jobs' in v and v.keys() == ['before', 'jobs'] and 'stack of 2,990 items' in v._repr_html_()
+        assert command('show', v.db_path).out.startswith('before  1\njobs    stack of 2990 items: [{"n": 10}')
+        assert command('get', v.db_path, 'jobs').out == json.dumps(whole) + '\n' and 'stacks' in command('info', v.db_path).out
+        v.compact()
+        assert moving.export(v, lines) == 2 and '{"key": "jobs", "value": {"!kind": ["stack", null, 2990]}}\n' in lines.getvalue()
+        for source in (io.StringIO(lines.getvalue()), v.db_path):
+            assert dict(moving.read(source)) == {'before': 1, 'jobs': whole}
+            if source is not v.db_path:
+                source.seek(0)
+            with contextlib.closing(Vault(tmp_path / 'other.db', flag='n')) as other:
+                assert moving.import_file(other, source) == 2 and other.check() == []
+                monkeypatch.setitem(kinds._kinds, 'stack', stack.kind)
+                assert type(other['jobs']) is stack and other['jobs'] == whole
+                monkeypatch.delitem(kinds._kinds, 'stack')
+        del v['jobs']
+        assert list(v._store.part_owners()) == [] and v.items() == [('before', 1)]
+
+    @pytest.mark.parametrize('meta', [None, 5, 'stack', ['stack'], [5, None], ['stack', None, 1], ['stack', b'x'], ['stack', 1.5], ['stack', {}], [['stack'], None]])
+    def test_a_head_that_lies_about_its_kind_is_damaged(self, meta):
+        with contextlib.closing(planted(26, meta, 1, 0, 0, 1, 0, 0, b'\1')) as v:
+            for read in (lambda: v['k'], v.copy, lambda: v.open('k').read(), lambda: v.list('k'), lambda: moving.export(v, io.StringIO())):
+                with pytest.raises(vaults.VaultCorruptError):
+                    read()
+            assert v.check()
+
+    @pytest.mark.parametrize('name', ['os', 'tree', 'kind', '__init__', '..moving', 'a' * 10_000, 'tree\0', '', 'élan'])
+    def test_a_name_in_a_file_imports_nothing_but_a_kind(self, name):
+        with contextlib.closing(planted(26, [name, None], 1, 0, 0, 1, 0, 0, b'\1')) as v:
+            with pytest.raises(vaults.SerializationError, match='which this program does not know'):
+                v['k']
+            assert v.check() == []
+
+    def test_the_classes_of_the_rooms_are_public(self):
+        assert vaults.List.__module__ == 'vaults.collections.list' and vaults.Column.__name__ == 'Column'
+        assert not hasattr(vaults, 'Stream') and not hasattr(vaults, 'Tree') and not hasattr(vaults, 'list')
 
 
 def counted(calls, function):

@@ -90,9 +90,8 @@ __all__ = [
 ]
 
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
-LAZY = {'Column': 'collections.column', 'DictionaryStore': 'stores.dictionary', 'List': 'collections.list',
-        'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf', 'open': 'shelf',
-        'set_logger': 'log', 'set_root_path': 'opening',
+LAZY = {'DictionaryStore': 'stores.dictionary', 'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf',
+        'open': 'shelf', 'set_logger': 'log', 'set_root_path': 'opening',
         **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}
 
 if 'logging' in sys.modules:
@@ -106,6 +105,12 @@ def __getattr__(name: str) -> object:
         module = import_module(f'vaults.{LAZY.get(name, name)}')
         found = globals()[name] = getattr(module, name, module)  # the next one is asked for as any other
         return found
+    if name[:1].isupper() and name.isalnum():  # a class of live objects, in the room of its kind
+        from .collections.kind import live_class
+        cls = live_class(name)
+        if cls is not None:
+            globals()[name] = cls
+            return cls
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

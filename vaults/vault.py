@@ -456,6 +456,17 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         from .collections.column import column_at
         return column_at(self._place, key, dtype)
 
+    def live(self, cls: Type[T], key: K, **options: Any) -> T:
+        """Return the live object of a class at `key`, made if there is nothing; from then on v[key] is that as well.
+
+        `cls`: one that vaults has, as vaults.List, or that a program has given to vaults.collections.register_kind.
+        `options`: those of its kind, as the `dtype` of a column.
+
+        Raises: TypeError when there is something else, or for another class or other options.
+        """
+        from .collections import live
+        return live(self._place, cls, key, options)
+
     # --- sections ---
 
     @overload

@@ -168,6 +168,23 @@ def as_array(run: bytes, count: int) -> bytes:
     return b'\xdd' + count.to_bytes(4, 'big') + run
 
 
+def packed_run(codec: Codec, objs: List[Any]) -> bytes:
+    """Return objects packed one after another: all at once, which is quickest, where they are as when packed singly.
+
+    Raises: as Codec.dumps.
+    """
+    count = len(objs)
+    if 1 < count < 1 << 16:
+        try:
+            data = codec.dumps(objs)
+            header = bytes([0x90 | count]) if count < 16 else b'\xdc' + count.to_bytes(2, 'big')
+            if data.startswith(header):  # and was not pickled whole
+                return data[len(header):]
+        except VaultError:
+            pass  # of one of them: alone, it is stored, or says what is wrong
+    return b''.join(map(codec.dumps, objs))
+
+
 def offsets(run: bytes, count: int) -> List[int]:
     """Return where the first `count` of packed objects begin, and where the last of them ends. Raises: MALFORMED."""
     unpacker = Unpacker(max_buffer_size=len(run))

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from ..codecs.codes import is_head
 from ..errors import VaultError
-from .kind import Kind, kind_of, register_kind, title_of
+from .kind import Kind, SequenceKind, kind_of, register_kind, title_of
 from .tree import Head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Mapping, Type, TypeVar
 
     from ..keys import Stored
     from ..place import Place
 
-__all__ = ['Kind', 'assign', 'described', 'kind_of', 'live', 'load', 'register_kind', 'title_of']
+    T = TypeVar('T')
+
+__all__ = ['Kind', 'SequenceKind', 'assign', 'described', 'kind_of', 'live', 'load', 'register_kind', 'title_of']
 
 
 def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
@@ -47,15 +49,17 @@ def described(data: bytes) -> str:
     return kind_of(head).describe(head, ',')
 
 
-def live(place: Place, cls: Any, key: Any, **options: Any) -> Any:
+def live(place: Place, cls: Type[T], key: Any, options: Mapping[str, Any]) -> T:
     """Return the live object of a class at the key, made if there is nothing.
 
     Raises: TypeError when there is something else, or when the class or the options are wrong.
     """
     kind = getattr(cls, 'kind', None)
-    if not isinstance(kind, Kind):
-        raise TypeError(f'live() takes a class of live objects, vaults.List say, not {cls!r}')
-    return kind.at(place, key, **options)
+    if not isinstance(kind, Kind) or kind.cls is not cls:
+        raise TypeError(f'live() takes a class of live objects, as vaults.List, or one that was given to '
+                        f'vaults.collections.register_kind, not {cls!r}')
+    found: T = kind.at(place, key, **options)
+    return found
 
 
 def assign(place: Place, key: Any, value: Any) -> None:

@@ -10,9 +10,9 @@ from itertools import islice
 from .._typing import TYPE_CHECKING, T
 from ..errors import plural
 from .dtype import MisfitError, name_of, numpy_array_of, numpy_for, rescaled, type_of
-from .kind import register_kind
+from .kind import SequenceKind, register_kind
 from .leaves import SizedItems
-from .sequence import LiveSequence, SequenceKind
+from .sequence import LiveSequence
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Dict, Iterable, Iterator, Optional, Tuple
@@ -88,9 +88,11 @@ class ColumnKind(SequenceKind):
         return type_of(meta).unpacked(b''.join([data for data, _ in chunks]))
 
     def open(self, place: Place, key: Any, head: Head) -> Any:
-        return self.cls(place, key, self.meta(head))
+        return self.knowing(self.cls(place, key, head.meta), head)
 
     def at(self, place: Place, key: Any, **options: Any) -> Any:
+        if options.keys() != {'dtype'}:
+            raise TypeError(f'a column is made with one option, dtype, not {sorted(options)}')
         return column_at(place, key, **options)
 
 

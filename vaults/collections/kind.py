@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..codecs import codes, packing, registry
 from ..codecs.codes import is_head, no_head
 from ..codecs.naming import type_name
-from ..errors import SerializationError, plural
+from ..errors import SerializationError, VaultError, plural
 from .change import Appender
 from .leaves import PACKED_ITEMS
 from .tree import Gone, Head, Tree, misfit, missing
@@ -161,21 +161,51 @@ class Kind:
             tree = Tree(store, head)
             change = Appender(head, tree, self.items(meta))
             for chunk in chunks:
-                for run, count in self.runs(place, key, meta, chunk):
+                for run, count in self._runs(place, key, meta, chunk):
                     change.append(run, count)
             tree.save()
             store.put_owner(stored, head.packed())
         store.transact(restore)
 
-    def runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
-        """Yield a chunk, which is bytes unless a subclass knows how objects are packed, in runs that fit leaves."""
-        if isinstance(chunk, list):
-            raise place.about(self._unknown(), key)
-        return self.items(meta).pieces(*chunk)
+    def _runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
+        """Return a chunk in runs that fit leaves."""
+        if not isinstance(chunk, list):
+            return self.items(meta).pieces(*chunk)
+        try:
+            return self.items(meta).pieces(packing.packed_run(place.codec, chunk), len(chunk))
+        except VaultError as error:
+            raise place.about(error, key) from error
 
     def assign(self, live: Any, place: Place, key: Any) -> None:
         """Put a copy of a live one under a key; under its own it is there already."""
         raise registry.inside_another()
+
+
+class SequenceKind(Kind):
+    """A kind whose live objects are sequences: `cls(place, key)`. Safe in any thread."""
+
+    def open(self, place: Place, key: Any, head: Head) -> Any:
+        return self.knowing(self.cls(place, key), head)
+
+    def knowing(self, live: Any, head: Head) -> Any:
+        """Return a live object that knows its head already, lest it be read again at once."""
+        return live._knowing(head)
+
+    def at(self, place: Place, key: Any, **options: Any) -> Any:
+        return self.made_at(self.cls(place, key), self.new_meta(**options))
+
+    def new_meta(self, **options: Any) -> Any:
+        """Return what the head of a new one says besides the kind. Raises: TypeError for what are no options of it."""
+        if options:
+            raise TypeError(f'a live {self.name} has no option {next(iter(options))!r}')
+        return None
+
+    def made_at(self, live: Any, meta: Any) -> Any:
+        """Return the live object, having put an empty one if there is nothing at its key. Raises: TypeError."""
+        return live._made(meta)
+
+    def assign(self, live: Any, place: Place, key: Any) -> None:
+        live._assign(place, key)
 
 
 # --- which is which -------------------------------------------------------------------------------------------------
@@ -227,10 +257,16 @@ def named_kind(name: str) -> Kind:
     return _kinds.get(name) or _imported(name) or Kind(name)
 
 
+def live_class(name: str) -> Optional[type]:
+    """Return the class of live objects of that name, if a room here has it: as Column, of the kind 'column'."""
+    cls: Optional[type] = named_kind(name.lower()).cls
+    return cls if cls is not None and (cls.__module__, cls.__name__) == (_room(name.lower()), name) else None
+
+
 def kind_of(head: Head) -> Kind:
     """Return what a head is one of. Raises: VaultCorruptError when it is none of that kind."""
     name = NAMES.get(head.code) or (head.meta[0] if _has_name(head.meta) else None)
-    kind = None if name is None else named_kind(name)
+    kind = None if name is None else _kinds.get(name) or named_kind(name)
     if kind is None or not kind.is_mine(head):
         raise no_head()
     return kind

@@ -5,7 +5,6 @@ A leaf of a list is msgpack, one item after another.
 from __future__ import annotations
 
 import operator
-from contextlib import suppress
 from itertools import chain, islice, repeat
 from operator import index as as_index
 
@@ -15,9 +14,9 @@ from .._typing import TYPE_CHECKING, T, overload
 from ..codecs import codes, packing
 from ..errors import VaultError
 from . import leaves
-from .kind import register_kind
+from .kind import SequenceKind, register_kind
 from .leaves import PACKED_ITEMS
-from .sequence import LiveSequence, SequenceKind
+from .sequence import LiveSequence
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Iterable, Iterator, SupportsIndex, Tuple, Union
@@ -132,15 +131,8 @@ class List(LiveSequence[T]):
             raise self._damaged(error) from error
 
     def _dumped(self, block: PlainList[Any]) -> bytes:
-        codec, count = self._place.codec, len(block)
-        if count > 1:
-            with suppress(VaultError):  # of one of them: alone, it is stored, or says what is wrong
-                data = codec.dumps(block)
-                header = bytes([0x90 | count]) if count < 16 else b'\xdc' + count.to_bytes(2, 'big')
-                if data.startswith(header):  # and was not pickled whole
-                    return data[len(header):]
         try:
-            return b''.join(map(codec.dumps, block))
+            return packing.packed_run(self._place.codec, block)
         except VaultError as error:
             raise self._about(error) from error
 

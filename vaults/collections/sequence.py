@@ -15,7 +15,7 @@ from ..codecs import codes
 from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
-from .kind import Kind, title_of
+from .kind import title_of
 from .tree import Gone, Head, Tree, misfit, missing, once, steadily
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .kind import Chunk
+    from .kind import Kind
     from .leaves import Items
 
     Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
@@ -111,6 +111,34 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _gone(self) -> VaultError:
         return VaultError(f'the {self.kind.name} was deleted or replaced: {self._where()}; make it anew with the vault')
+
+    def _knowing(self, head: Head) -> Self:
+        self._view = head.data, self._place.store.deletions, head
+        return self
+
+    def _made(self, meta: Any) -> Self:
+        """Put an empty one if there is nothing at the key. Raises: TypeError when there is something else."""
+        store = self._place.store
+        data = store.get(self._stored)
+        if data is None:
+            def make() -> bool:
+                if store.get(self._stored) is not None:
+                    return False
+                self._place.allow_parts(self._key)
+                store.put_owner(self._stored, self.kind.head(meta).packed())
+                return True
+            if store.transact(make):
+                return self
+            data = store.get(self._stored)
+        try:
+            self._known(data)
+        except VaultError:
+            if data is None:  # deleted since
+                raise
+            there, wanted = title_of(data), f'a live {self.kind.name}' if meta is None else self.kind.title(meta)
+            raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
+                            f'{self._where()}: take another key, or delete it first') from None
+        return self
 
     # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
 
@@ -488,52 +516,3 @@ class LiveSequence(Displayed, MutableSequence[T]):
             place.store.put_owner(place.keys.encode(key), head.packed())
             made.extend(self)
         place.store.transact(copy)
-
-
-class SequenceKind(Kind):
-    """A kind whose live objects are sequences: `cls(place, key)`. Safe in any thread."""
-
-    def open(self, place: Place, key: Any, head: Head) -> Any:
-        return self.cls(place, key)
-
-    def at(self, place: Place, key: Any, **options: Any) -> Any:
-        if options:
-            raise TypeError(f'{self.title(None)} has no option {next(iter(options))!r}')
-        return self.made_at(self.cls(place, key), None)
-
-    def made_at(self, live: Any, meta: Any) -> Any:
-        """Return the live object, having put an empty one if there is nothing at its key.
-
-        Raises: TypeError when there is something else.
-        """
-        place, stored = live._place, live._stored
-        store = place.store
-        data = store.get(stored)
-        if data is None:
-            def make() -> bool:
-                if store.get(stored) is not None:
-                    return False
-                place.allow_parts(live._key)
-                store.put_owner(stored, self.head(meta).packed())
-                return True
-            if store.transact(make):
-                return live
-            data = store.get(stored)
-        try:
-            live._known(data)
-        except VaultError:
-            if data is None:  # deleted since
-                raise
-            there, wanted = title_of(data), f'a live {self.name}' if meta is None else self.title(meta)
-            raise TypeError(f'there is {"" if there[:2] == "a " else "a plain "}{there}, not {wanted}, at '
-                            f'{live._where()}: take another key, or delete it first') from None
-        return live
-
-    def runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
-        if not isinstance(chunk, list):
-            return super().runs(place, key, meta, chunk)
-        packed: Iterator[Tuple[bytes, int]] = self.open(place, key, self.head(meta))._packed(chunk)
-        return packed
-
-    def assign(self, live: Any, place: Place, key: Any) -> None:
-        live._assign(place, key)

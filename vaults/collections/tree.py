@@ -76,7 +76,7 @@ def _at(where: str) -> str:
 class Head:
     """What the entry of a value in parts holds. For one thread at a time."""
 
-    __slots__ = ('code', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
+    __slots__ = ('code', 'data', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
 
     def __init__(self, code: int, meta: Any = None) -> None:
         self.code = code        # one of codes.PARTED: see kind.py
@@ -90,6 +90,7 @@ class Head:
         self.tail = b''         # the items behind the tree
         self.owner = new_owner()
         self.nodes: Dict[int, Node] = {}  # of the tree, as far as they were read
+        self.data = b''         # the bytes that it was read from
 
     @classmethod
     def of(cls, data: bytes) -> Head:
@@ -98,7 +99,7 @@ class Head:
         Raises: VaultCorruptError when it is none.
         """
         head = cls.__new__(cls)
-        head.nodes = {}
+        head.nodes, head.data = {}, data
         head.code = codes.code_of(data)
         if head.code in codes.PARTED:
             at = codes.CODE_AT[data[0]]
