@@ -215,8 +215,15 @@ COLUMNS = {'int8': [-128, 127], 'uint8': [255], 'int16': [-2], 'uint16': [65535]
            'bool': [True, False], 'S3': [b'abc', b'', b'a'], 'datetime64[D]': [20_778]}
 GROWN = {  # by key what is put in parts, as the reader is to read it
     True: ['x' * 5000], 'empty': [], 'short': [1, (2,), b'x', 2 ** 70], ('long', 1): [{'n': n} for n in range(20_000)],
-    'nothing': b'', 'small': b'ab', 'large': bytes(range(256)) * 4000, 'hole': b'a' + bytes(3_000_000) + b'z',
+    'named kind': [{'n': n} for n in range(3000)], 'nothing': b'', 'small': b'ab', 'large': bytes(range(256)) * 4000, 'hole': b'a' + bytes(3_000_000) + b'z',
     **{f'column of {dtype}': items for dtype, items in COLUMNS.items()}}
+
+
+def a_stack():
+    """Return a class of live objects, whose kind stands by its name."""
+    import vaults
+    from vaults.collections import SequenceKind, register_kind
+    return register_kind(SequenceKind('stack', type('Stack', (vaults.List,), {}))).cls
 
 
 def grow(vault, key, wanted):
@@ -228,7 +235,8 @@ def grow(vault, key, wanted):
             file.write(wanted[-1:] if key == 'hole' else wanted)
         return
     kind = str(key).replace('column of ', '')
-    vault[key] = vault.column('made', kind) if kind in COLUMNS else vault.list('made')
+    vault[key] = (vault.column('made', kind) if kind in COLUMNS else
+                  vault.live(a_stack(), 'made') if key == 'named kind' else vault.list('made'))
     del vault['made']
     vault[key].extend(wanted[:1] * 150 + wanted)
     del vault[key][:150 * len(wanted[:1])]  # which leaves a skip
