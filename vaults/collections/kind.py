@@ -276,9 +276,11 @@ def _has_name(meta: Any) -> bool:
     return type(meta) is list and len(meta) == 2 and type(meta[0]) is str and _is_simple(meta[1])
 
 
-def _is_simple(meta: Any) -> bool:
-    """Tell whether it is what a head of a named kind may have: what JSON has as well."""
-    return all(map(_is_simple, meta)) if type(meta) is list else type(meta) in (type(None), bool, int, str)
+def _is_simple(meta: Any, levels: int = 8) -> bool:
+    """Tell whether it is what a head of a named kind may have: what JSON has as well, and not deep."""
+    if type(meta) is list:
+        return levels > 0 and all(_is_simple(part, levels - 1) for part in meta)
+    return type(meta) in (type(None), bool, int, str)
 
 
 def title_of(data: bytes) -> str:
