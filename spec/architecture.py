@@ -32,6 +32,7 @@ vaults cli cli.* __main__        : *
 '''
 # What still breaks that table, or closes a circle. Each list below may only shrink: what is needed no more is struck out.
 UPWARD = '''
+
 '''
 SQLITE = '''
 stores.sqlite.driver
@@ -44,6 +45,7 @@ codecs.named 23
 collections.column 6
 collections.kind 3
 collections.tree 1
+opening 1
 place 1
 stores.blocks 1
 stores.sqlite.backup 1
@@ -52,9 +54,9 @@ stores.sqlite.nesting 1
 stores.tasks 2
 vault 1
 views 7
-opening 1
 '''
 LONG = '''
+
 '''
 UNTYPED = '''
 '''

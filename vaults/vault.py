@@ -15,7 +15,7 @@ from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnly
 from .place import MISSING, Place
 from .stores.base import MEMORY, ClosedStore, Live
 from .transactions import Edit, Transaction, with_frame
-from .views import Items, Keys, SortedSlice, Values, Walks, pairs_of
+from .views import Items, Keys, SortedSlice, Values, Walks, examiner, pairs_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -547,21 +547,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         Looks at the structure of the file, each entry's checksum and parts, and each value's bytes; runs no pickle.
         `progress(done, total)` is called with numbers of entries.
         """
-        from .codecs.packing import Codec
-        from .codecs.pickles import Unread
-        codec = Codec(Unread())
-
-        def examine(key: Stored, data: bytes) -> Optional[str]:
-            try:
-                keys.decode(key)
-                if not codes.is_head(data):
-                    codec.loads(data)
-                    return None
-            except (VaultError, ImportError) as error:
-                return f'key {keys.named(key)}: {error}'
-            from .collections.upkeep import examined
-            return examined(self._store, codec, key, data)
-        return self._store.check(examine, progress)
+        return self._store.check(examiner(self._store), progress)
 
     def compact(self, progress: Progress = None) -> None:
         """Give the space of deleted entries back. `progress(done, total)` is called with numbers of pages.

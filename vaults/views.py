@@ -14,14 +14,15 @@ from operator import itemgetter
 from . import keys
 from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mapping, T, V, V_co, ValuesView, overload
 from .codecs import codes
-from .errors import plural
+from .errors import VaultError, plural
 from .place import MISSING, REPR_LENGTH, Displayed, place_of
 from .stores.base import Live
 
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterable, Iterator, List, Optional, SupportsIndex, Tuple, Union
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, SupportsIndex, Tuple, Union
 
     from .place import Place
+    from .stores.base import Store
     from .vault import Vault
 
     Bounds = Tuple[keys.Stored, keys.Stored]
@@ -474,6 +475,27 @@ def _glance(place: Place, key: Any) -> Any:
         return Words(described(data)) if is_head(data) else place.load(stored, data)
     except Exception as error:  # of the vault, or of a class of the user's
         return Words(f'{type(error).__name__}: {error}')
+
+
+# --- a look at each entry -------------------------------------------------------------------------------------------
+
+def examiner(store: Store) -> Callable[[keys.Stored, bytes], Optional[str]]:
+    """Return what is given an entry and returns what is wrong with it, or None. Runs no pickle, and needs no file."""
+    from .codecs.packing import Codec
+    from .codecs.pickles import Unread
+    codec = Codec(Unread())
+
+    def examine(key: keys.Stored, data: bytes) -> Optional[str]:
+        try:
+            keys.decode(key)
+            if not codes.is_head(data):
+                codec.loads(data)
+                return None
+        except (VaultError, ImportError) as error:
+            return f'key {keys.named(key)}: {error}'
+        from .collections.upkeep import examined
+        return examined(store, codec, key, data)
+    return examine
 
 
 # --- what update() takes ----------------------------------------------------------------------------------------------
