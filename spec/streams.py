@@ -26,6 +26,7 @@ from vaults.collections import tree as parts
 
 from .helpers import needs_fork
 from .parts import BIG, filled_stream, part_count
+from .samples import as_ext
 
 
 class Twins:
@@ -68,6 +69,16 @@ stream_sizes = st.sampled_from([0, 1, 39, 40, 41, 64, 65, 128, 200, 700])
 
 
 class TestStreams:
+    @pytest.mark.parametrize('size, inside, tail', [(2, 1, b''), (2**60, 1, b''), (1, 2, b''), (3, 1, b'abc')])
+    def test_a_head_whose_numbers_do_not_fit_together_is_not_opened(self, v, size, inside, tail):
+        owner = b'o' * 12
+        v._store.put_owner('s', as_ext(20, [None, size, 0, inside, 9, 3, 1, tail, owner]))
+        v._store.put_parts(owner, [(1, b'x'), (3, (1).to_bytes(8, 'little') + inside.to_bytes(8, 'little'))])
+        for mode in ('rb', 'r+b', 'ab'):
+            with pytest.raises(errors.VaultCorruptError):
+                v.open('s', mode)
+        del v['s']
+
     @given(mode=st.sampled_from(['rb', 'wb', 'ab', 'r+b', 'w+b', 'a+b']), size=stream_sizes, stream_operations=stream_operations,
            buffering=st.sampled_from([-1, 0, 7, 100]))
     def test_a_stream_does_what_a_file_does(self, small_leaves, mode, size, stream_operations, buffering):

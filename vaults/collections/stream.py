@@ -17,7 +17,7 @@ from ..codecs.codes import is_head
 from ..errors import VaultCorruptError, VaultError
 from ..place import about
 from . import load
-from .kind import Kind, register_kind
+from .kind import Kind, kind_of, register_kind
 from .leaves import SizedItems
 from .tree import Gone, Head, Tree, misfit, missing, staged_number, steadily
 
@@ -144,6 +144,7 @@ class Content:
     def _opened(self, data: Optional[bytes]) -> Head:
         if data is not None and is_head(data):
             head = Head.of(data)
+            kind_of(head)  # raises where the numbers do not fit together: they would be read for ever
             if head.code == codes.STREAM and head.inside:
                 return head
             value: Any = head.tail if head.code == codes.STREAM else load(self.place, self._stored, data)
