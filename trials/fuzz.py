@@ -263,14 +263,13 @@ def command_target(data, folder):
     """A key, a value and the ends of a range as the command takes them from its arguments."""
     value, key, low, high = (data.decode('utf-8', 'surrogateescape').replace('\0', '').split('\n') + [''] * 4)[:4]
     path, read = folder / 'v.db', False
-    for as_json in (['--json'], []) if value != '-' else ():  # of standard input
+    for as_json, ends in ((['--json'], [f'--from={low}', f'--to={high}']), ([], [f'--prefix={key}'])) if value != '-' else ():
         read = not command('set', *as_json, '--', path, key, value) or read
-        command('keys', *as_json, f'--from={low}', f'--to={high}', '--', path)
-        command('keys', *as_json, f'--prefix={key}', '--', path)
+        command('keys', *as_json, *ends, '--', path)
         if path.exists():
             with opened(path) as vault:
                 judge(vault)
-                show(vault, data)
+                show(vault, data) if as_json else None
         clear(folder)
     return read
 
@@ -594,7 +593,7 @@ TARGETS = {
     'values': Target(values_target, seeds_of_values, 20),
     'parts': Target(parts_target, seeds_of_parts),
     'file': Target(file_target, seeds_of_files),
-    'command': Target(command_target, seeds_of_command, 3),
+    'command': Target(command_target, seeds_of_command),
     **{kind.replace(' vault', ''): Target(functools.partial(source_target, kind), functools.partial(seeds_of_source, kind, names))
        for kind, names in SOURCES.items()},
 }
