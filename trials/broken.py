@@ -297,7 +297,7 @@ BREAKAGES: Dict[str, List[Breakage]] = {
         Breakage('a datetime is a microsecond later in a key', 'keys.py', '(moment // MICROSECOND + SIGN)',
                  '(moment // MICROSECOND + SIGN + 1)'),
         Breakage('parts stay when their entry goes', 'stores/sqlite/schema.py',
-                 'AFTER DELETE ON entries WHEN old.crc >= {PARTED}', 'AFTER DELETE ON entries WHEN old.crc >= {PARTED} * 2'),
+                 'AFTER DELETE ON entries WHEN old.crc >= {HAS_PARTS}', 'AFTER DELETE ON entries WHEN old.crc >= {HAS_PARTS} * 2'),
         Breakage('a deep list is stored as a map', 'codecs/deep.py', 'self._header(count, 0x90, 0xDC)',
                  'self._header(count, 0x80, 0xDE)'),
     ],
