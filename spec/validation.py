@@ -120,6 +120,7 @@ class TestValidate:
         assert type(Vault('test')) is Vault and type(Vault('test').section('a')) is vaults.Section
         checked = Vault('test', validate=modest_only)
         assert type(checked).__name__ == 'Vault' and repr(checked) == "Vault('test', 0 items)"
+        assert type(checked) is Vault and type(checked.section('a', value_type=int)) is vaults.Section
         assert isinstance(Vault('test', validate=modest_only, writeback=True), Vault)
 
     def test_it_is_pickled_with_the_vault(self, root):
