@@ -32,7 +32,6 @@ vaults cli cli.* __main__        : *
 '''
 # What still breaks that table, or closes a circle. Each list below may only shrink: what is needed no more is struck out.
 UPWARD = '''
-
 '''
 SQLITE = '''
 stores.sqlite.driver
@@ -53,10 +52,9 @@ stores.sqlite.fork 2
 stores.sqlite.nesting 1
 stores.tasks 2
 vault 1
-views 7
+views 6
 '''
 LONG = '''
-
 '''
 UNTYPED = '''
 '''

@@ -437,9 +437,6 @@ class SortedSlice(Walks[K, V]):
             raise KeyError(f'there are no keys in this range of {self._vault!r}')
         return default
 
-    def _walk_items(self, reverse: bool = False, bounds: Optional[Bounds] = None) -> Iterator[Any]:
-        return self._vault._walk_items(reverse, bounds or self._bounds)  # a mode of the vault may have its own
-
     def _caption(self) -> str:
         return f'{len(self):,} of {self._vault!r}'
 
