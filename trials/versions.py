@@ -126,7 +126,7 @@ def count_up(path):
 
 
 def add_up(v, *_):
-    for _ in range(20):
+    for _ in range(100):
         with v:
             v['count'] += 1
 
@@ -142,7 +142,7 @@ def count_together(v, model):
     for thread in threads:
         thread.join()
     agree([*codes, *(one.join() for one in child)], [0] * (1 + len(child)), 'how a process and a fork ended')
-    model['count'] = 80 + 20 * len(child)
+    model['count'] = 400 + 100 * len(child)
 
 
 @role
