@@ -467,20 +467,19 @@ class LiveStore(StoreBefore):
             if failed:
                 self._raise(failed, KEPT)
             owner = self._owner_now() if may_run() else None
-            journal = Journal(self.cache.journal, (who,))
+            asking = owner and Asking(self._lock, owner.require)
+            journal, thread = Journal(self.cache.journal, (who,)), get_ident()
             self._store.begin(who)
+            # No call from here on, which an interrupt could come into before the block is known to be open.
             self._depth += 1
-            self.hot = COLD
-            if self._depth == 1:
-                self._thread = get_ident()
-            if owner is not None:
-                self._outside, self.lock = owner.depth, Asking(self._lock, owner.require)
+            self.hot, self._thread, self.cache.journal = COLD, thread, journal
+            if owner and asking:
+                self._outside, self.lock = owner.depth, asking
         except BaseException:
             if taken or (not owned and self._lock.is_mine()):
                 self.lock.release()
             raise
         try:
-            self.cache.journal = journal
             if self._store.others_wrote() or self._foreign:
                 self._forget_theirs()
         except BaseException:
