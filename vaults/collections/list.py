@@ -1,31 +1,15 @@
-"""Lists that live in a vault: any values, one after another. Knows neither SQL nor how keys are stored.
-
-A leaf of a list is msgpack, one item after another.
-"""
+"""Lists that live in a vault: any values, one after another. Knows neither SQL nor how keys are stored."""
 from __future__ import annotations
 
-import operator
-from itertools import chain, islice, repeat
-from operator import index as as_index
-
-from msgpack import Unpacker
-
 from .._typing import TYPE_CHECKING, T, overload
-from ..codecs import codes, packing
-from ..errors import VaultError
-from . import leaves
 from .kind import SequenceKind, register_kind
-from .leaves import PACKED_ITEMS
-from .sequence import LiveSequence
+from .packed import PackedSequence
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, ClassVar, Iterable, Iterator, SupportsIndex, Tuple, Union
+    from typing import Any, ClassVar, SupportsIndex, Union
     from typing import List as PlainList
 
-    from typing_extensions import Self
-
     from ..place import Place
-    from .sequence import Run
 
 
 class ListKind(SequenceKind):
@@ -35,7 +19,7 @@ class ListKind(SequenceKind):
         return 'a list made by list()'
 
 
-class List(LiveSequence[T]):
+class List(PackedSequence[T]):
     """A list that lives in a vault: v.list(key). Its items are any values that a vault stores.
 
     >>> import vaults
@@ -53,7 +37,7 @@ class List(LiveSequence[T]):
 
     __slots__ = ()
     kind: ClassVar[ListKind]
-    _items = PACKED_ITEMS
+    _plain_type = list
 
     if TYPE_CHECKING:
         @overload
@@ -62,138 +46,14 @@ class List(LiveSequence[T]):
         def __getitem__(self, index: slice) -> PlainList[T]: ...
         def __getitem__(self, index: Any) -> Any: ...
         def copy(self) -> PlainList[T]: ...
-
-    # --- what a list's operators do: with lists and live ones, not with tuples ---
-
-    def __add__(self, other: Union[PlainList[T], List[T]]) -> PlainList[T]:
-        """Return a plain list of both."""
-        return self.copy() + other[:] if isinstance(other, (list, List)) else NotImplemented
-
-    def __radd__(self, other: PlainList[T]) -> PlainList[T]:
-        return other + self.copy() if isinstance(other, list) else NotImplemented
-
-    def __mul__(self, times: int) -> PlainList[T]:
-        """Return a plain list."""
-        return self.copy() * times
-
-    __rmul__ = __mul__
-
-    def __imul__(self, times: int) -> Self:
-        """Repeat the items in place; atomic between processes."""
-        times = as_index(times)
-
-        def multiply() -> None:
-            self.extend(chain.from_iterable(repeat(self.copy(), times - 1))) if times > 0 else self.clear()
-        self._place.store.transact(multiply)
-        return self
-
-    def __lt__(self, other: Union[PlainList[T], List[T]]) -> bool:
-        return self._compared(other, operator.lt)
-
-    def __le__(self, other: Union[PlainList[T], List[T]]) -> bool:
-        return self._compared(other, operator.le)
-
-    def __gt__(self, other: Union[PlainList[T], List[T]]) -> bool:
-        return self._compared(other, operator.gt)
-
-    def __ge__(self, other: Union[PlainList[T], List[T]]) -> bool:
-        return self._compared(other, operator.ge)
-
-    def _compared(self, other: Any, compare: Callable[[Any, Any], bool]) -> bool:
-        """Compare as lists are: by the first items that differ, or else by length. Reads no further."""
-        if not isinstance(other, (list, List)):
-            return NotImplemented  # type: ignore[no-any-return]
-        for mine, theirs in zip(self, other):
-            if not (mine is theirs or mine == theirs):
-                return compare(mine, theirs)
-        return compare(len(self), len(other))
-
-    # --- what a leaf is ---
-
-    def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
-        """Pack as many items at once as fit a leaf, going by those before; msgpack is quickest so."""
-        iterator, size = iter(items), 1
-        while True:
-            block = list(islice(iterator, size))
-            if not block:
-                return
-            run = self._dumped(block)
-            if len(run) > 2 * leaves.LEAF and len(block) > 1:
-                yield from self._pieces(run, len(block))
-            else:
-                yield run, len(block)
-            size = max(1, min(leaves.ITEMS, 2 * size, leaves.LEAF * len(block) // (len(run) + 1)))
-
-    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        try:
-            yield from PACKED_ITEMS.pieces(run, count)
-        except codes.MALFORMED as error:  # another thread has changed it while it was packed
-            raise self._damaged(error) from error
-
-    def _dumped(self, block: PlainList[Any]) -> bytes:
-        try:
-            return packing.packed_run(self._place.codec, block)
-        except VaultError as error:
-            raise self._about(error) from error
-
-    def _about(self, error: VaultError) -> VaultError:
-        return self._place.about(error, self._key)
-
-    def _packed_one(self, item: Any) -> bytes:
-        return self._dumped([item])
-
-    def _one(self, run: bytes, at: int) -> Any:
-        try:
-            return self._from(run, at).unpack()
-        except codes.MALFORMED:
-            return self._singly([(run, at, at + 1)])[0]
-
-    def _from(self, run: bytes, at: int) -> Any:
-        """Return an unpacker that stands at an item: those before are skipped at once, as one array."""
-        unpacker = self._unpacker(packing.as_array(run, at))
-        unpacker.skip()
-        return unpacker
-
-    def _unpacker(self, data: bytes) -> Any:
-        unpacker = Unpacker(ext_hook=self._place.codec.ext_hook, strict_map_key=False, max_buffer_size=len(data))
-        unpacker.feed(data)
-        return unpacker
-
-    def _load(self, data: bytes) -> Any:
-        try:
-            return self._place.codec.loads(data)
-        except VaultError as error:
-            raise self._about(error) from error
-
-    def _loaded(self, runs: PlainList[Run]) -> PlainList[Any]:
-        """Return the items of runs of which the first may begin before them, and the last go on behind them.
-
-        They are unpacked as one array, in one call.
-        """
-        if not runs:
-            return []
-        try:
-            run, start, _ = runs[0]
-            first = run[self._from(run, start).tell() - len(packing.as_array(b'', 0)):] if start else run
-            data = b''.join([first, *(run for run, _, _ in runs[1:])])
-            count = sum(stop - start for _, start, stop in runs)
-            return self._unpacker(packing.as_array(data, count)).unpack()  # type: ignore[no-any-return]
-        except codes.MALFORMED:
-            return self._singly(runs)
-
-    def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:
-        """Load one item after another: the one that cannot be loaded says what is wrong."""
-        try:
-            items = [item for run, start, stop in runs for item in PACKED_ITEMS.split(run, stop, start)]
-        except codes.MALFORMED as error:
-            raise self._damaged(error) from error
-        return [self._load(item) for item in items]
-
-    _listed = _loaded
-
-    def _stepped(self, runs: PlainList[Run], places: Iterable[int]) -> PlainList[Any]:
-        items = self._loaded(runs)
-        return [items[at] for at in places]
+        def __add__(self, other: Union[PlainList[T], List[T]]) -> PlainList[T]: ...
+        def __radd__(self, other: PlainList[T]) -> PlainList[T]: ...
+        def __mul__(self, times: int) -> PlainList[T]: ...
+        def __rmul__(self, times: int) -> PlainList[T]: ...
+        def __lt__(self, other: Union[PlainList[T], List[T]]) -> bool: ...
+        def __le__(self, other: Union[PlainList[T], List[T]]) -> bool: ...
+        def __gt__(self, other: Union[PlainList[T], List[T]]) -> bool: ...
+        def __ge__(self, other: Union[PlainList[T], List[T]]) -> bool: ...
 
 
 register_kind(ListKind('list', List))

@@ -44,6 +44,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
     kind: ClassVar[Kind]
     _wanted: Any = None     # what the head is to say besides the kind; None: anything
     _items: Items
+    _equals: ClassVar[Tuple[type, ...]] = (list, array)  # what it may be equal to, besides live ones of that sort
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
@@ -302,8 +303,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Return a copy in memory."""
         return self[:]
 
-    def __eq__(self, other: object) -> Any:
-        if not isinstance(other, (list, array, LiveSequence)):
+    def __eq__(self, other: Any) -> Any:
+        if not (other._equals == self._equals if isinstance(other, LiveSequence) else isinstance(other, self._equals)):
             return NotImplemented
         return len(self) == len(other) and all(mine is theirs or mine == theirs
                                                for mine, theirs in zip(self, map(self._as_item, other)))
@@ -419,7 +420,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def clear(self) -> None:
         """Remove all items."""
-        del self[:]
+        LiveSequence.__delitem__(self, slice(None))
 
     def reverse(self) -> None:
         """Turn the order round. Reads and writes all items."""
@@ -437,7 +438,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             items = change(self.tolist())
             if store.get(self._stored) != before:
                 raise ValueError(f'the {self.kind.name} was changed while it was sorted')
-            self[:] = items
+            LiveSequence.__setitem__(self, slice(None), items)  # a deque has no slices
         store.transact(rewrite)
 
     def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[T]:
