@@ -35,6 +35,7 @@ from spec.writeback_others import *
 from spec.parts import *
 from spec.lists import *
 from spec.columns import *
+from spec.deques import *
 from spec.collections import *
 from spec.sections import *
 from spec.sections_sizes import *

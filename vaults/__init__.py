@@ -3,6 +3,7 @@
     Vault           the dict, over one SQLite file; help(vaults.Vault) has its verbs
     Section         a vault inside a vault: v.section(name)
     List, Column    values that grow: v.list(key), v.column(key, dtype); and streams: v.open(key, mode)
+    Deque           and one at both ends: v.live(vaults.Deque, key, maxlen=None)
     open, Shelf     in place of shelve: `import vaults as shelve`
     register        how values of a class of yours are stored
     dumps, loads    the same without a vault; dumps_many, loads_many
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from . import recovery as recovery
     from .codecs.standalone import dumps, dumps_many, loads, loads_many
     from .collections.column import Column
+    from .collections.deque import Deque
     from .collections.list import List
     from .log import set_logger
     from .opening import set_root_path
@@ -56,6 +58,7 @@ __version__ = '0.1.0'
 
 __all__ = [
     'Column',
+    'Deque',
     'DictionaryStore',
     'EmptyVaultError',
     'List',

@@ -37,7 +37,7 @@ class List(PackedSequence[T]):
 
     __slots__ = ()
     kind: ClassVar[ListKind]
-    _plain_type = list
+    plain_type = list
 
     if TYPE_CHECKING:
         @overload

@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 
 class PackedSequence(LiveSequence[T]):
-    """A live sequence of any values. `_plain_type`: the type of its copies, with which its operators work."""
+    """A live sequence of any values. `plain_type`: the type of its copies, with which its operators work."""
 
     __slots__ = ()
     _items = PACKED_ITEMS
-    _plain_type: ClassVar[type]
+    plain_type: ClassVar[type]
 
     # --- the operators: with copies in memory, and with others of the kind ---
 
     def _is_alike(self, other: object) -> bool:
-        return isinstance(other, self._plain_type) or (
-            isinstance(other, PackedSequence) and other._plain_type is self._plain_type)
+        return isinstance(other, self.plain_type) or (
+            isinstance(other, PackedSequence) and other.plain_type is self.plain_type)
 
     def __add__(self, other: Any) -> Any:
         """Return a copy of both, in memory."""
@@ -48,7 +48,7 @@ class PackedSequence(LiveSequence[T]):
         return both
 
     def __radd__(self, other: Any) -> Any:
-        return other + self.copy() if isinstance(other, self._plain_type) else NotImplemented
+        return other + self.copy() if isinstance(other, self.plain_type) else NotImplemented
 
     def __mul__(self, times: int) -> Any:
         """Return a copy in memory, with the items so many times."""

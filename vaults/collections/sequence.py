@@ -44,7 +44,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
     kind: ClassVar[Kind]
     _wanted: Any = None     # what the head is to say besides the kind; None: anything
     _items: Items
-    _equals: ClassVar[Tuple[type, ...]] = (list, array)  # what it may be equal to, besides live ones of that sort
+    equal_to: ClassVar[Tuple[type, ...]] = (list, array)  # what it may be equal to, besides live ones of that sort
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
     if not TYPE_CHECKING:
         def __class_getitem__(cls, _):
@@ -304,7 +304,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
         return self[:]
 
     def __eq__(self, other: Any) -> Any:
-        if not (other._equals == self._equals if isinstance(other, LiveSequence) else isinstance(other, self._equals)):
+        is_live = isinstance(other, LiveSequence)
+        if not (other.equal_to == self.equal_to if is_live else isinstance(other, self.equal_to)):
             return NotImplemented
         return len(self) == len(other) and all(mine is theirs or mine == theirs
                                                for mine, theirs in zip(self, map(self._as_item, other)))
