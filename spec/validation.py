@@ -323,3 +323,15 @@ class TestValidateWriteBack:
         del w, users
         gc.collect()
         assert Vault('test')['users', 'a'] == [1, 2]
+
+    def test_what_a_validation_puts_in_the_vault_is_written_with_what_it_validates(self, root):
+        def counted(key, value):
+            if key != 'count':
+                w['count'] = w.get('count', 0) + 1
+        w = Vault('test', writeback=True, validate=counted)
+        w['count'], w['a'] = 0, [1]
+        w.sync()
+        w['a'].append(2)
+        expected = w['count'] + 1
+        w.close()
+        assert Vault('test').items() == [('count', expected), ('a', [1, 2])]

@@ -257,10 +257,16 @@ class LiveStore(StoreBefore):
 
     def _flush(self, outcome: str) -> None:
         with self.lock:
-            failed = self._write([*self.cache.dirty, *self._live])
+            failed = self._write_all()
             if self._store.others_wrote() or self._foreign:
                 self._forget_theirs()
             self._raise(failed, outcome)
+
+    def _write_all(self) -> Dict[Stored, VaultError]:
+        """Write every entry that has changed, and then what was put as these were packed or validated."""
+        failed = self._write([*self.cache.dirty, *self._live])
+        put = [key for key in self.cache.dirty if key not in failed]
+        return {**failed, **self._write(put)} if put else failed
 
     def _write_dirty(self) -> None:
         """Write what was put: keys that the store does not know yet are counted and walked there."""
@@ -463,7 +469,7 @@ class LiveStore(StoreBefore):
             taken = self.lock.acquire(timeout=self._patience)
             if not taken:
                 raise self._busy('wait, or make its blocks shorter')
-            failed = self._write([*self.cache.dirty, *self._live])
+            failed = self._write_all()
             if failed:
                 self._raise(failed, KEPT)
             owner = self._owner_now() if may_run() else None
@@ -496,7 +502,7 @@ class LiveStore(StoreBefore):
             if self._depth and not self._lock.is_mine():
                 raise VaultError(f'another thread has the block open: vault {self._path}')
             with self.lock:
-                failed = self._write([*self.cache.dirty, *self._live])
+                failed = self._write_all()
             if failed:
                 self._raise(failed, UNDONE)
             journal = self.cache.block_of(who)
