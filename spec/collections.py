@@ -256,7 +256,7 @@ class TestKinds:
         assert list(v._store.part_owners()) == [] and v.items() == [('before', 1)]
 
     @pytest.mark.parametrize('meta', [None, 5, 'stack', ['stack'], [5, None], ['stack', None, 1], ['stack', b'x'], ['stack', 1.5], ['stack', {}], [['stack'], None],
-                                      ['stack', functools.reduce(lambda inner, _: [inner], range(900), None)]])
+                                      ['stack', functools.reduce(lambda inner, _: [inner], range(480), None)]])  # as deep as each msgpack packs
     def test_a_head_that_lies_about_its_kind_is_damaged(self, meta):
         with contextlib.closing(planted(26, meta, 1, 0, 0, 1, 0, 0, b'\1')) as v:
             for read in (lambda: v['k'], v.copy, lambda: v.open('k').read(), lambda: v.list('k'), lambda: moving.export(v, io.StringIO())):
