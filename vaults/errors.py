@@ -115,6 +115,11 @@ UNWRITTEN = (  # what helps when a file cannot be written
 )
 
 
+def about(error: VaultError, key: object, path: str) -> VaultError:
+    """Return the error with the key and the vault that it is about."""
+    return type(error)(f'{error} (key {shown(key)} of the vault {path})')
+
+
 def unwritten(what: str, error: OSError) -> VaultFullError:
     """Return the error about a file that could not be written, and of which nothing is left."""
     cure = next(cure for kind, cure in UNWRITTEN if isinstance(error, kind))

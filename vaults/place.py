@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from . import keys
-from .errors import VaultError, shown
+from .errors import VaultError, about
 from .stores.base import ClosedStore
 
 TYPE_CHECKING = False
@@ -193,8 +193,3 @@ def place_of(vault: Any) -> Place:
     """Return the place of a vault or section, for the rooms that work on its entries without it; of a place, itself."""
     place: Place = vault if type(vault) is Place else vault._place
     return place
-
-
-def about(error: VaultError, key: Any, path: str) -> VaultError:
-    """Return the error with the key and the vault that it is about."""
-    return type(error)(f'{error} (key {shown(key)} of the vault {path})')

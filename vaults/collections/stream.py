@@ -14,8 +14,7 @@ from itertools import groupby
 
 from ..codecs import codes
 from ..codecs.codes import is_head
-from ..errors import VaultCorruptError, VaultError
-from ..place import about
+from ..errors import VaultCorruptError, VaultError, about
 from . import load
 from .kind import Kind, kind_of, register_kind
 from .leaves import SizedItems

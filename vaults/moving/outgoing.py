@@ -6,9 +6,9 @@ import os
 from ..codecs.codes import is_head
 from ..collections.kind import kind_of
 from ..collections.tree import Head
-from ..errors import VaultError
+from ..errors import VaultError, about
 from ..files import NewFile
-from ..place import about, place_of
+from ..place import place_of
 from ..settings import recorded
 from ..stores.base import entries_of
 from . import as_json

@@ -25,7 +25,7 @@ from ..errors import (
     VaultCorruptError,
     VaultError,
     VaultTaskError,
-    shown,
+    about,
 )
 from ..keys import HIGHEST, LOWEST
 from .base import Live, Store, StoreBefore
@@ -210,7 +210,7 @@ class LiveStore(StoreBefore):
         raise self._about(SerializationError('another thread kept changing it while it was packed'), key)
 
     def _about(self, error: VaultError, key: Stored) -> VaultError:
-        return type(error)(f'{error} (key {shown(keys.decode(key))} of the vault {self._path})')
+        return about(error, keys.decode(key), self._path)
 
     def _changed(self, key: Stored, entry: Live) -> Optional[bytes]:
         """Return what the entry packs to when that is not what is stored.
