@@ -198,7 +198,7 @@ class Column(LiveSequence[T]):
         except (TypeError, ValueError, OverflowError, struct.error) as error:
             cls = next(cls for cls in (MisfitError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
                        cls is TypeError)
-            raise cls(f'{error} (the column of {self.dtype} at key {self._key!r} of the vault {self._place.path})'
+            raise cls(f'{error} (the column of {self.dtype} at {self._where()})'
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:

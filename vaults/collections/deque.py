@@ -139,9 +139,8 @@ class Deque(PackedSequence[T]):
         def add() -> None:
             items = deque(values, self.maxlen)
             items.reverse()
-            runs = list(self._packed(items))
             if self._has_room(len(items), left=True):
-                self._change(lambda head, change: change.replace(0, 0, runs))
+                self._put_left(items)
         if values is self:
             values = self.copy()
         self._place.store.transact(add)
@@ -160,6 +159,11 @@ class Deque(PackedSequence[T]):
             many = min(count, head.size)
             change.replace(head.size - many if right else 0, head.size if right else many, [])
         self._change(cut)
+
+    def _put_left(self, items: Iterable[T]) -> None:
+        """Put items, in their order, before the first one."""
+        runs = list(self._packed(items))
+        self._change(lambda head, change: change.replace(0, 0, runs))
 
     def pop(self) -> T:  # type: ignore[override]  # at an end alone
         """Remove and return the item at the right end; atomic between processes. Raises: IndexError."""
@@ -183,8 +187,7 @@ class Deque(PackedSequence[T]):
             elif over:
                 moved = self.tolist(size - over)
                 self._cut_off(over, right=True)
-                runs = list(self._packed(moved))
-                self._change(lambda head, change: change.replace(0, 0, runs))
+                self._put_left(moved)
         self._place.store.transact(rotate)
 
     # --- the whole ---

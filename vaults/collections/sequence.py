@@ -147,7 +147,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         return steadily(self._place.store, lambda: read(self._head()), f'the {self.kind.name}', self._where)
 
     def _where(self) -> str:
-        return f'key {self._key!r} of the vault {self._place.path}'
+        return self._place.where(self._key)
 
     def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
