@@ -36,6 +36,7 @@ class Journal:
         self.before: Dict[Stored, Optional[Live]] = {}
         self.in_call: bool = not block or (around is not None and around.in_call)
 
+
 class Cache:
     """Live entries by key, and the journals. Not safe in threads: whoever has it has a lock."""
 

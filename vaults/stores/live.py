@@ -15,18 +15,12 @@ from .writeback import LiveStore, end_with_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Protocol, Sequence, Tuple, Union
+    from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
     from ..codecs.packing import Codec
     from ..keys import Stored
+    from ..place import Check, KeyCodec
     from .base import Checks, Store
-
-    Check = Callable[[Any, Any], object]
-
-    class KeyCodec(Protocol):
-        """What is needed of one to tell a user's function which key a value is for."""
-
-        def decode(self, stored: Stored) -> Any: ...
 
 VALUE = attrgetter('value')
 
