@@ -1,6 +1,7 @@
 """Run one scene on old and new Pythons, SQLites and msgpacks; let each read, change and check what the others wrote.
 
-    python trials/versions.py [--rounds N] [--seed S] [--all] [--sqlite LIBRARY] [--suite] [--offline]
+    python trials/versions.py [--rounds N] [--seed S] [--all] [--offline]
+    python trials/versions.py --write FILE
 
 A combination is a Python, an SQLite and a msgpack. In each a scene goes over the whole surface beside a dict as its
 model, and leaves two files: one closed, and one whose last commits are in the log that a killed process left. Then each
@@ -8,11 +9,10 @@ combination opens copies of all these files, and of those that the releases have
 changes and checks them.
 
 The short measure takes this Python as it is, and with msgpack in pure Python; the oldest CPython found, with msgpack
-1.0.0 and SQLite 3.35; and the newest one, with the newest of both that pip has. `--all` takes every CPython of PATH and
-of pyenv, free-threaded ones too, with each of these in turn. `--sqlite FILE`, which may be given again, puts a
-libsqlite3.so of yours before that of every Python. `--suite` runs tests.py in each combination, where pytest can be
-had: that takes long. Old and new packages come from pip, into a temporary folder. What cannot be had is left out, and
-said. Prints a line for each combination and one of figures; exits with 1 when a promise broke.
+1.0.0 and SQLite 3.35; and the newest one, with the newest of both that pip has. `--all` takes every CPython of PATH
+and of pyenv, with each of these in turn. An SQLite of yours is tried as LD_LIBRARY_PATH puts it before the system's.
+Old and new packages come from pip, into a temporary folder. What cannot be had is said. Prints a line for each
+combination and one of figures; exits with 1 when a promise broke.
 
 SQLite comes from the wheels of pysqlite3-binary: its extension carries a whole SQLite and shows its functions. Under
 the name of the system's library, in a folder that LD_LIBRARY_PATH names, the standard sqlite3 runs on it, on Linux.
@@ -24,7 +24,6 @@ import functools
 import hashlib
 import importlib.util
 import itertools
-import json
 import os
 import pathlib
 import pickle
@@ -35,30 +34,29 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 from shared import ROOT, TRIALS
 from shared.model import Draw, Model, attempt, entries
-from shared.processes import Process, Told, as_role, play_role, role, run
+from shared.processes import as_role, ask_all, play_role, role, run
 from shared.values import typed
 
 FILES = TRIALS / 'files'
-OLD_SQLITE = 'pysqlite3-binary==0.4.6 --platform manylinux1_x86_64'  # 3.35.4; that for CPython 3.8 fits up to 3.10
+OLD_SQLITE = 'pysqlite3-binary==0.4.6 --platform manylinux1_x86_64 --python-version 3.8'  # 3.35.4; it fits up to 3.10
 NEW_SQLITE = 'pysqlite3-binary'
-OLD_MSGPACK = 'msgpack==1.0.0'  # compiled for CPython 3.5 to 3.8; its Python part runs on all
+OLD_MSGPACK = 'msgpack==1.0.0 --python-version 3.8'  # other Pythons take of that wheel what is not compiled
 PROBE = '''
-import json, platform, sqlite3, sys, msgpack
-maps = open("/proc/self/maps").read() if sys.platform == "linux" else ""
-libraries = [line.split(" ")[-1] for line in maps.splitlines() if "sqlite3" in line]
-print(json.dumps([platform.python_version(), sqlite3.sqlite_version, list(msgpack.version), msgpack.Packer.__module__,
-                  getattr(sys, "_is_gil_enabled", lambda: True)(), "".join(libraries)]))
+import platform, sqlite3, sys, msgpack
+print(f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, msgpack {'.'.join(map(str, msgpack.version))}",
+      "in pure Python" if msgpack.Packer.__module__.endswith("fallback") else "")
+print(open("/proc/self/maps").read() if sys.platform == "linux" else "")
 '''
-TAGS = '''
-import platform, sys, sysconfig
-if sys.version_info >= (3, 8) and platform.python_implementation() == "CPython":
-    print(sys.version_info[0], sys.version_info[1], int("t" in sys.abiflags), sys.executable)
+VERSION = '''
+import platform, sys
+if sys.version_info >= (3, 8) and platform.python_implementation() == "CPython" and "t" not in sys.abiflags:
+    print(*sys.version_info[:2], sys.executable)
 '''
 
 
@@ -93,8 +91,6 @@ def compare(v, model):
     """Compare a vault with its model: order, types, walks, and what check() finds."""
     v._check()
     agree(entries(v), entries(model), 'the entries')
-    agree([v[key] for key in list(v)[::7] if type(model[key]) is not list], list(filter(
-        lambda value: type(value) is not list, list(model.values())[::7])), 'the values, read by key')
     agree(list(reversed(v)), list(reversed(model)), 'the keys, backwards')
     agree(list(v['':'\U0010ffff']), sorted(key for key in model if isinstance(key, str) and '\ud800' not in key), 'the text keys')
 
@@ -120,29 +116,19 @@ def change_live(v, model):
                 one.setdefault(f'live {number}', []).append(number)
 
 
-@role
-def count_up(path):
-    add_up(opened(pathlib.Path(path)))
-
-
-def add_up(v, *_):
-    for _ in range(100):
+def add_up(v):
+    for number in range(100):
         with v:
-            v['count'] += 1
+            count = v['count']
+            time.sleep(0 if number % 10 else 0.002)  # now and then, long enough for all others to come
+            v['count'] = count + 1
 
 
 def count_together(v, model):
-    """Let threads, a process and a fork count in one entry at once: none of the steps may be missing."""
-    v['count'], codes = 0, []
-    child = [Process(add_up, v)] if hasattr(os, 'fork') else []  # before the threads are there
-    threads = [threading.Thread(target=add_up, args=(v,)) for _ in range(3)]
-    threads.append(threading.Thread(target=lambda: codes.append(run(as_role(count_up, v.db_path)).code)))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    agree([*codes, *(one.join() for one in child)], [0] * (1 + len(child)), 'how a process and a fork ended')
-    model['count'] = 400 + 100 * len(child)
+    """Let forks count in one entry at once, half of them with the vault they were born with: no step may be missing."""
+    v['count'], model['count'] = 0, 400
+    answers = ask_all([(lambda: add_up(opened(pathlib.Path(v.db_path))),)] * 2 + [(add_up, v)] * 2)
+    agree([answer.code for answer in answers], [0] * 4, 'how processes that counted ended')
 
 
 @role
@@ -211,7 +197,7 @@ def read_release(name, path):
 
 
 def write_release(path):
-    """Write the file of the newest release, with a stopped clock and no chance in it."""
+    """Write the file of the newest release, with a stopped clock and no chance in it; return what is wrong with it."""
     import vaults
     table = release(max(path.stem for path in FILES.glob('*.py')))
     table.register(vaults)
@@ -221,9 +207,7 @@ def write_release(path):
             contextlib.closing(vaults.Vault(path, flag='n', allow_pickle=table.PICKLED)) as v:
         table.fill(v)
         v.compact()
-        problems = table.differences(v)
-    if problems:
-        sys.exit('\n'.join(problems))
+        return '\n'.join(table.differences(v)) or None
 
 
 # --- the combinations -----------------------------------------------------------------------------------------------
@@ -232,164 +216,98 @@ class Missing(Exception):
     """What a combination needs cannot be had here; the message says why."""
 
 
-def last_line(text):
-    return (text.strip().splitlines() or ['no message'])[-1][:200]
+def output_of(command, env=None):
+    """Run a program and return what it printed. Raises: Missing, with the last of its complaints."""
+    done = subprocess.run(command, capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise Missing(done.stderr.strip().split('\n')[-1][:200])
+    return done.stdout
 
 
 def pythons():
-    """Return ((major, minor, free-threaded), path) of every CPython that vaults supports here, oldest first."""
-    pyenv = pathlib.Path(os.environ.get('PYENV_ROOT', pathlib.Path.home() / '.pyenv'))
-    folders = [pathlib.Path(folder) for folder in os.environ.get('PATH', '').split(os.pathsep) if folder]
-    names = [path for folder in folders if folder.is_dir() for path in folder.iterdir()
-             if re.fullmatch(r'python3(\.\d+)?t?', path.name)]
+    """Return (version, path) of every CPython that vaults supports here, oldest first."""
+    folders = [*map(pathlib.Path, os.environ['PATH'].split(os.pathsep)),
+               *pathlib.Path(os.environ.get('PYENV_ROOT', pathlib.Path.home() / '.pyenv')).glob('versions/*/bin')]
     found = {}
-    for path in [*names, *sorted(pyenv.glob('versions/*/bin/python3'))]:
-        with contextlib.suppress(OSError):  # a name without a program
-            done = subprocess.run([path, '-c', TAGS], capture_output=True, text=True)
-            if done.returncode == 0 and done.stdout:
-                *tag, executable = done.stdout.strip().split(' ', 3)
-                found.setdefault(tuple(map(int, tag)), executable)
-    return sorted(found.items())
-
-
-class Packages:
-    """Folders with packages for other Pythons, from pip, each once. Any thread may ask."""
-
-    def __init__(self, folder, offline):
-        self.folder, self.offline, self.lock, self.found = folder, offline, threading.Lock(), {}
-
-    def get(self, what, tag):
-        """Return the folder with the wheel of a package for the Python with this tag. Raises: Missing."""
-        with self.lock:
-            if (what, tag) not in self.found:
-                self.found[what, tag] = self._install(what, tag, self.folder / f'package{len(self.found)}')
-            found = self.found[what, tag]
-        if isinstance(found, str):
-            raise Missing(f'{what} for Python {tag[0]}.{tag[1]}{"t" * tag[2]}: {found}')
-        return found
-
-    def _install(self, what, tag, target):
-        if self.offline:
-            return 'it would come from the network'
-        abis = ['--abi', f'cp{tag[0]}{tag[1]}t', '--abi', 'none'] if tag[2] else []
-        done = subprocess.run([sys.executable, '-m', 'pip', 'install', '-q', '--disable-pip-version-check',
-                               '--no-input', '--no-cache-dir', '--no-deps', '--only-binary', ':all:',
-                               '--implementation', 'cp', '--python-version', f'{tag[0]}.{tag[1]}', *abis,
-                               '--target', target, *what.split()], capture_output=True, text=True)
-        return target if done.returncode == 0 else last_line(done.stderr)
+    for path in [sys.executable, *(path for folder in folders for path in folder.glob('python3*'))]:
+        if re.search(r'python3?(\.\d+)?$', str(path)):
+            with contextlib.suppress(OSError, Missing):  # a name without a program, or with one that does not run
+                for line in output_of([path, '-c', VERSION]).splitlines():
+                    major, minor, executable = line.split(' ', 2)
+                    found.setdefault((int(major), int(minor)), executable)
+    return [(f'{major}.{minor}', path) for (major, minor), path in sorted(found.items())]
 
 
 class Combination:
     """A Python, a msgpack and an SQLite: how to run it, and what it turned out to be."""
 
-    def __init__(self, tag, python, msgpack=None, sqlite=None, pure=False):
-        self.tag, self.python, self.msgpack, self.sqlite, self.pure = tag, python, msgpack, sqlite, pure
-        self.env = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1'}
-        self.env.pop('MSGPACK_PUREPYTHON', None)
+    def __init__(self, version, python, msgpack='', sqlite='', is_pure=False):
+        self.version, self.python, self.msgpack, self.sqlite = version, python, msgpack, sqlite
+        self.env = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1', 'MSGPACK_PUREPYTHON': '1' * is_pure}
+        parts = [part.split()[0] for part in (msgpack, sqlite, 'pure' * is_pure) if part]
+        self.name = ' with '.join([f'Python {version}', *parts])
 
-    def prepare(self, folder, packages):
+    def prepare(self, folder, offline):
         """Get its parts into a folder and see that they are what runs. Raises: Missing."""
-        self.folder = folder
-        folder.mkdir()
-        path = [ROOT]
-        if self.msgpack:  # of the old one there is a wheel for 3.8, of which other Pythons take what is not compiled
-            path.append(packages.get(self.msgpack, (3, 8, 0) if self.msgpack == OLD_MSGPACK else self.tag))
-        if self.pure:
-            self.env['MSGPACK_PUREPYTHON'] = '1'
-        if self.tag[2]:
-            self.env['PYTHON_GIL'] = '0'  # an extension that asks for it would bring it back
-        self.env['PYTHONPATH'] = os.pathsep.join(map(str, path))
+        self.folder, packages, library = folder, folder / 'packages', folder / 'lib'
+        library.mkdir(parents=True)
+        for what in filter(None, [self.msgpack, self.sqlite]):
+            if offline:
+                raise Missing('it would come from the network')
+            output_of([sys.executable, '-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--no-input',
+                       '--no-cache-dir', '--no-deps', '--only-binary', ':all:', '--implementation', 'cp',
+                       '--python-version', self.version, '--target', packages, *what.split()])
+        self.env['PYTHONPATH'] = os.pathsep.join(map(str, (ROOT, packages)))
         if self.sqlite:
-            self._put_before(self._library(packages))
-        self._probe()
-
-    def _library(self, packages):
-        """Return a file that holds the wanted SQLite."""
-        if os.path.exists(self.sqlite):
-            return self.sqlite
-        if not sys.platform.startswith('linux'):
-            raise Missing(f'{self.sqlite}: another SQLite can be put before the system\'s on Linux alone')
-        folder = packages.get(self.sqlite, (3, 8, 0) if self.sqlite == OLD_SQLITE else self.tag)
-        return next(folder.glob('pysqlite3/_sqlite3*.so'))
-
-    def _put_before(self, library):
-        (self.folder / 'lib').mkdir()
-        shutil.copy(library, self.folder / 'lib' / 'libsqlite3.so.0')
-        before = [str(self.folder / 'lib'), self.env.get('LD_LIBRARY_PATH', '')]
-        self.env['LD_LIBRARY_PATH'] = os.pathsep.join(filter(None, before))
-
-    def _probe(self):
-        done = subprocess.run([self.python, '-c', PROBE], env=self.env, capture_output=True, text=True)
-        if done.returncode:
-            raise Missing(f'{self.wanted()}: {last_line(done.stderr)}')
-        version, sqlite, msgpack, module, has_gil, libraries = json.loads(done.stdout)
-        if self.sqlite and str(self.folder) not in libraries:
-            raise Missing(f'{self.wanted()}: this Python has SQLite {sqlite} within itself')
-        self.name = (f'Python {version}{"" if has_gil else " without the GIL"}, SQLite {sqlite}, msgpack '
-                     f'{".".join(map(str, msgpack))}{" in pure Python" if module.endswith("fallback") else ""}')
-
-    def wanted(self):
-        """Say what it should be."""
-        parts = [self.msgpack, self.sqlite, self.pure and 'msgpack in pure Python']
-        return ' with '.join([f'Python {self.tag[0]}.{self.tag[1]}{"t" * self.tag[2]}', *filter(None, parts)])
+            shutil.copy(next(packages.glob('pysqlite3/_sqlite3*.so')), library / 'libsqlite3.so.0')
+            before = [str(library), os.environ.get('LD_LIBRARY_PATH', '')]
+            self.env['LD_LIBRARY_PATH'] = os.pathsep.join(filter(None, before))
+        name, _, loaded = output_of([self.python, '-c', PROBE], self.env).partition('\n')
+        if self.sqlite and str(library) not in loaded:
+            raise Missing('this Python has its SQLite within itself')
+        self.name = name.strip()
 
     def act(self, function, seed='', code=0):
         """Play a role in it; raise when that ends otherwise than with `code`."""
-        told: Told = run([self.python, '-W', 'error', *as_role(function, self.folder, seed)[3:]], hangs=900, env=self.env)
+        told = run([self.python, '-W', 'error', *as_role(function, self.folder, seed)[3:]], hangs=900, env=self.env)
         if told.code != code:
-            raise AssertionError(f'{function.__name__} ended with {told.code}: {last_line(told.complaints)}')
+            raise AssertionError(f'{function.__name__} ended with {told.code}: {told.complaints.strip()[-300:]}')
 
-    def suite(self):
-        """Run tests.py; return its last line, and whether it passed."""
-        needed = ['pytest', 'hypothesis', self.msgpack or 'msgpack']
-        env = {key: value for key, value in self.env.items() if key != 'PYTHONPATH'}
-        for command in ([self.python, '-m', 'venv', self.folder / 'venv'],
-                        [self.folder / 'venv/bin/pip', 'install', '-q', '--no-cache-dir', *needed]):
-            done = subprocess.run(command, env={**env, 'LD_LIBRARY_PATH': ''}, capture_output=True, text=True)
-            if done.returncode:
-                raise Missing(f'the suite in {self.name}: {last_line(done.stderr)}')
-        done = subprocess.run([self.folder / 'venv/bin/python', '-m', 'pytest', '-p', 'no:cacheprovider',
-                               ROOT / 'tests.py', '--basetemp', self.folder / 'pytest'],
-                              env=env, capture_output=True, text=True, cwd=ROOT)
-        return done.returncode == 0, done.stdout
+    def write(self, seed):
+        """Write its two files, anew; see that the killed process left its log."""
+        for path in self.folder.glob('*.*'):
+            path.unlink()
+        self.act(scene, seed)
+        self.act(crash, code=-signal.SIGKILL)
+        if not (self.folder / 'crash.db-wal').stat().st_size:
+            raise AssertionError('the killed process left no log')
 
 
-def wanted_combinations(options):
+def wanted_combinations(is_all):
     """List what is to be tried: the short measure, or everything that this machine has."""
-    this = (*sys.version_info[:2], int('t' in getattr(sys, 'abiflags', '')))
-    found = pythons() or [(this, sys.executable)]
-    ends = found if options.all else [found[0], found[-1]]
-    yield Combination(this, sys.executable)
-    yield Combination(this, sys.executable, pure=True)
-    for library in options.sqlite:
-        yield Combination(this, sys.executable, sqlite=library)
-    for tag, python in dict(ends).items():
-        if options.all:
-            for parts in ({}, {'pure': True}, {'sqlite': OLD_SQLITE}, {'sqlite': NEW_SQLITE}):
-                yield Combination(tag, python, 'msgpack', **parts)
-            yield Combination(tag, python, OLD_MSGPACK)
-        for library in options.sqlite:
-            yield Combination(tag, python, 'msgpack', library)
-    if not options.all:
+    this = f'{sys.version_info[0]}.{sys.version_info[1]}', sys.executable
+    found = pythons() or [this]
+    yield Combination(*this)
+    yield Combination(*this, is_pure=True)
+    for one in found if is_all else ():
+        for parts in ({}, {'is_pure': True}, {'sqlite': OLD_SQLITE}, {'sqlite': NEW_SQLITE}):
+            yield Combination(*one, 'msgpack', **parts)
+        yield Combination(*one, OLD_MSGPACK)
+    if not is_all:
         yield Combination(*found[0], OLD_MSGPACK, OLD_SQLITE)
         yield Combination(*found[-1], 'msgpack', NEW_SQLITE)
 
 
-def prepared(wanted, work, packages):
-    """Return the combinations that can be had; say of the others why not."""
-    def prepare(numbered):
-        number, combination = numbered
+def each(combinations, run, failed):
+    """Run something in each combination, as many at once as there are processors; say what failed, and return the rest."""
+    def attempted(numbered):
         try:
-            combination.prepare(work / f'c{number}', packages)
-        except Missing as missing:
-            return f'left out: {missing}'
-        return None
-    wanted = list(wanted)
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(prepare, enumerate(wanted)))
-    for answer in filter(None, answers):
-        print(answer, flush=True)
-    return [combination for combination, answer in zip(wanted, answers) if not answer]
+            run(*numbered)
+            return True
+        except (AssertionError, Missing) as error:
+            failed(f'{numbered[1].name}: {error}')
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(itertools.compress(combinations, pool.map(attempted, enumerate(combinations))))
 
 
 def share(combinations):
@@ -400,68 +318,25 @@ def share(combinations):
                 shutil.copy(writer.folder / name, reader.folder / f'{number}.{name}')
 
 
-def each(trial, combinations, run):
-    """Run something in each combination, as many at once as there are processors; return those that did not fail."""
-    def attempt(combination):
-        try:
-            run(combination)
-        except (AssertionError, subprocess.TimeoutExpired) as error:
-            trial.broke(f'{combination.name}: {error}')
-            return None
-        return combination
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return [combination for combination in pool.map(attempt, combinations) if combination]
-
-
-def write(combination, seed):
-    """Let a combination write its two files, anew; see that the killed process left its log."""
-    for path in combination.folder.glob('*.*'):
-        path.unlink()
-    combination.act(scene, seed)
-    combination.act(crash, code=-signal.SIGKILL)
-    if not (combination.folder / 'crash.db-wal').stat().st_size:
-        raise AssertionError('the killed process left no log')
-
-
-def run_suites(trial, combinations):
-    def suite(combination):
-        try:
-            passed, output = combination.suite()
-        except Missing as missing:
-            print(f'left out: {missing}', flush=True)
-            return
-        print(f'tests.py, {combination.name}: {last_line(output)}', flush=True)
-        if not passed:
-            failed = [line for line in output.splitlines() if line.startswith(('FAILED', 'ERROR'))]
-            raise AssertionError('tests.py failed: ' + '; '.join(failed)[:2000])
-    each(trial, combinations, suite)
-
-
 def main():
     from shared.verdict import Trial
     trial = Trial(__doc__, 1)
     trial.parser.add_argument('--all', action='store_true', help='every Python, with each msgpack and SQLite')
-    trial.parser.add_argument('--sqlite', action='append', default=[], metavar='FILE', help='a libsqlite3.so to try')
-    trial.parser.add_argument('--suite', action='store_true', help='run tests.py in each combination; long')
     trial.parser.add_argument('--offline', action='store_true', help='take nothing from the network')
-    trial.parser.add_argument('--write', metavar='FILE', type=pathlib.Path,
-                              help="write the newest release's file, and no more")
+    trial.parser.add_argument('--write', metavar='FILE', type=pathlib.Path, help="write the newest release's file, and no more")
     options = trial.begin()
     if options.write:
-        write_release(options.write)
-        return
+        sys.exit(write_release(options.write))
     with tempfile.TemporaryDirectory() as work:
-        work = pathlib.Path(work).resolve()
-        combinations = prepared(wanted_combinations(options), work, Packages(work, options.offline))
-        for combination in combinations:
-            print(combination.name, flush=True)
-        count = 0
+        work, count = pathlib.Path(work).resolve(), 0
+        wanted = [*wanted_combinations(options.all)]
+        combinations = each(wanted, lambda number, one: one.prepare(work / str(number), options.offline),
+                            lambda missing: print('cannot be had:', missing, flush=True))
+        print(*[combination.name for combination in combinations], sep='\n', flush=True)
         for number in range(options.rounds):
-            wrote = each(trial, combinations, lambda one, number=number: write(one, f'{options.seed}.{number}'))
+            wrote = each(combinations, lambda _, one, number=number: one.write(f'{options.seed}.{number}'), trial.broke)
             share(wrote)
-            count += len(each(trial, wrote, lambda one: one.act(read))) * (2 * len(wrote) + len(RELEASES))
-        if options.suite:
-            run_suites(trial, combinations)
+            count += len(each(wrote, lambda _, one: one.act(read), trial.broke)) * (2 * len(wrote) + len(RELEASES))
     trial.end(f'{len(combinations)} combinations, {options.rounds} rounds: {count} files of all of them and of '
               f'{len(RELEASES)} releases read, changed and checked')
 
