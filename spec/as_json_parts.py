@@ -43,15 +43,15 @@ def from_lines(lines, **options):
 
 def contents(v):
     """Return all that is in a vault, of what is in parts the packed items."""
-    from vaults.codecs.codes import is_head
+    from vaults.codecs.codes import is_header
     from vaults.collections.kind import kind_of
-    from vaults.collections.tree import Head
+    from vaults.collections.tree import Header
     found = []
     for key, data in raw_entries(v):
-        if is_head(data):
-            head = Head.of(data)
-            items = [item for run, _ in kind_of(head).content(v._store, head) for item in run]
-            data = head.code, head.meta, head.size, items if head.code == codes.LIST else b''.join(items)
+        if is_header(data):
+            header = Header.of(data)
+            items = [item for run, _ in kind_of(header).content(v._store, header) for item in run]
+            data = header.code, header.meta, header.size, items if header.code == codes.LIST else b''.join(items)
         found.append((key, data))
     return found
 
@@ -243,7 +243,7 @@ class TestPartsAsJson:
     def test_what_is_wrong_is_named_by_its_line_and_nothing_comes_in(self, line, words):
         fails_with(line, *words)
 
-    def test_no_foreign_code_passes_for_a_head(self, v):
+    def test_no_foreign_code_passes_for_a_header(self, v):
         v.list('l').append(1)
         for code in (20, 21, 22, 23):
             packed = msgpack.packb(msgpack.ExtType(code, v._store.get('l')[3:]))
@@ -258,7 +258,7 @@ class TestPartsAsJson:
             with contextlib.closing(from_lines(as_lines(v))) as back:
                 assert back['user'] == [user]
 
-    def test_a_head_inside_another_value_is_damage(self, v):
+    def test_a_header_inside_another_value_is_damage(self, v):
         v.list('l').append(1)
         v._store.put('k', b'\x91' + v._store.get('l'))
         with pytest.raises(vaults.VaultCorruptError, match="'k'"):
@@ -310,9 +310,9 @@ class TestPartsAsJson:
 
     def test_a_vault_that_validates_takes_none(self, root):
         with contextlib.closing(Vault(':memory:', validate=lambda key, value: None)) as v:
-            for head in ('{"!list": 0}', '{"!stream": 0}', '{"!column": ["int8", 0]}'):
+            for header in ('{"!list": 0}', '{"!stream": 0}', '{"!column": ["int8", 0]}'):
                 with pytest.raises(vaults.VaultError, match='validate'):
-                    moving.import_file(v, io.StringIO(f'{{"key": "a", "value": 1}}\n{{"key": "k", "value": {head}}}\n'))
+                    moving.import_file(v, io.StringIO(f'{{"key": "a", "value": 1}}\n{{"key": "k", "value": {header}}}\n'))
             assert not len(v)
 
 

@@ -188,11 +188,11 @@ class TestAmongValues:
 class TestKinds:
     """A kind of live object that has no code of its own stands by its name in the file."""
 
-    def test_the_bytes_of_a_head(self):
-        head = kinds.Kind('stack').head()
-        head.size, head.tail, head.owner = 2, b'\1\2', bytes.fromhex('6ace8b000001020304050607')
-        assert head.packed().hex(' ') == ('c7 21 1a 99 92 a5 73 74 61 63 6b c0 02 00 00 01 00 00 c4 02 01 02 c4 0c 6a ce 8b 00 00 01 02 '
-                                          '03 04 05 06 07') and head.packed().hex(' ') in (HERE / 'docs' / 'format.md').read_text('utf-8')
+    def test_the_bytes_of_a_header(self):
+        header = kinds.Kind('stack').header()
+        header.size, header.tail, header.owner = 2, b'\1\2', bytes.fromhex('6ace8b000001020304050607')
+        assert header.packed().hex(' ') == ('c7 21 1a 99 92 a5 73 74 61 63 6b c0 02 00 00 01 00 00 c4 02 01 02 c4 0c 6a ce 8b 00 00 01 02 '
+                                            '03 04 05 06 07') and header.packed().hex(' ') in (HERE / 'docs' / 'format.md').read_text('utf-8')
         assert codes.NAMED == 26
 
     def test_it_is_live_wherever_a_list_is(self, v, stack, tmp_path):
@@ -257,7 +257,7 @@ class TestKinds:
 
     @pytest.mark.parametrize('meta', [None, 5, 'stack', ['stack'], [5, None], ['stack', None, 1], ['stack', b'x'], ['stack', 1.5], ['stack', {}], [['stack'], None],
                                       ['stack', functools.reduce(lambda inner, _: [inner], range(480), None)]])  # as deep as each msgpack packs
-    def test_a_head_that_lies_about_its_kind_is_damaged(self, meta):
+    def test_a_header_that_lies_about_its_kind_is_damaged(self, meta):
         with contextlib.closing(planted(26, meta, 1, 0, 0, 1, 0, 0, b'\1')) as v:
             for read in (lambda: v['k'], v.copy, lambda: v.open('k').read(), lambda: v.list('k'), lambda: moving.export(v, io.StringIO())):
                 with pytest.raises(vaults.VaultCorruptError):
@@ -281,16 +281,16 @@ def counted(calls, function):
 
 
 class TestHostileParts:
-    """Heads and trees that somebody made to do harm, with sound checksums: an error of ours, soon, and little memory."""
+    """Headers and trees that somebody made to do harm, with sound checksums: an error of ours, soon, and little memory."""
 
     @pytest.mark.parametrize('place, wrong', [(place, wrong) for place in range(1, 7)
                                               for wrong in (-1, 2**60, 2**64 - 1, None, 'x', 1.5)
                                               if (place, wrong) not in [(4, 2**60), (5, 2**60)]])  # there may be
     @pytest.mark.parametrize('code, meta', [(20, None), (21, None), (22, 'int16')])
-    def test_a_head_that_lies_is_damaged(self, code, meta, place, wrong):
-        head = [meta, 1, 0, 1, 9, 2, 1, b'']
-        head[place] = wrong
-        with contextlib.closing(planted(code, *head, parts=[b'\1\2', a_node((1, 1))])) as v:
+    def test_a_header_that_lies_is_damaged(self, code, meta, place, wrong):
+        header = [meta, 1, 0, 1, 9, 2, 1, b'']
+        header[place] = wrong
+        with contextlib.closing(planted(code, *header, parts=[b'\1\2', a_node((1, 1))])) as v:
             for read in (lambda: len(v['k']), lambda: v['k'][:], lambda: v.open('k').read(), v.copy):
                 with pytest.raises(vaults.VaultError):
                     read()

@@ -86,7 +86,7 @@ class TestLists:
                 one.insert(len(one) // 2, -number)
                 if number % 3:
                     one.pop(0)
-        assert live == plain and parts.Head.of(v._store.get('one')).depth >= 3
+        assert live == plain and parts.Header.of(v._store.get('one')).depth >= 3
         while plain:
             assert live.pop() == plain.pop() and live.pop(0) == plain.pop(0)
         assert list(live) == [] and part_count(v) == 0
@@ -94,14 +94,14 @@ class TestLists:
     def test_one_that_was_thinned_out_is_no_deeper_than_it_must_be(self, v, small):
         live = v.list('one')
         live.extend(range(3000))
-        deep = parts.Head.of(v._store.get('one')).depth
+        deep = parts.Header.of(v._store.get('one')).depth
         plain = list(range(3000))
         for at in range(2900, 0, -1):
             if at % 29:
                 del live[at], plain[at]
         assert live == plain
-        head = parts.Head.of(v._store.get('one'))
-        assert head.depth < deep and len(list(v._store.part_numbers(head.owner))) < len(plain)
+        header = parts.Header.of(v._store.get('one'))
+        assert header.depth < deep and len(list(v._store.part_numbers(header.owner))) < len(plain)
 
     @pytest.mark.parametrize('grow, fill', [(lambda live, number: live.append('x' * 9), 3.9),
                                             (lambda live, number: live.insert(len(live) // 2, 'x' * 9), 2.3)])
@@ -110,9 +110,9 @@ class TestLists:
         with v:
             for number in range(1500):
                 grow(live, number)
-        head = parts.Head.of(v._store.get('one'))
-        tree = parts.Tree(v._store, head)
-        leaves = list(tree.leaves(0, head.inside))
+        header = parts.Header.of(v._store.get('one'))
+        tree = parts.Tree(v._store, header)
+        leaves = list(tree.leaves(0, header.inside))
         below = len(leaves) + len(list(tree.numbers())) - len(leaves) - 1
         assert below / (len(list(tree.numbers())) - len(leaves)) > fill
 
@@ -129,7 +129,7 @@ class TestLists:
         assert len([line for line in seen if line.startswith(('INSERT INTO parts', 'DELETE FROM parts'))]) < 16
         assert live[10_000] == 'x' and live[5_000] == 'y' and live[10_001] == {'number': 9997} and len(live) == 20_004
 
-    def test_appending_and_popping_at_both_ends_touch_the_head_alone(self, v):
+    def test_appending_and_popping_at_both_ends_touch_the_header_alone(self, v):
         live = v.list('one')
         live.extend(range(10_000))
         seen = statements(v)
@@ -360,7 +360,7 @@ class TestLists:
                 column.extend(range(501))
                 assert column[0] == 0
                 1 // 0
-            column.extend([*range(1000, 1500), 500])  # of one shape, under the same numbers, with a head of the same bytes
+            column.extend([*range(1000, 1500), 500])  # of one shape, under the same numbers, with a header of the same bytes
             assert column[0] == 1000
             column.reverse()
         assert column.tolist() == [500, *range(1499, 999, -1)] == Vault('test')['a'].tolist()
@@ -371,7 +371,7 @@ class TestLists:
             [live.append(item) for item in [*big, *short, 'z']]
             assert live[5] == 2 and live[0] == 'x' * 9
             1 // 0
-        for item in [*short, *big, 'z']:  # leaves of other lengths, under the same numbers and a head of the same bytes
+        for item in [*short, *big, 'z']:  # leaves of other lengths, under the same numbers and a header of the same bytes
             live.append(item)
         assert live[4] == 5 and live == [*short, *big, 'z']
 
@@ -485,16 +485,16 @@ class TestLists:
         v.compact()
         assert len(v) == 1 and v['a'][9999] == 9999
 
-    def test_a_head_that_makes_no_sense_is_a_problem_and_no_crash(self, v):
+    def test_a_header_that_makes_no_sense_is_a_problem_and_no_crash(self, v):
         v.list('a').extend(range(10_000))
-        head = parts.Head.of(v._store.get('a'))
+        header = parts.Header.of(v._store.get('a'))
         for wrong in ({'size': 'x'}, {'inside': None}, {'tail': 5}, {'size': -1}, {'inside': 2**63}, {'root': 9999}):
-            other = parts.Head.of(head.packed())
+            other = parts.Header.of(header.packed())
             for name, value in wrong.items():
                 setattr(other, name, value)
             v._store.put_owner('a', other.packed())
             assert len(v.check()) == 1, wrong
-        v._store.put_owner('a', head.packed())
+        v._store.put_owner('a', header.packed())
 
     def test_damage_is_found_and_named(self, v, small):
         live = v.list('one')
@@ -517,8 +517,8 @@ class TestLists:
 
     def test_what_stands_inside_another_value_is_damage(self, v):
         v.list('one').append(1)
-        head = v._store.get('one')
-        v._store.put('two', b'\x91' + head)
+        header = v._store.get('one')
+        v._store.put('two', b'\x91' + header)
         for act in (lambda: v['two'], lambda: v.get('two'), lambda: list(v.values())):
             with pytest.raises(vaults.VaultCorruptError, match="inside another.*'two'"):
                 act()

@@ -419,7 +419,7 @@ class TestMovingKohaku:
         found = self.packed(tmp_path, 2, struct.pack('<q' if isinstance(number, int) else '<d', number))
         assert found == number and type(found) is type(number)
 
-    def test_nan_and_what_has_no_head(self, tmp_path):
+    def test_nan_and_what_has_no_header(self, tmp_path):
         assert all(repr(self.packed(tmp_path, 2, bytes.fromhex(code))) == 'nan' for code in ('000000000000f87f', '000000000000f8ff'))
         for data in (b'', b'\x89K', b'\x89K\x01\x01\0\0\0\1VK.', b'\x89K\x02\x01\0\0\0\0VK.'):
             assert dict(moving.read(self.entry(tmp_path / 'a', data))) == {'k': data}

@@ -96,19 +96,19 @@ class TwoLists:
         while self.saved:
             self.commit()
         self.same()
-        head = parts.Head.of(self.v._store.get('one'))
-        assert sorted(parts.Tree(self.v._store, head).numbers()) == list(self.v._store.part_numbers(head.owner))
+        header = parts.Header.of(self.v._store.get('one'))
+        assert sorted(parts.Tree(self.v._store, header).numbers()) == list(self.v._store.part_numbers(header.owner))
         self.v._check()
         del self.v['one']
         assert part_count(self.v) == 0
         self.v.close()
 
 
-def planted(*head, parts=()):
-    """Return a vault in memory with a head of these fields at 'k', and parts, all with sound checksums."""
+def planted(*header, parts=()):
+    """Return a vault in memory with a header of these fields at 'k', and parts, all with sound checksums."""
     owner = b'\0\0\0\1hostile!'
     v = Vault(':memory:')
-    v._store.put_owner('k', as_ext(head[0], [*head[1:], owner]))
+    v._store.put_owner('k', as_ext(header[0], [*header[1:], owner]))
     v._store.put_parts(owner, list(enumerate(parts, 1)))
     return v
 

@@ -70,7 +70,7 @@ stream_sizes = st.sampled_from([0, 1, 39, 40, 41, 64, 65, 128, 200, 700])
 
 class TestStreams:
     @pytest.mark.parametrize('size, inside, tail', [(2, 1, b''), (2**60, 1, b''), (1, 2, b''), (3, 1, b'abc')])
-    def test_a_head_whose_numbers_do_not_fit_together_is_not_opened(self, v, size, inside, tail):
+    def test_a_header_whose_numbers_do_not_fit_together_is_not_opened(self, v, size, inside, tail):
         owner = b'o' * 12
         v._store.put_owner('s', as_ext(20, [None, size, 0, inside, 9, 3, 1, tail, owner]))
         v._store.put_parts(owner, [(1, b'x'), (3, (1).to_bytes(8, 'little') + inside.to_bytes(8, 'little'))])
@@ -93,9 +93,9 @@ class TestStreams:
             assert vault['key'] == pathlib.Path(pair.path).read_bytes()
             vault._check()
             store = vault._store
-            head = parts.Head.of(store.get('key'))
-            assert sorted(store.part_numbers(head.owner)) == sorted(parts.Tree(store, head).numbers())
-            assert set(store.part_owners()) <= {head.owner}
+            header = parts.Header.of(store.get('key'))
+            assert sorted(store.part_numbers(header.owner)) == sorted(parts.Tree(store, header).numbers())
+            assert set(store.part_owners()) <= {header.owner}
 
     @given(mode=st.sampled_from(['r', 'w', 'a', 'r+', 'w+', 'a+']), before=stream_texts, stream_operations=stream_text_operations,
            encoding=st.sampled_from(['utf-8', 'utf-16', 'utf-8-sig', 'latin-1']),
@@ -128,9 +128,9 @@ class TestStreams:
                         expected = bytearray(expected.ljust(at, b'\0'))
                         expected[at:at + length] = b'x' * length
                 assert vault['key'] == expected
-                head = parts.Head.of(vault._store.get('key'))
-                assert sorted(vault._store.part_numbers(head.owner)) == sorted(
-                    parts.Tree(vault._store, head).numbers())
+                header = parts.Header.of(vault._store.get('key'))
+                assert sorted(vault._store.part_numbers(header.owner)) == sorted(
+                    parts.Tree(vault._store, header).numbers())
             vault._check()
 
     def test_it_is_seen_when_it_is_closed_and_whole(self, v, small_leaves):
@@ -158,17 +158,17 @@ class TestStreams:
 
     def test_changing_a_byte_writes_a_leaf_and_the_nodes_above(self, v, small_leaves):
         filled_stream(v, 'key')
-        before = parts.Head.of(v._store.get('key'))
+        before = parts.Header.of(v._store.get('key'))
         kept = set(v._store.part_numbers(before.owner))
         with v.open('key', 'r+b') as file:
             file.write(b'x')
         assert v['key'] == b'x' + BIG[1:]
-        assert parts.Head.of(v._store.get('key')).owner == before.owner
+        assert parts.Header.of(v._store.get('key')).owner == before.owner
         assert len(kept - set(v._store.part_numbers(before.owner))) == 4
 
     def test_appending_a_little_writes_no_leaf_until_it_is_much(self, v, small_leaves):
         filled_stream(v, 'key', BIG[:700])
-        owner = parts.Head.of(v._store.get('key')).owner
+        owner = parts.Header.of(v._store.get('key')).owner
         kept, written = list(v._store.part_numbers(owner)), 0
         for at in range(700, 1000):
             with v.open('key', 'ab') as file:
@@ -226,9 +226,9 @@ class TestStreams:
                 file.seek(0)
                 file.write(BIG)
                 file.flush()
-        head = parts.Head.of(v._store.get('key'))
+        header = parts.Header.of(v._store.get('key'))
         assert v['key'] == BIG
-        assert sorted(v._store.part_numbers(head.owner)) == sorted(parts.Tree(v._store, head).numbers())
+        assert sorted(v._store.part_numbers(header.owner)) == sorted(parts.Tree(v._store, header).numbers())
 
     def test_writing_no_bytes_changes_nothing(self, v, small_leaves):
         filled_stream(v, 'key')
@@ -348,7 +348,7 @@ class TestStreams:
             second.close()
         with pytest.raises(FileExistsError):
             v.open('key', 'xb')
-        assert v['key'] == BIG and list(v._store.part_owners()) == [parts.Head.of(v._store.get('key')).owner]
+        assert v['key'] == BIG and list(v._store.part_owners()) == [parts.Header.of(v._store.get('key')).owner]
 
     def test_a_stream_takes_part_in_a_block(self, v, small_leaves):
         v['key'] = 'old'

@@ -245,8 +245,8 @@ class TestStreamsAreKeptWhole:
 
 def holes(vault, key):
     """Return the holes of a stream, each its beginning and end."""
-    head = parts.Head.of(vault._store.get(key))
-    return [(start, stop) for number, start, stop in parts.Tree(vault._store, head).leaves(0, head.inside) if not number]
+    header = parts.Header.of(vault._store.get(key))
+    return [(start, stop) for number, start, stop in parts.Tree(vault._store, header).leaves(0, header.inside) if not number]
 
 
 class TestHoles:
@@ -348,9 +348,9 @@ class TestHoles:
                     file.seek(0)
                     assert file.read() == expected
                 assert vault['key'] == expected and vault.check() == []
-                head = parts.Head.of(vault._store.get('key')) if codes.is_head(vault._store.get('key')) else None
-                if head:
-                    assert sorted(vault._store.part_numbers(head.owner)) == sorted(parts.Tree(vault._store, head).numbers())
+                header = parts.Header.of(vault._store.get('key')) if codes.is_header(vault._store.get('key')) else None
+                if header:
+                    assert sorted(vault._store.part_numbers(header.owner)) == sorted(parts.Tree(vault._store, header).numbers())
 
     def test_whole_leaves_of_zeros_become_holes(self, v, small_leaves):
         v.put_file('key', io.BytesIO(BIG[:64] + bytes(640) + BIG[:70]))
@@ -402,10 +402,10 @@ class TestHoles:
         with v.open('key', 'wb') as file:
             file.seek(3 << 18)
             file.write(b'x')
-        head = parts.Head.of(v._store.get('key'))
-        assert struct.unpack('<4Q', v._store.get_part(head.owner, head.root)) == (0, 3 << 18, min(v._store.part_numbers(head.owner)), 1)
+        header = parts.Header.of(v._store.get('key'))
+        assert struct.unpack('<4Q', v._store.get_part(header.owner, header.root)) == (0, 3 << 18, min(v._store.part_numbers(header.owner)), 1)
         with pytest.raises(parts.Gone):  # which whoever knows no holes reports
-            parts.Tree(v._store, head).part(0)
+            parts.Tree(v._store, header).part(0)
 
     @pytest.mark.parametrize('code, meta', [(21, None), (22, 'int8')])
     def test_lists_and_columns_have_no_holes(self, code, meta):
@@ -415,9 +415,9 @@ class TestHoles:
                 with pytest.raises(vaults.VaultCorruptError):
                     read()
             assert v.check() != []
-            head = parts.Head.of(v._store.get('k'))
+            header = parts.Header.of(v._store.get('k'))
             with pytest.raises(vaults.VaultCorruptError):
-                list(kind_of(head).content(v._store, head))
+                list(kind_of(header).content(v._store, header))
 
     def test_a_hole_made_to_be_walked_for_years_is_refused(self):
         size = 1 << 60

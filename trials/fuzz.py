@@ -413,7 +413,7 @@ def hostile_zones():
 
 
 def seeds_of_parts(folder):
-    """Real lists, columns and streams, with their parts; and heads and trees that lie."""
+    """Real lists, columns and streams, with their parts; and headers and trees that lie."""
     from vaults import keys
     real = []
     with opened() as vault:
@@ -429,18 +429,18 @@ def seeds_of_parts(folder):
             parts = [vault._store.get_part(value[-12:], number) for number in vault._store.part_numbers(value[-12:])]
             real.append(CUT.join([b'', value, *parts]))
     real += [CUT.join([stored, b'\x01']) for stored in map(keys.encode, KEYS) if isinstance(stored, bytes)]
-    return real, [*lying_heads(), CUT.join([b'\x09', b'']), CUT.join([b'', b''])]
+    return real, [*lying_headers(), CUT.join([b'\x09', b'']), CUT.join([b'', b''])]
 
 
-def lying_heads():
+def lying_headers():
     owner, sizes = b'\0\0\0\1' + b'o' * 8, (0, 1, 2, 2**31, 2**60, 2**63, 2**64 - 1, -1, None, 'x', 1.5)
     leaves = [b'\x01', b'\x01\x02' * 8, node((1, 1)), node((3, 2**60)), node((3, 1), (3, 1)), node((2**63, 1)), b'']
     for code, meta in ((20, None), (21, None), (22, 'int16'), (22, 'S3'), (22, None), (22, 'S9999999999'), (22, 5)):
         for place in range(1, 7):
             for wrong in sizes:
-                head = [meta, 1, 0, 1, 9, 3, 1, b'', owner]
-                head[place] = wrong
-                yield CUT.join([b'', pack(ext(code, head)), *leaves])
+                header = [meta, 1, 0, 1, 9, 3, 1, b'', owner]
+                header[place] = wrong
+                yield CUT.join([b'', pack(ext(code, header)), *leaves])
         for size, inside, root, depth, tail in (
                 (2**60, 2**60, 4, 2**60, b''), (2**60, 2**60, 4, 60, b''), (2**60, 0, 0, 0, b'\x01'), (5, 1, 3, 1, b''),
                 (2**60, 2**60, 4, 1, b''), (1, 2, 3, 1, b''), (2, 2, 5, 1, b''), (1, 1, 6, 1, b''), (1, 1, 7, 1, b'')):

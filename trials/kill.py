@@ -37,8 +37,8 @@ from shared.stores import open_store
 from shared.verdict import Trial
 
 from vaults import Vault, moving
-from vaults.codecs.codes import is_head
-from vaults.collections.tree import Head, Tree
+from vaults.codecs.codes import is_header
+from vaults.collections.tree import Header, Tree
 from vaults.collections.upkeep import DAY
 from vaults.stores.sqlite.checkpoint import CHECKPOINT
 from vaults.stores.sqlite.store import SQLiteStore
@@ -262,7 +262,7 @@ def left_over(vault):
     """Return how many parts belong to no entry."""
     store = vault._store
     datas = itertools.chain.from_iterable(page[1] for page in store.scan())
-    used = sum(1 for data in datas if is_head(data) for _ in Tree(store, Head.of(data)).numbers())
+    used = sum(1 for data in datas if is_header(data) for _ in Tree(store, Header.of(data)).numbers())
     return sum(1 for owner in store.part_owners() for _ in store.part_numbers(owner)) - used
 
 

@@ -43,7 +43,7 @@ from vaults import Vault, moving
 from vaults.stores.sqlite import checkpoint, connection, statements, transactions
 
 SECTOR, BLOCK = 512, 8              # bytes; sectors in a page of the kernel, which writes whole pages
-HEAD = struct.Struct('=IIQQQ')
+HEADER = struct.Struct('=IIQQQ')
 STEPS = 150                         # of a writer
 BACKUPS = 2
 ENOUGH = 8                          # disks without any sync, for some of them to break a promise: more than half do
@@ -153,7 +153,7 @@ def mark(*words):
     """Add to the record what has returned. The library and this process append to one file."""
     text = json.dumps(words).encode()
     with open(os.environ['RECORD_FILE'], 'ab', buffering=0) as record:
-        record.write(HEAD.pack(ord('M'), 0, 0, 0, len(text)) + text)
+        record.write(HEADER.pack(ord('M'), 0, 0, 0, len(text)) + text)
 
 
 @role
@@ -194,9 +194,9 @@ def recorded(library, folder, function, *arguments):
         raise RuntimeError(f'a writer ended with {told.code}: {told.complaints}')
     record, data, at = [], file.read_bytes(), 0
     while at < len(data):
-        kind, flag, number, where, size = HEAD.unpack_from(data, at)
-        payload = data[at + HEAD.size:at + HEAD.size + size]
-        at += HEAD.size + size
+        kind, flag, number, where, size = HEADER.unpack_from(data, at)
+        payload = data[at + HEADER.size:at + HEADER.size + size]
+        at += HEADER.size + size
         if chr(kind) in 'OURL':
             payload = [os.path.relpath(os.fsdecode(path), folder) for path in payload.split(b'\0') if path]
         record.append((chr(kind), flag, number, where, json.loads(payload) if chr(kind) == 'M' else payload))

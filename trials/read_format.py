@@ -148,10 +148,10 @@ def column(data, meta):
     return [item.rstrip(b'\0') if isinstance(item, bytes) else item for item, in struct.iter_unpack(f'<{kind}', data)]
 
 
-def from_parts(db, head):
-    meta, size, skip, _, _, root, depth, tail, owner = unpackb(head.data)
+def from_parts(db, header):
+    meta, size, skip, _, _, root, depth, tail, owner = unpackb(header.data)
     data = b''.join([*(leaves(db, owner, root, depth) if root else ()), tail])
-    items = data if head.code == 20 else listed(data) if head.code in (21, 26) else column(data, meta)
+    items = data if header.code == 20 else listed(data) if header.code in (21, 26) else column(data, meta)
     if len(items) != skip + size:
         raise ValueError(f'{len(items)} items, not {skip} + {size}')
     return items[skip:]

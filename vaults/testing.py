@@ -560,12 +560,12 @@ class StoreConformance:
         first, second, third = SOME_OWNERS
         for key, owner in zip('abc', SOME_OWNERS):
             store.put_parts(owner, [(1, b'one'), (2**62, b'far')])
-            store.put_owner(key, b'head of ' + owner)
+            store.put_owner(key, b'header of ' + owner)
         assert list(store.part_owners()) == SOME_OWNERS and list(store.part_numbers(first)) == [1, 2**62]
         assert store.move('a') and store.get_part(first, 2**62) == b'far'
-        store.put_owner('a', b'another head of ' + first)
+        store.put_owner('a', b'another header of ' + first)
         assert store.get_part(first, 1) == b'one'
-        store.put_owner('a', b'head of ' + second)
+        store.put_owner('a', b'header of ' + second)
         assert store.get_part(first, 1) is None and store.get_part(second, 1) == b'one'
         store.put('c', b'plain')
         assert list(store.part_owners()) == [second] and store.get_part(third, 1) is None
@@ -576,21 +576,21 @@ class StoreConformance:
         wanted: List[Stored] = ['a', 1, b'\x04b']
         for key, owner in zip(wanted, SOME_OWNERS):
             store.put_parts(owner, [(1, b'one')])
-            store.put_owner(key, b'head of ' + owner)
+            store.put_owner(key, b'header of ' + owner)
         assert store.put_many([(1.0, b'plain')]) == 1 and list(store.part_owners()) == [SOME_OWNERS[0], SOME_OWNERS[2]]
         assert store.delete_range('a', 'b') == 1 and list(store.part_owners()) == [SOME_OWNERS[2]]
         assert store.delete_range() == 2 and list(store.part_owners()) == []
 
     def test_parts_come_back_when_their_end_is_undone(self, store: Store) -> None:
         store.put_parts(SOME_OWNERS[0], [(1, b'one')])
-        store.put_owner('a', b'head of ' + SOME_OWNERS[0])
+        store.put_owner('a', b'header of ' + SOME_OWNERS[0])
         for change in (lambda: store.delete('a'), lambda: store.put('a', b''), store.delete_range,
                        lambda: store.delete_parts(SOME_OWNERS[0]), lambda: store.put_owner('a', SOME_OWNERS[1])):
             store.begin()
             change()
             assert store.get_part(SOME_OWNERS[0], 1) is None
             store.rollback()
-            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.get('a') == b'head of ' + SOME_OWNERS[0]
+            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.get('a') == b'header of ' + SOME_OWNERS[0]
         assert store.delete('a') and store.get_part(SOME_OWNERS[0], 1) is None
 
     def test_parts_are_put_together_or_not_at_all_and_are_no_entries(self, store: Store) -> None:
@@ -656,7 +656,7 @@ class StoreConformance:
             store.move(1)
             store.delete('a')
             store.put_parts(SOME_OWNERS[0], [(1, b'one')])
-            store.put_owner('b', b'head of ' + SOME_OWNERS[0])
+            store.put_owner('b', b'header of ' + SOME_OWNERS[0])
             store.begin()
             store.put('open', b'')
         if store.files:
@@ -664,7 +664,7 @@ class StoreConformance:
         with closing(self.make_store(folder)) as store:
             found = walked(store)
             assert found == [key for key in SORTED[::-1] if key not in ('a', 1)] + [1]
-            assert [*map(type, found)][-1] is int and store.get('b') == b'head of ' + SOME_OWNERS[0]
+            assert [*map(type, found)][-1] is int and store.get('b') == b'header of ' + SOME_OWNERS[0]
             assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_owners()) == []
             store.put('newest', b'')
             assert walked(store, reverse=True)[:2] == ['newest', 1]

@@ -223,13 +223,13 @@ class Walks(Displayed, Mapping[K, V]):
 
     def _load_between(self, stored: Any, datas: Any) -> Iterator[Any]:
         """Load what is kept in parts each at its turn, and values between at once; without any, each at its turn."""
-        heads = [at for at, data in enumerate(datas) if type(data) is bytes and codes.is_head(data)]
+        headers = [at for at, data in enumerate(datas) if type(data) is bytes and codes.is_header(data)]
         start = 0
-        for at in heads:
+        for at in headers:
             yield from self._load_many(stored[start:at], datas[start:at])
-            yield from self._load_head(stored[at], datas[at])
+            yield from self._load_header(stored[at], datas[at])
             start = at + 1
-        yield from (self._load_many if heads else self._load_each)(stored[start:], datas[start:])
+        yield from (self._load_many if headers else self._load_each)(stored[start:], datas[start:])
 
     def _load_each(self, stored: Any, datas: Any) -> Iterator[Any]:
         decode, load = self._place.keys.decode, self._place.load
@@ -239,7 +239,7 @@ class Walks(Displayed, Mapping[K, V]):
             value = data.value if type(data) is Live else load(packed, data)
             yield key, value
 
-    def _load_head(self, stored: Any, data: Any) -> Iterator[Any]:
+    def _load_header(self, stored: Any, data: Any) -> Iterator[Any]:
         from .collections import load
         value = load(self._place, stored, data, MISSING)
         if value is not MISSING:  # as a stream is that was deleted since the page was read
@@ -458,7 +458,7 @@ def shown_entries(place: Place, wanted: Iterable[Any]) -> Iterator[Tuple[str, An
 
 def _glance(place: Place, key: Any) -> Any:
     """Return a value; of a large one, or one in parts, words about it; MISSING when it has gone. Does not raise."""
-    from .codecs.codes import is_head
+    from .codecs.codes import is_header
     from .collections import described
     from .display import LARGE, Words
     stored = place.keys.encode(key)
@@ -469,7 +469,7 @@ def _glance(place: Place, key: Any) -> Any:
         size, data = place.store.glance(stored, LARGE)
         if data is None:
             return Words(f'{size:,} {plural(size, "byte")}') if size else MISSING
-        return Words(described(data)) if is_head(data) else place.load(stored, data)
+        return Words(described(data)) if is_header(data) else place.load(stored, data)
     except Exception as error:  # of the vault, or of a class of the user's
         return Words(f'{type(error).__name__}: {error}')
 
@@ -485,7 +485,7 @@ def examiner(store: Store) -> Callable[[keys.Stored, bytes], Optional[str]]:
     def examine(key: keys.Stored, data: bytes) -> Optional[str]:
         try:
             keys.decode(key)
-            if not codes.is_head(data):
+            if not codes.is_header(data):
                 codec.loads(data)
                 return None
         except (VaultError, ImportError) as error:

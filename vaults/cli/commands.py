@@ -83,7 +83,7 @@ def _count(v: Vault[Any, Any], args: Namespace) -> None:
 
 
 def _get(v: Vault[Any, Any], args: Namespace) -> None:
-    from ..codecs.codes import is_head
+    from ..codecs.codes import is_header
     place = place_of(v)
     stored = place.keys.encode(args.key)
     with v:  # one state of all its parts
@@ -92,7 +92,7 @@ def _get(v: Vault[Any, Any], args: Namespace) -> None:
             raise _no_key(v, args)
         if args.output not in (None, *STDOUT):
             _get_file(v, args, data)
-        elif is_head(data):
+        elif is_header(data):
             print_parts(v, place, data, args)
         else:
             print_value(place, stored, data, args)
@@ -109,11 +109,11 @@ def _get_file(v: Vault[Any, Any], args: Namespace, data: bytes) -> None:
 
 
 def _fits_file(place: Place, data: bytes) -> bool:
-    from ..codecs.codes import is_head
+    from ..codecs.codes import is_header
     from ..collections.kind import kind_of
-    from ..collections.tree import Head
-    if is_head(data):
-        return kind_of(Head.of(data)).is_bytes
+    from ..collections.tree import Header
+    if is_header(data):
+        return kind_of(Header.of(data)).is_bytes
     form = form_of(data, serializer_of(place), False)
     return isinstance(form, str) or holds_bytes(form)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any, Dict, Iterator, List, Optional, TextIO, Tuple, Union
 
-    from ..collections.tree import Head
+    from ..collections.tree import Header
     from ..keys import Stored
     from ..place import Place
     from ..recovery import Recovery
@@ -190,10 +190,10 @@ def _write_bytes(form: Dict[str, str]) -> None:
 def print_parts(v: Vault[Any, Any], place: Place, data: bytes, args: Namespace) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
     from ..collections.kind import kind_of
-    from ..collections.tree import Head
-    head = Head.of(data)
-    if not kind_of(head).is_bytes:
-        _print_pieces('[', map(_listed, _leaves(place, head)), ', ', ']')
+    from ..collections.tree import Header
+    header = Header.of(data)
+    if not kind_of(header).is_bytes:
+        _print_pieces('[', map(_listed, _leaves(place, header)), ', ', ']')
     elif args.json:
         _print_pieces('{"!bytes": "', _base64_of(v, args.key), '', '"}')
     elif sys.stdout is not None:
@@ -217,13 +217,13 @@ def _base64_of(v: Vault[Any, Any], key: Any) -> Iterator[str]:
             yield b64encode(piece).decode()
 
 
-def _leaves(place: Place, head: Head) -> Iterator[List[Any]]:
+def _leaves(place: Place, header: Header) -> Iterator[List[Any]]:
     """Yield the JSON forms of the items of a list or column, in lists."""
     from ..collections.kind import kind_of
     from ..moving import as_json
     serializer = serializer_of(place)
-    for items, _ in kind_of(head).content(place.store, head):
-        yield as_json.from_items(head, items, serializer)
+    for items, _ in kind_of(header).content(place.store, header):
+        yield as_json.from_items(header, items, serializer)
 
 
 def _listed(forms: List[Any]) -> str:
@@ -232,18 +232,18 @@ def _listed(forms: List[Any]) -> str:
 
 def _shown_value(place: Place, serializer: Optional[str], data: bytes) -> str:
     """Return a value as text; of one in parts, what it is and its first items."""
-    from ..codecs.codes import is_head
+    from ..codecs.codes import is_header
     from ..collections.kind import kind_of
-    from ..collections.tree import Head
-    if not is_head(data):
+    from ..collections.tree import Header
+    if not is_header(data):
         return in_words(form_of(data, serializer, False))
-    head = Head.of(data)
-    kind = kind_of(head)
+    header = Header.of(data)
+    kind = kind_of(header)
     if kind.is_bytes:
-        return kind.describe(head)
-    first = next(_leaves(place, head), [])
-    more = ', ...' if len(first) < head.size else ''
-    return f'{kind.describe(head)}: [{_listed(first)}{more}]'
+        return kind.describe(header)
+    first = next(_leaves(place, header), [])
+    more = ', ...' if len(first) < header.size else ''
+    return f'{kind.describe(header)}: [{_listed(first)}{more}]'
 
 
 # --- vaults -------------------------------------------------------------------------------------------------------
@@ -340,14 +340,14 @@ def _largest(place: Place, parts: Dict[str, int]) -> List[Dict[str, Any]]:
 
 def _value_size(place: Place, data: bytes, parts: Dict[str, int]) -> int:
     """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
-    from ..codecs.codes import is_head
+    from ..codecs.codes import is_header
     from ..collections.kind import kind_of
-    from ..collections.tree import Head
-    if not is_head(data):
+    from ..collections.tree import Header
+    if not is_header(data):
         return len(data)
-    head = Head.of(data)
-    kind = kind_of(head)
-    size = kind.bytes_of(place.store, head)
+    header = Header.of(data)
+    kind = kind_of(header)
+    size = kind.bytes_of(place.store, header)
     parts[f'{kind.name}s'] += 1
     parts['parts'] += size
     return size

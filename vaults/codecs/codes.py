@@ -38,7 +38,7 @@ COLUMN = 22
 SERIALIZED = 23  # what the vault's own serializer has made
 TEXT = 24        # a str with lone surrogates, which UTF-8 does not have
 DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
-NAMED = 26       # as 20 to 22, of a kind that stands by its name in the head
+NAMED = 26       # as 20 to 22, of a kind that stands by its name in the header
 
 PARTED = frozenset([STREAM, LIST, COLUMN, NAMED])
 
@@ -66,13 +66,13 @@ class TooDeep(Exception):
     """ExtTypes are nested past MAX_EXT_DEPTH."""
 
 
-def no_head() -> VaultCorruptError:
-    """Return the error about a head that is none, or stands where none may be: inside another value."""
+def no_header() -> VaultCorruptError:
+    """Return the error about a header that is none, or stands where none may be: inside another value."""
     return VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
 
 
-def is_head(data: bytes) -> bool:
-    """Tell whether an entry's value is the head of one that is kept in parts."""
+def is_header(data: bytes) -> bool:
+    """Tell whether an entry's value is the header of one that is kept in parts."""
     return code_of(data) in PARTED
 
 

@@ -170,7 +170,7 @@ def levels_of(obj: Any) -> int:
 
 # --- reading --------------------------------------------------------------------------------------------------------
 
-class Header:
+class MsgpackHeader:
     """An object of a payload that takes its parts off the stack."""
 
     __slots__ = ('code', 'count')
@@ -205,19 +205,19 @@ def loaded(data: bytes, ext_hook: Callable[[int, bytes], Any], pairs_hook: Calla
 
     Raises: MALFORMED.
     """
-    made: List[Header] = []  # so that those in other objects, where none may be, are found
+    made: List[MsgpackHeader] = []  # so that those in other objects, where none may be, are found
 
     def hook(code: int, payload: bytes) -> Any:
         if code != codes.DEEP:
             return ext_hook(code, payload)
-        made.append(Header(payload))
+        made.append(MsgpackHeader(payload))
         return made[-1]
     unpacker = Unpacker(ext_hook=hook, strict_map_key=False, object_pairs_hook=pairs_hook, max_buffer_size=len(data))
     unpacker.feed(data)
     stack: List[Any] = []
     met = 0
     for obj in unpacker:
-        if type(obj) is Header:
+        if type(obj) is MsgpackHeader:
             met += 1
             obj = _closed(obj, _taken(stack, obj.count), pairs_hook, make)
         stack.append(obj)
@@ -235,7 +235,8 @@ def _taken(stack: List[Any], count: int) -> List[Any]:
     return parts
 
 
-def _closed(header: Header, parts: List[Any], pairs_hook: Callable[[Any], Any], make: Callable[[int, Any], Any]) -> Any:
+def _closed(header: MsgpackHeader, parts: List[Any], pairs_hook: Callable[[Any], Any],
+            make: Callable[[int, Any], Any]) -> Any:
     if header.code == ARRAY:
         return parts
     hashed = parts[::2] if header.code == MAP else parts[0] if header.code in (codes.SET, codes.FROZENSET) else ()

@@ -26,7 +26,7 @@ from .codes import (
     REGISTERED,
     SERIALIZED,
     TooDeep,
-    no_head,
+    no_header,
 )
 from .registry import named_type
 from .types import DECODERS, encoded, hides, revealed
@@ -274,7 +274,7 @@ def _object_of(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, d
     if code == PICKLE:
         return pickles.loads(data)
     if code in PARTED:
-        raise no_head()
+        raise no_header()
     if code == SERIALIZED:
         return pickles.serialized(inner(data))
     if code == DEEP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..errors import SerializationError, VaultCorruptError, VaultError
-from .codes import MALFORMED, is_head
+from .codes import MALFORMED, is_header
 from .packing import Codec
 from .pickles import rule
 from .registry import live_types
@@ -90,9 +90,9 @@ def _loaded_with(codec: Codec, data: bytes) -> Any:
     try:
         return codec.loads(data)
     except VaultCorruptError:
-        if not is_head(data):
+        if not is_header(data):
             raise
-        raise SerializationError('the bytes are the head of a value that is kept in parts in its vault: read it '
+        raise SerializationError('the bytes are the header of a value that is kept in parts in its vault: read it '
                                  'there') from None
 
 

@@ -5,10 +5,10 @@ object is, is asked of this room alone.
 """
 from __future__ import annotations
 
-from ..codecs.codes import is_head
+from ..codecs.codes import is_header
 from ..errors import VaultError
 from .kind import Kind, SequenceKind, kind_of, register_kind, title_of
-from .tree import Head
+from .tree import Header
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +29,12 @@ def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
 
     Raises: KeyError for that one without a default, VaultError.
     """
-    if not is_head(data):
+    if not is_header(data):
         return place.load(stored, data)
     key = place.keys.decode(stored)
     try:
-        head = Head.of(data)
-        return kind_of(head).open(place, key, head)
+        header = Header.of(data)
+        return kind_of(header).open(place, key, header)
     except KeyError:
         if not default:
             raise
@@ -45,8 +45,8 @@ def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
 
 def described(data: bytes) -> str:
     """Return what is kept in parts, and how much of it, in words for people. Raises: VaultCorruptError."""
-    head = Head.of(data)
-    return kind_of(head).describe(head, ',')
+    header = Header.of(data)
+    return kind_of(header).describe(header, ',')
 
 
 def live(place: Place, cls: Type[T], key: Any, options: Mapping[str, Any]) -> T:

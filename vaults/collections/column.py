@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..stores.base import Store
     from .kind import Chunk
     from .sequence import Run
-    from .tree import Head
+    from .tree import Header
 
 BLOCK = 1 << 15         # bytes of an iterable's items that are packed at a time, in whole leaves
 
@@ -38,27 +38,28 @@ def _blocks(items: Iterable[Any], count: int) -> Iterator[PlainList[Any]]:
 
 
 class ColumnKind(SequenceKind):
-    """Columns. What a head says besides is the type of the items. Safe in any thread."""
+    """Columns. What a header says besides is the type of the items. Safe in any thread."""
 
     is_packed = False
 
-    def is_mine(self, head: Head) -> bool:
+    def is_mine(self, header: Header) -> bool:
         try:
-            return (head.code == self.code and type(head.meta) is str and (head.size + head.skip - head.inside)
-                    * type_of(head.meta).size == len(head.tail))
+            waiting = header.size + header.skip - header.inside
+            return (header.code == self.code and type(header.meta) is str
+                    and waiting * type_of(header.meta).size == len(header.tail))
         except TypeError:
             return False
 
     def title(self, meta: Any) -> str:
         return f'a column of {meta}'
 
-    def describe(self, head: Head, digits: str = '') -> str:
+    def describe(self, header: Header, digits: str = '') -> str:
         if digits:
-            return f'column of {head.size:{digits}} {head.meta}'
-        return f'column of {head.meta}, {head.size} {plural(head.size, self.unit)}'
+            return f'column of {header.size:{digits}} {header.meta}'
+        return f'column of {header.meta}, {header.size} {plural(header.size, self.unit)}'
 
-    def to_json(self, head: Head) -> Dict[str, Any]:
-        return {'!column': [head.meta, head.size]}
+    def to_json(self, header: Header) -> Dict[str, Any]:
+        return {'!column': [header.meta, header.size]}
 
     def from_json(self, body: Any) -> Tuple[Any, int]:
         meta, size = body if isinstance(body, list) else (None, None)
@@ -69,11 +70,11 @@ class ColumnKind(SequenceKind):
     def items(self, meta: Any) -> SizedItems:
         return SizedItems(type_of(meta).size)
 
-    def is_sound(self, head: Head, run: bytes, count: int, codec: Codec) -> bool:
-        return len(run) == count * type_of(head.meta).size
+    def is_sound(self, header: Header, run: bytes, count: int, codec: Codec) -> bool:
+        return len(run) == count * type_of(header.meta).size
 
-    def bytes_of(self, store: Store, head: Head) -> int:
-        return head.size * type_of(head.meta).size
+    def bytes_of(self, store: Store, header: Header) -> int:
+        return header.size * type_of(header.meta).size
 
     def count(self, meta: Any, data: bytes) -> int:
         width = type_of(meta).size
@@ -87,8 +88,8 @@ class ColumnKind(SequenceKind):
     def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
         return type_of(meta).unpacked(b''.join([data for data, _ in chunks]))
 
-    def open(self, place: Place, key: Any, head: Head) -> Any:
-        return self.knowing(self.cls(place, key, head.meta), head)
+    def open(self, place: Place, key: Any, header: Header) -> Any:
+        return self.knowing(self.cls(place, key, header.meta), header)
 
     def at(self, place: Place, key: Any, **options: Any) -> Any:
         if options.keys() != {'dtype'}:
@@ -228,11 +229,11 @@ class Column(LiveSequence[T]):
         """
         numpy = numpy_for('to_numpy()')
 
-        def fill(head: Head) -> Any:
-            first, last, _ = slice(start, stop).indices(head.size)
+        def fill(header: Header) -> Any:
+            first, last, _ = slice(start, stop).indices(header.size)
             data = bytearray(max(last - first, 0) * self._type.size)
             at = 0
-            for run, begin, end in self._runs(head, first, last):
+            for run, begin, end in self._runs(header, first, last):
                 piece = memoryview(run)[begin * self._type.size:end * self._type.size]
                 data[at:at + len(piece)] = piece
                 at += len(piece)

@@ -1,6 +1,6 @@
 """Deques that live in a vault: items that come and go at both ends. Knows neither SQL nor how keys are stored.
 
-A kind without a code of its own: it stands by its name in the head, beside the number of items that it may have. Its
+A kind without a code of its own: it stands by its name in the header, beside the number of items that it may have. Its
 leaves are those of a list.
 """
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
     from ..place import Place
     from .kind import Chunk
-    from .tree import Head
+    from .tree import Header
 
 
 class DequeKind(SequenceKind):
-    """Deques; a head says their `maxlen`, or None. Safe in any thread."""
+    """Deques; a header says their `maxlen`, or None. Safe in any thread."""
 
     def title(self, meta: Any) -> str:
         return 'a deque' if meta is None else f'a deque of at most {meta}'
 
-    def is_mine(self, head: Head) -> bool:
-        return super().is_mine(head) and _is_within(head.size, self.meta(head))
+    def is_mine(self, header: Header) -> bool:
+        return super().is_mine(header) and _is_within(header.size, self.meta(header))
 
     def from_json(self, body: Any) -> Tuple[Any, int]:
         meta, size = super().from_json(body)
@@ -82,7 +82,7 @@ class Deque(PackedSequence[T]):
     @property
     def maxlen(self) -> Optional[int]:
         """How many items it may have; None is any number."""
-        return self.kind.meta(self._head())  # type: ignore[no-any-return]  # `is_mine` has looked at it
+        return self.kind.meta(self._header())  # type: ignore[no-any-return]  # `is_mine` has looked at it
 
     # --- one item: a deque has no slices ---
 
@@ -155,15 +155,15 @@ class Deque(PackedSequence[T]):
 
     def _cut_off(self, count: int, right: bool) -> None:
         """Remove so many items at an end."""
-        def cut(head: Head, change: Any) -> None:
-            many = min(count, head.size)
-            change.replace(head.size - many if right else 0, head.size if right else many, [])
+        def cut(header: Header, change: Any) -> None:
+            many = min(count, header.size)
+            change.replace(header.size - many if right else 0, header.size if right else many, [])
         self._change(cut)
 
     def _put_left(self, items: Iterable[T]) -> None:
         """Put items, in their order, before the first one."""
         runs = list(self._packed(items))
-        self._change(lambda head, change: change.replace(0, 0, runs))
+        self._change(lambda header, change: change.replace(0, 0, runs))
 
     def pop(self) -> T:  # type: ignore[override]  # at an end alone
         """Remove and return the item at the right end; atomic between processes. Raises: IndexError."""
@@ -194,12 +194,12 @@ class Deque(PackedSequence[T]):
 
     def copy(self) -> Any:
         """Return a copy in memory, a collections.deque."""
-        return self._read(lambda head: self.kind.plain(
-            self.kind.meta(head), [self._listed(list(self._runs(head, 0, head.size)))]))
+        return self._read(lambda header: self.kind.plain(
+            self.kind.meta(header), [self._listed(list(self._runs(header, 0, header.size)))]))
 
     def __repr__(self) -> str:
-        text, head = super().__repr__(), self._view[2]  # what that has read
-        maxlen = None if head is None or text[:1] == '<' else self.kind.meta(head)
+        text, header = super().__repr__(), self._view[2]  # what that has read
+        maxlen = None if header is None or text[:1] == '<' else self.kind.meta(header)
         return text if maxlen is None else f'{text[:-1]}, maxlen={maxlen})'
 
 

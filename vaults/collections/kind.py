@@ -1,18 +1,18 @@
-"""Kinds: what a value in parts is, found by what its head says. Knows the table of codes, and none of the kinds.
+"""Kinds: what a value in parts is, found by what its header says. Knows the table of codes, and none of the kinds.
 
 Each kind is a room of this folder that is called as the kind is, and is imported when one is met; or a class of a
-program that has registered it. A kind has the code 'named kind', and stands by its name in the head. Those that were
+program that has registered it. A kind has the code 'named kind', and stands by its name in the header. Those that were
 there before that code have codes of their own.
 """
 from __future__ import annotations
 
 from ..codecs import codes, packing, registry
-from ..codecs.codes import is_head, no_head
+from ..codecs.codes import is_header, no_header
 from ..codecs.naming import type_name
 from ..errors import SerializationError, VaultError, plural
 from .change import Appender
 from .leaves import PACKED_ITEMS
-from .tree import Gone, Head, Tree, misfit, missing
+from .tree import Gone, Header, Tree, misfit, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _kinds: Dict[str, Kind] = {}
 class Kind:
     """What a kind of value in parts is: here, one whose leaves hold packed values, as a list's. Safe in any thread.
 
-    `name`: of the kind, and of its room. `code`: what its heads have. `cls`: the class of its live objects, if any.
+    `name`: of the kind, and of its room. `code`: what its headers have. `cls`: the class of its live objects, if any.
     """
 
     unit = 'item'           # what its size counts
@@ -49,42 +49,42 @@ class Kind:
         self.name, self.cls = name, cls
         self.code = next((code for code, other in NAMES.items() if other == name), codes.NAMED)
 
-    # --- heads ---
+    # --- headers ---
 
-    def head(self, meta: Any = None) -> Head:
-        """Return the head of an empty one."""
-        return Head(self.code, [self.name, meta] if self.code == codes.NAMED else meta)
+    def header(self, meta: Any = None) -> Header:
+        """Return the header of an empty one."""
+        return Header(self.code, [self.name, meta] if self.code == codes.NAMED else meta)
 
-    def meta(self, head: Head) -> Any:
-        """Return what the head says besides the kind."""
-        return head.meta[1] if self.code == codes.NAMED else head.meta
+    def meta(self, header: Header) -> Any:
+        """Return what the header says besides the kind."""
+        return header.meta[1] if self.code == codes.NAMED else header.meta
 
-    def is_mine(self, head: Head) -> bool:
-        """Tell whether a head is one of this kind, as far as can be seen without reading parts."""
-        return (head.code == self.code and head.size + head.skip - head.inside <= len(head.tail)
-                and (head.code != codes.NAMED or (_has_name(head.meta) and head.meta[0] == self.name)))
+    def is_mine(self, header: Header) -> bool:
+        """Tell whether a header is one of this kind, as far as can be seen without reading parts."""
+        return (header.code == self.code and header.size + header.skip - header.inside <= len(header.tail)
+                and (header.code != codes.NAMED or (_has_name(header.meta) and header.meta[0] == self.name)))
 
     def title(self, meta: Any) -> str:
         """Return what one is called, with its article."""
         return f'a live {self.name}'
 
-    def describe(self, head: Head, digits: str = '') -> str:
+    def describe(self, header: Header, digits: str = '') -> str:
         """Return what one is, and how much of it, for a table; `digits` is the format of numbers."""
-        return f'{self.name} of {head.size:{digits}} {plural(head.size, self.unit)}'
+        return f'{self.name} of {header.size:{digits}} {plural(header.size, self.unit)}'
 
-    def to_json(self, head: Head) -> Dict[str, Any]:
-        """Return the form of a head, as docs/json.md has it."""
+    def to_json(self, header: Header) -> Dict[str, Any]:
+        """Return the form of a header, as docs/json.md has it."""
         named = self.code == codes.NAMED
-        return {TAG: [self.name, self.meta(head), head.size]} if named else {f'!{self.name}': head.size}
+        return {TAG: [self.name, self.meta(header), header.size]} if named else {f'!{self.name}': header.size}
 
     def from_json(self, body: Any) -> Tuple[Any, int]:
-        """Return what a head says besides the kind, and the size, of what stands behind the tag, or the name.
+        """Return what a header says besides the kind, and the size, of what stands behind the tag, or the name.
 
         Raises: ValueError and TypeError when it is none.
         """
         meta, size = body if self.code == codes.NAMED else (None, body)
         if not _is_simple(meta):
-            raise ValueError(f'{meta!r} is not what a head has')
+            raise ValueError(f'{meta!r} is not what a header has')
         return meta, _size_of(size)
 
     # --- content ---
@@ -93,34 +93,34 @@ class Kind:
         """Return how its items lie in a leaf, and how that is cut."""
         return PACKED_ITEMS
 
-    def is_sound(self, head: Head, run: bytes, count: int, codec: packing.Codec) -> bool:
+    def is_sound(self, header: Header, run: bytes, count: int, codec: packing.Codec) -> bool:
         """Tell whether a leaf or tail holds so many items. May raise what MALFORMED has."""
         return len(codec.loads(packing.as_array(run, count))) == count
 
-    def content(self, store: Store, head: Head) -> Iterator[Content]:
+    def content(self, store: Store, header: Header) -> Iterator[Content]:
         """Yield what is in one, a leaf at a time: the bytes of each item, or of all; and how many items.
 
         To be read in one transaction. Raises: VaultCorruptError.
         """
-        tree, items = Tree(store, head), self.items(self.meta(head))
+        tree, items = Tree(store, header), self.items(self.meta(header))
         try:
-            for number, start, stop in tree.leaves(head.skip, head.inside):
+            for number, start, stop in tree.leaves(header.skip, header.inside):
                 if number or not self.has_holes:
-                    yield _split(items, tree.part(number), stop - start, max(head.skip - start, 0))
+                    yield _split(items, tree.part(number), stop - start, max(header.skip - start, 0))
                 else:
                     yield from self.hole(start, stop)
         except Gone:
             raise missing('the value') from None
-        if head.size + head.skip > head.inside:
-            yield _split(items, head.tail, head.size + head.skip - head.inside, 0)
+        if header.size + header.skip > header.inside:
+            yield _split(items, header.tail, header.size + header.skip - header.inside, 0)
 
     def hole(self, start: int, stop: int) -> Iterator[Content]:
         """Yield the zeros of a hole, as `content` does."""
         raise misfit()
 
-    def bytes_of(self, store: Store, head: Head) -> int:
+    def bytes_of(self, store: Store, header: Header) -> int:
         """Return how many bytes the content takes. Reads it all, where the items are of many sizes."""
-        return sum(len(item) for items, _ in self.content(store, head) for item in items)
+        return sum(len(item) for items, _ in self.content(store, header) for item in items)
 
     def count(self, meta: Any, data: bytes) -> int:
         """Return how many items plain bytes are. Raises: ValueError when they are none."""
@@ -136,7 +136,7 @@ class Kind:
 
     # --- in a vault ---
 
-    def open(self, place: Place, key: Any, head: Head) -> Any:
+    def open(self, place: Place, key: Any, header: Header) -> Any:
         """Return what a vault's user gets for it."""
         raise self._unknown()
 
@@ -157,14 +157,14 @@ class Kind:
         stored, store = place.keys.encode(key), place.store
 
         def restore() -> None:
-            head = self.head(meta)
-            tree = Tree(store, head)
-            change = Appender(head, tree, self.items(meta))
+            header = self.header(meta)
+            tree = Tree(store, header)
+            change = Appender(header, tree, self.items(meta))
             for chunk in chunks:
                 for run, count in self._runs(place, key, meta, chunk):
                     change.append(run, count)
             tree.save()
-            store.put_owner(stored, head.packed())
+            store.put_owner(stored, header.packed())
         store.transact(restore)
 
     def _runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
@@ -184,18 +184,18 @@ class Kind:
 class SequenceKind(Kind):
     """A kind whose live objects are sequences: `cls(place, key)`. Safe in any thread."""
 
-    def open(self, place: Place, key: Any, head: Head) -> Any:
-        return self.knowing(self.cls(place, key), head)
+    def open(self, place: Place, key: Any, header: Header) -> Any:
+        return self.knowing(self.cls(place, key), header)
 
-    def knowing(self, live: Any, head: Head) -> Any:
-        """Return a live object that knows its head already, lest it be read again at once."""
-        return live._knowing(head)
+    def knowing(self, live: Any, header: Header) -> Any:
+        """Return a live object that knows its header already, lest it be read again at once."""
+        return live._knowing(header)
 
     def at(self, place: Place, key: Any, **options: Any) -> Any:
         return self.made_at(self.cls(place, key), self.new_meta(**options))
 
     def new_meta(self, **options: Any) -> Any:
-        """Return what the head of a new one says besides the kind. Raises: TypeError for what are no options of it."""
+        """Return what the header of a new one says besides the kind. Raises: TypeError for what is no option of it."""
         if options:
             raise TypeError(f'a live {self.name} has no option {next(iter(options))!r}')
         return None
@@ -263,12 +263,12 @@ def live_class(name: str) -> Optional[type]:
     return cls if cls is not None and (cls.__module__, cls.__name__) == (_room(name.lower()), name) else None
 
 
-def kind_of(head: Head) -> Kind:
-    """Return what a head is one of. Raises: VaultCorruptError when it is none of that kind."""
-    name = NAMES.get(head.code) or (head.meta[0] if _has_name(head.meta) else None)
+def kind_of(header: Header) -> Kind:
+    """Return what a header is one of. Raises: VaultCorruptError when it is none of that kind."""
+    name = NAMES.get(header.code) or (header.meta[0] if _has_name(header.meta) else None)
     kind = None if name is None else _kinds.get(name) or named_kind(name)
-    if kind is None or not kind.is_mine(head):
-        raise no_head()
+    if kind is None or not kind.is_mine(header):
+        raise no_header()
     return kind
 
 
@@ -277,7 +277,7 @@ def _has_name(meta: Any) -> bool:
 
 
 def _is_simple(meta: Any, levels: int = 8) -> bool:
-    """Tell whether it is what a head of a named kind may have: what JSON has as well, and not deep."""
+    """Tell whether it is what a header of a named kind may have: what JSON has as well, and not deep."""
     if type(meta) is list:
         return levels > 0 and all(_is_simple(part, levels - 1) for part in meta)
     return type(meta) in (type(None), bool, int, str)
@@ -288,15 +288,15 @@ def title_of(data: bytes) -> str:
 
     Loads nothing. Raises: VaultCorruptError.
     """
-    if not is_head(data):
+    if not is_header(data):
         return type_name(data)
-    head = Head.of(data)
-    kind = kind_of(head)
-    return kind.title(kind.meta(head))
+    header = Header.of(data)
+    kind = kind_of(header)
+    return kind.title(kind.meta(header))
 
 
 def kind_of_form(form: Any) -> Optional[Tuple[Kind, Any, int]]:
-    """Return the kind, what its head says besides, and the size, of a form that its content follows; else None.
+    """Return the kind, what its header says besides, and the size, of a form that its content follows; else None.
 
     Raises: ValueError when it is not as `to_json` makes it, TypeError for an unknown type of a column.
     """

@@ -16,7 +16,7 @@ from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
 from .kind import title_of
-from .tree import Gone, Head, Tree, misfit, missing, once, steadily
+from .tree import Gone, Header, Tree, misfit, missing, once, steadily
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .leaves import Items
 
     Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
-    View = Tuple[Optional[bytes], int, Optional[Head]]
-    Leaf = Tuple[Optional[Head], int, int, int, bytes]
+    View = Tuple[Optional[bytes], int, Optional[Header]]
+    Leaf = Tuple[Optional[Header], int, int, int, bytes]
 
 AHEAD = 16        # leaves that a walk reads at a time
 
@@ -42,7 +42,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view')
     kind: ClassVar[Kind]
-    _wanted: Any = None     # what the head is to say besides the kind; None: anything
+    _wanted: Any = None     # what the header is to say besides the kind; None: anything
     _items: Items
     equal_to: ClassVar[Tuple[type, ...]] = (list, array)  # what it may be equal to, besides live ones of that sort
     _repr_pretty_ = Displayed._repr_pretty_  # IPython takes it from the class that has __repr__
@@ -54,9 +54,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def __init__(self, place: Place, key: Any) -> None:
         self._place = place = place if type(place) is Place else place_of(place)  # older pickles have a vault
         self._key, self._stored = key, place.keys.encode(key)
-        # What was read last: the head with its bytes, and a leaf. Each is replaced as one, for the sake of threads.
-        self._view: View = (None, -1, None)         # the bytes, the store's count of deletions, the head
-        self._last: Leaf = (None, 0, 0, 0, b'')     # the head, the leaf's number, start, stop and bytes
+        # What was read last: the header with its bytes, and a leaf. Each is replaced as one, for the sake of threads.
+        self._view: View = (None, -1, None)         # the bytes, the store's count of deletions, the header
+        self._last: Leaf = (None, 0, 0, 0, b'')     # the header, the leaf's number, start, stop and bytes
 
     # --- what the subclasses know ---
 
@@ -84,37 +84,37 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Return the objects of parts of runs, in a list."""
         raise NotImplementedError
 
-    # --- the head ---
+    # --- the header ---
 
-    def _head(self) -> Head:
-        """Return the head as it is stored now, not to be changed."""
+    def _header(self) -> Header:
+        """Return the header as it is stored now, not to be changed."""
         return self._known(self._place.store.get(self._stored))
 
-    def _known(self, data: Optional[bytes]) -> Head:
-        known, seen, head = self._view
+    def _known(self, data: Optional[bytes]) -> Header:
+        known, seen, header = self._view
         deletions = self._place.store.deletions
-        if head is None or data != known or deletions != seen:  # a rollback lets numbers be used again
-            head = self._parsed(data)
-            self._view = data, deletions, head
-        return head
+        if header is None or data != known or deletions != seen:  # a rollback lets numbers be used again
+            header = self._parsed(data)
+            self._view = data, deletions, header
+        return header
 
-    def _parsed(self, data: Optional[bytes]) -> Head:
-        """Return the head that the bytes are, with what is known of its tree unless something was rolled back."""
+    def _parsed(self, data: Optional[bytes]) -> Header:
+        """Return the header that the bytes are, with what is known of its tree unless something was rolled back."""
         if data is None or codes.code_of(data) != self.kind.code:
             raise self._gone()
-        head = Head.of(data)
-        if not self.kind.is_mine(head) or (self._wanted is not None and self.kind.meta(head) != self._wanted):
+        header = Header.of(data)
+        if not self.kind.is_mine(header) or (self._wanted is not None and self.kind.meta(header) != self._wanted):
             raise self._gone()
         _, deletions, known = self._view
-        if known is not None and known.owner == head.owner and deletions == self._place.store.deletions:
-            head.nodes = known.nodes
-        return head
+        if known is not None and known.owner == header.owner and deletions == self._place.store.deletions:
+            header.nodes = known.nodes
+        return header
 
     def _gone(self) -> VaultError:
         return VaultError(f'the {self.kind.name} was deleted or replaced: {self._where()}; make it anew with the vault')
 
-    def _knowing(self, head: Head) -> Self:
-        self._view = head.data, self._place.store.deletions, head
+    def _knowing(self, header: Header) -> Self:
+        self._view = header.data, self._place.store.deletions, header
         return self
 
     def _made(self, meta: Any) -> Self:
@@ -126,7 +126,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
                 if store.get(self._stored) is not None:
                     return False
                 self._place.allow_parts(self._key)
-                store.put_owner(self._stored, self.kind.head(meta).packed())
+                store.put_owner(self._stored, self.kind.header(meta).packed())
                 return True
             if store.transact(make):
                 return self
@@ -141,28 +141,28 @@ class LiveSequence(Displayed, MutableSequence[T]):
                             f'{self._where()}: take another key, or delete it first') from None
         return self
 
-    # --- reading: with one head, and again when a part is gone because somebody has changed it meanwhile ---
+    # --- reading: with one header, and again when a part is gone because somebody has changed it meanwhile ---
 
-    def _read(self, read: Callable[[Head], Any]) -> Any:
-        return steadily(self._place.store, lambda: read(self._head()), f'the {self.kind.name}', self._where)
+    def _read(self, read: Callable[[Header], Any]) -> Any:
+        return steadily(self._place.store, lambda: read(self._header()), f'the {self.kind.name}', self._where)
 
     def _where(self) -> str:
         return self._place.where(self._key)
 
-    def _leaf(self, head: Head, at: int) -> Tuple[bytes, int, int, int]:
+    def _leaf(self, header: Header, at: int) -> Tuple[bytes, int, int, int]:
         """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
 
         The tail has the number 0.
         """
-        if at >= head.inside:
-            return head.tail, head.inside, head.size + head.skip, 0
+        if at >= header.inside:
+            return header.tail, header.inside, header.size + header.skip, 0
         last = self._last
-        if last[0] is head and last[2] <= at < last[3]:
+        if last[0] is header and last[2] <= at < last[3]:
             return last[4], last[2], last[3], last[1]
-        tree = Tree(self._place.store, head)
+        tree = Tree(self._place.store, header)
         number, start, stop = tree.find(at)
         data = self._sound(tree.part(number), stop - start)
-        self._last = head, number, start, stop, data
+        self._last = header, number, start, stop, data
         return data, start, stop, number
 
     def _sound(self, run: bytes, count: int) -> bytes:
@@ -174,33 +174,33 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _damaged(self, error: Exception) -> VaultError:
         return misfit(f'the {self.kind.name}', f'{error!r}, {self._where()}')
 
-    def _head_with(self, index: Any) -> Head:
-        """Return the head as it is stored now, having read an item's leaf along with it if that can be foreseen."""
-        data, deletions, head = self._view
-        if head is not None and type(index) is int and deletions == self._place.store.deletions:
-            at = index + (head.skip if index >= 0 else head.skip + head.size)
+    def _header_with(self, index: Any) -> Header:
+        """Return the header as it is stored now, having read an item's leaf along with it if that can be foreseen."""
+        data, deletions, header = self._view
+        if header is not None and type(index) is int and deletions == self._place.store.deletions:
+            at = index + (header.skip if index >= 0 else header.skip + header.size)
             last = self._last
-            if 0 <= at < head.inside and not (last[0] is head and last[2] <= at < last[3]):
-                number, start, stop = Tree(self._place.store, head).find(at)
-                found, part = self._place.store.get_both(self._stored, head.owner, number)
+            if 0 <= at < header.inside and not (last[0] is header and last[2] <= at < last[3]):
+                number, start, stop = Tree(self._place.store, header).find(at)
+                found, part = self._place.store.get_both(self._stored, header.owner, number)
                 if found == data and part is not None:
-                    self._last = head, number, start, stop, self._sound(part, stop - start)
-                    return head
+                    self._last = header, number, start, stop, self._sound(part, stop - start)
+                    return header
                 return self._known(found)
-        return self._head()
+        return self._header()
 
-    def _runs(self, head: Head, start: int, stop: int) -> Iterator[Run]:
+    def _runs(self, header: Header, start: int, stop: int) -> Iterator[Run]:
         """Yield the runs with the items from `start` to `stop`, and where in each these begin and end."""
-        at, end, seen = start + head.skip, stop + head.skip, set()  # type: ignore[var-annotated]  # of numbers
+        at, end, seen = start + header.skip, stop + header.skip, set()  # type: ignore[var-annotated]  # of numbers
         while at < end:
-            run, first, last, number = self._leaf(head, at)
+            run, first, last, number = self._leaf(header, at)
             once(number, seen)
             upto = min(last, end)
             yield run, at - first, upto - first
             at = upto
 
     def __len__(self) -> int:
-        return self._head().size
+        return self._header().size
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> T: ...
@@ -210,27 +210,27 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def __getitem__(self, index: Any) -> Any:
         """Return an item; for a slice, the items in it, a copy."""
         try:
-            return self._got(self._head_with(index.start if type(index) is slice else index), index)
+            return self._got(self._header_with(index.start if type(index) is slice else index), index)
         except Gone:
-            return self._read(lambda head: self._got(head, index))
+            return self._read(lambda header: self._got(header, index))
 
-    def _got(self, head: Head, index: Any) -> Any:
+    def _got(self, header: Header, index: Any) -> Any:
         if not isinstance(index, slice):
-            at = self._at(head, index) + head.skip
-            run, start, _, _ = self._leaf(head, at)
+            at = self._at(header, index) + header.skip
+            run, start, _, _ = self._leaf(header, at)
             return self._one(run, at - start)
-        places = range(*index.indices(head.size))
+        places = range(*index.indices(header.size))
         if places.step == 1 or not places:
-            return self._loaded(list(self._runs(head, places.start, places.stop)) if places else [])
+            return self._loaded(list(self._runs(header, places.start, places.stop)) if places else [])
         start, stop = min(places[0], places[-1]), max(places[0], places[-1]) + 1
-        return self._stepped(list(self._runs(head, start, stop)), [at - start for at in places])
+        return self._stepped(list(self._runs(header, start, stop)), [at - start for at in places])
 
-    def _at(self, head: Head, index: Any) -> int:
+    def _at(self, header: Header, index: Any) -> int:
         at = as_index(index)
-        if not -head.size <= at < head.size:
-            raise IndexError(f'index {at} is out of range: the {self.kind.name} has {head.size} '
-                             f'{plural(head.size, "item")}')
-        return at + head.size if at < 0 else at
+        if not -header.size <= at < header.size:
+            raise IndexError(f'index {at} is out of range: the {self.kind.name} has {header.size} '
+                             f'{plural(header.size, "item")}')
+        return at + header.size if at < 0 else at
 
     def __iter__(self) -> Iterator[T]:
         """Walk by position, as a list does: what is added at the end meanwhile is visited."""
@@ -242,9 +242,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
             yield from self._steps(items)
             at += len(items)
 
-    def _after(self, at: int, head: Head) -> Any:
+    def _after(self, at: int, header: Header) -> Any:
         """Return the items from `at` to the end of a leaf."""
-        return self._listed(list(islice(self._runs(head, at, head.size), AHEAD)))
+        return self._listed(list(islice(self._runs(header, at, header.size), AHEAD)))
 
     def __reversed__(self) -> Iterator[T]:
         at = len(self)
@@ -265,13 +265,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
                 seen = place.store.deletions
                 place.store.contains(self._stored)  # this, when its vault was
 
-    def _before(self, at: int, head: Head) -> Any:
+    def _before(self, at: int, header: Header) -> Any:
         """Return the items from the beginning of the leaf before `at` up to it."""
-        if at > head.size:
+        if at > header.size:
             return ()  # it has become shorter: the walk ends, as a list's does
-        _, start, stop, _ = self._leaf(head, at - 1 + head.skip)
-        start = max(start - head.skip - AHEAD * (stop - start), 0)
-        return self._listed(list(self._runs(head, start, at)))
+        _, start, stop, _ = self._leaf(header, at - 1 + header.skip)
+        start = max(start - header.skip - AHEAD * (stop - start), 0)
+        return self._listed(list(self._runs(header, start, at)))
 
     def _plain(self, items: Any) -> PlainList[Any]:
         """Return an iterable's items in a list."""
@@ -345,17 +345,17 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     # --- changing: always in a transaction, which excludes every other writer ---
 
-    def _change(self, change: Callable[[Head, Change], Any]) -> Any:
-        """Return what `change` does with the head, and put the head and the parts that it has made."""
+    def _change(self, change: Callable[[Header, Change], Any]) -> Any:
+        """Return what `change` does with the header, and put the header and the parts that it has made."""
         store = self._place.store
         self._place.allow_parts(self._key)
 
         def changed() -> Any:
-            head = self._parsed(store.get(self._stored))
-            tree = Tree(store, head)
-            result = change(head, Change(head, tree, self._items, self._leaf, self._damaged))
+            header = self._parsed(store.get(self._stored))
+            tree = Tree(store, header)
+            result = change(header, Change(header, tree, self._items, self._leaf, self._damaged))
             tree.save()
-            store.put_owner(self._stored, head.packed())
+            store.put_owner(self._stored, header.packed())
             return result
         try:
             return store.transact(changed)
@@ -368,17 +368,17 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._place.allow_parts(self._key)
 
         def add() -> None:
-            head = self._parsed(store.get(self._stored))
-            if self._items.is_full(head.tail + run, head.size + head.skip - head.inside + 1):
+            header = self._parsed(store.get(self._stored))
+            if self._items.is_full(header.tail + run, header.size + header.skip - header.inside + 1):
                 self._change(lambda _, change: change.append(run, 1))
             else:  # as above, in short
-                head.size, head.tail = head.size + 1, head.tail + run
-                store.put_owner(self._stored, head.packed())
+                header.size, header.tail = header.size + 1, header.tail + run
+                store.put_owner(self._stored, header.packed())
         store.transact(add)
 
     def extend(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""
-        def add(_: Head, change: Change) -> None:
+        def add(_: Header, change: Change) -> None:
             before = self._place.store.get(self._stored)
             for run, count in self._packed(values):
                 change.append(run, count)
@@ -397,20 +397,20 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Insert an item before `index`, as a list does."""
         runs = [(self._packed_one(value), 1)]
 
-        def insert(head: Head, change: Change) -> None:
+        def insert(header: Header, change: Change) -> None:
             at = as_index(index)
-            at = max(at + head.size, 0) if at < 0 else min(at, head.size)
+            at = max(at + header.size, 0) if at < 0 else min(at, header.size)
             change.replace(at, at, runs)
         self._change(insert)
 
     def pop(self, index: int = -1) -> T:
         """Remove and return the item at `index`; atomic between processes. Raises: IndexError."""
-        def take(head: Head, change: Change) -> Any:
-            if not head.size:
+        def take(header: Header, change: Change) -> Any:
+            if not header.size:
                 raise IndexError(f'pop from an empty {self.kind.name}')
-            at = self._at(head, index)
-            run, start, _, _ = self._leaf(head, at + head.skip)
-            item = self._one(run, at + head.skip - start)
+            at = self._at(header, index)
+            run, start, _, _ = self._leaf(header, at + header.skip)
+            item = self._one(run, at + header.skip - start)
             change.replace(at, at + 1, [])
             return item
         return self._change(take)  # type: ignore[no-any-return]
@@ -444,9 +444,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def tolist(self, start: Optional[int] = None, stop: Optional[int] = None) -> PlainList[T]:
         """Return the items from `start` to `stop`, as a slice takes them, as a list of Python objects."""
-        def listed(head: Head) -> Any:
-            first, last, _ = slice(start, stop).indices(head.size)
-            return self._listed(list(self._runs(head, first, last)))
+        def listed(header: Header) -> Any:
+            first, last, _ = slice(start, stop).indices(header.size)
+            return self._listed(list(self._runs(header, first, last)))
         return self._read(listed)  # type: ignore[no-any-return]
 
     @overload
@@ -461,13 +461,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if not isinstance(index, slice):
             runs = [(self._packed_one(value), 1)]
 
-            def put(head: Head, change: Change) -> None:
-                at = self._at(head, index)
+            def put(header: Header, change: Change) -> None:
+                at = self._at(header, index)
                 change.replace(at, at + 1, runs)
             self._change(put)
         elif index.step in (None, 1):
             runs = list(self._packed(value))
-            self._change(lambda head, change: change.replace(*self._ends(head, index), runs))
+            self._change(lambda header, change: change.replace(*self._ends(header, index), runs))
         else:
             self._place.store.transact(lambda: self._change_some(index, self._plain(value)))
 
@@ -476,16 +476,16 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if isinstance(index, slice) and index.step not in (None, 1):
             self._place.store.transact(lambda: self._change_some(index))
         else:
-            def delete(head: Head, change: Change) -> None:
+            def delete(header: Header, change: Change) -> None:
                 if isinstance(index, slice):
-                    change.replace(*self._ends(head, index), [])
+                    change.replace(*self._ends(header, index), [])
                 else:
-                    at = self._at(head, index)
+                    at = self._at(header, index)
                     change.replace(at, at + 1, [])
             self._change(delete)
 
-    def _ends(self, head: Head, index: slice) -> Tuple[int, int]:
-        start, stop, _ = index.indices(head.size)
+    def _ends(self, header: Header, index: slice) -> Tuple[int, int]:
+        start, stop, _ = index.indices(header.size)
         return start, max(start, stop)
 
     def _change_some(self, index: slice, items: Optional[PlainList[Any]] = None) -> None:
@@ -508,13 +508,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _assign(self, place: Place, key: Any) -> None:
         """Put a copy of this under another key, or in another vault; under its own key it is there already."""
         if place.store is self._place.store and place.keys.encode(key) == self._stored:
-            self._head()
+            self._header()
             return
         place.allow_parts(key)
 
         def copy() -> None:
-            head = self.kind.head(self.kind.meta(self._head()))
-            made = self.kind.open(place, key, head)
-            place.store.put_owner(place.keys.encode(key), head.packed())
+            header = self.kind.header(self.kind.meta(self._header()))
+            made = self.kind.open(place, key, header)
+            place.store.put_owner(place.keys.encode(key), header.packed())
             made.extend(self)
         place.store.transact(copy)

@@ -1,6 +1,6 @@
 """Streams: bytes by their position. Knows neither SQL nor how keys are stored, nor what a file object is.
 
-A stream is a head and leaves of LEAF bytes, all full but the last, in a tree of parts (tree.py). The head holds the
+A stream is a header and leaves of LEAF bytes, all full but the last, in a tree of parts (tree.py). The header holds the
 first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves. Where
 nothing but zeros was written there is a hole: whole leaves of which no part is kept.
 
@@ -13,12 +13,12 @@ from contextlib import suppress
 from itertools import groupby
 
 from ..codecs import codes
-from ..codecs.codes import is_head
+from ..codecs.codes import is_header
 from ..errors import VaultCorruptError, VaultError, about
 from . import load
 from .kind import Kind, kind_of, register_kind
 from .leaves import SizedItems
-from .tree import Gone, Head, Tree, misfit, missing, staged_number, steadily
+from .tree import Gone, Header, Tree, misfit, missing, staged_number, steadily
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
-SMALL = 4000       # bytes that need no parts: with its head, a row of about a page
+SMALL = 4000       # bytes that need no parts: with its header, a row of about a page
 FARTHEST = 1 << 40  # bytes: no hole ends beyond it, so that a file made to do harm is not walked for years
 HOLLOW = 1 << 30    # bytes of holes in a value that is still loaded as a whole
 KEPT = 8           # leaves that are changed in memory before they are staged
@@ -47,16 +47,16 @@ def content(place: Place, key: Any) -> Any:
         data = store.get(stored)
         if data is None:
             raise KeyError(key)
-        if not is_head(data) or Head.of(data).code != codes.STREAM:
+        if not is_header(data) or Header.of(data).code != codes.STREAM:
             return load(place, stored, data)
-        head = Head.of(data)
-        tree = Tree(store, head)
-        leaves = list(tree.leaves(0, head.inside))
+        header = Header.of(data)
+        tree = Tree(store, header)
+        leaves = list(tree.leaves(0, header.inside))
         if sum(stop - start for number, start, stop in leaves if not number) > HOLLOW:
-            raise VaultError(f'most of the {head.size} bytes are a hole, too large to be loaded: read it with open()')
+            raise VaultError(f'most of the {header.size} bytes are a hole, too large to be loaded: read it with open()')
         whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
-        whole += head.tail
-        if len(whole) != head.size:
+        whole += header.tail
+        if len(whole) != header.size:
             raise misfit('the stream', place.where(key))
         return whole
     return steadily(store, read, 'the stream')
@@ -69,8 +69,8 @@ class StreamKind(Kind):
     is_bytes = is_staged = has_holes = True
     is_packed = False
 
-    def is_mine(self, head: Head) -> bool:
-        return head.code == self.code and not head.skip and head.size - head.inside == len(head.tail)
+    def is_mine(self, header: Header) -> bool:
+        return header.code == self.code and not header.skip and header.size - header.inside == len(header.tail)
 
     def title(self, meta: Any) -> str:
         return 'a stream'
@@ -78,7 +78,7 @@ class StreamKind(Kind):
     def items(self, meta: Any) -> Items:
         return SizedItems(1)
 
-    def is_sound(self, head: Head, run: bytes, count: int, codec: Codec) -> bool:
+    def is_sound(self, header: Header, run: bytes, count: int, codec: Codec) -> bool:
         return len(run) == count
 
     def hole(self, start: int, stop: int) -> Iterator[Contents]:
@@ -89,8 +89,8 @@ class StreamKind(Kind):
             size = min(LEAF, stop - at)
             yield [bytes(size)], size
 
-    def bytes_of(self, store: Store, head: Head) -> int:
-        return head.size
+    def bytes_of(self, store: Store, header: Header) -> int:
+        return header.size
 
     def count(self, meta: Any, data: bytes) -> int:
         return len(data)
@@ -98,7 +98,7 @@ class StreamKind(Kind):
     def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
         return b''.join([data for data, _ in chunks])
 
-    def open(self, place: Place, key: Any, head: Head) -> Any:
+    def open(self, place: Place, key: Any, header: Header) -> Any:
         return content(place, key)
 
     def restore(self, place: Place, key: Any, meta: Any, chunks: Iterable[Chunk]) -> None:
@@ -128,10 +128,10 @@ class Content:
         self.changed = data is None
         self._stored = place.keys.encode(key)
         self._base = b''                            # what there is without a tree
-        self._head = self._opened(data)
-        self._tree = Tree(place.store, self._head)
-        self._own = not self._head.inside           # the parts belong to no entry yet
-        self.size: int = self._head.size if self._head.inside else len(self._base)
+        self._header = self._opened(data)
+        self._tree = Tree(place.store, self._header)
+        self._own = not self._header.inside           # the parts belong to no entry yet
+        self.size: int = self._header.size if self._header.inside else len(self._base)
         self._low = self.size                       # where the first byte was changed
         self._count = -(-self.size // LEAF)         # of the old leaves, how many still are in their place
         self._dirty: Dict[int, Union[bytes, bytearray]] = {}
@@ -140,13 +140,13 @@ class Content:
         self._last: Tuple[int, bytes] = (-1, b'')   # the leaf read last
         self._places: Dict[int, int] = {}           # of the old leaves that were read, by number
 
-    def _opened(self, data: Optional[bytes]) -> Head:
-        if data is not None and is_head(data):
-            head = Head.of(data)
-            kind_of(head)  # raises where the numbers do not fit together: they would be read for ever
-            if head.code == codes.STREAM and head.inside:
-                return head
-            value: Any = head.tail if head.code == codes.STREAM else load(self.place, self._stored, data)
+    def _opened(self, data: Optional[bytes]) -> Header:
+        if data is not None and is_header(data):
+            header = Header.of(data)
+            kind_of(header)  # raises where the numbers do not fit together: they would be read for ever
+            if header.code == codes.STREAM and header.inside:
+                return header
+            value: Any = header.tail if header.code == codes.STREAM else load(self.place, self._stored, data)
         else:
             value = b'' if data is None else load(self.place, self._stored, data)
         if isinstance(value, str):
@@ -155,7 +155,7 @@ class Content:
             raise TypeError(f'only bytes and text are opened as a file, not {type(value).__name__}: '
                             f'{self.place.where(self.key)}; read it with v[key]')
         self._base = bytes(value)
-        return Head(codes.STREAM)
+        return Header(codes.STREAM)
 
     # --- reading ---
 
@@ -177,22 +177,22 @@ class Content:
             data = self._tree.part(self._staged[index])
         elif index >= self._count:
             data = bytes(min(LEAF, self.size - index * LEAF))
-        elif self._head.inside:
+        elif self._header.inside:
             data = self._old_leaf(index)
-            if index == (self._head.size - 1) // LEAF:
-                data += self._head.tail
+            if index == (self._header.size - 1) // LEAF:
+                data += self._header.tail
         else:
             data = self._base[index * LEAF:(index + 1) * LEAF]
         return data
 
     def _old_leaf(self, index: int) -> bytes:
-        if index * LEAF >= self._head.inside:
+        if index * LEAF >= self._header.inside:
             return b''
         number, start, stop = self._tree.find(index * LEAF)
-        if not number and not start % LEAF and (not stop % LEAF or stop == self._head.inside):
+        if not number and not start % LEAF and (not stop % LEAF or stop == self._header.inside):
             return bytes(min(LEAF, stop - index * LEAF))
         data = self._tree.part(number)
-        if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._head.inside - start)
+        if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._header.inside - start)
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
             raise misfit()
         return data
@@ -290,10 +290,10 @@ class Content:
 
     def _stage(self) -> None:
         """Put the changed leaves into parts of their own, in a transaction of their own."""
-        store, owner = self.place.store, self._head.owner
+        store, owner = self.place.store, self._header.owner
         if not self._own and not self._staged:
-            self._head.next = staged_number()
-        numbers = {index: self._head.number() for index in self._dirty}
+            self._header.next = staged_number()
+        numbers = {index: self._header.number() for index in self._dirty}
         dead = self._dead + [self._staged[index] for index in numbers if index in self._staged]
 
         def stage() -> None:
@@ -308,49 +308,49 @@ class Content:
 
     def save(self) -> None:
         """Make it the entry; in a transaction, after which this is not used any more."""
-        if self._staged and not set(self._staged.values()) <= set(self.place.store.part_numbers(self._head.owner)):
+        if self._staged and not set(self._staged.values()) <= set(self.place.store.part_numbers(self._header.owner)):
             raise self._missing(True)
-        head = self._head
+        header = self._header
         if self.size <= SMALL:
             self._dead += self._staged.values()
             tail = self._bytes(0)
-            self._tree.splice(0, head.inside, [])
+            self._tree.splice(0, header.inside, [])
         elif self._continues():
-            tail = self._bytes(head.inside)
+            tail = self._bytes(header.inside)
         else:
             self._save_leaves()
             tail = b''
-        head.size, head.tail = self.size, tail
+        header.size, header.tail = self.size, tail
         if self._dead:
-            self.place.store.delete_parts(head.owner, self._dead)
+            self.place.store.delete_parts(header.owner, self._dead)
         self._tree.save()
-        self.place.store.put_owner(self._stored, head.packed())
+        self.place.store.put_owner(self._stored, header.packed())
 
     def _bytes(self, at: int) -> bytes:
         return b''.join(self.pieces(at, self.size))
 
     def _continues(self) -> bool:
         """Tell whether no leaf was changed, and what follows the last one is little and within its bounds."""
-        inside = self._head.inside
+        inside = self._header.inside
         return (0 < inside <= self._low and not self._staged and self.size - inside <= SMALL
                 and inside // LEAF >= (self.size - 1) // LEAF)
 
     def _save_leaves(self) -> None:
         """Put a new tree above the changed leaves and the old ones."""
-        head = self._head
-        first = (head.size - 1) // LEAF if head.inside else 0  # what is not in a leaf of its own yet
-        for index in range(first if head.tail or not head.inside else self._count, self._count):
+        header = self._header
+        first = (header.size - 1) // LEAF if header.inside else 0  # what is not in a leaf of its own yet
+        for index in range(first if header.tail or not header.inside else self._count, self._count):
             if index not in self._dirty and index not in self._staged:
                 self._keep(index, self.leaf(index))
         if self._dirty:
             self._stage()
-        if self._count * LEAF < head.inside:
-            self._tree.replace(self._count * LEAF, head.inside, [])
+        if self._count * LEAF < header.inside:
+            self._tree.replace(self._count * LEAF, header.inside, [])
         for _, run in groupby(enumerate(sorted(self._staged)), lambda pair: pair[1] - pair[0]):
             indexes = [index for _, index in run]
             self._tree.replace(indexes[0] * LEAF, (indexes[-1] + 1) * LEAF, [
                 (self._staged[index], min(LEAF, self.size - index * LEAF)) for index in indexes])
-        if head.inside < self.size:
+        if header.inside < self.size:
             self._tree.replace(self.size, self.size, [])
 
     def append_to(self, other: Content, began: int) -> None:
@@ -368,4 +368,4 @@ class Content:
         self._dirty, self._staged, self._dead = {}, {}, []
         if staged:
             with suppress(VaultError):
-                self.place.store.delete_parts(self._head.owner, None if self._own else staged)
+                self.place.store.delete_parts(self._header.owner, None if self._own else staged)

@@ -1,11 +1,11 @@
 """Parts: a value too large for one entry, or one that grows, as a tree. Knows neither SQL nor what the items are.
 
-The entry holds a head: what kind of value it is, how many items it has, the root of the tree, and the tail, the last
+The entry holds a header: what kind of value it is, how many items it has, the root of the tree, and the tail, the last
 items, which are in no part yet: a short list is one entry and nothing else. Leaves are parts that hold items, nodes are
 parts that hold the numbers and lengths of up to FANOUT parts below. A leaf of number 0 is a hole, so many zeros of a
-stream, and no part. Each part is written once. A change writes new leaves and the nodes above them, then the head, and
-deletes the old ones, all in one transaction: so whoever reads with an old head finds the old parts or a gap, never a
-mixture, and what was read of a part stays true.
+stream, and no part. Each part is written once. A change writes new leaves and the nodes above them, then the header,
+and deletes the old ones, all in one transaction: so whoever reads with an old header finds the old parts or a gap,
+never a mixture, and what was read of a part stays true.
 """
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and r
 
 
 class Gone(Exception):
-    """A part is not there any more: the value has changed since its head was read."""
+    """A part is not there any more: the value has changed since its header was read."""
 
 
 def steadily(store: Store, read: Callable[[], T], what: str, where: Callable[[], str] = str) -> T:
@@ -73,7 +73,7 @@ def _at(where: str) -> str:
     return where and f'{where}; '
 
 
-class Head:
+class Header:
     """What the entry of a value in parts holds. For one thread at a time."""
 
     __slots__ = ('code', 'data', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
@@ -93,27 +93,27 @@ class Head:
         self.data = b''         # the bytes that it was read from
 
     @classmethod
-    def of(cls, data: bytes) -> Head:
-        """Return the head that `data`, an entry's value, is, as far as all kinds have it in common: see kind_of().
+    def of(cls, data: bytes) -> Header:
+        """Return the header that `data`, an entry's value, is, as far as all kinds have it in common: see kind_of().
 
         Raises: VaultCorruptError when it is none.
         """
-        head = cls.__new__(cls)
-        head.nodes, head.data = {}, data
-        head.code = codes.code_of(data)
-        if head.code in codes.PARTED:
+        header = cls.__new__(cls)
+        header.nodes, header.data = {}, data
+        header.code = codes.code_of(data)
+        if header.code in codes.PARTED:
             at = codes.CODE_AT[data[0]]
             try:
-                (head.meta, head.size, head.skip, head.inside, head.next, head.root, head.depth, head.tail,
-                 head.owner) = unpackb(data[at + 1:])
-                if head._fits_together():
-                    return head
+                (header.meta, header.size, header.skip, header.inside, header.next, header.root, header.depth,
+                 header.tail, header.owner) = unpackb(data[at + 1:])
+                if header._fits_together():
+                    return header
             except codes.MALFORMED:
-                pass  # as what is well-formed, and no head
-        raise codes.no_head()
+                pass  # as what is well-formed, and no header
+        raise codes.no_header()
 
     def _fits_together(self) -> bool:
-        """Tell whether the numbers can be those of a head: whoever made the file could have put anything there."""
+        """Tell whether the numbers can be those of a header: whoever made the file could have put anything there."""
         return (type(self.size) is type(self.skip) is type(self.inside) is type(self.next) is type(self.root)
                 is type(self.depth) is int and type(self.tail) is type(self.owner) is bytes
                 and len(self.owner) == OWNER
@@ -148,10 +148,10 @@ def staged_number() -> int:
 
 
 class Tree:
-    """The tree of a head: finds leaves and replaces them. Changes the head, and writes parts on `save`."""
+    """The tree of a header: finds leaves and replaces them. Changes the header, and writes parts on `save`."""
 
-    def __init__(self, store: Store, head: Head) -> None:
-        self.store, self.head = store, head
+    def __init__(self, store: Store, header: Header) -> None:
+        self.store, self.header = store, header
         self._fresh: Dict[int, List[Child]] = {}    # nodes to be written, by number
         self._leaves: List[Tuple[int, bytes]] = []  # leaves to be written
         self._waiting = 0                           # bytes of them
@@ -161,16 +161,16 @@ class Tree:
     # --- reading ---
 
     def part(self, number: int) -> bytes:
-        data = self.store.get_part(self.head.owner, number)
+        data = self.store.get_part(self.header.owner, number)
         if data is None:
             raise Gone
         return data
 
     def find(self, at: int) -> Tuple[int, int, int]:
         """Return the leaf with the item at `at`, of those in the tree: its number, first item, and end."""
-        number, start, stop = self.head.root, 0, self.head.inside
-        for _ in range(self.head.depth):
-            numbers, ends = self.head.nodes.get(number) or self._node(number)
+        number, start, stop = self.header.root, 0, self.header.inside
+        for _ in range(self.header.depth):
+            numbers, ends = self.header.nodes.get(number) or self._node(number)
             child = bisect_right(ends, at - start)
             if child == len(ends) or start + ends[-1] != stop:
                 raise misfit()
@@ -192,9 +192,9 @@ class Tree:
     def _node(self, number: int) -> Node:
         flat = self._flat(number)
         node = tuple(flat[::2]), tuple(accumulate(flat[1::2]))
-        if len(self.head.nodes) >= KEPT_NODES:
-            self.head.nodes.clear()
-        self.head.nodes[number] = node
+        if len(self.header.nodes) >= KEPT_NODES:
+            self.header.nodes.clear()
+        self.header.nodes[number] = node
         return node
 
     def _children(self, number: int) -> List[Child]:
@@ -216,8 +216,8 @@ class Tree:
     def numbers(self, number: Optional[int] = None, depth: Optional[int] = None,
                 seen: Optional[Set[int]] = None) -> Iterator[int]:
         """Yield the number of every part of the tree."""
-        number = self.head.root if number is None else number
-        depth = self.head.depth if depth is None else depth
+        number = self.header.root if number is None else number
+        depth = self.header.depth if depth is None else depth
         seen = set() if seen is None else seen
         if number:
             once(number, seen)
@@ -229,7 +229,7 @@ class Tree:
 
     def leaf(self, data: bytes, count: int) -> Child:
         """Take the bytes of a new leaf with `count` items."""
-        number = self.head.number()
+        number = self.header.number()
         self._leaves.append((number, data))
         self._waiting += len(data)
         if self._waiting > MANY:
@@ -238,32 +238,32 @@ class Tree:
 
     def _flush(self) -> None:
         if self._leaves:
-            self.store.put_parts(self.head.owner, self._leaves)
+            self.store.put_parts(self.header.owner, self._leaves)
             self._leaves, self._waiting = [], 0
 
     def append(self, data: bytes, count: int) -> None:
         """Add a leaf behind the last one, which nothing but `append` and `save` may follow."""
         self._added.append(self.leaf(data, count))
-        self.head.inside += count
+        self.header.inside += count
 
     def splice(self, start: int, stop: int, leaves: Sequence[Child]) -> None:
         """Put leaves in place of those with the items from `start` to `stop`, where leaves begin and end."""
-        head = self.head
-        entries = self._spliced(head.root, head.depth, start, stop, leaves) if head.root else list(leaves)
-        depth = head.depth
+        header = self.header
+        entries = self._spliced(header.root, header.depth, start, stop, leaves) if header.root else list(leaves)
+        depth = header.depth
         while len(entries) > 1 or (entries and not depth):
             entries = self._made(entries, True)
             depth += 1
-        head.root, head.depth = (entries[0][0], depth) if entries else (0, 0)
-        while head.depth > 1 and len(self._children(head.root)) == 1:
-            (only, _), = self._children(head.root)
-            self._drop(head.root)
-            head.root, head.depth = only, head.depth - 1
-        head.inside += sum(count for _, count in leaves) - (stop - start)
+        header.root, header.depth = (entries[0][0], depth) if entries else (0, 0)
+        while header.depth > 1 and len(self._children(header.root)) == 1:
+            (only, _), = self._children(header.root)
+            self._drop(header.root)
+            header.root, header.depth = only, header.depth - 1
+        header.inside += sum(count for _, count in leaves) - (stop - start)
 
     def replace(self, start: int, stop: int, leaves: Sequence[Child]) -> None:
         """Put leaves in place of bytes of a stream: also within a hole, the rest of which stays, and beyond the end."""
-        before, after, inside = 0, 0, self.head.inside
+        before, after, inside = 0, 0, self.header.inside
         if start > inside:
             before, start = start - inside, inside
         elif start < inside:
@@ -327,7 +327,7 @@ class Tree:
         size = FANOUT if at_end else -(-len(children) // max(-(-len(children) // FANOUT), 1))
         made = []
         for place in range(0, len(children), max(size, 1)):
-            number = self.head.number()
+            number = self.header.number()
             self._fresh[number] = children[place:place + size]
             made.append((number, sum(count for _, count in self._fresh[number])))
         return made
@@ -337,16 +337,16 @@ class Tree:
             self._dead.append(number)
 
     def save(self) -> None:
-        """Write the new parts and delete the old ones; what follows is to put the head."""
+        """Write the new parts and delete the old ones; what follows is to put the header."""
         self._flush()
         if self._added:
-            self.head.inside -= sum(count for _, count in self._added)
-            self.splice(self.head.inside, self.head.inside, self._added)
+            self.header.inside -= sum(count for _, count in self._added)
+            self.splice(self.header.inside, self.header.inside, self._added)
             self._added = []
         if self._fresh:
-            self.store.put_parts(self.head.owner, [
+            self.store.put_parts(self.header.owner, [
                 (number, b''.join(struct.pack('<QQ', *child) for child in children))
                 for number, children in self._fresh.items()])
         if self._dead:
-            self.store.delete_parts(self.head.owner, self._dead)
+            self.store.delete_parts(self.header.owner, self._dead)
         self._fresh, self._dead = {}, []

@@ -5,12 +5,12 @@ import time
 from contextlib import suppress
 
 from ..codecs import codes
-from ..codecs.codes import is_head
+from ..codecs.codes import is_header
 from ..errors import VaultCorruptError
 from ..keys import named
 from ..stores.base import entries_of
 from .kind import kind_of
-from .tree import STAGED, Gone, Head, Tree
+from .tree import STAGED, Gone, Header, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,25 +27,25 @@ def examined(store: Store, codec: Codec, key: Stored, data: bytes) -> Optional[s
     """Return what is wrong with a value in parts, or None. Reads all of it."""
     while True:
         try:
-            _examine(store, codec, Head.of(data))
+            _examine(store, codec, Header.of(data))
             return None
         except Gone:
             changed = store.get(key)
             if changed == data:
                 return f'key {named(key)}: a part of the value is missing'
-            if changed is None or not is_head(changed):
+            if changed is None or not is_header(changed):
                 return None  # it was replaced as we looked
             data = changed
         except codes.MALFORMED as error:
             return f'key {named(key)}: {error}'
 
 
-def _examine(store: Store, codec: Codec, head: Head) -> None:
-    kind, tree = kind_of(head), Tree(store, head)
-    for number, start, stop in tree.leaves(0, head.inside):
+def _examine(store: Store, codec: Codec, header: Header) -> None:
+    kind, tree = kind_of(header), Tree(store, header)
+    for number, start, stop in tree.leaves(0, header.inside):
         if number or not kind.has_holes:
-            _require(kind.is_sound(head, tree.part(number), stop - start, codec))
-    _require(kind.is_sound(head, head.tail, head.size + head.skip - head.inside, codec))
+            _require(kind.is_sound(header, tree.part(number), stop - start, codec))
+    _require(kind.is_sound(header, header.tail, header.size + header.skip - header.inside, codec))
 
 
 def _require(is_sound: bool) -> None:
@@ -64,10 +64,10 @@ def sweep(store: Store) -> None:
 
     def remove() -> None:
         owners: Set[bytes] = set()
-        for head in (Head.of(data) for _, data in entries_of(store.scan()) if is_head(data)):
-            owners.add(head.owner)
-            if kind_of(head).is_staged:
-                _sweep_staged(store, head, old)
+        for header in (Header.of(data) for _, data in entries_of(store.scan()) if is_header(data)):
+            owners.add(header.owner)
+            if kind_of(header).is_staged:
+                _sweep_staged(store, header, old)
         for owner in list(store.part_owners()):
             if type(owner) is bytes and owner not in owners and 0 < int.from_bytes(owner[:4], 'big') < old:
                 store.delete_parts(owner)
@@ -75,12 +75,12 @@ def sweep(store: Store) -> None:
         store.transact(remove)
 
 
-def _sweep_staged(store: Store, head: Head, old: int) -> None:
+def _sweep_staged(store: Store, header: Header, old: int) -> None:
     """Delete what writers that went on with a value have left, under numbers that tell the time."""
-    staged = [number for number in store.part_numbers(head.owner) if STAGED < number < old * STAGED]
+    staged = [number for number in store.part_numbers(header.owner) if STAGED < number < old * STAGED]
     if staged:
         try:
-            used = set(Tree(store, head).numbers())
+            used = set(Tree(store, header).numbers())
         except Gone:
             return  # it is damaged, which check() tells
-        store.delete_parts(head.owner, [number for number in staged if number not in used])
+        store.delete_parts(header.owner, [number for number in staged if number not in used])

@@ -17,11 +17,11 @@ from msgpack import ExtType, Packer, StackError, Timestamp, unpackb
 
 from .. import keys
 from ..codecs import codes, packing, pickles
-from ..codecs.codes import is_head
+from ..codecs.codes import is_header
 from ..codecs.deep import NESTABLE, Opener, levels_of, loaded, packed
 from ..codecs.naming import pickled_class
 from ..collections.kind import TAGS, kind_of, kind_of_form
-from ..collections.tree import Head
+from ..collections.tree import Header
 from ..errors import SerializationError, UntrustedPickleError
 from .looking import WHOLE, look_through
 
@@ -88,9 +88,9 @@ def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
 
     Raises: VaultCorruptError.
     """
-    if is_head(data):
-        head = Head.of(data)
-        return kind_of(head).to_json(head)
+    if is_header(data):
+        header = Header.of(data)
+        return kind_of(header).to_json(header)
     try:
         obj = _unpacked(data)
         if isinstance(obj, _WholeValue) and obj.code == codes.SERIALIZED:
@@ -135,15 +135,15 @@ def from_run(kind: Kind, items: List[bytes], serializer: Optional[str] = None) -
     return {'bytes': _base64(b''.join(items))}
 
 
-def from_items(head: Head, items: List[bytes], serializer: Optional[str] = None) -> List[Any]:
+def from_items(header: Header, items: List[bytes], serializer: Optional[str] = None) -> List[Any]:
     """Return the JSON forms of some items of a list or column, one each, for people to read."""
-    kind = kind_of(head)
+    kind = kind_of(header)
     if kind.is_packed:
         return [from_value(item, serializer) for item in items]
-    return [_writable(item, MAX_DEPTH) for item in kind.listed(kind.meta(head), b''.join(items))]
+    return [_writable(item, MAX_DEPTH) for item in kind.listed(kind.meta(header), b''.join(items))]
 
 
-def to_head(form: Any) -> Optional[Tuple[Kind, Any, int]]:
+def to_header(form: Any) -> Optional[Tuple[Kind, Any, int]]:
     """Return the kind, the type of a column, and the size, of a form that is followed by its content; else None.
 
     Raises: SerializationError when it is not as `from_value` makes it, TypeError for an unknown type of a column.

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import os
 
-from ..codecs.codes import is_head
+from ..codecs.codes import is_header
 from ..collections.kind import kind_of
-from ..collections.tree import Head
+from ..collections.tree import Header
 from ..errors import VaultError, about
 from ..files import NewFile
 from ..place import place_of
@@ -56,10 +56,10 @@ def _lines(place: Place, serializer: Optional[str], stored: Stored, data: bytes)
     try:
         key = stored if type(stored) is str else as_json.from_key(place.keys.decode(stored))
         yield as_json.as_line({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'
-        if is_head(data):
-            head = Head.of(data)
-            kind = kind_of(head)
-            for items, _ in kind.content(place.store, head):
+        if is_header(data):
+            header = Header.of(data)
+            kind = kind_of(header)
+            for items, _ in kind.content(place.store, header):
                 yield as_json.as_line(as_json.from_run(kind, items, serializer)) + '\n'
     except VaultError as error:
         raise about(error, stored, place.path) from error

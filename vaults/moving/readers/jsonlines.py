@@ -52,7 +52,7 @@ class JsonLines(Reader):
                     cure = f'pass key=..., the one of its fields {fields} with the keys; {OTHER_JSON}'
                 raise ValueError('it is not {"key": ..., "value": ...}')
             key = entry['key'] if type(entry['key']) is str else as_json.to_key(entry['key'])
-            header = as_json.to_head(entry['value'])
+            header = as_json.to_header(entry['value'])
             if header is None:
                 return key, _packed_forms(where, [entry['value']])
         except (ValueError, TypeError, RecursionError, VaultError) as error:

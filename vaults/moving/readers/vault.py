@@ -2,9 +2,9 @@
 from __future__ import annotations
 
 from ... import keys
-from ...codecs.codes import is_head
+from ...codecs.codes import is_header
 from ...collections.kind import kind_of
-from ...collections.tree import Head
+from ...collections.tree import Header
 from ...errors import VaultError
 from ...settings import recorded
 from ...stores.base import entries_of
@@ -41,15 +41,15 @@ class StoredVault(Reader):
 
     def _as_stored(self, source: Source, store: Store, serializer: Optional[str], where: str, data: bytes) -> Any:
         """Return a value that is still packed, or in parts."""
-        if not is_head(data):
+        if not is_header(data):
             return Packed(where, data, serializer=serializer if as_json.is_serialized(data) else None)
-        head = Head.of(data)
-        kind = kind_of(head)
+        header = Header.of(data)
+        kind = kind_of(header)
 
         def content() -> Iterator[Packed]:
             try:
-                for items, count in kind.content(store, head):
+                for items, count in kind.content(store, header):
                     yield Packed(where, b''.join(items), count, False, serializer if kind.is_packed else None)
             except VaultError as error:
                 raise source.about(error, where) from error
-        return Parts(kind.name, kind.meta(head), content())
+        return Parts(kind.name, kind.meta(header), content())

@@ -59,8 +59,8 @@ class Pages:
 
     def _page_size(self) -> int:
         """Return the bytes of a page: of the second one, which is of a table, if that is where it usually is."""
-        head = self._file.read(100)
-        said = int.from_bytes(head[16:18], 'big')
+        header = self._file.read(100)
+        said = int.from_bytes(header[16:18], 'big')
         said = 65536 if said == 1 else said
         self._file.seek(USUAL)
         usual = self._file.read(1) in (b'\5', b'\x0d')
@@ -94,12 +94,12 @@ class Pages:
 
     def _apply(self, log: IO[bytes], length: int) -> None:
         """Take the pages of a write-ahead log up to the last commit before the first frame that is not sound."""
-        head = log.read(32)
-        if len(head) < 32:
+        header = log.read(32)
+        if len(header) < 32:
             return
-        order = '>' if head[3] & 1 else '<'
-        salts, sums = head[16:24], _sums(head[:24], (0, 0), order)
-        sound = head[:3] == b'\x37\x7f\x06' and struct.pack('>II', *sums) == head[24:]
+        order = '>' if header[3] & 1 else '<'
+        salts, sums = header[16:24], _sums(header[:24], (0, 0), order)
+        sound = header[:3] == b'\x37\x7f\x06' and struct.pack('>II', *sums) == header[24:]
         waiting: Dict[int, Tuple[IO[bytes], int]] = {}
         at, step = 32, FRAME + self.size
         while sound and at + step <= length:
@@ -132,10 +132,10 @@ class Pages:
         at = 0
         while True:
             journal.seek(at)
-            head = journal.read(28)
-            if len(head) < 28 or head[:8] != JOURNAL:
+            header = journal.read(28)
+            if len(header) < 28 or header[:8] != JOURNAL:
                 return
-            records, nonce, count, sector, size = struct.unpack('>5I', head[8:])
+            records, nonce, count, sector, size = struct.unpack('>5I', header[8:])
             if size != self.size or not sector:
                 return
             if not at:
@@ -190,9 +190,9 @@ class Pages:
         free = bytearray(self.count + 1)
         if not self.count:
             return free, False
-        head = self.page(1)
-        number, said = struct.unpack_from('>II', head, 32)
-        found, sound = 0, head[:16] == MAGIC
+        header = self.page(1)
+        number, said = struct.unpack_from('>II', header, 32)
+        found, sound = 0, header[:16] == MAGIC
         while number and sound:
             if not 1 < number <= self.count or free[number]:
                 return free, False

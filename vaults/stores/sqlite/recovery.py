@@ -111,9 +111,9 @@ def of_a_damaged_vault(path: str) -> VaultCorruptError:
 
 def _begins_well(pages: Pages) -> bool:
     """Tell whether the header is one that a vault can have."""
-    head = pages.page(1) if pages.count else b''
-    return (head[:16] == MAGIC and head[16:18] == pages.size.to_bytes(4, 'big')[2:] and {*head[18:20]} <= {1, 2}
-            and head[21:24] == bytes((64, 32, 32)) and head[68:72] == APPLICATION_ID.to_bytes(4, 'big'))
+    header = pages.page(1) if pages.count else b''
+    return (header[:16] == MAGIC and header[16:18] == pages.size.to_bytes(4, 'big')[2:] and {*header[18:20]} <= {1, 2}
+            and header[21:24] == bytes((64, 32, 32)) and header[68:72] == APPLICATION_ID.to_bytes(4, 'big'))
 
 
 def require_readable(path: str) -> None:

@@ -2,15 +2,15 @@
 
 The trap: what is read may be anything. The checksum of each entry decides: where it holds, the entry is what was
 written, and nothing else is taken. Keys, and the owners and numbers of parts, stand twice, in a table and in its index:
-one that is sound is enough. Doubtful entries (survey.py) are named, come last, and replace no other; and a head whose
+one that is sound is enough. Doubtful entries (survey.py) are named, come last, and replace no other; and a header whose
 parts are not all there is given up with them.
 """
 from __future__ import annotations
 
 from ... import keys
 from ...codecs import codes, packing, pickles
-from ...codecs.codes import is_head
-from ...collections.tree import Gone, Head, Tree
+from ...codecs.codes import is_header
+from ...collections.tree import Gone, Header, Tree
 from ...collections.upkeep import examined
 from ...errors import VaultCorruptError, VaultError
 from ..base import OWNER, SETTINGS_OWNER, entries_of
@@ -134,7 +134,7 @@ class Salvage:
     def _put(self, entries: List[Entry]) -> None:
         plain: List[Entry] = []
         for key, data in entries:
-            if is_head(data):
+            if is_header(data):
                 self.store.put_many(plain)
                 plain = []
                 self.store.put_owner(key, data)
@@ -190,11 +190,11 @@ class Salvage:
             self.notes.append('the name of the serializer of the values is lost')
         if not (self.survey.whole or self.survey.index_whole):
             self.notes.append('both the entries and their index lack pages: the newest entries may be lost uncounted')
-        head = self.pages.page(1)
-        said = int.from_bytes(head[28:32], 'big') if head[24:28] == head[92:96] else 0  # else it is not kept up
-        if head[:16] == MAGIC and said > self.pages.count:
+        header = self.pages.page(1)
+        said = int.from_bytes(header[28:32], 'big') if header[24:28] == header[92:96] else 0  # else it is not kept up
+        if header[:16] == MAGIC and said > self.pages.count:
             self.notes.append(f'the file was cut off: {self.pages.count} of {said} pages are there')
-        version = int.from_bytes(head[60:64], 'big')
+        version = int.from_bytes(header[60:64], 'big')
         if version > FORMAT:
             self.notes.append(f'the file says that it has format {version}, and was read as format {FORMAT}')
 
@@ -237,13 +237,13 @@ class Salvage:
         """Take back the entries whose parts are not all there, and the parts that no entry needs."""
         codec = packing.Codec(pickles.Unread())
         for key, data in entries_of(self.store.scan()):
-            if is_head(data):
+            if is_header(data):
                 problem = examined(self.store, codec, key, data)
                 if problem:
                     self.store.delete(key)
                     self._give_up(keys.decode(key))
                 else:
-                    self._trim(Head.of(data))
+                    self._trim(Header.of(data))
 
     def _give_up(self, key: Any) -> None:
         if key in self.doubtful:
@@ -251,14 +251,14 @@ class Salvage:
         else:
             self.lost.append((key, 'its parts are damaged or missing'))
 
-    def _trim(self, head: Head) -> None:
+    def _trim(self, header: Header) -> None:
         try:
-            used = set(Tree(self.store, head).numbers())
+            used = set(Tree(self.store, header).numbers())
         except Gone:
             return
-        extra = [number for number in self.store.part_numbers(head.owner) if number not in used]
+        extra = [number for number in self.store.part_numbers(header.owner) if number not in used]
         if extra:
-            self.store.delete_parts(head.owner, extra)
+            self.store.delete_parts(header.owner, extra)
 
 
 def _shown(stored: Stored) -> Any:
