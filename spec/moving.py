@@ -465,6 +465,21 @@ class TestMovingKohaku:
             sqlite_file(tmp_path / 'c.db', (statement,))
             fails(tmp_path / 'c.db', words, error=vaults.VaultCorruptError if words == 'damaged' else vaults.VaultFormatError)
 
+    def test_text_that_is_none_in_a_block_is_an_error_of_ours(self, peers, tmp_path, v):
+        shutil.copyfile(peers / 'kohakuvault-columns.db', tmp_path / 'a')
+        sqlite_file(tmp_path / 'a', ("UPDATE kvault_col_blocks SET row_count = CAST(x'ff' AS TEXT)",))
+        for read in (lambda: list(moving.read(tmp_path / 'a')), lambda: moving.import_file(v, tmp_path / 'a')):
+            with pytest.raises(vaults.VaultError, match='cannot be read'):
+                read()
+        assert len(v) == 0
+
+    def test_a_view_without_an_end_is_not_looked_into(self, peers, tmp_path):
+        shutil.copyfile(peers / 'kohakuvault-all.db', tmp_path / 'a')
+        sqlite_file(tmp_path / 'a', ('ALTER TABLE text_vault_content RENAME TO away',), (
+            'CREATE VIEW text_vault_content AS WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)'
+            ' SELECT away.* FROM c, away',))
+        fails(tmp_path / 'a', 'computed')
+
     def test_a_pickle_is_loaded_by_the_rule(self, tmp_path):
         self.entry(tmp_path / 'a', b'\x89K\x01\1\0\0\0\0VK' + bomb(tmp_path / 'made'))
         fails(tmp_path / 'a', "key 'k'", allow_pickle=False, error=vaults.UntrustedPickleError)

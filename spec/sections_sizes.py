@@ -168,6 +168,12 @@ class TestSectionsOfAnySize:
         names = {keys.encode((key[0],)): key[0] for key in v if type(key) is tuple and len(key) > 1}
         assert v.sections() == [names[stored] for stored in sorted(names)]
 
+    def test_a_key_that_is_cut_behind_its_tag_is_reported(self):
+        v = Vault(':memory:')
+        v._store.put(b'\x09', b'\x01')
+        with pytest.raises(vaults.VaultCorruptError):
+            v.sections()
+
     def test_sections_go_from_name_to_name(self, laid_out):
         small, large = laid_out[one_after_the_other].values()
         assert large.sections() == ['a', 'a2', 'b', 'b2', 'c', 'c2']

@@ -249,6 +249,8 @@ def _is_alone(packed: bytes, start: int) -> bool:
 
     All keys beside the nested ones must be passed, because they lie among these: decoding each takes ten times longer.
     """
+    if start >= len(packed):  # the key is damaged: who decodes it says so
+        return False
     tag, end = packed[start], len(packed) - 1
     if tag in ENDED:
         return packed.find(0, start) == end - 1

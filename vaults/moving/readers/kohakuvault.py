@@ -19,7 +19,7 @@ from msgpack import unpackb
 
 from ...codecs import codes, standalone
 from ...errors import VaultCorruptError, VaultError, VaultFormatError
-from ...stores.sqlite.sources import one_state
+from ...stores.sqlite.sources import one_state, readable
 from ..packed import Packed, Parts, of_key
 from ..tables import quoted, require_table, rows_of, tables_of
 from . import Reader
@@ -76,13 +76,17 @@ class KohakuVault(Reader):
         with one_state(source.path) as raw:
             tables = dict(self._tables(source, raw))
             wanted = {name: rows for name, (stored, rows) in tables.items() if name == source.table or (
-                source.table is None and raw.execute(ANY_ROW.format(quoted(stored))).fetchall())}
+                source.table is None and self._has_rows(source, raw, stored))}
             if not tables or (source.table and not wanted):
                 raise VaultFormatError(f'{source.path} has no table {source.table or "of kohakuvault"!r}; of that kind '
                                        f'are {list(tables)}')
             for name, rows in wanted.items():
                 for key, value in rows():
                     yield key if len(wanted) == 1 else (name, key), value
+
+    def _has_rows(self, source: Source, raw: RawConnection, table: str) -> bool:
+        require_table(source.path, raw, table)  # a view may take for ever to come to its first row
+        return bool(raw.execute(ANY_ROW.format(quoted(table))).fetchall())
 
     def _tables(self, source: Source, raw: RawConnection) -> Iterator[Tuple[str, Tuple[str, Rows]]]:
         """Yield what there is: the name it goes by, the table with its rows, and what reads them."""
@@ -237,11 +241,17 @@ def _columns_of(source: Source, raw: RawConnection) -> Iterator[Pair]:
     for number, name, dtype, width in raw.execute(NAMED_COLUMNS).fetchall():
         if not isinstance(name, str) or not isinstance(dtype, str):
             raise source.wrong('a column has no name or type', of_key(name), BACKUP, VaultCorruptError)
-        blocks = _blocks_of(source, raw, number, name, width)
+        blocks = _told(source, _blocks_of(source, raw, number, name, width))
         if dtype in DTYPES:
             yield name, Parts('column', DTYPES[dtype], _numbers(of_key(name), dtype, blocks))
         else:
             yield name, Parts('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
+
+
+def _told(source: Source, blocks: Iterator[Block]) -> Iterator[Block]:
+    """Yield them, with errors of ours also where the vault that they go into asks for the next one."""
+    with readable(source.path):
+        yield from blocks
 
 
 def _blocks_of(source: Source, raw: RawConnection, number: int, name: str, width: int) -> Iterator[Block]:

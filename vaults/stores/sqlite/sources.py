@@ -79,9 +79,15 @@ def vault_at(path: str) -> Iterator[Optional[Store]]:
 @contextmanager
 def _left_alone(path: str) -> Iterator[Tuple[str, str]]:
     """Give what `_as_it_is` does, and raise a VaultError for what SQLite raises meanwhile."""
+    with readable(path), _as_it_is(path) as found:
+        yield found
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """Raise a VaultError for what SQLite raises meanwhile."""
     try:
-        with _as_it_is(path) as found:
-            yield found
+        yield
     except driver.Error as error:
         raise unreadable(path, error, is_locked(error)) from error
 
