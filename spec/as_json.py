@@ -25,7 +25,7 @@ import vaults
 from vaults import Vault, moving
 from vaults.codecs import codes, registry
 from vaults.moving import as_json
-from vaults.moving import texts as chunks
+from vaults.moving import texts as pieces
 
 from .helpers import HERE, raw_entries
 from .peers import bomb, fails
@@ -40,14 +40,14 @@ class TestJsonObjects:
     def test_come_over_whatever_piece_of_them_is_in_memory(self, wanted, chunk, escaped, indent):
         text = json.dumps(wanted, ensure_ascii=escaped, indent=indent)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(chunks, 'CHUNK', chunk)
+            patch.setattr(pieces, 'TO_READ', chunk)
             read = list(moving.read(io.StringIO(text), kind='json'))
         assert repr(read) == repr([*wanted.items()])
 
     def test_numbers_and_words_may_be_cut_anywhere(self, monkeypatch):
         text = '{"a":-1.25e+10,"b":[1e5,-0.5,12345678901234567890123],"\\ud83d\\udc0d":Infinity,"d":-Infinity,"e":null}  '
         for chunk in range(1, len(text)):
-            monkeypatch.setattr(chunks, 'CHUNK', chunk)
+            monkeypatch.setattr(pieces, 'TO_READ', chunk)
             assert list(moving.read(io.StringIO(text), kind='json')) == list(json.loads(text).items())
 
     def test_take_no_more_memory_than_an_entry(self, tmp_path):
@@ -59,16 +59,16 @@ class TestJsonObjects:
                 return super().read(size)
         text = json.dumps({str(n): 'x' * 1000 for n in range(2000)})
         assert len(list(moving.read(File(text), kind='json'))) == 2000
-        assert min(asked) >= 0 and max(asked) <= 2 * chunks.CHUNK < len(text) / 10
+        assert min(asked) >= 0 and max(asked) <= 2 * pieces.TO_READ < len(text) / 10
 
     def test_what_is_wrong_at_the_start_is_not_searched_to_the_end(self, tmp_path):
         class Endless(io.StringIO):
             def read(self, size=-1):
-                assert self.tell() < 10 * chunks.CHUNK
+                assert self.tell() < 10 * pieces.TO_READ
                 return super().read(size)
         for text in ('{"a": 1} x', '{"a": [1, 2', '{"a": nul', '{"a": 1 2'):
             with pytest.raises(vaults.VaultFormatError):
-                list(moving.read(Endless(text + ',,' * 20 * chunks.CHUNK), kind='json'))
+                list(moving.read(Endless(text + ',,' * 20 * pieces.TO_READ), kind='json'))
 
     def test_of_an_entry_in_one_line_is_an_entry(self, tmp_path):
         for text, kind in (('{"key": 1, "value": {}}', 'jsonlines'), ('\ufeff\n {"value":1,"key":2}', 'jsonlines'),

@@ -25,7 +25,7 @@ import vaults
 from testdata.make import EXPECTED
 from vaults import Vault, moving
 from vaults.moving import readers
-from vaults.moving import texts as chunks
+from vaults.moving import texts as pieces
 
 from .helpers import HERE, LINUX, UTC, output
 from .peers import EARLIER, SQLITEDICT, bomb, fails, lacks, seen, sqlite_file
@@ -244,7 +244,7 @@ class TestMovingRecords:
 
     @pytest.mark.parametrize('chunk', [1, 7, 1 << 16])
     def test_an_array_and_lines_come_over_by_a_field(self, tmp_path, v, monkeypatch, chunk):
-        monkeypatch.setattr(chunks, 'CHUNK', chunk)
+        monkeypatch.setattr(pieces, 'TO_READ', chunk)
         lines = '\n'.join(map(json.dumps, self.RECORDS))
         texts = {'a.json': json.dumps(self.RECORDS), 'b.json': '\ufeff ' + json.dumps(self.RECORDS, indent=2), 'c': json.dumps(self.RECORDS),
                  'd.jsonl': lines + '\n', 'e': lines, 'f.json': lines, 'g.ndjson': lines.replace('\n', '\n\n')}

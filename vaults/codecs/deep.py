@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LEVELS = 100_000      # so deep a value is packed; a tuple counts as two levels, a registered object as three
 # Python hashes a tuple in a tuple by recursion in C, unchecked: 100 bytes of the stack a level.
 HASHED_LEVELS = 1000
-PLAIN_LEVELS = 1026   # the most that a msgpack packer writes, and an array around it, which stands for a run of items
+PLAIN_LEVELS = 1026   # the most that a msgpack packer writes, and an array around it, which stands for a chunk of items
 # What may have parts: the ExtTypes whose payload is one object.
 NESTABLE = frozenset([codes.REGISTERED, codes.TUPLE, codes.SET, codes.FROZENSET, codes.DATETIME, codes.TIME,
                       codes.TIMEDELTA, codes.FRACTION, codes.RANGE, codes.NDARRAY, codes.NUMPY_SCALAR])
@@ -259,13 +259,13 @@ def unpacked(data: bytes, ext_hook: Callable[[int, bytes], Any], pairs_hook: Cal
     return obj
 
 
-def ends(run: bytes, count: int) -> List[int]:
+def ends(chunk: bytes, count: int) -> List[int]:
     """Return where the first `count` of packed objects begin, and where the last of them ends. Raises: MALFORMED."""
-    unpacker = Unpacker(strict_map_key=False, max_buffer_size=len(run))
-    unpacker.feed(run)
+    unpacker = Unpacker(strict_map_key=False, max_buffer_size=len(chunk))
+    unpacker.feed(chunk)
     found = [0]
     for _ in range(count):
-        _next(unpacker, run, list)
+        _next(unpacker, chunk, list)
         found.append(unpacker.tell())
     return found
 

@@ -163,12 +163,12 @@ class Codec:
 
 # --- packed objects, one after another ------------------------------------------------------------------------------
 
-def as_array(run: bytes, count: int) -> bytes:
+def as_array(chunk: bytes, count: int) -> bytes:
     """Return packed objects, one after another, as one array of so many."""
-    return b'\xdd' + count.to_bytes(4, 'big') + run
+    return b'\xdd' + count.to_bytes(4, 'big') + chunk
 
 
-def packed_run(codec: Codec, objs: List[Any]) -> bytes:
+def packed_chunk(codec: Codec, objs: List[Any]) -> bytes:
     """Return objects packed one after another: all at once, which is quickest, where they are as when packed singly.
 
     Raises: as Codec.dumps.
@@ -185,10 +185,10 @@ def packed_run(codec: Codec, objs: List[Any]) -> bytes:
     return b''.join(map(codec.dumps, objs))
 
 
-def offsets(run: bytes, count: int) -> List[int]:
+def offsets(chunk: bytes, count: int) -> List[int]:
     """Return where the first `count` of packed objects begin, and where the last of them ends. Raises: MALFORMED."""
-    unpacker = Unpacker(max_buffer_size=len(run))
-    unpacker.feed(run)
+    unpacker = Unpacker(max_buffer_size=len(chunk))
+    unpacker.feed(chunk)
     found = [0]
     try:
         for _ in range(count):
@@ -196,7 +196,7 @@ def offsets(run: bytes, count: int) -> List[int]:
             found.append(unpacker.tell())
     except StackError:
         from .deep import ends
-        return ends(run, count)
+        return ends(chunk, count)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Change: runs of items put into a tree, or taken out, at any place. Knows neither stores nor what items are."""
+"""Change: chunks of items put into a tree, or taken out, at any place. Knows neither stores nor what items are."""
 from __future__ import annotations
 
 from ..codecs import codes
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 
 class Appender:
-    """Puts runs behind what is in a header's tree and tail. For one transaction, at whose end the tree is saved."""
+    """Puts chunks behind what is in a header's tree and tail. For one transaction, at whose end the tree is saved."""
 
     __slots__ = ('_items', 'header', 'tree')
 
     def __init__(self, header: Header, tree: Tree, items: Items) -> None:
         self.header, self.tree, self._items = header, tree, items
 
-    def append(self, run: bytes, count: int) -> None:
-        """Add a run that fits a leaf: to the tail; when it is full, that becomes a leaf."""
+    def append(self, chunk: bytes, count: int) -> None:
+        """Add a chunk that fits a leaf: to the tail; when it is full, that becomes a leaf."""
         header, is_full = self.header, self._items.is_full
         waiting = header.size + header.skip - header.inside
-        if waiting and is_full(header.tail + run, waiting + count):
+        if waiting and is_full(header.tail + chunk, waiting + count):
             self._seal(header.tail, waiting)
             waiting = 0
         header.size += count
-        header.tail = header.tail + run if waiting else run
-        if not waiting and is_full(run, count):  # one large item
-            self._seal(run, count)
+        header.tail = header.tail + chunk if waiting else chunk
+        if not waiting and is_full(chunk, count):  # one large item
+            self._seal(chunk, count)
 
-    def _seal(self, run: bytes, count: int) -> None:
-        self.tree.append(run, count)
+    def _seal(self, chunk: bytes, count: int) -> None:
+        self.tree.append(chunk, count)
         self.header.tail = b''
 
 
 class Change(Appender):
-    """Puts runs in place of any items, as an Appender puts them behind.
+    """Puts chunks in place of any items, as an Appender puts them behind.
 
-    `leaf(header, at)` returns the run with the item at `at`, its start, stop and number; `damaged(error)` the error
+    `leaf(header, at)` returns the chunk with the item at `at`, its start, stop and number; `damaged(error)` the error
     about bytes that cannot be cut.
     """
 
@@ -54,17 +54,17 @@ class Change(Appender):
         self.header, self.tree, self._items = header, tree, items
         self._leaf, self._damaged = leaf, damaged
 
-    def replace(self, start: int, stop: int, runs: Sequence[Piece]) -> None:
-        """Put runs in place of the items from `start` to `stop`."""
+    def replace(self, start: int, stop: int, chunks: Sequence[Piece]) -> None:
+        """Put chunks in place of the items from `start` to `stop`."""
         header = self.header
         try:
-            if not start and not runs and stop < header.size:
+            if not start and not chunks and stop < header.size:
                 self._drop_first(stop)
             elif start + header.skip >= header.inside:
-                self._replace_tail(start, stop, runs)
+                self._replace_tail(start, stop, chunks)
             else:
-                self._replace_leaves(start + header.skip, stop + header.skip, runs)
-                header.size += sum(count for _, count in runs) - (stop - start)
+                self._replace_leaves(start + header.skip, stop + header.skip, chunks)
+                header.size += sum(count for _, count in chunks) - (stop - start)
         except VaultError:
             raise
         except codes.MALFORMED as error:  # of bytes that cannot be cut
@@ -87,53 +87,53 @@ class Change(Appender):
             self.tree.splice(0, whole, [])
             header.skip -= whole
 
-    def _replace_tail(self, start: int, stop: int, runs: Sequence[Piece]) -> None:
-        """Put runs in place of items of the tail: cut it there, and append the runs and the rest."""
+    def _replace_tail(self, start: int, stop: int, chunks: Sequence[Piece]) -> None:
+        """Put chunks in place of items of the tail: cut it there, and append the chunks and the rest."""
         header, cut = self.header, self._items.cut
         first = header.inside - header.skip
         waiting = header.size - first
         before = cut(header.tail, waiting, 0, start - first)
         after = cut(header.tail, waiting, stop - first, waiting)
         rest, header.size, header.tail = header.size - stop, start, before
-        for run, count in runs:
-            self.append(run, count)
+        for chunk, count in chunks:
+            self.append(chunk, count)
         if rest:
             self.append(after, rest)
 
-    def _replace_leaves(self, start: int, stop: int, runs: Sequence[Piece]) -> None:
-        """Put runs in place of items that begin in the tree; the skipped ones count here."""
+    def _replace_leaves(self, start: int, stop: int, chunks: Sequence[Piece]) -> None:
+        """Put chunks in place of items that begin in the tree; the skipped ones count here."""
         header, cut, is_full = self.header, self._items.cut, self._items.is_full
-        run, first, end, _ = self._leaf(header, start)
-        joined = [(cut(run, end - first, 0, start - first), start - first), *runs]
+        chunk, first, end, _ = self._leaf(header, start)
+        joined = [(cut(chunk, end - first, 0, start - first), start - first), *chunks]
         if stop > header.inside:
             waiting = header.size + header.skip - header.inside
             header.tail = cut(header.tail, waiting, stop - header.inside, waiting)
             end = header.inside
         else:
             if stop > end:
-                run, begin, end, _ = self._leaf(header, stop - 1)
+                chunk, begin, end, _ = self._leaf(header, stop - 1)
             else:
                 begin = first
-            joined.append((cut(run, end - begin, stop - begin, end - begin), end - stop))
-        joined = [(run, count) for run, count in joined if count]
-        rest, many = b''.join([run for run, _ in joined]), sum(count for _, count in joined)
+            joined.append((cut(chunk, end - begin, stop - begin, end - begin), end - stop))
+        joined = [(chunk, count) for chunk, count in joined if count]
+        rest, many = b''.join([chunk for chunk, _ in joined]), sum(count for _, count in joined)
         if rest and not is_full(2 * rest, 2 * many) and end < header.inside:
-            run, begin, after, _ = self._leaf(header, end)
-            if not is_full(rest + run, many + after - begin):  # a leaf that has become small takes its neighbour in
-                joined, rest, many, end = [*joined, (run, after - begin)], rest + run, many + after - begin, after
+            chunk, begin, after, _ = self._leaf(header, end)
+            if not is_full(rest + chunk, many + after - begin):  # a leaf that has become small takes its neighbour in
+                joined, rest, many, end = [*joined, (chunk, after - begin)], rest + chunk, many + after - begin, after
         if end == header.inside and not is_full(rest + header.tail, header.size + header.skip - max(stop, end) + many):
             if not first:  # no tree is left, and with it go the items that were skipped at its beginning
                 rest, header.skip = cut(rest, many, header.skip, many), 0
             header.tail, joined = rest + header.tail, []  # popping goes on from there
         self.tree.splice(first, end, [self.tree.leaf(*piece) for piece in self._rejoined(joined)])
 
-    def _rejoined(self, runs: Sequence[Piece]) -> Iterator[Piece]:
-        """Yield runs that fit leaves, and hold the items of others: short ones are joined, long ones divided."""
+    def _rejoined(self, chunks: Sequence[Piece]) -> Iterator[Piece]:
+        """Yield chunks that fit leaves, and hold the items of others: short ones are joined, long ones divided."""
         waiting, many = b'', 0
-        for run, count in runs:
-            if many and self._items.is_full(waiting + run, many + count):
+        for chunk, count in chunks:
+            if many and self._items.is_full(waiting + chunk, many + count):
                 yield from self._items.pieces(waiting, many)
                 waiting, many = b'', 0
-            waiting, many = waiting + run, many + count
+            waiting, many = waiting + chunk, many + count
         if many:
             yield from self._items.pieces(waiting, many)

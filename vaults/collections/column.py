@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ..codecs.packing import Codec
     from ..place import Place
     from ..stores.base import Store
-    from .kind import Chunk
-    from .sequence import Run
+    from .kind import Batch
+    from .sequence import ChunkSlice
     from .tree import Header
 
 BLOCK = 1 << 15         # bytes of an iterable's items that are packed at a time, in whole leaves
@@ -70,8 +70,8 @@ class ColumnKind(SequenceKind):
     def items(self, meta: Any) -> SizedItems:
         return SizedItems(type_of(meta).size)
 
-    def is_sound(self, header: Header, run: bytes, count: int, codec: Codec) -> bool:
-        return len(run) == count * type_of(header.meta).size
+    def is_sound(self, header: Header, chunk: bytes, count: int, codec: Codec) -> bool:
+        return len(chunk) == count * type_of(header.meta).size
 
     def bytes_of(self, store: Store, header: Header) -> int:
         return header.size * type_of(header.meta).size
@@ -85,8 +85,8 @@ class ColumnKind(SequenceKind):
     def listed(self, meta: Any, data: bytes) -> PlainList[Any]:
         return type_of(meta).listed(data)
 
-    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
-        return type_of(meta).unpacked(b''.join([data for data, _ in chunks]))
+    def plain(self, meta: Any, batches: Iterable[Batch]) -> Any:
+        return type_of(meta).unpacked(b''.join([data for data, _ in batches]))
 
     def open(self, place: Place, key: Any, header: Header) -> Any:
         return self.knowing(self.cls(place, key, header.meta), header)
@@ -205,22 +205,22 @@ class Column(LiveSequence[T]):
     def _packed_one(self, item: Any) -> bytes:
         return self._fitting(self._type.pack, [item])  # type: ignore[no-any-return]
 
-    def _one(self, run: bytes, at: int) -> Any:
-        return self._type.one(run, at)
+    def _one(self, chunk: bytes, at: int) -> Any:
+        return self._type.one(chunk, at)
 
-    def _joined(self, runs: PlainList[Run]) -> bytes:
+    def _joined(self, chunks: PlainList[ChunkSlice]) -> bytes:
         size = self._type.size
-        return b''.join([run[start * size:stop * size] for run, start, stop in runs])
+        return b''.join([chunk[start * size:stop * size] for chunk, start, stop in chunks])
 
-    def _loaded(self, runs: PlainList[Run]) -> Any:
-        return self._type.unpacked(self._joined(runs))
+    def _loaded(self, chunks: PlainList[ChunkSlice]) -> Any:
+        return self._type.unpacked(self._joined(chunks))
 
-    def _stepped(self, runs: PlainList[Run], places: Iterable[int]) -> Any:
-        data, size = self._joined(runs), self._type.size
+    def _stepped(self, chunks: PlainList[ChunkSlice], places: Iterable[int]) -> Any:
+        data, size = self._joined(chunks), self._type.size
         return self._type.unpacked(b''.join([data[at * size:(at + 1) * size] for at in places]))
 
-    def _listed(self, runs: PlainList[Run]) -> PlainList[Any]:
-        return self._type.listed(self._joined(runs))
+    def _listed(self, chunks: PlainList[ChunkSlice]) -> PlainList[Any]:
+        return self._type.listed(self._joined(chunks))
 
     def to_numpy(self, start: Optional[int] = None, stop: Optional[int] = None) -> Any:
         """Return a new NumPy array of the items from `start` to `stop`, as a slice takes them.
@@ -233,8 +233,8 @@ class Column(LiveSequence[T]):
             first, last, _ = slice(start, stop).indices(header.size)
             data = bytearray(max(last - first, 0) * self._type.size)
             at = 0
-            for run, begin, end in self._runs(header, first, last):
-                piece = memoryview(run)[begin * self._type.size:end * self._type.size]
+            for chunk, begin, end in self._chunks(header, first, last):
+                piece = memoryview(chunk)[begin * self._type.size:end * self._type.size]
                 data[at:at + len(piece)] = piece
                 at += len(piece)
             return numpy.frombuffer(data, numpy.dtype(self.dtype).newbyteorder('<'))

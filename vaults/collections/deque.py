@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Iterable, Optional, SupportsIndex, Tuple
 
     from ..place import Place
-    from .kind import Chunk
+    from .kind import Batch
     from .tree import Header
 
 
@@ -35,8 +35,8 @@ class DequeKind(SequenceKind):
             raise ValueError(f'a deque of {size} items cannot have the maxlen {meta!r}')
         return meta, size
 
-    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
-        return deque(super().plain(meta, chunks), meta)
+    def plain(self, meta: Any, batches: Iterable[Batch]) -> Any:
+        return deque(super().plain(meta, batches), meta)
 
     def new_meta(self, maxlen: Optional[int] = None, **options: Any) -> Any:
         super().new_meta(**options)
@@ -162,8 +162,8 @@ class Deque(PackedSequence[T]):
 
     def _put_left(self, items: Iterable[T]) -> None:
         """Put items, in their order, before the first one."""
-        runs = list(self._packed(items))
-        self._change(lambda header, change: change.replace(0, 0, runs))
+        chunks = list(self._packed(items))
+        self._change(lambda header, change: change.replace(0, 0, chunks))
 
     def pop(self) -> T:  # type: ignore[override]  # at an end alone
         """Remove and return the item at the right end; atomic between processes. Raises: IndexError."""
@@ -195,7 +195,7 @@ class Deque(PackedSequence[T]):
     def copy(self) -> Any:
         """Return a copy in memory, a collections.deque."""
         return self._read(lambda header: self.kind.plain(
-            self.kind.meta(header), [self._listed(list(self._runs(header, 0, header.size)))]))
+            self.kind.meta(header), [self._listed(list(self._chunks(header, 0, header.size)))]))
 
     def __repr__(self) -> str:
         text, header = super().__repr__(), self._view[2]  # what that has read

@@ -82,9 +82,9 @@ class Type:
                                  'lost')
         return b''.join([item.ljust(self.size, b'\0') for item in items])
 
-    def one(self, run: bytes, at: int) -> Any:
-        """Return an item of a run as a Python object; a datetime64 as the number of its units since 1970."""
-        data = run[at * self.size:(at + 1) * self.size]
+    def one(self, chunk: bytes, at: int) -> Any:
+        """Return an item of a chunk as a Python object; a datetime64 as the number of its units since 1970."""
+        data = chunk[at * self.size:(at + 1) * self.size]
         if self.code:
             return struct.unpack(f'<{self.code}', data)[0]
         return data.rstrip(b'\0') if self.name[0] == 'S' else bool(data[0])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .leaves import Items
 
     Content = Tuple[List[bytes], int]                   # the bytes of each item, or of all, and how many items
-    Chunk = Union[Tuple[bytes, int], List[Any]]         # the bytes of so many items, or objects that are to be packed
+    Batch = Union[Tuple[bytes, int], List[Any]]         # the bytes of so many items, or objects that are to be packed
 
 # Persisted: never renumber, never rename. The names by code, and the tags that docs/json.md has for those kinds.
 NAMES = {codes.STREAM: 'stream', codes.LIST: 'list', codes.COLUMN: 'column'}
@@ -93,9 +93,9 @@ class Kind:
         """Return how its items lie in a leaf, and how that is cut."""
         return PACKED_ITEMS
 
-    def is_sound(self, header: Header, run: bytes, count: int, codec: packing.Codec) -> bool:
+    def is_sound(self, header: Header, chunk: bytes, count: int, codec: packing.Codec) -> bool:
         """Tell whether a leaf or tail holds so many items. May raise what MALFORMED has."""
-        return len(codec.loads(packing.as_array(run, count))) == count
+        return len(codec.loads(packing.as_array(chunk, count))) == count
 
     def content(self, store: Store, header: Header) -> Iterator[Content]:
         """Yield what is in one, a leaf at a time: the bytes of each item, or of all; and how many items.
@@ -130,9 +130,9 @@ class Kind:
         """Return the items that plain bytes are. Raises: ValueError."""
         raise ValueError(f'the content of {self.title(meta)} is no plain bytes')
 
-    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
-        """Return a copy in memory of what the chunks are, which are lists of objects where items are packed."""
-        return [item for chunk in chunks for item in chunk]
+    def plain(self, meta: Any, batches: Iterable[Batch]) -> Any:
+        """Return a copy in memory of what the batches are, which are lists of objects where items are packed."""
+        return [item for batch in batches for item in batch]
 
     # --- in a vault ---
 
@@ -151,7 +151,7 @@ class Kind:
         """
         raise TypeError(f'{self.title(None)} is not made by live()')
 
-    def restore(self, place: Place, key: Any, meta: Any, chunks: Iterable[Chunk]) -> None:
+    def restore(self, place: Place, key: Any, meta: Any, batches: Iterable[Batch]) -> None:
         """Put one with this content under a key, in one transaction. Objects are packed as the vault's values are."""
         place.allow_parts(key)
         stored, store = place.keys.encode(key), place.store
@@ -160,19 +160,19 @@ class Kind:
             header = self.header(meta)
             tree = Tree(store, header)
             change = Appender(header, tree, self.items(meta))
-            for chunk in chunks:
-                for run, count in self._runs(place, key, meta, chunk):
-                    change.append(run, count)
+            for batch in batches:
+                for chunk, count in self._chunks(place, key, meta, batch):
+                    change.append(chunk, count)
             tree.save()
             store.put_owner(stored, header.packed())
         store.transact(restore)
 
-    def _runs(self, place: Place, key: Any, meta: Any, chunk: Chunk) -> Iterator[Tuple[bytes, int]]:
-        """Return a chunk in runs that fit leaves."""
-        if not isinstance(chunk, list):
-            return self.items(meta).pieces(*chunk)
+    def _chunks(self, place: Place, key: Any, meta: Any, batch: Batch) -> Iterator[Tuple[bytes, int]]:
+        """Return a batch in chunks that fit leaves."""
+        if not isinstance(batch, list):
+            return self.items(meta).pieces(*batch)
         try:
-            return self.items(meta).pieces(packing.packed_run(place.codec, chunk), len(chunk))
+            return self.items(meta).pieces(packing.packed_chunk(place.codec, batch), len(batch))
         except VaultError as error:
             raise place.about(error, key) from error
 
@@ -231,10 +231,10 @@ def _origin(kind: Kind) -> Tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _split(items: Items, run: bytes, count: int, skip: int) -> Content:
+def _split(items: Items, chunk: bytes, count: int, skip: int) -> Content:
     """Return what is in a leaf or tail of so many items, but the first ones. Raises: VaultCorruptError."""
     try:
-        return items.split(run, count, skip), count - skip
+        return items.split(chunk, count, skip), count - skip
     except codes.MALFORMED as error:
         packing.undecodable(error)
 

@@ -1,6 +1,6 @@
 """Leaves: how items lie in a part of a value, and how it is cut. Knows bytes alone, and no vault.
 
-A run is the bytes of items, with their number beside it.
+A chunk is the bytes of items, with their number beside it.
 """
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ class PackedItems:
 
     __slots__ = ()
 
-    def cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
-        """Return the items from `start` to `stop` of a run of `count`."""
+    def cut(self, chunk: bytes, count: int, start: int, stop: int) -> bytes:
+        """Return the items from `start` to `stop` of a chunk of `count`."""
         if start == stop:
             return b''
-        ends = packing.offsets(run, stop)
-        return run[ends[start]:ends[stop]]
+        ends = packing.offsets(chunk, stop)
+        return chunk[ends[start]:ends[stop]]
 
-    def split(self, run: bytes, count: int, skip: int) -> List[bytes]:
+    def split(self, chunk: bytes, count: int, skip: int) -> List[bytes]:
         """Return the bytes of each item, but the first ones."""
-        ends = packing.offsets(run, count)
-        return [run[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])]
+        ends = packing.offsets(chunk, count)
+        return [chunk[start:stop] for start, stop in zip(ends[skip:], ends[skip + 1:])]
 
-    def can_be(self, run: bytes, count: int) -> bool:
-        """Tell whether a run can have so many items, as far as its length tells."""
-        return count <= len(run)
+    def can_be(self, chunk: bytes, count: int) -> bool:
+        """Tell whether a chunk can have so many items, as far as its length tells."""
+        return count <= len(chunk)
 
-    def is_full(self, run: bytes, count: int) -> bool:
-        """Tell whether the run is to be a leaf."""
-        return len(run) > LEAF or count > ITEMS
+    def is_full(self, chunk: bytes, count: int) -> bool:
+        """Tell whether the chunk is to be a leaf."""
+        return len(chunk) > LEAF or count > ITEMS
 
-    def pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        """Yield a run in runs that fit leaves."""
-        if count < 2 or not self.is_full(run, count):
-            yield run, count
+    def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield a chunk in chunks that fit leaves."""
+        if count < 2 or not self.is_full(chunk, count):
+            yield chunk, count
             return
-        ends, at = packing.offsets(run, count), 0
+        ends, at = packing.offsets(chunk, count), 0
         while at < count:
             upto = min(max(bisect_left(ends, ends[at] + LEAF, at) - 1, at + 1), at + ITEMS, count)
-            yield run[ends[at]:ends[upto]], upto - at
+            yield chunk[ends[at]:ends[upto]], upto - at
             at = upto
 
 
@@ -64,28 +64,28 @@ class SizedItems:
     def __init__(self, size: int) -> None:
         self.size, self.leaf = size, max(LEAF // size, 1) * size
 
-    def cut(self, run: bytes, count: int, start: int, stop: int) -> bytes:
-        """Return the items from `start` to `stop` of a run of `count`."""
-        return run[start * self.size:stop * self.size]
+    def cut(self, chunk: bytes, count: int, start: int, stop: int) -> bytes:
+        """Return the items from `start` to `stop` of a chunk of `count`."""
+        return chunk[start * self.size:stop * self.size]
 
-    def split(self, run: bytes, count: int, skip: int) -> List[bytes]:
+    def split(self, chunk: bytes, count: int, skip: int) -> List[bytes]:
         """Return the bytes of all items but the first ones. Raises: VaultCorruptError when there are not so many."""
-        if len(run) != count * self.size:
+        if len(chunk) != count * self.size:
             raise misfit()
-        return [run[skip * self.size:]]
+        return [chunk[skip * self.size:]]
 
-    def can_be(self, run: bytes, count: int) -> bool:
-        """Tell whether a run has so many items."""
-        return len(run) == count * self.size
+    def can_be(self, chunk: bytes, count: int) -> bool:
+        """Tell whether a chunk has so many items."""
+        return len(chunk) == count * self.size
 
-    def is_full(self, run: bytes, count: int) -> bool:
-        """Tell whether the run is to be a leaf."""
-        return len(run) > self.leaf
+    def is_full(self, chunk: bytes, count: int) -> bool:
+        """Tell whether the chunk is to be a leaf."""
+        return len(chunk) > self.leaf
 
-    def pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
-        """Yield a run in runs that fit leaves."""
-        for at in range(0, len(run), self.leaf):
-            piece = bytes(run[at:at + self.leaf])
+    def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield a chunk in chunks that fit leaves."""
+        for at in range(0, len(chunk), self.leaf):
+            piece = bytes(chunk[at:at + self.leaf])
             yield piece, len(piece) // self.size
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .sequence import Run
+    from .sequence import ChunkSlice
 
 
 class PackedSequence(LiveSequence[T]):
@@ -95,22 +95,22 @@ class PackedSequence(LiveSequence[T]):
             block = list(islice(iterator, size))
             if not block:
                 return
-            run = self._dumped(block)
-            if len(run) > 2 * leaves.LEAF and len(block) > 1:
-                yield from self._pieces(run, len(block))
+            chunk = self._dumped(block)
+            if len(chunk) > 2 * leaves.LEAF and len(block) > 1:
+                yield from self._pieces(chunk, len(block))
             else:
-                yield run, len(block)
-            size = max(1, min(leaves.ITEMS, 2 * size, leaves.LEAF * len(block) // (len(run) + 1)))
+                yield chunk, len(block)
+            size = max(1, min(leaves.ITEMS, 2 * size, leaves.LEAF * len(block) // (len(chunk) + 1)))
 
-    def _pieces(self, run: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+    def _pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         try:
-            yield from PACKED_ITEMS.pieces(run, count)
+            yield from PACKED_ITEMS.pieces(chunk, count)
         except codes.MALFORMED as error:  # another thread has changed it while it was packed
             raise self._damaged(error) from error
 
     def _dumped(self, block: PlainList[Any]) -> bytes:
         try:
-            return packing.packed_run(self._place.codec, block)
+            return packing.packed_chunk(self._place.codec, block)
         except VaultError as error:
             raise self._about(error) from error
 
@@ -120,15 +120,15 @@ class PackedSequence(LiveSequence[T]):
     def _packed_one(self, item: Any) -> bytes:
         return self._dumped([item])
 
-    def _one(self, run: bytes, at: int) -> Any:
+    def _one(self, chunk: bytes, at: int) -> Any:
         try:
-            return self._from(run, at).unpack()
+            return self._from(chunk, at).unpack()
         except codes.MALFORMED:
-            return self._singly([(run, at, at + 1)])[0]
+            return self._singly([(chunk, at, at + 1)])[0]
 
-    def _from(self, run: bytes, at: int) -> Any:
+    def _from(self, chunk: bytes, at: int) -> Any:
         """Return an unpacker that stands at an item: those before are skipped at once, as one array."""
-        unpacker = self._unpacker(packing.as_array(run, at))
+        unpacker = self._unpacker(packing.as_array(chunk, at))
         unpacker.skip()
         return unpacker
 
@@ -143,32 +143,32 @@ class PackedSequence(LiveSequence[T]):
         except VaultError as error:
             raise self._about(error) from error
 
-    def _loaded(self, runs: PlainList[Run]) -> PlainList[Any]:
-        """Return the items of runs of which the first may begin before them, and the last go on behind them.
+    def _loaded(self, chunks: PlainList[ChunkSlice]) -> PlainList[Any]:
+        """Return the items of chunks of which the first may begin before them, and the last go on behind them.
 
         They are unpacked as one array, in one call.
         """
-        if not runs:
+        if not chunks:
             return []
         try:
-            run, start, _ = runs[0]
-            first = run[self._from(run, start).tell() - len(packing.as_array(b'', 0)):] if start else run
-            data = b''.join([first, *(run for run, _, _ in runs[1:])])
-            count = sum(stop - start for _, start, stop in runs)
+            chunk, start, _ = chunks[0]
+            first = chunk[self._from(chunk, start).tell() - len(packing.as_array(b'', 0)):] if start else chunk
+            data = b''.join([first, *(chunk for chunk, _, _ in chunks[1:])])
+            count = sum(stop - start for _, start, stop in chunks)
             return self._unpacker(packing.as_array(data, count)).unpack()  # type: ignore[no-any-return]
         except codes.MALFORMED:
-            return self._singly(runs)
+            return self._singly(chunks)
 
-    def _singly(self, runs: PlainList[Run]) -> PlainList[Any]:
+    def _singly(self, chunks: PlainList[ChunkSlice]) -> PlainList[Any]:
         """Load one item after another: the one that cannot be loaded says what is wrong."""
         try:
-            items = [item for run, start, stop in runs for item in PACKED_ITEMS.split(run, stop, start)]
+            items = [item for chunk, start, stop in chunks for item in PACKED_ITEMS.split(chunk, stop, start)]
         except codes.MALFORMED as error:
             raise self._damaged(error) from error
         return [self._load(item) for item in items]
 
     _listed = _loaded
 
-    def _stepped(self, runs: PlainList[Run], places: Iterable[int]) -> PlainList[Any]:
-        items = self._loaded(runs)
+    def _stepped(self, chunks: PlainList[ChunkSlice], places: Iterable[int]) -> PlainList[Any]:
+        items = self._loaded(chunks)
         return [items[at] for at in places]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .kind import Kind
     from .leaves import Items
 
-    Run = Tuple[bytes, int, int]  # a run, and which items of it are meant
+    ChunkSlice = Tuple[bytes, int, int]  # a chunk, and which items of it are meant
     View = Tuple[Optional[bytes], int, Optional[Header]]
     Leaf = Tuple[Optional[Header], int, int, int, bytes]
 
@@ -37,7 +37,7 @@ AHEAD = 16        # leaves that a walk reads at a time
 class LiveSequence(Displayed, MutableSequence[T]):
     """What lists and columns share: where the items are. How many bytes they take, the subclasses know.
 
-    A run is the bytes of items, with their number beside it.
+    A chunk is the bytes of items, with their number beside it.
     """
 
     __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view')
@@ -61,27 +61,27 @@ class LiveSequence(Displayed, MutableSequence[T]):
     # --- what the subclasses know ---
 
     def _packed(self, items: Iterable[Any]) -> Iterator[Tuple[bytes, int]]:
-        """Yield runs that fit leaves, made of objects."""
+        """Yield chunks that fit leaves, made of objects."""
         raise NotImplementedError
 
     def _packed_one(self, item: Any) -> bytes:
-        """Return the run of one object."""
+        """Return the chunk of one object."""
         raise NotImplementedError
 
-    def _one(self, run: bytes, at: int) -> Any:
-        """Return the object of one item of a run."""
+    def _one(self, chunk: bytes, at: int) -> Any:
+        """Return the object of one item of a chunk."""
         raise NotImplementedError
 
-    def _loaded(self, runs: PlainList[Run]) -> Any:
-        """Return the objects of parts of runs, in one sequence."""
+    def _loaded(self, chunks: PlainList[ChunkSlice]) -> Any:
+        """Return the objects of slices of chunks, in one sequence."""
         raise NotImplementedError
 
-    def _stepped(self, runs: PlainList[Run], places: Iterable[int]) -> Any:
-        """Return the objects at some places of parts of runs, in one sequence."""
+    def _stepped(self, chunks: PlainList[ChunkSlice], places: Iterable[int]) -> Any:
+        """Return the objects at some places of slices of chunks, in one sequence."""
         raise NotImplementedError
 
-    def _listed(self, runs: PlainList[Run]) -> PlainList[Any]:
-        """Return the objects of parts of runs, in a list."""
+    def _listed(self, chunks: PlainList[ChunkSlice]) -> PlainList[Any]:
+        """Return the objects of slices of chunks, in a list."""
         raise NotImplementedError
 
     # --- the header ---
@@ -150,7 +150,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         return self._place.where(self._key)
 
     def _leaf(self, header: Header, at: int) -> Tuple[bytes, int, int, int]:
-        """Return the leaf with the item at `at`, the skipped ones counted: its run, start, stop and number.
+        """Return the leaf with the item at `at`, the skipped ones counted: its chunk, start, stop and number.
 
         The tail has the number 0.
         """
@@ -165,11 +165,11 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._last = header, number, start, stop, data
         return data, start, stop, number
 
-    def _sound(self, run: bytes, count: int) -> bytes:
-        """Return the run of a leaf when it can have so many items."""
-        if not self._items.can_be(run, count):
+    def _sound(self, chunk: bytes, count: int) -> bytes:
+        """Return the chunk of a leaf when it can have so many items."""
+        if not self._items.can_be(chunk, count):
             raise misfit(f'the {self.kind.name}', self._where())
-        return run
+        return chunk
 
     def _damaged(self, error: Exception) -> VaultError:
         return misfit(f'the {self.kind.name}', f'{error!r}, {self._where()}')
@@ -189,14 +189,14 @@ class LiveSequence(Displayed, MutableSequence[T]):
                 return self._known(found)
         return self._header()
 
-    def _runs(self, header: Header, start: int, stop: int) -> Iterator[Run]:
-        """Yield the runs with the items from `start` to `stop`, and where in each these begin and end."""
+    def _chunks(self, header: Header, start: int, stop: int) -> Iterator[ChunkSlice]:
+        """Yield the chunks with the items from `start` to `stop`, and where in each these begin and end."""
         at, end, seen = start + header.skip, stop + header.skip, set()  # type: ignore[var-annotated]  # of numbers
         while at < end:
-            run, first, last, number = self._leaf(header, at)
+            chunk, first, last, number = self._leaf(header, at)
             once(number, seen)
             upto = min(last, end)
-            yield run, at - first, upto - first
+            yield chunk, at - first, upto - first
             at = upto
 
     def __len__(self) -> int:
@@ -217,13 +217,13 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _got(self, header: Header, index: Any) -> Any:
         if not isinstance(index, slice):
             at = self._at(header, index) + header.skip
-            run, start, _, _ = self._leaf(header, at)
-            return self._one(run, at - start)
+            chunk, start, _, _ = self._leaf(header, at)
+            return self._one(chunk, at - start)
         places = range(*index.indices(header.size))
         if places.step == 1 or not places:
-            return self._loaded(list(self._runs(header, places.start, places.stop)) if places else [])
+            return self._loaded(list(self._chunks(header, places.start, places.stop)) if places else [])
         start, stop = min(places[0], places[-1]), max(places[0], places[-1]) + 1
-        return self._stepped(list(self._runs(header, start, stop)), [at - start for at in places])
+        return self._stepped(list(self._chunks(header, start, stop)), [at - start for at in places])
 
     def _at(self, header: Header, index: Any) -> int:
         at = as_index(index)
@@ -244,7 +244,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _after(self, at: int, header: Header) -> Any:
         """Return the items from `at` to the end of a leaf."""
-        return self._listed(list(islice(self._runs(header, at, header.size), AHEAD)))
+        return self._listed(list(islice(self._chunks(header, at, header.size), AHEAD)))
 
     def __reversed__(self) -> Iterator[T]:
         at = len(self)
@@ -271,7 +271,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return ()  # it has become shorter: the walk ends, as a list's does
         _, start, stop, _ = self._leaf(header, at - 1 + header.skip)
         start = max(start - header.skip - AHEAD * (stop - start), 0)
-        return self._listed(list(self._runs(header, start, at)))
+        return self._listed(list(self._chunks(header, start, at)))
 
     def _plain(self, items: Any) -> PlainList[Any]:
         """Return an iterable's items in a list."""
@@ -364,15 +364,15 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
-        run, store = self._packed_one(value), self._place.store
+        chunk, store = self._packed_one(value), self._place.store
         self._place.allow_parts(self._key)
 
         def add() -> None:
             header = self._parsed(store.get(self._stored))
-            if self._items.is_full(header.tail + run, header.size + header.skip - header.inside + 1):
-                self._change(lambda _, change: change.append(run, 1))
+            if self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1):
+                self._change(lambda _, change: change.append(chunk, 1))
             else:  # as above, in short
-                header.size, header.tail = header.size + 1, header.tail + run
+                header.size, header.tail = header.size + 1, header.tail + chunk
                 store.put_owner(self._stored, header.packed())
         store.transact(add)
 
@@ -380,8 +380,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""
         def add(_: Header, change: Change) -> None:
             before = self._place.store.get(self._stored)
-            for run, count in self._packed(values):
-                change.append(run, count)
+            for chunk, count in self._packed(values):
+                change.append(chunk, count)
             if self._place.store.get(self._stored) != before:
                 raise VaultError(f'what the {self.kind.name} was extended by has changed it: {self._where()}; extend '
                                  'it by list(...)')
@@ -395,12 +395,12 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def insert(self, index: int, value: T) -> None:
         """Insert an item before `index`, as a list does."""
-        runs = [(self._packed_one(value), 1)]
+        chunks = [(self._packed_one(value), 1)]
 
         def insert(header: Header, change: Change) -> None:
             at = as_index(index)
             at = max(at + header.size, 0) if at < 0 else min(at, header.size)
-            change.replace(at, at, runs)
+            change.replace(at, at, chunks)
         self._change(insert)
 
     def pop(self, index: int = -1) -> T:
@@ -409,8 +409,8 @@ class LiveSequence(Displayed, MutableSequence[T]):
             if not header.size:
                 raise IndexError(f'pop from an empty {self.kind.name}')
             at = self._at(header, index)
-            run, start, _, _ = self._leaf(header, at + header.skip)
-            item = self._one(run, at + header.skip - start)
+            chunk, start, _, _ = self._leaf(header, at + header.skip)
+            item = self._one(chunk, at + header.skip - start)
             change.replace(at, at + 1, [])
             return item
         return self._change(take)  # type: ignore[no-any-return]
@@ -446,7 +446,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Return the items from `start` to `stop`, as a slice takes them, as a list of Python objects."""
         def listed(header: Header) -> Any:
             first, last, _ = slice(start, stop).indices(header.size)
-            return self._listed(list(self._runs(header, first, last)))
+            return self._listed(list(self._chunks(header, first, last)))
         return self._read(listed)  # type: ignore[no-any-return]
 
     @overload
@@ -459,15 +459,15 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if value is self:
             value = self.copy()
         if not isinstance(index, slice):
-            runs = [(self._packed_one(value), 1)]
+            chunks = [(self._packed_one(value), 1)]
 
             def put(header: Header, change: Change) -> None:
                 at = self._at(header, index)
-                change.replace(at, at + 1, runs)
+                change.replace(at, at + 1, chunks)
             self._change(put)
         elif index.step in (None, 1):
-            runs = list(self._packed(value))
-            self._change(lambda header, change: change.replace(*self._ends(header, index), runs))
+            chunks = list(self._packed(value))
+            self._change(lambda header, change: change.replace(*self._ends(header, index), chunks))
         else:
             self._place.store.transact(lambda: self._change_some(index, self._plain(value)))
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..codecs.packing import Codec
     from ..place import Place
     from ..stores.base import Store
-    from .kind import Chunk
+    from .kind import Batch
     from .kind import Content as Contents
     from .leaves import Items
 
@@ -78,8 +78,8 @@ class StreamKind(Kind):
     def items(self, meta: Any) -> Items:
         return SizedItems(1)
 
-    def is_sound(self, header: Header, run: bytes, count: int, codec: Codec) -> bool:
-        return len(run) == count
+    def is_sound(self, header: Header, chunk: bytes, count: int, codec: Codec) -> bool:
+        return len(chunk) == count
 
     def hole(self, start: int, stop: int) -> Iterator[Contents]:
         """Yield a hole in leaves. Raises: VaultCorruptError for one that no program has made."""
@@ -95,17 +95,17 @@ class StreamKind(Kind):
     def count(self, meta: Any, data: bytes) -> int:
         return len(data)
 
-    def plain(self, meta: Any, chunks: Iterable[Chunk]) -> Any:
-        return b''.join([data for data, _ in chunks])
+    def plain(self, meta: Any, batches: Iterable[Batch]) -> Any:
+        return b''.join([data for data, _ in batches])
 
     def open(self, place: Place, key: Any, header: Header) -> Any:
         return content(place, key)
 
-    def restore(self, place: Place, key: Any, meta: Any, chunks: Iterable[Chunk]) -> None:
+    def restore(self, place: Place, key: Any, meta: Any, batches: Iterable[Batch]) -> None:
         place.allow_parts(key)
         made = Content(place, key, None)
         try:
-            for data, _ in chunks:
+            for data, _ in batches:
                 made.put(made.size, data)
             place.store.transact(made.save)
         except BaseException:
@@ -346,8 +346,8 @@ class Content:
             self._stage()
         if self._count * LEAF < header.inside:
             self._tree.replace(self._count * LEAF, header.inside, [])
-        for _, run in groupby(enumerate(sorted(self._staged)), lambda pair: pair[1] - pair[0]):
-            indexes = [index for _, index in run]
+        for _, group in groupby(enumerate(sorted(self._staged)), lambda pair: pair[1] - pair[0]):
+            indexes = [index for _, index in group]
             self._tree.replace(indexes[0] * LEAF, (indexes[-1] + 1) * LEAF, [
                 (self._staged[index], min(LEAF, self.size - index * LEAF)) for index in indexes])
         if header.inside < self.size:

@@ -128,7 +128,7 @@ def _looked_at(data: bytes) -> Any:
     return {'!msgpack': _base64(data)}
 
 
-def from_run(kind: Kind, items: List[bytes], serializer: Optional[str] = None) -> Any:
+def from_chunk(kind: Kind, items: List[bytes], serializer: Optional[str] = None) -> Any:
     """Return the JSON form of some of the content of a value in parts: packed items, or pieces of bytes."""
     if kind.is_packed:
         return {'items': [from_value(item, serializer) for item in items]}

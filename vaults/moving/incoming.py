@@ -48,8 +48,8 @@ class Incoming:
         """Make a value in parts of what comes in."""
         kind = named_kind(parts.kind)
         kind.restore(self.place, key, parts.meta, (
-            (run.data, run.count) if not kind.is_packed or self.goes_as_it_is(run) else run.items(self.source)
-            for run in parts.runs))
+            (chunk.data, chunk.count) if not kind.is_packed or self.goes_as_it_is(chunk) else chunk.items(self.source)
+            for chunk in parts.chunks))
 
     def _entry(self, key: Any, value: Any) -> Entry:
         validate, data = self.place.validate, None

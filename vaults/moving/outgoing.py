@@ -60,6 +60,6 @@ def _lines(place: Place, serializer: Optional[str], stored: Stored, data: bytes)
             header = Header.of(data)
             kind = kind_of(header)
             for items, _ in kind.content(place.store, header):
-                yield as_json.as_line(as_json.from_run(kind, items, serializer)) + '\n'
+                yield as_json.as_line(as_json.from_chunk(kind, items, serializer)) + '\n'
     except VaultError as error:
         raise about(error, stored, place.path) from error

@@ -46,13 +46,13 @@ class Parts:
     `kind` is the name of its kind, 'list', 'column' or 'stream' say, `meta` of a column the type of its items.
     """
 
-    __slots__ = ('kind', 'meta', 'runs')
+    __slots__ = ('chunks', 'kind', 'meta')
 
-    def __init__(self, kind: str, meta: Any, runs: Iterator[Packed]) -> None:
-        self.kind, self.meta, self.runs = kind, meta, runs
+    def __init__(self, kind: str, meta: Any, chunks: Iterator[Packed]) -> None:
+        self.kind, self.meta, self.chunks = kind, meta, chunks
 
     def loaded(self, source: Source) -> Any:
         """Return a copy of it all: a list, bytes, or of a column what a slice would be."""
         kind = named_kind(self.kind)
-        return kind.plain(self.meta, (run.items(source) if kind.is_packed else (run.data, run.count)
-                                      for run in self.runs))
+        return kind.plain(self.meta, (chunk.items(source) if kind.is_packed else (chunk.data, chunk.count)
+                                      for chunk in self.chunks))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .readers import Pair
     from .source import Source
 
-CHUNK = 1 << 16  # characters of a text to read at once
+TO_READ = 1 << 16  # characters of a text to read at once
 TOKEN = 16       # characters; the longest token that a chunk may cut is shorter: \ud83d\udc0d, -Infinity
 DECODER = json.JSONDecoder()
 BLANK = re.compile(r'[ \t\r\n]*')
@@ -86,7 +86,7 @@ class JsonText:
     def _more(self) -> None:
         self._line += self._text.count('\n', 0, self._at)
         rest = self._text[self._at:]
-        piece = self._file.read(max(CHUNK, len(rest)))  # twice as much each time: few parses of a long one
+        piece = self._file.read(max(TO_READ, len(rest)))  # twice as much each time: few parses of a long one
         self._text = rest + self._source.sound(piece, self._line + rest.count('\n'))
         self._at, self._whole = 0, not piece
 

@@ -89,14 +89,14 @@ def _following(source: Source, first: str, kind: Kind, meta: Any, size: int, lin
         while size:
             where, line = next(lines, ('the end', ''))
             try:
-                run = _some_of(where, json.loads(line or 'null'), kind, meta)
-                size -= run.count
+                chunk = _some_of(where, json.loads(line or 'null'), kind, meta)
+                size -= chunk.count
                 if size < 0:
                     raise ValueError(f'{-size} more than there should be')
             except (ValueError, TypeError, RecursionError, VaultError) as error:
                 raise source.wrong(f'the value of {first} does not go on here, with {size} of its items or bytes '
                                    f'missing ({error})', where, 'mend it') from error
-            yield run
+            yield chunk
 
 
 def _some_of(where: str, form: Any, kind: Kind, meta: Any) -> Packed:

@@ -175,21 +175,21 @@ class ByKey(_Indexed):
 
 
 class WithinById(Walk):
-    """A walk over a range by insertion. There is no index for it: ids of the range are found first, in runs."""
+    """A walk over a range by insertion. There is no index for it: ids of the range are found first, in batches."""
 
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
         super().__init__(store, reverse, values)
         self._bounds = low, high
-        self._runs = self._ids_in_runs()
-        self.ids, self._at = array('q'), 0     # the run that is being read, and how far
+        self._batches = self._ids_in_batches()
+        self.ids, self._at = array('q'), 0     # the batch that is being read, and how far
 
     def page(self) -> None:
         while self._at == len(self.ids):
-            run = next(self._runs, None)
-            if run is None:
+            batch = next(self._batches, None)
+            if batch is None:
                 self.more = False
                 return
-            self.ids, self._at = run, 0
+            self.ids, self._at = batch, 0
         wanted = self.ids[self._at:self._at + self.pace.size]
         left = self._take(self._rows(wanted), True)
         self._at += len(wanted) if left is None else wanted.index(left)
@@ -206,8 +206,8 @@ class WithinById(Walk):
     def finish(self) -> None:
         self._connection()
 
-    def _ids_in_runs(self) -> Iterator[array[int]]:
-        """Yield, in runs, the ids of a range in the order of insertion, for which it has no index.
+    def _ids_in_batches(self) -> Iterator[array[int]]:
+        """Yield, in batches, the ids of a range in the order of insertion, for which it has no index.
 
         Those of few entries are listed. The first ones of many may lie near that end of the whole order where the walk
         begins. So ever more of the order is looked at from there, as long as the range has yet more entries: else
