@@ -32,7 +32,7 @@ from spec.upkeep import *
 from spec.recovery import *
 from spec.writeback import *
 from spec.writeback_others import *
-from spec.parts import *
+from spec.chunks import *
 from spec.lists import *
 from spec.columns import *
 from spec.deques import *
@@ -48,7 +48,7 @@ from spec.peers import *
 from spec.moving import *
 from spec.moving_odd import *
 from spec.as_json import *
-from spec.as_json_parts import *
+from spec.as_json_chunks import *
 from spec.programs import *
 from spec.command import *
 from spec.command_values import *

@@ -1,4 +1,4 @@
-"""What lists, columns and streams share: kinds, hostile parts, and how they look in IPython."""
+"""What lists, columns and streams share: kinds, hostile chunks, and how they look in IPython."""
 from __future__ import annotations
 
 import contextlib
@@ -20,8 +20,8 @@ from vaults.codecs import codes, packing
 from vaults.collections import SequenceKind, register_kind
 from vaults.collections import kind as kinds
 
+from .chunks import a_node, planted
 from .helpers import HERE, output
-from .parts import a_node, planted
 from .samples import as_ext, as_object
 
 
@@ -66,12 +66,12 @@ class TestInIPython:
         v.update({'admin': 1, ('log', 2026): 2, b'bytes': 3, 7: 4})
         section = v.section('people')
         section.update({'ann': 1, 'bob': 2})
-        shell.user_ns.update(v=v, section=section, part=v['user:1':'user:2'])
+        shell.user_ns.update(v=v, section=section, chunk=v['user:1':'user:2'])
         found = self.completed(shell, "v['user:1234")
         assert len(found) == 10 and all('user:1234' in one for one in found)
         assert [one for one in self.completed(shell, 'v["adm') if 'admin' in one]
         assert [one for one in self.completed(shell, "section['an") if 'ann' in one]
-        assert len(self.completed(shell, "part['user:1")) == 300
+        assert len(self.completed(shell, "chunk['user:1")) == 300
 
     def test_the_keys_given_are_few_and_the_vault_is_not_walked(self, v, monkeypatch):
         for at in range(2000):
@@ -113,7 +113,7 @@ class TestInIPython:
         page = v._repr_html_() + v['list']._repr_html_() + v['column']._repr_html_()
         assert 'list of 1 item<' in page and 'stream of 1 byte<' in page and page.count(', 1 item<') == 2, page
 
-    def test_what_is_large_or_in_parts_is_not_loaded(self, v, monkeypatch):
+    def test_what_is_large_or_in_chunks_is_not_loaded(self, v, monkeypatch):
         v['large'] = 'x' * 10_000_000
         v['packed'] = list(range(100_000))
         with v.open('stream', 'wb') as file:
@@ -164,7 +164,7 @@ class TestInIPython:
 
 
 class TestAmongValues:
-    """A value that is kept in parts stands among others, whose reading it does not make slow."""
+    """A value that is kept in chunks stands among others, whose reading it does not make slow."""
 
     @pytest.mark.parametrize('reverse', [False, True])
     def test_the_values_between_are_loaded_at_once(self, v, monkeypatch, reverse):
@@ -253,7 +253,7 @@ class TestKinds:
                 assert type(other['jobs']) is stack and other['jobs'] == whole
                 monkeypatch.delitem(kinds._kinds, 'stack')
         del v['jobs']
-        assert list(v._store.part_owners()) == [] and v.items() == [('before', 1)]
+        assert list(v._store.chunk_owners()) == [] and v.items() == [('before', 1)]
 
     @pytest.mark.parametrize('meta', [None, 5, 'stack', ['stack'], [5, None], ['stack', None, 1], ['stack', b'x'], ['stack', 1.5], ['stack', {}], [['stack'], None],
                                       ['stack', functools.reduce(lambda inner, _: [inner], range(480), None)]])  # as deep as each msgpack packs
@@ -290,7 +290,7 @@ class TestHostileParts:
     def test_a_header_that_lies_is_damaged(self, code, meta, place, wrong):
         header = [meta, 1, 0, 1, 9, 2, 1, b'']
         header[place] = wrong
-        with contextlib.closing(planted(code, *header, parts=[b'\1\2', a_node((1, 1))])) as v:
+        with contextlib.closing(planted(code, *header, chunks=[b'\1\2', a_node((1, 1))])) as v:
             for read in (lambda: len(v['k']), lambda: v['k'][:], lambda: v.open('k').read(), v.copy):
                 with pytest.raises(vaults.VaultError):
                     read()
@@ -309,7 +309,7 @@ class TestHostileParts:
         assert command('recover', 'test', 'saved').err == ''
         assert command('set', 'test', 'k', 'new').status == 0 and Vault('test')['k'] == 'new'
 
-    def test_parts_of_what_is_no_owner_are_left_alone(self, root):
+    def test_chunks_of_what_is_no_owner_are_left_alone(self, root):
         v = Vault('parts')
         v.list('k').extend(range(3000))
         with contextlib.closing(sqlite3.connect(v.db_path)) as raw:
@@ -325,7 +325,7 @@ class TestHostileParts:
                 (2**60, 1, 60, [a_node((1, 2**60))]), (2**60, 2, 1, [b'\1\2', a_node((1, 2**60))]),
                 (2, 2, 1, [b'\1\2', a_node((1, 1), (1, 1))]), (1, 1, 1, [a_node((2**63, 1))]), (1, 1, 1, [b'']),
                 (1, 2, 1, [b'\1\2', a_node((1, 2))]), (2**20 * 8, 1, 19, [*layers, b'\1' * 16])]:
-            with contextlib.closing(planted(code, meta, size, 0, size, 99, root, depth, b'', parts=leaves)) as v:
+            with contextlib.closing(planted(code, meta, size, 0, size, 99, root, depth, b'', chunks=leaves)) as v:
                 for read in (lambda: v['k'][:], lambda: v.open('k').read(), lambda: moving.export(v, io.StringIO())):
                     with pytest.raises((vaults.VaultError, TypeError)) as caught:
                         read()
@@ -333,7 +333,7 @@ class TestHostileParts:
                 assert v.check()
                 v.compact()
 
-    def test_a_missing_part_is_damage_also_to_whoever_writes(self):
+    def test_a_missing_chunk_is_damage_also_to_whoever_writes(self):
         with contextlib.closing(planted(21, None, 1, 0, 1, 9, 7, 1, b'')) as v:
             live = v['k']
             for change in (lambda: live.pop(0), lambda: live.insert(0, 1), live.clear, lambda: live.__setitem__(0, 1)):

@@ -1,4 +1,4 @@
-"""Columns: numbers in parts, and buffers over them."""
+"""Columns: numbers in chunks, and buffers over them."""
 from __future__ import annotations
 
 import array
@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import vaults
 from vaults import Vault, vault
 from vaults.collections import leaves as leaf_sizes
-from vaults.collections import tree as parts
+from vaults.collections import tree
 
+from .chunks import TwoLists, changes
 from .helpers import UTC
-from .parts import TwoLists, changes
 from .samples import Custom
 
 DTYPES = ['int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64', 'float32', 'float64', 'bool', 'S5',
@@ -137,7 +137,7 @@ class TestColumns:
     def test_it_does_what_a_list_does(self, dtype, changes, data, tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(leaf_sizes, 'LEAF', 40)
-            patch.setattr(parts, 'FANOUT', 4)
+            patch.setattr(tree, 'FANOUT', 4)
             make = {'int64': int, 'uint16': int, 'bool': lambda number: number % 3 == 0, 'S5': lambda number: b'%d' % (number % 9999)}
             items = map(make[dtype], itertools.count())
             both = TwoLists(tmp_path_factory.mktemp('column') / 'v.db', lambda v: v.column('one', dtype), items)

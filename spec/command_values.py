@@ -1,4 +1,4 @@
-"""The command: JSON, types, sections, and values in parts."""
+"""The command: JSON, types, sections, and values in chunks."""
 from __future__ import annotations
 
 import collections

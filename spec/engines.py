@@ -105,7 +105,7 @@ class TestVaultsOverOtherStores:
         own_vault.compact()
         assert own_vault.check() == [] and list(own_vault) == ['a', ('log', 2026), 3] and len(own_vault) == 3 and own_vault.pop(3, 0) is None
 
-    def test_values_in_parts(self, own_vault):
+    def test_values_in_chunks(self, own_vault):
         numbers = own_vault.list('list')
         numbers.extend(range(5000))
         del numbers[10:4990]
@@ -114,10 +114,10 @@ class TestVaultsOverOtherStores:
             file.write(b'x' * 2_000_000)
         assert own_vault['list'] == [*range(10), *range(4990, 5000)] and own_vault['column'] == [1, 2, 3]
         assert own_vault['stream'] == b'x' * 2_000_000 and own_vault.check() == []
-        assert len([*own_vault._store.part_owners()]) == 1 and len(own_vault) == 3 and own_vault.items()[0][0] == 'list'
+        assert len([*own_vault._store.chunk_owners()]) == 1 and len(own_vault) == 3 and own_vault.items()[0][0] == 'list'
         own_vault['stream'] = own_vault['list'] = 1
         own_vault.clear()
-        assert [*own_vault._store.part_owners()] == []
+        assert [*own_vault._store.chunk_owners()] == []
 
     def test_every_mode(self, root):
         store = DictionaryStore()
@@ -135,7 +135,7 @@ class TestVaultsOverOtherStores:
                 1 / 0
             assert v['a'] == [1, 2] and v.section('s', value_type=int).setdefault('n', 1) == 1
             v.sync()
-            assert store.get('a') is not None and store.get_part(SETTINGS_OWNER, 0) is not None
+            assert store.get('a') is not None and store.get_chunk(SETTINGS_OWNER, 0) is not None
         assert v.closed and repr(v) == "Vault('DictionaryStore', closed)"
 
     def test_its_name_is_a_label(self, root):
@@ -464,11 +464,11 @@ TestTransactionsOverThePlainEngine = over_the_plain_engine(TestTransactions,
     'test_upkeep_is_refused_inside_a_block')
 TestListsOverThePlainEngine = over_the_plain_engine(TestLists,
     'test_what_is_done_to_it_sticks',
-    'test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_parts',
+    'test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_chunks',
     'test_appending_and_popping_at_both_ends_touch_the_header_alone',
     'test_items_that_cannot_be_loaded_leave_the_others_readable',
     'test_one_that_is_deleted_and_made_again_is_what_it_is_now',
-    'test_replacing_deleting_and_clearing_free_its_parts',
+    'test_replacing_deleting_and_clearing_free_its_chunks',
     'test_a_reader_sees_what_others_do_at_once_and_never_a_mixture',
     'test_two_processes_append_and_nothing_is_lost_or_there_twice',
     'test_a_live_list_can_be_sent_to_another_process',
@@ -483,7 +483,7 @@ TestSectionsOverThePlainEngine = over_the_plain_engine(TestSections,
     'test_closing_it_inside_its_block_undoes_the_block', 'test_upkeep_is_the_whole_vaults',
     'test_it_is_pickled_with_its_vault', 'test_a_vault_that_is_read_has_sections')
 TestStreamsOverThePlainEngine = over_the_plain_engine(TestStreams,
-    'test_it_is_seen_when_it_is_closed_and_whole', 'test_replacing_and_deleting_free_the_parts',
+    'test_it_is_seen_when_it_is_closed_and_whole', 'test_replacing_and_deleting_free_the_chunks',
     'test_streams_are_kept_in_sections_too', 'test_a_forked_child_leaves_the_writer_to_its_parent')
 TestHolesOverThePlainEngine = over_the_plain_engine(TestHoles,
     'test_a_far_seek_leaves_a_hole_that_costs_nothing', 'test_a_file_that_is_only_made_longer_is_a_hole',

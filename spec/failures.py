@@ -76,7 +76,7 @@ PROVOKED = {
     'NOT_OPENED': lambda path: opened(path.parent).execute('SELECT 1'),
     'TOO_BIG': lambda path: opened(path).execute('SELECT zeroblob(3000000000)').fetchall(),
     'NO_SAVEPOINT': lambda path: opened(path).execute('RELEASE level1'),
-    'NO_PARTS': lambda path: opened(path).execute('SELECT * FROM parts'),
+    'NO_CHUNKS': lambda path: opened(path).execute('SELECT * FROM parts'),
     'KEY_UNDECODED': lambda path: opened(path).execute("SELECT CAST(x'ff' AS TEXT)").fetchall(),
     'MESSAGE_UNDECODED': lambda path: b'\xff'.decode(),
 }

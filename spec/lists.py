@@ -1,4 +1,4 @@
-"""Lists in parts: a list that stays in the file."""
+"""Lists in chunks: a list that stays in the file."""
 from __future__ import annotations
 
 import collections
@@ -26,12 +26,12 @@ import vaults
 from vaults import Vault
 from vaults.collections import leaves as leaf_sizes
 from vaults.collections import list as sequences
-from vaults.collections import tree as parts
+from vaults.collections import tree
 from vaults.stores.sqlite import store as sqlite
 
+from .chunks import TwoLists, changes, chunk_count
 from .helpers import HERE, in_child, needs_fork
 from .internals import statements
-from .parts import TwoLists, changes, part_count
 from .samples import Custom, Unpicklable
 
 
@@ -40,7 +40,7 @@ def small(monkeypatch):
     """Leaves and nodes of a few items, so that small lists are deep trees."""
     monkeypatch.setattr(leaf_sizes, 'LEAF', 40)
     monkeypatch.setattr(leaf_sizes, 'ITEMS', 5)
-    monkeypatch.setattr(parts, 'FANOUT', 4)
+    monkeypatch.setattr(tree, 'FANOUT', 4)
 
 
 class TestLists:
@@ -70,7 +70,7 @@ class TestLists:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(leaf_sizes, 'LEAF', 40)
             patch.setattr(leaf_sizes, 'ITEMS', 5)
-            patch.setattr(parts, 'FANOUT', 4)
+            patch.setattr(tree, 'FANOUT', 4)
             items = ('x' * (number * 7 % 13) + str(number) for number in itertools.count())
             both = TwoLists(tmp_path_factory.mktemp('list') / 'v.db', lambda v: v.list('one'), items)
             for change in changes:
@@ -86,22 +86,22 @@ class TestLists:
                 one.insert(len(one) // 2, -number)
                 if number % 3:
                     one.pop(0)
-        assert live == plain and parts.Header.of(v._store.get('one')).depth >= 3
+        assert live == plain and tree.Header.of(v._store.get('one')).depth >= 3
         while plain:
             assert live.pop() == plain.pop() and live.pop(0) == plain.pop(0)
-        assert list(live) == [] and part_count(v) == 0
+        assert list(live) == [] and chunk_count(v) == 0
 
     def test_one_that_was_thinned_out_is_no_deeper_than_it_must_be(self, v, small):
         live = v.list('one')
         live.extend(range(3000))
-        deep = parts.Header.of(v._store.get('one')).depth
+        deep = tree.Header.of(v._store.get('one')).depth
         plain = list(range(3000))
         for at in range(2900, 0, -1):
             if at % 29:
                 del live[at], plain[at]
         assert live == plain
-        header = parts.Header.of(v._store.get('one'))
-        assert header.depth < deep and len(list(v._store.part_numbers(header.owner))) < len(plain)
+        header = tree.Header.of(v._store.get('one'))
+        assert header.depth < deep and len(list(v._store.chunk_numbers(header.owner))) < len(plain)
 
     @pytest.mark.parametrize('grow, fill', [(lambda live, number: live.append('x' * 9), 3.9),
                                             (lambda live, number: live.insert(len(live) // 2, 'x' * 9), 2.3)])
@@ -110,18 +110,18 @@ class TestLists:
         with v:
             for number in range(1500):
                 grow(live, number)
-        header = parts.Header.of(v._store.get('one'))
-        tree = parts.Tree(v._store, header)
-        leaves = list(tree.leaves(0, header.inside))
-        below = len(leaves) + len(list(tree.numbers())) - len(leaves) - 1
-        assert below / (len(list(tree.numbers())) - len(leaves)) > fill
+        header = tree.Header.of(v._store.get('one'))
+        grown = tree.Tree(v._store, header)
+        leaves = list(grown.leaves(0, header.inside))
+        below = len(leaves) + len(list(grown.numbers())) - len(leaves) - 1
+        assert below / (len(list(grown.numbers())) - len(leaves)) > fill
 
-    def test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_parts(self, v):
+    def test_a_short_list_is_one_entry_and_a_change_in_the_middle_writes_a_few_chunks(self, v):
         live = v.list('one')
         live.extend([1, 2, 3])
-        assert part_count(v) == 0
+        assert chunk_count(v) == 0
         live.extend({'number': number} for number in range(20_000))
-        total = part_count(v)
+        total = chunk_count(v)
         assert total > 100
         seen = statements(v)
         live.insert(10_000, 'x')
@@ -146,7 +146,7 @@ class TestLists:
         assert live == items and [*map(type, live)] == [*map(type, items)] and live[3] == 2**70
         live.insert(4, b'w' * 50_000)
         assert live[4] == b'w' * 50_000 and live[5] == Custom(5)
-        sizes = [len(v._store.get_part(owner, number)) for owner in v._store.part_owners() for number in v._store.part_numbers(owner)]
+        sizes = [len(v._store.get_chunk(owner, number)) for owner in v._store.chunk_owners() for number in v._store.chunk_numbers(owner)]
         assert max(sizes) < 110_000
 
     def test_an_item_that_cannot_be_stored_changes_nothing(self, v):
@@ -201,15 +201,15 @@ class TestLists:
         other.list('one').extend(again)
         assert [live[at] for at in range(100)] == again == live
 
-    def test_replacing_deleting_and_clearing_free_its_parts(self, v):
+    def test_replacing_deleting_and_clearing_free_its_chunks(self, v):
         for number, go in enumerate([lambda: v.__setitem__('one', 5), lambda: v.__delitem__('one'), lambda: v.clear(),
                                      lambda: v.__delitem__(slice('a', 'z')), lambda: v.pop('one'), lambda: v.popitem(),
                                      lambda: v.update(one=1), lambda: v.pop_many(['one']), lambda: v['one'].clear()]):
             v.clear()
             v.list('one').extend('x' * 100 for _ in range(1000))
-            assert part_count(v) > 20
+            assert chunk_count(v) > 20
             go()
-            assert part_count(v) == 0, number
+            assert chunk_count(v) == 0, number
         with pytest.raises(ZeroDivisionError), v:
             v['one'] = 1 // 0
 
@@ -248,7 +248,7 @@ class TestLists:
         assert len(v['one']) == 1000
         other.delete_vault()
 
-    def test_it_takes_part_in_transactions(self, v, small):
+    def test_it_takes_chunk_in_transactions(self, v, small):
         live = v.list('one')
         live.extend(range(50))
         with pytest.raises(ZeroDivisionError), v:
@@ -261,7 +261,7 @@ class TestLists:
         live.extend(range(100, 140))
         assert live[80] == 130 and live == [*range(50), *range(100, 140)]
         with pytest.raises(ZeroDivisionError), v:
-            live.extend('x' * 30 for _ in range(40))  # makes parts of other lengths under the same numbers
+            live.extend('x' * 30 for _ in range(40))  # makes chunks of other lengths under the same numbers
             assert live[110] == 'x' * 30
             1 // 0
         live.extend(range(140, 180))
@@ -487,9 +487,9 @@ class TestLists:
 
     def test_a_header_that_makes_no_sense_is_a_problem_and_no_crash(self, v):
         v.list('a').extend(range(10_000))
-        header = parts.Header.of(v._store.get('a'))
+        header = tree.Header.of(v._store.get('a'))
         for wrong in ({'size': 'x'}, {'inside': None}, {'tail': 5}, {'size': -1}, {'inside': 2**63}, {'root': 9999}):
-            other = parts.Header.of(header.packed())
+            other = tree.Header.of(header.packed())
             for name, value in wrong.items():
                 setattr(other, name, value)
             v._store.put_owner('a', other.packed())
@@ -509,11 +509,11 @@ class TestLists:
         raw.execute('DELETE FROM parts WHERE rowid = 7')
         raw.commit()
         raw.close()
-        assert v.check() == ["key 'one': a part of the value is missing"]
+        assert v.check() == ["key 'one': a chunk of the value is missing"]
         with pytest.raises(vaults.VaultCorruptError, match="missing.*'one'"):
             list(Vault('test')['one'])
         del v['one']
-        assert part_count(v) == 0 and v.check() == []
+        assert chunk_count(v) == 0 and v.check() == []
 
     def test_what_stands_inside_another_value_is_damage(self, v):
         v.list('one').append(1)
@@ -628,8 +628,8 @@ class TestListOperators:
         live = v.list('live')
         live.extend(range(100_000))
         read = []
-        real = type(v._store).get_part
-        monkeypatch.setattr(type(v._store), 'get_part', lambda *arguments: read.append(1) or real(*arguments))
+        real = type(v._store).get_chunk
+        monkeypatch.setattr(type(v._store), 'get_chunk', lambda *arguments: read.append(1) or real(*arguments))
         assert live < [1] and live > [0, 0] and not live >= [0, 2]
         assert len(read) < 30 * 3
 

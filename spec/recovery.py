@@ -341,7 +341,7 @@ class TestRecover:
         for leaf, key in ((self.leaf_with(path, b'key 50'), b'key 50'), (self.leaf_with(path, b'key 60'), b'key 60')):
             data[data.index(key, leaf) + 4] = 0xff if key == b'key 60' else ord('9')  # which is no UTF-8
         with contextlib.closing(Vault(path)) as v:
-            owner, = v._store.part_owners()
+            owner, = v._store.chunk_owners()
         for at in range(4096, len(data), 4096):
             if data[at] == 13 and owner in data[at:at + 4096] and b'stream' * 50 in data[at:at + 4096]:
                 data[data.index(owner, at)] ^= 1
@@ -376,7 +376,7 @@ class TestRecover:
         done, entries = self.recovered(path)
         assert [key for key, _ in done.lost] == ['one'] and entries['two'] == ['b' * 3000] * 20 and len(entries) == 4
         with contextlib.closing(Vault(path.with_name('good.db'))) as v:
-            assert len({*v._store.part_owners()}) == 1  # nothing is left of the other
+            assert len({*v._store.chunk_owners()}) == 1  # nothing is left of the other
 
     def test_what_was_deleted_does_not_come_back(self, bad):
         path = bad(4096, 8192, cleared=True)

@@ -76,7 +76,7 @@ class TestWithoutAVault:
         with pytest.raises(vaults.VaultCorruptError, match='element 0'):
             vaults.loads_many([b'\x01\x02', b'\x03'])
 
-    @pytest.mark.parametrize('code', sorted(codes.PARTED))
+    @pytest.mark.parametrize('code', sorted(codes.CHUNKED))
     def test_what_lives_in_a_vault_is_not_loaded_from_its_bytes(self, code, monkeypatch):
         with pytest.raises(vaults.SerializationError, match='in its vault'):
             vaults.loads(as_ext(code, []))
@@ -132,7 +132,7 @@ class TestSerializer:
     def test_its_name_is_that_of_the_module_the_tuple_or_the_object(self, root, source, name):
         v = Vault('s', serializer=source)
         v['k'] = [1]
-        assert v['k'] == [1] and v._store.get_part(bytes(12), 0) == msgpack.packb({'serializer': name})
+        assert v['k'] == [1] and v._store.get_chunk(bytes(12), 0) == msgpack.packb({'serializer': name})
         v.close()
         with pytest.raises(vaults.VaultFormatError, match=f'{name!r}.*without one.*pass serializer'):
             Vault('s')

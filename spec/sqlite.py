@@ -535,7 +535,7 @@ class TestFileFormat:
         assert [statement for statement in statements if re.search(r'\?\d', statement)] == []
 
     def test_tables_and_triggers_are_made_with_the_very_text_that_is_in_files(self, v):
-        assert (schema.CREATE, *schema.CREATE_PARTS) == (
+        assert (schema.CREATE, *schema.CREATE_CHUNKS) == (
             """CREATE TABLE entries
  (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER NOT NULL)""",
             """CREATE TABLE IF NOT EXISTS parts
@@ -546,7 +546,7 @@ class TestFileFormat:
             """CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= 8589934592
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -12); END""")
         v.list('log').extend(range(1000))
-        made = [statement.replace(' IF NOT EXISTS', '') for statement in (schema.CREATE, *schema.CREATE_PARTS)]
+        made = [statement.replace(' IF NOT EXISTS', '') for statement in (schema.CREATE, *schema.CREATE_CHUNKS)]
         assert [sql for sql, in raw_of(v).execute('SELECT sql FROM sqlite_master WHERE sql IS NOT NULL')] == made
 
     def test_what_is_persisted_and_said_in_statements_has_the_numbers_it_always_had(self):
@@ -559,7 +559,7 @@ class TestFileFormat:
     def test_the_checksum_of_a_part(self, number):
         import zlib
         start = zlib.crc32(b'twelve bytes') ^ (number & 0xFFFFFFFF) ^ (number >> 32)
-        assert schema.part_crc(b'twelve bytes', number, b'data') == zlib.crc32(b'data', start)
+        assert schema.chunk_crc(b'twelve bytes', number, b'data') == zlib.crc32(b'data', start)
 
     def test_the_marker_after_deleting_and_moving(self, v):
         raw = sqlite3.connect(v.db_path)

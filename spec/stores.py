@@ -47,12 +47,12 @@ class TestStores:
         with pytest.raises(vaults.VaultError, match='DictionaryStore'):
             store.backup('x')
 
-    def test_the_contract_is_twelve_operations_and_five_for_parts(self):
+    def test_the_contract_is_twelve_operations_and_five_for_chunks(self):
         # An engine must have eleven methods of it; the others are made of them.
         operations = {'get', 'contains', 'put', 'put_many', 'delete', 'delete_range', 'move', 'count', 'scan', 'alive', 'begin',
                       'close'}
-        parts = {'get_part', 'put_parts', 'delete_parts', 'part_numbers', 'put_owner'}
-        assert operations | parts <= set(dir(Store)) and len(operations) == 12
+        chunks = {'get_chunk', 'put_chunks', 'delete_chunks', 'chunk_numbers', 'put_owner'}
+        assert operations | chunks <= set(dir(Store)) and len(operations) == 12
         assert Store.__abstractmethods__ == operations - {'contains', 'put_many', 'delete_range'} | {'commit', 'rollback'}
 
     def test_all_of_a_closed_store_raises(self):
@@ -70,7 +70,7 @@ class TestStores:
 
     @pytest.mark.parametrize('layer', [LiveStore, readonly.ReadOnlyStore], ids=lambda layer: layer.__name__)
     def test_a_store_before_another_one_hands_on_all_of_the_contract(self, layer):
-        made_of_others = {'transact', 'glance', 'count_up_to', 'free_parts', 'held'}
+        made_of_others = {'transact', 'glance', 'count_up_to', 'free_chunks', 'held'}
         own = {name for cls in layer.__mro__[:-3] for name in vars(cls)}
         assert {name for name in dir(Store) if not name.startswith('_')} - own <= made_of_others
 
@@ -250,21 +250,21 @@ class ForgetsPlaces(DictionaryStore):
 
 
 class CountsParts(DictionaryStore):
-    """Takes parts for entries."""
+    """Takes chunks for entries."""
 
     def count(self, low=keys.LOWEST, high=keys.HIGHEST):
         return len(self.entries) if (low, high) == (keys.LOWEST, keys.HIGHEST) else super().count(low, high)
 
 
 class Litters(DictionaryStore):
-    """Leaves the parts of what it replaces."""
+    """Leaves the chunks of what it replaces."""
 
-    def free_parts(self, key):
+    def free_chunks(self, key):
         pass
 
 
 class LosesParts(DictionaryStore):
-    """Frees the parts of an entry that is put again with the same owner."""
+    """Frees the chunks of an entry that is put again with the same owner."""
 
     def put_owner(self, key, data):
         def put():
@@ -372,9 +372,9 @@ BROKEN = {
     UndoesAll: 'test_transactions_are_nested',
     UndoesNothing: 'test_transactions_are_nested',
     ForgetsPlaces: 'test_what_was_rolled_back_leaves_no_trace',
-    CountsParts: 'test_parts_are_put_together_or_not_at_all_and_are_no_entries',
-    Litters: 'test_parts_go_with_their_entry',
-    LosesParts: 'test_parts_go_with_their_entry',
+    CountsParts: 'test_chunks_are_put_together_or_not_at_all_and_are_no_entries',
+    Litters: 'test_chunks_go_with_their_entry',
+    LosesParts: 'test_chunks_go_with_their_entry',
     StaysInFront: 'test_an_entry_moves_to_either_end',
     LetsIn: 'test_a_transaction_keeps_other_writers_out',
     EndsAnything: 'test_who_ends_before_a_younger_one_takes_it_along',

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 import vaults
 from vaults import Vault, errors
 from vaults.collections import stream as streams
-from vaults.collections import tree as parts
+from vaults.collections import tree
 
+from .chunks import BIG, chunk_count, filled_stream
 from .helpers import needs_fork
-from .parts import BIG, filled_stream, part_count
 from .samples import as_ext
 
 
@@ -73,7 +73,7 @@ class TestStreams:
     def test_a_header_whose_numbers_do_not_fit_together_is_not_opened(self, v, size, inside, tail):
         owner = b'o' * 12
         v._store.put_owner('s', as_ext(20, [None, size, 0, inside, 9, 3, 1, tail, owner]))
-        v._store.put_parts(owner, [(1, b'x'), (3, (1).to_bytes(8, 'little') + inside.to_bytes(8, 'little'))])
+        v._store.put_chunks(owner, [(1, b'x'), (3, (1).to_bytes(8, 'little') + inside.to_bytes(8, 'little'))])
         for mode in ('rb', 'r+b', 'ab'):
             with pytest.raises(errors.VaultCorruptError):
                 v.open('s', mode)
@@ -93,9 +93,9 @@ class TestStreams:
             assert vault['key'] == pathlib.Path(pair.path).read_bytes()
             vault._check()
             store = vault._store
-            header = parts.Header.of(store.get('key'))
-            assert sorted(store.part_numbers(header.owner)) == sorted(parts.Tree(store, header).numbers())
-            assert set(store.part_owners()) <= {header.owner}
+            header = tree.Header.of(store.get('key'))
+            assert sorted(store.chunk_numbers(header.owner)) == sorted(tree.Tree(store, header).numbers())
+            assert set(store.chunk_owners()) <= {header.owner}
 
     @given(mode=st.sampled_from(['r', 'w', 'a', 'r+', 'w+', 'a+']), before=stream_texts, stream_operations=stream_text_operations,
            encoding=st.sampled_from(['utf-8', 'utf-16', 'utf-8-sig', 'latin-1']),
@@ -128,9 +128,9 @@ class TestStreams:
                         expected = bytearray(expected.ljust(at, b'\0'))
                         expected[at:at + length] = b'x' * length
                 assert vault['key'] == expected
-                header = parts.Header.of(vault._store.get('key'))
-                assert sorted(vault._store.part_numbers(header.owner)) == sorted(
-                    parts.Tree(vault._store, header).numbers())
+                header = tree.Header.of(vault._store.get('key'))
+                assert sorted(vault._store.chunk_numbers(header.owner)) == sorted(
+                    tree.Tree(vault._store, header).numbers())
             vault._check()
 
     def test_it_is_seen_when_it_is_closed_and_whole(self, v, small_leaves):
@@ -138,44 +138,44 @@ class TestStreams:
         with v.open('key', 'wb') as file:
             file.write(BIG)
             file.flush()
-            assert v['key'] == 'old' and part_count(v) > 0
+            assert v['key'] == 'old' and chunk_count(v) > 0
         assert v['key'] == BIG and v.get('key') == BIG and v.values() == [BIG] and v.items() == [('key', BIG)]
         assert v.copy() == {'key': BIG} and v == {'key': BIG} and v.get_many(['key']) == {'key': BIG}
 
-    def test_replacing_and_deleting_free_the_parts(self, v, small_leaves):
+    def test_replacing_and_deleting_free_the_chunks(self, v, small_leaves):
         for free in (lambda: v.__setitem__('key', 1), lambda: v.__delitem__('key'), v.clear, v.popitem,
                      lambda: filled_stream(v, 'key', b'short'), lambda: v.__delitem__(slice('a', 'z')),
                      lambda: v.put_many({'key': 2})):
             filled_stream(v, 'key')
-            assert part_count(v) > 48
+            assert chunk_count(v) > 48
             free()
-            assert part_count(v) == 0
+            assert chunk_count(v) == 0
         filled_stream(v, 'key')
-        before = part_count(v)
+        before = chunk_count(v)
         filled_stream(v, 'key')
-        assert part_count(v) == before
-        assert v.pop('key') == BIG and part_count(v) == 0
+        assert chunk_count(v) == before
+        assert v.pop('key') == BIG and chunk_count(v) == 0
 
     def test_changing_a_byte_writes_a_leaf_and_the_nodes_above(self, v, small_leaves):
         filled_stream(v, 'key')
-        before = parts.Header.of(v._store.get('key'))
-        kept = set(v._store.part_numbers(before.owner))
+        before = tree.Header.of(v._store.get('key'))
+        kept = set(v._store.chunk_numbers(before.owner))
         with v.open('key', 'r+b') as file:
             file.write(b'x')
         assert v['key'] == b'x' + BIG[1:]
-        assert parts.Header.of(v._store.get('key')).owner == before.owner
-        assert len(kept - set(v._store.part_numbers(before.owner))) == 4
+        assert tree.Header.of(v._store.get('key')).owner == before.owner
+        assert len(kept - set(v._store.chunk_numbers(before.owner))) == 4
 
     def test_appending_a_little_writes_no_leaf_until_it_is_much(self, v, small_leaves):
         filled_stream(v, 'key', BIG[:700])
-        owner = parts.Header.of(v._store.get('key')).owner
-        kept, written = list(v._store.part_numbers(owner)), 0
+        owner = tree.Header.of(v._store.get('key')).owner
+        kept, written = list(v._store.chunk_numbers(owner)), 0
         for at in range(700, 1000):
             with v.open('key', 'ab') as file:
                 file.write(BIG[at:at + 1])
             assert v['key'] == v.open('key').read() == BIG[:at + 1]
-            written += kept != list(v._store.part_numbers(owner))
-            kept = list(v._store.part_numbers(owner))
+            written += kept != list(v._store.chunk_numbers(owner))
+            kept = list(v._store.chunk_numbers(owner))
             if at == 750:
                 v._check()
         assert 5 <= written <= 16
@@ -188,17 +188,17 @@ class TestStreams:
     @pytest.mark.parametrize('buffering', [-1, 0])
     def test_an_exception_in_the_block_writes_nothing(self, v, small_leaves, buffering):
         filled_stream(v, 'key', BIG[:500])
-        before = part_count(v)
+        before = chunk_count(v)
         for mode in ('wb', 'r+b', 'ab', 'w+b'):
             with pytest.raises(ZeroDivisionError), v.open('key', mode, buffering) as file:
                 file.write(BIG)
                 raise ZeroDivisionError
-            assert file.closed and v['key'] == BIG[:500] and part_count(v) == before
+            assert file.closed and v['key'] == BIG[:500] and chunk_count(v) == before
         for mode in ('w', 'r+', 'a'):
             with pytest.raises(ZeroDivisionError), v.open('key', mode) as file:
                 file.write('x' * 5000)
                 raise ZeroDivisionError
-            assert file.closed and v['key'] == BIG[:500] and part_count(v) == before
+            assert file.closed and v['key'] == BIG[:500] and chunk_count(v) == before
 
     @pytest.mark.parametrize('wrap', [lambda v: v.open('key', 'wb'), lambda v: v.open('key', 'wb', 0),
                                       lambda v: v.open('key', 'w', encoding='latin-1'), lambda v: v.open('key', 'r+b'),
@@ -217,7 +217,7 @@ class TestStreams:
                 del held
             del file
             gc.collect()
-        assert v['key'] == b'old' and part_count(v) == 0
+        assert v['key'] == b'old' and chunk_count(v) == 0
         assert [record.getMessage()[:40] for record in caplog.records] == ['a file was dropped without close(), noth']
 
     def test_a_leaf_written_again_before_closing_is_kept_once(self, v, small_leaves):
@@ -226,9 +226,9 @@ class TestStreams:
                 file.seek(0)
                 file.write(BIG)
                 file.flush()
-        header = parts.Header.of(v._store.get('key'))
+        header = tree.Header.of(v._store.get('key'))
         assert v['key'] == BIG
-        assert sorted(v._store.part_numbers(header.owner)) == sorted(parts.Tree(v._store, header).numbers())
+        assert sorted(v._store.chunk_numbers(header.owner)) == sorted(tree.Tree(v._store, header).numbers())
 
     def test_writing_no_bytes_changes_nothing(self, v, small_leaves):
         filled_stream(v, 'key')
@@ -249,9 +249,9 @@ class TestStreams:
     def test_streams_are_kept_in_sections_too(self, v, small_leaves):
         section = v.section('files')
         filled_stream(section, 'key')
-        assert section['key'] == section.open('key').read() == v['files', 'key'] == BIG and part_count(v) > 48
+        assert section['key'] == section.open('key').read() == v['files', 'key'] == BIG and chunk_count(v) > 48
         assert section.put_file('key', io.BytesIO(b'new')) == section.get_file('key', io.BytesIO()) == 3
-        assert part_count(v) == 0 and section.items() == [('key', b'new')]
+        assert chunk_count(v) == 0 and section.items() == [('key', b'new')]
 
     def test_a_dropped_reader_is_nothing_to_speak_of(self, v, small_leaves, caplog):
         filled_stream(v, 'key')
@@ -266,7 +266,7 @@ class TestStreams:
             file.discard()
             file.discard()
             file.close()
-            assert file.closed and 'key' not in v and part_count(v) == 0
+            assert file.closed and 'key' not in v and chunk_count(v) == 0
 
     def test_a_reader_whose_stream_is_replaced_is_told(self, v, small_leaves):
         for change in (lambda: filled_stream(v, 'key', b'new'), lambda: v.__delitem__('key')):
@@ -291,11 +291,11 @@ class TestStreams:
         first.write(b'1')
         second.write(b'2' * 1000)
         first.close()
-        before = part_count(v)
+        before = chunk_count(v)
         with pytest.raises(vaults.VaultError, match='the stream was replaced or deleted while it was open'):
             second.close()
         third.close()  # it has changed nothing
-        assert v['key'] == b'1' + BIG[1:] and part_count(v) == before and second.closed
+        assert v['key'] == b'1' + BIG[1:] and chunk_count(v) == before and second.closed
 
     @pytest.mark.parametrize('size', [0, 10, 63, 64, 300, 3000])
     def test_two_that_append_both_survive(self, v, small_leaves, size):
@@ -314,7 +314,7 @@ class TestStreams:
             wanted = before if not size and before is not None else start + b'2' * size + b'1' * size
             assert v['key'] == wanted
             v._check()
-            owners = list(v._store.part_owners())
+            owners = list(v._store.chunk_owners())
             assert len(owners) == (len(wanted) > 40 and (before == BIG or size > 0))
 
     def test_appending_to_what_was_truncated_meanwhile_cannot_be_joined(self, v, small_leaves):
@@ -337,7 +337,7 @@ class TestStreams:
             file.write(BIG)
             file.flush()
             filled_stream(v, 'key', b'new')
-        assert v['key'] == b'new' and part_count(v) == 0
+        assert v['key'] == b'new' and chunk_count(v) == 0
 
     def test_only_one_of_two_makes_a_new_one(self, v, small_leaves):
         first, second = v.open('key', 'xb'), v.open('key', 'x')
@@ -348,9 +348,9 @@ class TestStreams:
             second.close()
         with pytest.raises(FileExistsError):
             v.open('key', 'xb')
-        assert v['key'] == BIG and list(v._store.part_owners()) == [parts.Header.of(v._store.get('key')).owner]
+        assert v['key'] == BIG and list(v._store.chunk_owners()) == [tree.Header.of(v._store.get('key')).owner]
 
-    def test_a_stream_takes_part_in_a_block(self, v, small_leaves):
+    def test_a_stream_takes_chunk_in_a_block(self, v, small_leaves):
         v['key'] = 'old'
         with v:
             filled_stream(v, 'key')
@@ -372,7 +372,7 @@ class TestStreams:
         for mode, old in (('wb', 'old'), ('r+b', BIG), ('ab', BIG)):
             v.clear()
             filled_stream(v, 'key') if old is BIG else v.update(key=old)
-            before = part_count(v)
+            before = chunk_count(v)
             with pytest.raises(ZeroDivisionError), v:
                 file = v.open('key', mode)
                 file.write(BIG)
@@ -380,7 +380,7 @@ class TestStreams:
                 raise ZeroDivisionError
             with pytest.raises(vaults.VaultError, match='not there any more.*rolled back'):
                 file.close()
-            assert v['key'] == old and part_count(v) == before and file.closed
+            assert v['key'] == old and chunk_count(v) == before and file.closed
 
     def test_closing_after_the_vault_writes_nothing(self, root, small_leaves):
         for data in (b'x', BIG):
@@ -425,7 +425,7 @@ class TestStreams:
         if not child:
             code = 1
             with contextlib.suppress(vaults.VaultError):
-                file.discard() if not part_count(v) else file.close()
+                file.discard() if not chunk_count(v) else file.close()
                 code = 2
             os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1 if sys.version_info >= (3, 9) else os.wait()
@@ -519,8 +519,8 @@ class TestStreams:
     def test_a_reader_sees_no_more_than_the_leaves_it_needs(self, v, small_leaves, monkeypatch):
         filled_stream(v, 'key')
         read = []
-        get_part = type(v._store).get_part
-        monkeypatch.setattr(type(v._store), 'get_part', lambda *args: read.append(args[2]) or get_part(*args))
+        get_chunk = type(v._store).get_chunk
+        monkeypatch.setattr(type(v._store), 'get_chunk', lambda *args: read.append(args[2]) or get_chunk(*args))
         with v.open('key', buffering=0) as file:
             file.seek(1024)
             assert file.read(40) == BIG[1024:1064] and file.read(24) == BIG[1064:1088]

@@ -21,8 +21,8 @@ import vaults
 from vaults import Vault
 from vaults.collections import stream as streams
 
+from .chunks import BIG, chunk_count, filled_stream
 from .helpers import needs_fork
-from .parts import BIG, filled_stream, part_count
 
 
 class TestWholeFiles:
@@ -62,7 +62,7 @@ class TestWholeFiles:
 
     def test_a_failure_leaves_what_was_there(self, v, small_leaves, tmp_path):
         filled_stream(v, 'key')
-        before = part_count(v)
+        before = chunk_count(v)
         target = tmp_path / 'target'
         target.write_bytes(b'old')
 
@@ -80,7 +80,7 @@ class TestWholeFiles:
             v.get_file('missing', target)
         with pytest.raises(KeyError):
             v.get_file('missing', tmp_path / 'new')
-        assert target.read_bytes() == b'old' and v['key'] == BIG and part_count(v) == before
+        assert target.read_bytes() == b'old' and v['key'] == BIG and chunk_count(v) == before
         assert sorted(path.name for path in tmp_path.iterdir()) == ['target', 'vaults']
 
     def test_text_files_are_refused(self, v):

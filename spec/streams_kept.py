@@ -19,19 +19,18 @@ import vaults
 from vaults import Vault, moving, recovery
 from vaults.codecs import codes
 from vaults.collections import stream as streams
-from vaults.collections import tree as parts
-from vaults.collections import upkeep
+from vaults.collections import tree, upkeep
 from vaults.collections.kind import kind_of
 
+from .chunks import BIG, a_node, chunk_count, filled_stream, planted
 from .helpers import LINUX, output, run
 from .internals import raw_of
-from .parts import BIG, a_node, filled_stream, part_count, planted
 
 
 class TestStreamsAreKeptWhole:
     @pytest.mark.parametrize('sql, said', [('UPDATE parts SET data = x\'00\' WHERE rowid = ?', 'damaged'),
                                            ('DELETE FROM parts WHERE rowid = ?', 'missing')])
-    def test_a_damaged_or_missing_part_is_named_and_never_read(self, root, small_leaves, sql, said):
+    def test_a_damaged_or_missing_chunk_is_named_and_never_read(self, root, small_leaves, sql, said):
         vault = Vault('test')
         filled_stream(vault, ('my', 'key'))
         vault['sound'] = 1
@@ -66,7 +65,7 @@ class TestStreamsAreKeptWhole:
     def test_a_killed_writer_leaves_the_old_value_and_compact_what_it_left(self, root, small_leaves, monkeypatch):
         vault = Vault('test')
         filled_stream(vault, 'key', b'old' * 100)
-        before = part_count(vault)
+        before = chunk_count(vault)
         for mode in ('wb', 'r+b', 'ab', 'xb'):
             done = run('''
                 import os, pathlib, signal, sys
@@ -79,20 +78,20 @@ class TestStreamsAreKeptWhole:
                 os.kill(os.getpid(), signal.SIGKILL)
             ''', vault.db_path, 'new' if mode == 'xb' else 'key', mode)
             assert done.returncode == -signal.SIGKILL
-            assert vault.items() == [('key', b'old' * 100)] and part_count(vault) > before
+            assert vault.items() == [('key', b'old' * 100)] and chunk_count(vault) > before
         vault._check()
         vault.compact()
-        assert part_count(vault) > before  # they might be somebody's who still writes
-        now = parts.time.time()
+        assert chunk_count(vault) > before  # they might be somebody's who still writes
+        now = tree.time.time()
         monkeypatch.setattr(upkeep.time, 'time', lambda: now + 2 * upkeep.DAY)
         vault.compact()
-        assert part_count(vault) == before and vault['key'] == b'old' * 100
+        assert chunk_count(vault) == before and vault['key'] == b'old' * 100
         vault.close()
 
     @pytest.mark.parametrize('mode', ['wb', 'ab', 'r+b', 'w'])
     def test_a_write_that_fails_while_closing_leaves_the_old_value(self, v, small_leaves, monkeypatch, mode):
         filled_stream(v, 'key', b'old' * 100)
-        real, calls = v._store.put_parts, []
+        real, calls = v._store.put_chunks, []
 
         def full(*arguments):
             calls.append(1)
@@ -101,7 +100,7 @@ class TestStreamsAreKeptWhole:
             real(*arguments)
         file = v.open('key', mode)
         file.write('x' * 3000 if mode == 'w' else b'x' * 3000)  # which stay in the buffer
-        monkeypatch.setattr(v._store, 'put_parts', full, raising=False)
+        monkeypatch.setattr(v._store, 'put_chunks', full, raising=False)
         with pytest.raises(vaults.VaultFullError):
             file.close()
         assert file.closed and len(calls) == 2 and v['key'] == b'old' * 100
@@ -114,7 +113,7 @@ class TestStreamsAreKeptWhole:
         for mode in ('wb', 'ab', 'r+b'):
             file = v.open('key', mode, buffering)
             with monkeypatch.context() as patch:
-                patch.setattr(v._store, 'put_parts', full, raising=False)
+                patch.setattr(v._store, 'put_chunks', full, raising=False)
                 with pytest.raises(vaults.VaultFullError, match='no room'):
                     file.write(BIG)
                     file.flush()
@@ -132,15 +131,15 @@ class TestStreamsAreKeptWhole:
         for file in opened:
             file.write(BIG)
             file.flush()
-        now = parts.time.time()
+        now = tree.time.time()
         with monkeypatch.context() as patch:
             patch.setattr(upkeep.time, 'time', lambda: now + 2 * upkeep.DAY)
             v.compact()
-        before = part_count(v)
+        before = chunk_count(v)
         for file in opened:
             with pytest.raises(vaults.VaultError, match='took more than a day'):
                 file.close()
-        assert v['key'] == BIG and part_count(v) == before
+        assert v['key'] == BIG and chunk_count(v) == before
 
     def test_two_processes_that_append_lose_nothing(self, root):
         vault = Vault('test')
@@ -211,24 +210,24 @@ class TestStreamsAreKeptWhole:
         with pytest.raises(ZeroDivisionError), vault:
             filled_stream(vault, 'key', b'new' * 100)
             raise ZeroDivisionError
-        assert vault['key'] == BIG and vault.pop('key') == BIG and part_count(vault) == 0
+        assert vault['key'] == BIG and vault.pop('key') == BIG and chunk_count(vault) == 0
         filled_stream(vault, 'key')
         vault['key'] = 'assigned over it'
         vault.close()
         vault = Vault('test')
-        assert vault['key'] == 'assigned over it' and part_count(vault) == 0
+        assert vault['key'] == 'assigned over it' and chunk_count(vault) == 0
         vault.close()
 
     def test_a_replaced_stream_is_read_as_what_it_is_now(self, v, small_leaves, monkeypatch):
-        get_part, store = type(v._store).get_part, v._store
+        get_chunk, store = type(v._store).get_chunk, v._store
         for now in (b'new' * 100, 'text', None):
             filled_stream(v, 'key')
 
             def replacing(self, *arguments, now=now):
-                monkeypatch.setattr(type(store), 'get_part', get_part)
+                monkeypatch.setattr(type(store), 'get_chunk', get_chunk)
                 filled_stream(v, 'key', now) if isinstance(now, bytes) else v.__setitem__('key', now)
-                return get_part(self, *arguments)
-            monkeypatch.setattr(type(store), 'get_part', replacing)
+                return get_chunk(self, *arguments)
+            monkeypatch.setattr(type(store), 'get_chunk', replacing)
             assert v['key'] == now
 
     def test_a_stream_deleted_during_a_walk_is_not_visited(self, v, small_leaves):
@@ -245,8 +244,8 @@ class TestStreamsAreKeptWhole:
 
 def holes(vault, key):
     """Return the holes of a stream, each its beginning and end."""
-    header = parts.Header.of(vault._store.get(key))
-    return [(start, stop) for number, start, stop in parts.Tree(vault._store, header).leaves(0, header.inside) if not number]
+    header = tree.Header.of(vault._store.get(key))
+    return [(start, stop) for number, start, stop in tree.Tree(vault._store, header).leaves(0, header.inside) if not number]
 
 
 class TestHoles:
@@ -259,7 +258,7 @@ class TestHoles:
             file.write(b'begin')
             assert file.seek(self.FAR) == self.FAR
             file.write(b'end')
-        assert part_count(v) == 3 and os.path.getsize(v.db_path) < 2 << 20  # two leaves and a node
+        assert chunk_count(v) == 3 and os.path.getsize(v.db_path) < 2 << 20  # two leaves and a node
         with v.open('key', 'r+b') as file:
             assert file.read(6) == b'begin\0' and file.seek(-4, 2) == self.FAR - 1 and file.read() == b'\0end'
             file.seek(self.FAR // 2)
@@ -268,14 +267,14 @@ class TestHoles:
             file.write(b'middle')
         with v.open('key') as file:
             file.seek(self.FAR // 2)
-            assert file.read(12) == b'\0\0\0\0\0middle\0' and part_count(v) == 4
+            assert file.read(12) == b'\0\0\0\0\0middle\0' and chunk_count(v) == 4
         with v.open('key', 'r+b') as file:
             file.truncate(self.FAR // 2 + 6)
         with v.open('key') as file:
             assert file.seek(0, 2) == self.FAR // 2 + 6 and file.seek(-2, 2) and file.read() == b'\0m'
         assert v.check() == []
         del v['key']
-        assert part_count(v) == 0
+        assert chunk_count(v) == 0
 
     def test_a_file_that_is_written_from_it_has_the_hole(self, v, tmp_path):
         with v.open('key', 'wb') as file:
@@ -292,20 +291,20 @@ class TestHoles:
             assert all(mine == theirs for mine, theirs in itertools.zip_longest(
                 iter(lambda: file.read(1 << 20), b''), iter(lambda: stream.read(1 << 20), b'')))
         v.put_file('again', tmp_path / 'file')
-        assert part_count(v) < 8
+        assert chunk_count(v) < 8
 
     @pytest.mark.parametrize('buffering', [0, -1])
     def test_a_file_that_is_only_made_longer_is_a_hole(self, v, buffering):
         with v.open('key', 'wb', buffering) as file:
             assert file.truncate(self.FAR + 1) == self.FAR + 1
-        assert part_count(v) == 1 and holes(v, 'key') == [(0, self.FAR + 1)]
+        assert chunk_count(v) == 1 and holes(v, 'key') == [(0, self.FAR + 1)]
         with v.open('key', 'ab', buffering) as file:
             file.write(b'end')
         with v.open('key', 'rb', buffering) as file:
-            assert file.seek(self.FAR) and file.read() == b'\0end' and part_count(v) <= 2
+            assert file.seek(self.FAR) and file.read() == b'\0end' and chunk_count(v) <= 2
         with v.open('key', 'r+b', buffering) as file:
             file.truncate(7)
-        assert v['key'] == bytes(7) and part_count(v) == 0
+        assert v['key'] == bytes(7) and chunk_count(v) == 0
 
     def test_a_hole_is_read_in_flat_memory(self, root):
         assert int(output('''
@@ -348,9 +347,9 @@ class TestHoles:
                     file.seek(0)
                     assert file.read() == expected
                 assert vault['key'] == expected and vault.check() == []
-                header = parts.Header.of(vault._store.get('key')) if codes.is_header(vault._store.get('key')) else None
+                header = tree.Header.of(vault._store.get('key')) if codes.is_header(vault._store.get('key')) else None
                 if header:
-                    assert sorted(vault._store.part_numbers(header.owner)) == sorted(parts.Tree(vault._store, header).numbers())
+                    assert sorted(vault._store.chunk_numbers(header.owner)) == sorted(tree.Tree(vault._store, header).numbers())
 
     def test_whole_leaves_of_zeros_become_holes(self, v, small_leaves):
         v.put_file('key', io.BytesIO(BIG[:64] + bytes(640) + BIG[:70]))
@@ -365,7 +364,7 @@ class TestHoles:
             file.truncate(200_000)
             file.close()
         half = lambda mark: mark + bytes(99_999) + mark + bytes(99_999)
-        assert v['key'] == half(b'1') + half(b'2') and len(holes(v, 'key')) >= 4 and part_count(v) < 20
+        assert v['key'] == half(b'1') + half(b'2') and len(holes(v, 'key')) >= 4 and chunk_count(v) < 20
         v._check()
 
     def test_copies_keep_holes(self, v, root, small_leaves):
@@ -385,7 +384,7 @@ class TestHoles:
         moving.export(v, root / 'out.jsonl')
         with Vault('again') as again:
             moving.import_file(again, root / 'out.jsonl')
-            assert again['key'] == v['key'] and part_count(again) < 20
+            assert again['key'] == v['key'] and chunk_count(again) < 20
 
     def test_what_is_mostly_hole_is_not_loaded_whole(self, v, monkeypatch):
         with v.open('key', 'wb') as file:
@@ -398,30 +397,30 @@ class TestHoles:
             file.truncate(100)
         assert v['key'] == bytes(100)
 
-    def test_a_hole_is_a_pair_without_a_part(self, v):
+    def test_a_hole_is_a_pair_without_a_chunk(self, v):
         with v.open('key', 'wb') as file:
             file.seek(3 << 18)
             file.write(b'x')
-        header = parts.Header.of(v._store.get('key'))
-        assert struct.unpack('<4Q', v._store.get_part(header.owner, header.root)) == (0, 3 << 18, min(v._store.part_numbers(header.owner)), 1)
-        with pytest.raises(parts.Gone):  # which whoever knows no holes reports
-            parts.Tree(v._store, header).part(0)
+        header = tree.Header.of(v._store.get('key'))
+        assert struct.unpack('<4Q', v._store.get_chunk(header.owner, header.root)) == (0, 3 << 18, min(v._store.chunk_numbers(header.owner)), 1)
+        with pytest.raises(tree.Gone):  # which whoever knows no holes reports
+            tree.Tree(v._store, header).chunk(0)
 
     @pytest.mark.parametrize('code, meta', [(21, None), (22, 'int8')])
     def test_lists_and_columns_have_no_holes(self, code, meta):
         pair = a_node((0, 9))
-        with contextlib.closing(planted(code, meta, 9, 0, 9, 9, 1, 1, b'', parts=[pair])) as v:
+        with contextlib.closing(planted(code, meta, 9, 0, 9, 9, 1, 1, b'', chunks=[pair])) as v:
             for read in (lambda: v['k'][0], lambda: v['k'][:], lambda: list(v['k']), lambda: v['k'].pop()):
                 with pytest.raises(vaults.VaultCorruptError):
                     read()
             assert v.check() != []
-            header = parts.Header.of(v._store.get('k'))
+            header = tree.Header.of(v._store.get('k'))
             with pytest.raises(vaults.VaultCorruptError):
                 list(kind_of(header).content(v._store, header))
 
     def test_a_hole_made_to_be_walked_for_years_is_refused(self):
         size = 1 << 60
-        with contextlib.closing(planted(20, None, size, 0, size, 9, 1, 1, b'', parts=[a_node((0, size))])) as v:
+        with contextlib.closing(planted(20, None, size, 0, size, 9, 1, 1, b'', chunks=[a_node((0, size))])) as v:
             with pytest.raises(vaults.VaultError):
                 v['k']
             assert v.check() == []

@@ -155,9 +155,9 @@ class TestValidate:
         for checked in (users, users.section('sub'), Vault('other', validate=modest_only), Vault('more', validate=modest_only).section(1),
                         Vault('live', validate=modest_only, writeback=True), Vault('live2', writeback=True).section(1, validate=modest_only)):
             with pytest.raises(vaults.VaultError, match='no whole value to validate') as caught:
-                checked._place.allow_parts('log')
+                checked._place.allow_chunks('log')
             assert "'log'" in str(caught.value)
-        assert v._place.allow_parts('log') is None
+        assert v._place.allow_chunks('log') is None
 
     def test_live_lists_are_refused(self, v):
         if not hasattr(v, 'list'):

@@ -163,7 +163,7 @@ def parts_target(data, folder):
     with opened(folder / 'v.db') as vault:
         store, owner = vault._store, value[-12:]
         store.put_owner(stored, value)
-        store.put_parts(owner, enumerate(parts, 1) if len(owner) == 12 else ())
+        store.put_chunks(owner, enumerate(parts, 1) if len(owner) == 12 else ())
         key, = attempt(lambda: [keys.decode(stored)]) or [stored]
         problems = vault.check()
         read = attempt(lambda: [vault[key]], KeyError)
@@ -426,7 +426,7 @@ def seeds_of_parts(folder):
         vault['plain'] = {'a': (1, 2)}
         for key in vault:
             value = vault._store.get(key)
-            parts = [vault._store.get_part(value[-12:], number) for number in vault._store.part_numbers(value[-12:])]
+            parts = [vault._store.get_chunk(value[-12:], number) for number in vault._store.chunk_numbers(value[-12:])]
             real.append(CUT.join([b'', value, *parts]))
     real += [CUT.join([stored, b'\x01']) for stored in map(keys.encode, KEYS) if isinstance(stored, bytes)]
     return real, [*lying_headers(), CUT.join([b'\x09', b'']), CUT.join([b'', b''])]

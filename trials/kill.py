@@ -263,7 +263,7 @@ def left_over(vault):
     store = vault._store
     datas = itertools.chain.from_iterable(page[1] for page in store.scan())
     used = sum(1 for data in datas if is_header(data) for _ in Tree(store, Header.of(data)).numbers())
-    return sum(1 for owner in store.part_owners() for _ in store.part_numbers(owner)) - used
+    return sum(1 for owner in store.chunk_owners() for _ in store.chunk_numbers(owner)) - used
 
 
 class File:

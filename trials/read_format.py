@@ -316,7 +316,7 @@ def reopened(path, keys, new):
             yield 'the library finds other keys than were written'
         yield from (f'{key!r} is {vault[key]!r}' for key in new if typed(vault[key]) != typed(new[key]))
         owners = {data[-12:] for page in vault._store.scan() for data in page[1]}
-        yield from (f'parts of {owner!r} are left' for owner in vault._store.part_owners() if owner not in owners)
+        yield from (f'parts of {owner!r} are left' for owner in vault._store.chunk_owners() if owner not in owners)
 
 
 def serialized(path):

@@ -87,7 +87,7 @@ def _engine_and_codec(path: str, store: Optional[Store], options: Options, allow
 def _codec_of(store: Store, codec: Codec, serializer: Optional[Serializer], flag: str, path: str) -> Codec:
     """Return the codec that the file asks for. Raises: VaultFormatError when it is not the one that was passed."""
     try:
-        if serializer is None and store.get_part(SETTINGS_OWNER, 0) is None:
+        if serializer is None and store.get_chunk(SETTINGS_OWNER, 0) is None:
             return codec
         from .settings import codec_for
         return codec_for(store, codec, serializer, flag, path)

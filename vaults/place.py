@@ -168,13 +168,13 @@ class Place:
         return self.keys.bounds(key.start, key.stop)
 
     def load(self, key: Stored, data: bytes) -> Any:
-        """Return the value that an entry's bytes are. Raises: VaultCorruptError for what is kept in parts, too."""
+        """Return the value that an entry's bytes are. Raises: VaultCorruptError for what is kept in chunks, too."""
         try:
             return self.codec.loads(data)
         except VaultError as error:
             raise self.about(error, self.keys.decode(key)) from error
 
-    def allow_parts(self, key: Any) -> None:
+    def allow_chunks(self, key: Any) -> None:
         """Raise VaultError where lists, columns and streams may not be."""
         if self.validate is not None:
             raise self.about(VaultError('a list, column or stream has no whole value to validate: make it in a vault '

@@ -1,4 +1,4 @@
-"""Settings: what is kept of a vault itself, in parts that belong to no entry. Knows the store, not what a user sees.
+"""Settings: what is kept of a vault itself, in chunks that belong to no entry. Knows the store, not what a user sees.
 
 There is one setting, the name of the serializer that the vault was made with. It is in the file, so that opening the
 vault with another one is an error, not a surprise.
@@ -49,15 +49,15 @@ def _write_down(store: Store, wanted: Optional[Serializer], flag: str) -> None:
     """Write down the serializer of a vault without entries; a vault begun anew forgets the one it had."""
     name = recorded(store)
     if flag == 'n' and name is not None:
-        store.delete_parts(SETTINGS_OWNER)
+        store.delete_chunks(SETTINGS_OWNER)
         name = None
     if wanted and name is None and not store.count():
-        store.put_parts(SETTINGS_OWNER, [(0, Packer().pack({'serializer': wanted.name}))])
+        store.put_chunks(SETTINGS_OWNER, [(0, Packer().pack({'serializer': wanted.name}))])
 
 
 def recorded(store: Store) -> Optional[str]:
     """Return the name of the serializer that the vault was made with, or None. Raises: VaultCorruptError."""
-    data = store.get_part(SETTINGS_OWNER, 0)
+    data = store.get_chunk(SETTINGS_OWNER, 0)
     if data is None:
         return None
     try:

@@ -44,7 +44,7 @@ class Oracle:
     def __init__(self) -> None:
         self.entries: Dict[Stored, bytes] = {}
         self.owners: Dict[Stored, bytes] = {}
-        self.parts: Dict[Tuple[bytes, int], bytes] = {}
+        self.chunks: Dict[Tuple[bytes, int], bytes] = {}
         self.saved: List[Tuple[Any, ...]] = []
 
     def put(self, key: Stored, data: bytes) -> None:
@@ -53,7 +53,7 @@ class Oracle:
 
     def disown(self, key: Stored) -> None:
         if key in self.owners:
-            self.delete_parts(self.owners.pop(key))
+            self.delete_chunks(self.owners.pop(key))
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         pairs = list(pairs)
@@ -90,27 +90,27 @@ class Oracle:
             self.disown(key)
         self.entries[key], self.owners[key] = data, data[-OWNER:]
 
-    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
-        self.parts.update({(owner, number): data for number, data in parts})
+    def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
+        self.chunks.update({(owner, number): data for number, data in chunks})
 
-    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
-        self.parts = {(one, number): data for (one, number), data in self.parts.items()
-                      if one != owner or (numbers is not None and number not in numbers)}
+    def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        self.chunks = {(one, number): data for (one, number), data in self.chunks.items()
+                       if one != owner or (numbers is not None and number not in numbers)}
 
-    def part_numbers(self, owner: bytes) -> List[int]:
-        return sorted(number for one, number in self.parts if one == owner)
+    def chunk_numbers(self, owner: bytes) -> List[int]:
+        return sorted(number for one, number in self.chunks if one == owner)
 
-    def part_owners(self) -> List[bytes]:
-        return sorted({owner for owner, _ in self.parts})
+    def chunk_owners(self) -> List[bytes]:
+        return sorted({owner for owner, _ in self.chunks})
 
     def begin(self) -> None:
-        self.saved.append((dict(self.entries), dict(self.owners), dict(self.parts)))
+        self.saved.append((dict(self.entries), dict(self.owners), dict(self.chunks)))
 
     def commit(self) -> None:
         self.saved.pop()
 
     def rollback(self) -> None:
-        self.entries, self.owners, self.parts = self.saved.pop()
+        self.entries, self.owners, self.chunks = self.saved.pop()
 
 
 SOME_OWNERS = [b'owner%7d' % number for number in range(3)]
@@ -123,8 +123,8 @@ OPERATIONS = st.lists(st.one_of(
     st.tuples(st.just('delete_range'), KEYS, KEYS), st.tuples(st.just('delete_range')),
     st.tuples(st.just('put_many'), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
     st.tuples(st.just('put_owner'), KEYS, st.sampled_from(SOME_OWNERS)),
-    st.tuples(st.just('put_parts'), st.sampled_from(SOME_OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
-    st.tuples(st.just('delete_parts'), st.sampled_from(SOME_OWNERS),
+    st.tuples(st.just('put_chunks'), st.sampled_from(SOME_OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
+    st.tuples(st.just('delete_chunks'), st.sampled_from(SOME_OWNERS),
               st.none() | st.lists(st.integers(1, 4), max_size=3)),
     st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
 WALKS: List[Dict[str, Any]] = [
@@ -206,9 +206,9 @@ class StoreConformance:
             for name, *arguments in operations:
                 if name in ('commit', 'rollback') and not oracle.saved:
                     continue
-                if name == 'put_parts':
+                if name == 'put_chunks':
                     fresh = {(arguments[0], number): data for number, data in arguments[1].items()}
-                    used |= set(oracle.parts)
+                    used |= set(oracle.chunks)
                     arguments[1] = [(number, data) for (owner, number), data in fresh.items()
                                     if (owner, number) not in used]
                 assert getattr(store, name)(*arguments) == getattr(oracle, name)(*arguments)
@@ -225,12 +225,12 @@ class StoreConformance:
         """Assert that a store holds what the oracle does."""
         assert store.count() == len(oracle.entries) and store.count(0, 'b') == len(oracle.within(0, 'b'))
         assert store.count_up_to(2) == min(2, len(oracle.entries))
-        assert list(store.part_owners()) == oracle.part_owners()
+        assert list(store.chunk_owners()) == oracle.chunk_owners()
         for owner in SOME_OWNERS:
-            numbers = list(store.part_numbers(owner))
-            assert numbers == oracle.part_numbers(owner)
-            assert [store.get_part(owner, one) for one in [*numbers, 0]] == [
-                oracle.parts.get((owner, one)) for one in [*numbers, 0]]
+            numbers = list(store.chunk_numbers(owner))
+            assert numbers == oracle.chunk_numbers(owner)
+            assert [store.get_chunk(owner, one) for one in [*numbers, 0]] == [
+                oracle.chunks.get((owner, one)) for one in [*numbers, 0]]
         for options in WALKS:
             mine, theirs = listed(store, **options), oracle.scan(**options)
             assert repr(mine).replace('-0.0', '0.0') == repr(theirs).replace('-0.0', '0.0')
@@ -240,7 +240,7 @@ class StoreConformance:
             assert store.get(key) == data and store.contains(key)
             if data:  # an empty one may look as if there were none
                 assert store.glance(key, 2) == (len(data), data if len(data) <= 2 else None)
-            assert store.get_both(key, SOME_OWNERS[0], 1) == (data, oracle.parts.get((SOME_OWNERS[0], 1)))
+            assert store.get_both(key, SOME_OWNERS[0], 1) == (data, oracle.chunks.get((SOME_OWNERS[0], 1)))
         assert store.get('none') is None and not store.contains('none') and store.glance('none', 9) == (0, None)
 
     # --- keys and values ---
@@ -554,57 +554,57 @@ class StoreConformance:
         asyncio.run(both())
         assert listed(store) == [('a', b'1'), ('b', b'2')]
 
-    # --- parts ---
+    # --- chunks ---
 
-    def test_parts_go_with_their_entry(self, store: Store) -> None:
+    def test_chunks_go_with_their_entry(self, store: Store) -> None:
         first, second, third = SOME_OWNERS
         for key, owner in zip('abc', SOME_OWNERS):
-            store.put_parts(owner, [(1, b'one'), (2**62, b'far')])
+            store.put_chunks(owner, [(1, b'one'), (2**62, b'far')])
             store.put_owner(key, b'header of ' + owner)
-        assert list(store.part_owners()) == SOME_OWNERS and list(store.part_numbers(first)) == [1, 2**62]
-        assert store.move('a') and store.get_part(first, 2**62) == b'far'
+        assert list(store.chunk_owners()) == SOME_OWNERS and list(store.chunk_numbers(first)) == [1, 2**62]
+        assert store.move('a') and store.get_chunk(first, 2**62) == b'far'
         store.put_owner('a', b'another header of ' + first)
-        assert store.get_part(first, 1) == b'one'
+        assert store.get_chunk(first, 1) == b'one'
         store.put_owner('a', b'header of ' + second)
-        assert store.get_part(first, 1) is None and store.get_part(second, 1) == b'one'
+        assert store.get_chunk(first, 1) is None and store.get_chunk(second, 1) == b'one'
         store.put('c', b'plain')
-        assert list(store.part_owners()) == [second] and store.get_part(third, 1) is None
+        assert list(store.chunk_owners()) == [second] and store.get_chunk(third, 1) is None
         store.put('c', b'plain again')
-        assert store.delete('a') and list(store.part_owners()) == []
+        assert store.delete('a') and list(store.chunk_owners()) == []
 
-    def test_parts_of_all_that_a_call_takes_away_go(self, store: Store) -> None:
+    def test_chunks_of_all_that_a_call_takes_away_go(self, store: Store) -> None:
         wanted: List[Stored] = ['a', 1, b'\x04b']
         for key, owner in zip(wanted, SOME_OWNERS):
-            store.put_parts(owner, [(1, b'one')])
+            store.put_chunks(owner, [(1, b'one')])
             store.put_owner(key, b'header of ' + owner)
-        assert store.put_many([(1.0, b'plain')]) == 1 and list(store.part_owners()) == [SOME_OWNERS[0], SOME_OWNERS[2]]
-        assert store.delete_range('a', 'b') == 1 and list(store.part_owners()) == [SOME_OWNERS[2]]
-        assert store.delete_range() == 2 and list(store.part_owners()) == []
+        assert store.put_many([(1.0, b'plain')]) == 1 and list(store.chunk_owners()) == [SOME_OWNERS[0], SOME_OWNERS[2]]
+        assert store.delete_range('a', 'b') == 1 and list(store.chunk_owners()) == [SOME_OWNERS[2]]
+        assert store.delete_range() == 2 and list(store.chunk_owners()) == []
 
-    def test_parts_come_back_when_their_end_is_undone(self, store: Store) -> None:
-        store.put_parts(SOME_OWNERS[0], [(1, b'one')])
+    def test_chunks_come_back_when_their_end_is_undone(self, store: Store) -> None:
+        store.put_chunks(SOME_OWNERS[0], [(1, b'one')])
         store.put_owner('a', b'header of ' + SOME_OWNERS[0])
         for change in (lambda: store.delete('a'), lambda: store.put('a', b''), store.delete_range,
-                       lambda: store.delete_parts(SOME_OWNERS[0]), lambda: store.put_owner('a', SOME_OWNERS[1])):
+                       lambda: store.delete_chunks(SOME_OWNERS[0]), lambda: store.put_owner('a', SOME_OWNERS[1])):
             store.begin()
             change()
-            assert store.get_part(SOME_OWNERS[0], 1) is None
+            assert store.get_chunk(SOME_OWNERS[0], 1) is None
             store.rollback()
-            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.get('a') == b'header of ' + SOME_OWNERS[0]
-        assert store.delete('a') and store.get_part(SOME_OWNERS[0], 1) is None
+            assert store.get_chunk(SOME_OWNERS[0], 1) == b'one' and store.get('a') == b'header of ' + SOME_OWNERS[0]
+        assert store.delete('a') and store.get_chunk(SOME_OWNERS[0], 1) is None
 
-    def test_parts_are_put_together_or_not_at_all_and_are_no_entries(self, store: Store) -> None:
+    def test_chunks_are_put_together_or_not_at_all_and_are_no_entries(self, store: Store) -> None:
         with pytest.raises(Failed):
-            store.put_parts(SOME_OWNERS[0], failing((1, b'one'), (2, b'two')))
-        assert list(store.part_owners()) == []
-        store.put_parts(SOME_OWNERS[0], [(number, b'') for number in (3, 1, 2)])
-        assert list(store.part_numbers(SOME_OWNERS[0])) == [1, 2, 3] and store.get_part(SOME_OWNERS[0], 3) == b''
+            store.put_chunks(SOME_OWNERS[0], failing((1, b'one'), (2, b'two')))
+        assert list(store.chunk_owners()) == []
+        store.put_chunks(SOME_OWNERS[0], [(number, b'') for number in (3, 1, 2)])
+        assert list(store.chunk_numbers(SOME_OWNERS[0])) == [1, 2, 3] and store.get_chunk(SOME_OWNERS[0], 3) == b''
         assert store.count() == 0 and listed(store) == [] and listed(store, by_key=True) == []
         assert store.delete_range() == 0 and store.get_both('a', SOME_OWNERS[0], 1)[0] is None
-        store.delete_parts(SOME_OWNERS[0], [2, 9])
-        assert list(store.part_numbers(SOME_OWNERS[0])) == [1, 3] and list(store.part_numbers(SOME_OWNERS[1])) == []
-        store.delete_parts(SOME_OWNERS[0])
-        assert list(store.part_owners()) == []
+        store.delete_chunks(SOME_OWNERS[0], [2, 9])
+        assert list(store.chunk_numbers(SOME_OWNERS[0])) == [1, 3] and list(store.chunk_numbers(SOME_OWNERS[1])) == []
+        store.delete_chunks(SOME_OWNERS[0])
+        assert list(store.chunk_owners()) == []
 
     # --- the whole store ---
 
@@ -644,7 +644,7 @@ class StoreConformance:
         for use in (lambda: store.get('a'), lambda: store.put('a', b''), lambda: store.delete('a'), store.count,
                     lambda: store.put_many([('a', b'')]), lambda: list(store.scan()), lambda: list(walk), store.begin,
                     lambda: store.contains('a'), lambda: store.move('a'), store.delete_range,
-                    lambda: store.get_part(SOME_OWNERS[0], 1), lambda: store.put_owner('a', SOME_OWNERS[0])):
+                    lambda: store.get_chunk(SOME_OWNERS[0], 1), lambda: store.put_owner('a', SOME_OWNERS[0])):
             with pytest.raises(VaultClosedError):
                 use()
 
@@ -655,7 +655,7 @@ class StoreConformance:
             store.put_many((key, repr(key).encode()) for key in SORTED[::-1])
             store.move(1)
             store.delete('a')
-            store.put_parts(SOME_OWNERS[0], [(1, b'one')])
+            store.put_chunks(SOME_OWNERS[0], [(1, b'one')])
             store.put_owner('b', b'header of ' + SOME_OWNERS[0])
             store.begin()
             store.put('open', b'')
@@ -665,7 +665,8 @@ class StoreConformance:
             found = walked(store)
             assert found == [key for key in SORTED[::-1] if key not in ('a', 1)] + [1]
             assert [*map(type, found)][-1] is int and store.get('b') == b'header of ' + SOME_OWNERS[0]
-            assert store.get_part(SOME_OWNERS[0], 1) == b'one' and store.delete('b') and list(store.part_owners()) == []
+            assert store.get_chunk(SOME_OWNERS[0], 1) == b'one' and store.delete('b')
+            assert list(store.chunk_owners()) == []
             store.put('newest', b'')
             assert walked(store, reverse=True)[:2] == ['newest', 1]
         store.destroy()

@@ -544,7 +544,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     def check(self, progress: Progress = None) -> List[str]:
         """Return the problems found, a line each; empty means sound.
 
-        Looks at the structure of the file, each entry's checksum and parts, and each value's bytes; runs no pickle.
+        Looks at the structure of the file, each entry's checksum and chunks, and each value's bytes; runs no pickle.
         `progress(done, total)` is called with numbers of entries.
         """
         return self._store.check(examiner(self._store), progress)

@@ -222,7 +222,7 @@ class Walks(Displayed, Mapping[K, V]):
             return self._load_between(stored, datas)
 
     def _load_between(self, stored: Any, datas: Any) -> Iterator[Any]:
-        """Load what is kept in parts each at its turn, and values between at once; without any, each at its turn."""
+        """Load what is kept in chunks each at its turn, and values between at once; without any, each at its turn."""
         headers = [at for at, data in enumerate(datas) if type(data) is bytes and codes.is_header(data)]
         start = 0
         for at in headers:
@@ -457,7 +457,7 @@ def shown_entries(place: Place, wanted: Iterable[Any]) -> Iterator[Tuple[str, An
 
 
 def _glance(place: Place, key: Any) -> Any:
-    """Return a value; of a large one, or one in parts, words about it; MISSING when it has gone. Does not raise."""
+    """Return a value; of a large one, or one in chunks, words about it; MISSING when it has gone. Does not raise."""
     from .codecs.codes import is_header
     from .collections import described
     from .display import LARGE, Words

@@ -28,9 +28,9 @@ from .show import (
     number_of,
     painted,
     path_shown,
+    print_chunks,
     print_entries,
     print_info,
-    print_parts,
     print_value,
     section_shown,
     serializer_of,
@@ -86,14 +86,14 @@ def _get(v: Vault[Any, Any], args: Namespace) -> None:
     from ..codecs.codes import is_header
     place = place_of(v)
     stored = place.keys.encode(args.key)
-    with v:  # one state of all its parts
+    with v:  # one state of all its chunks
         data = place.store.get(stored)
         if data is None:
             raise _no_key(v, args)
         if args.output not in (None, *STDOUT):
             _get_file(v, args, data)
         elif is_header(data):
-            print_parts(v, place, data, args)
+            print_chunks(v, place, data, args)
         else:
             print_value(place, stored, data, args)
 

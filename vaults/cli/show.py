@@ -187,7 +187,7 @@ def _write_bytes(form: Dict[str, str]) -> None:
         sys.stdout.buffer.write(b64decode(next(iter(form.values()))))
 
 
-def print_parts(v: Vault[Any, Any], place: Place, data: bytes, args: Namespace) -> None:
+def print_chunks(v: Vault[Any, Any], place: Place, data: bytes, args: Namespace) -> None:
     """Print a list or column as a JSON array, and a stream as its bytes or as JSON, a piece at a time."""
     from ..collections.kind import kind_of
     from ..collections.tree import Header
@@ -231,7 +231,7 @@ def _listed(forms: List[Any]) -> str:
 
 
 def _shown_value(place: Place, serializer: Optional[str], data: bytes) -> str:
-    """Return a value as text; of one in parts, what it is and its first items."""
+    """Return a value as text; of one in chunks, what it is and its first items."""
     from ..codecs.codes import is_header
     from ..collections.kind import kind_of
     from ..collections.tree import Header
@@ -257,7 +257,7 @@ def print_entries(v: Vault[Any, Any], args: Namespace) -> None:
     place = place_of(v)
     limit = SHOWN_ROWS if args.limit is None and not args.json else args.limit
     serializer = serializer_of(place)
-    with v:  # one state of what is kept in parts
+    with v:  # one state of what is kept in chunks
         pages = place.store.scan(*args.bounds, by_key=True, reverse=args.reverse)
         entries = ((as_json.from_key(place.keys.decode(stored)), data)
                    for stored, data in islice(entries_of(pages), limit))
@@ -287,11 +287,11 @@ def print_info(v: Vault[Any, Any], args: Namespace) -> None:
 
     from ..moving import as_json
     place = place_of(v)
-    parts: Dict[str, int] = Counter()
-    with v:  # one state of what is kept in parts
-        largest = _largest(place, parts)
+    chunks: Dict[str, int] = Counter()
+    with v:  # one state of what is kept in chunks
+        largest = _largest(place, chunks)
         sections, serializer = _section_paths(v), serializer_of(place)
-    facts = _facts(v, args, parts, serializer)
+    facts = _facts(v, args, chunks, serializer)
     race = facts.pop('wal_reset_race', False)
     if args.json:
         found = [as_json.from_key(path if path[1:] or type(path[0]) is tuple else path[0]) for path in sections]
@@ -311,7 +311,7 @@ def _print_facts(facts: List[Tuple[str, object]]) -> None:
         print(painted(f'{name:<{width}}', BOLD), in_words(fact))
 
 
-def _facts(v: Vault[Any, Any], args: Namespace, parts: Dict[str, int], serializer: Optional[str]) -> Dict[str, object]:
+def _facts(v: Vault[Any, Any], args: Namespace, chunks: Dict[str, int], serializer: Optional[str]) -> Dict[str, object]:
     """Return what `info` says of a vault as a whole, in the order of its lines."""
     described = place_of(v).store.describe()
     if 'sqlite' in described:
@@ -319,7 +319,7 @@ def _facts(v: Vault[Any, Any], args: Namespace, parts: Dict[str, int], serialize
     facts: Dict[str, object] = {
         'name': as_utf8(v.name), 'path': as_utf8(v.db_path),
         **{name: described.pop(name) for name in ('format', 'bytes') if name in described}, 'entries': len(v),
-        **described, **parts}
+        **described, **chunks}
     if serializer is not None:
         facts['serializer'] = serializer
     if args.path:
@@ -327,19 +327,19 @@ def _facts(v: Vault[Any, Any], args: Namespace, parts: Dict[str, int], serialize
     return facts
 
 
-def _largest(place: Place, parts: Dict[str, int]) -> List[Dict[str, Any]]:
-    """Return the keys and sizes of the largest values; count what is in parts."""
+def _largest(place: Place, chunks: Dict[str, int]) -> List[Dict[str, Any]]:
+    """Return the keys and sizes of the largest values; count what is in chunks."""
     from heapq import nlargest
 
     from ..moving import as_json
     pages = place.store.scan(*place.keys.bounds())
-    sizes = ((_value_size(place, data, parts), key) for key, data in entries_of(pages))
+    sizes = ((_value_size(place, data, chunks), key) for key, data in entries_of(pages))
     return [{'key': as_json.from_key(place.keys.decode(key)), 'bytes': size}
             for size, key in nlargest(SHOWN_LARGEST, sizes, key=lambda pair: pair[0])]
 
 
-def _value_size(place: Place, data: bytes, parts: Dict[str, int]) -> int:
-    """Return the bytes of a value; count it and them in `parts` when it is kept in parts."""
+def _value_size(place: Place, data: bytes, chunks: Dict[str, int]) -> int:
+    """Return the bytes of a value; count it and them in `chunks` when it is kept in chunks."""
     from ..codecs.codes import is_header
     from ..collections.kind import kind_of
     from ..collections.tree import Header
@@ -348,8 +348,8 @@ def _value_size(place: Place, data: bytes, parts: Dict[str, int]) -> int:
     header = Header.of(data)
     kind = kind_of(header)
     size = kind.bytes_of(place.store, header)
-    parts[f'{kind.name}s'] += 1
-    parts['parts'] += size
+    chunks[f'{kind.name}s'] += 1
+    chunks['parts'] += size
     return size
 
 

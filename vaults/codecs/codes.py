@@ -32,7 +32,7 @@ RANGE = 16
 EXTTYPE = 17
 NDARRAY = 18
 NUMPY_SCALAR = 19
-STREAM = 20      # these three stand for the whole value, which is kept in parts: collections/
+STREAM = 20      # these three stand for the whole value, which is kept in chunks: collections/
 LIST = 21
 COLUMN = 22
 SERIALIZED = 23  # what the vault's own serializer has made
@@ -40,7 +40,7 @@ TEXT = 24        # a str with lone surrogates, which UTF-8 does not have
 DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
 NAMED = 26       # as 20 to 22, of a kind that stands by its name in the header
 
-PARTED = frozenset([STREAM, LIST, COLUMN, NAMED])
+CHUNKED = frozenset([STREAM, LIST, COLUMN, NAMED])
 
 # ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
 # of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.
@@ -68,12 +68,12 @@ class TooDeep(Exception):
 
 def no_header() -> VaultCorruptError:
     """Return the error about a header that is none, or stands where none may be: inside another value."""
-    return VaultCorruptError('the value is damaged: something that is kept in parts stands inside another value')
+    return VaultCorruptError('the value is damaged: something that is kept in chunks stands inside another value')
 
 
 def is_header(data: bytes) -> bool:
-    """Tell whether an entry's value is the header of one that is kept in parts."""
-    return code_of(data) in PARTED
+    """Tell whether an entry's value is the header of one that is kept in chunks."""
+    return code_of(data) in CHUNKED
 
 
 def code_of(data: bytes) -> int:

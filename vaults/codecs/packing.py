@@ -15,12 +15,12 @@ from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
 from .codes import (
+    CHUNKED,
     DEEP,
     IN_LONG,
     IN_SHORT,
     MALFORMED,
     MAX_EXT_DEPTH,
-    PARTED,
     PICKLE,
     QUICK_DEPTH,
     REGISTERED,
@@ -273,7 +273,7 @@ def _object_of(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, d
         return decoder(data, inner)
     if code == PICKLE:
         return pickles.loads(data)
-    if code in PARTED:
+    if code in CHUNKED:
         raise no_header()
     if code == SERIALIZED:
         return pickles.serialized(inner(data))

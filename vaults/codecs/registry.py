@@ -41,7 +41,7 @@ PROVIDERS = {'pandas': 'frames', 'polars': 'frames', 'PIL': 'images',
 
 # --- what lives in a vault ------------------------------------------------------------------------------------------
 
-# The classes of objects that are in parts, lists and columns, each with what makes a copy of one that is not.
+# The classes of objects that are in chunks, lists and columns, each with what makes a copy of one that is not.
 live_types: Dict[type, Callable[[Any], Any]] = {}
 never_stored: List[type] = []  # the classes of vaults, and of what looks into one
 

@@ -92,7 +92,7 @@ def _loaded_with(codec: Codec, data: bytes) -> Any:
     except VaultCorruptError:
         if not is_header(data):
             raise
-        raise SerializationError('the bytes are the header of a value that is kept in parts in its vault: read it '
+        raise SerializationError('the bytes are the header of a value that is kept in chunks in its vault: read it '
                                  'there') from None
 
 

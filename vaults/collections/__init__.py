@@ -1,6 +1,6 @@
-"""Collections: values that grow, each kind a room of this folder, and the tree of parts under them.
+"""Collections: values that grow, each kind a room of this folder, and the tree of chunks under them.
 
-What the rest of the house knows of them is here: whether bytes are a value or what is kept in parts, and what a live
+What the rest of the house knows of them is here: whether bytes are a value or what is kept in chunks, and what a live
 object is, is asked of this room alone.
 """
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ['Kind', 'SequenceKind', 'assign', 'described', 'kind_of', 'live', 'lo
 
 
 def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
-    """Return what an entry's bytes are: the value, or of what is kept in parts the live object or a stream's bytes.
+    """Return what an entry's bytes are: the value, or of what is kept in chunks the live object or a stream's bytes.
 
     A stream that was deleted meanwhile is the default.
 
@@ -44,7 +44,7 @@ def load(place: Place, stored: Stored, data: bytes, *default: Any) -> Any:
 
 
 def described(data: bytes) -> str:
-    """Return what is kept in parts, and how much of it, in words for people. Raises: VaultCorruptError."""
+    """Return what is kept in chunks, and how much of it, in words for people. Raises: VaultCorruptError."""
     header = Header.of(data)
     return kind_of(header).describe(header, ',')
 

@@ -1,4 +1,4 @@
-"""Kinds: what a value in parts is, found by what its header says. Knows the table of codes, and none of the kinds.
+"""Kinds: what a value in chunks is, found by what its header says. Knows the table of codes, and none of the kinds.
 
 Each kind is a room of this folder that is called as the kind is, and is imported when one is met; or a class of a
 program that has registered it. A kind has the code 'named kind', and stands by its name in the header. Those that were
@@ -34,7 +34,7 @@ _kinds: Dict[str, Kind] = {}
 
 
 class Kind:
-    """What a kind of value in parts is: here, one whose leaves hold packed values, as a list's. Safe in any thread.
+    """What a kind of value in chunks is: here, one whose leaves hold packed values, as a list's. Safe in any thread.
 
     `name`: of the kind, and of its room. `code`: what its headers have. `cls`: the class of its live objects, if any.
     """
@@ -42,8 +42,8 @@ class Kind:
     unit = 'item'           # what its size counts
     is_bytes = False        # its content is bytes, which open() reads, and not items
     is_packed = True        # its leaves hold packed values, not plain bytes
-    is_staged = False       # its parts are written before they belong to an entry
-    has_holes = False       # its tree may have the part 0, which is none, for so many zeros
+    is_staged = False       # its chunks are written before they belong to an entry
+    has_holes = False       # its tree may have the chunk 0, which is none, for so many zeros
 
     def __init__(self, name: str, cls: Any = None) -> None:
         self.name, self.cls = name, cls
@@ -60,7 +60,7 @@ class Kind:
         return header.meta[1] if self.code == codes.NAMED else header.meta
 
     def is_mine(self, header: Header) -> bool:
-        """Tell whether a header is one of this kind, as far as can be seen without reading parts."""
+        """Tell whether a header is one of this kind, as far as can be seen without reading chunks."""
         return (header.code == self.code and header.size + header.skip - header.inside <= len(header.tail)
                 and (header.code != codes.NAMED or (_has_name(header.meta) and header.meta[0] == self.name)))
 
@@ -106,7 +106,7 @@ class Kind:
         try:
             for number, start, stop in tree.leaves(header.skip, header.inside):
                 if number or not self.has_holes:
-                    yield _split(items, tree.part(number), stop - start, max(header.skip - start, 0))
+                    yield _split(items, tree.chunk(number), stop - start, max(header.skip - start, 0))
                 else:
                     yield from self.hole(start, stop)
         except Gone:
@@ -153,7 +153,7 @@ class Kind:
 
     def restore(self, place: Place, key: Any, meta: Any, batches: Iterable[Batch]) -> None:
         """Put one with this content under a key, in one transaction. Objects are packed as the vault's values are."""
-        place.allow_parts(key)
+        place.allow_chunks(key)
         stored, store = place.keys.encode(key), place.store
 
         def restore() -> None:
@@ -279,12 +279,12 @@ def _has_name(meta: Any) -> bool:
 def _is_simple(meta: Any, levels: int = 8) -> bool:
     """Tell whether it is what a header of a named kind may have: what JSON has as well, and not deep."""
     if type(meta) is list:
-        return levels > 0 and all(_is_simple(part, levels - 1) for part in meta)
+        return levels > 0 and all(_is_simple(chunk, levels - 1) for chunk in meta)
     return type(meta) in (type(None), bool, int, str)
 
 
 def title_of(data: bytes) -> str:
-    """Return what the bytes of an entry are called: with an article what is in parts, of a value the name of its type.
+    """Return what the bytes of an entry are called: with an article what is in chunks, of a value the name of its type.
 
     Loads nothing. Raises: VaultCorruptError.
     """

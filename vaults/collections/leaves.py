@@ -1,4 +1,4 @@
-"""Leaves: how items lie in a part of a value, and how it is cut. Knows bytes alone, and no vault.
+"""Leaves: how items lie in a chunk of a value, and how it is cut. Knows bytes alone, and no vault.
 
 A chunk is the bytes of items, with their number beside it.
 """

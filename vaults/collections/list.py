@@ -31,8 +31,8 @@ class List(PackedSequence[T]):
     ['a', 'b']
 
     Each call is a transaction of its own. Items are copies: to change one, assign it again. Appending, access by
-    index and popping at both ends take the same time at any length; inserting and deleting rewrite a few parts. Safe in
-    any thread and any number of processes.
+    index and popping at both ends take the same time at any length; inserting and deleting rewrite a few chunks. Safe
+    in any thread and any number of processes.
     """
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """Sequences: what lists and columns share: where the items are. Knows neither SQL nor how keys are stored.
 
-Both are trees of parts (tree.py). An object of these classes holds a place and a key, and nothing of the content but a
-few parts that it has read, so that any number of them, in any thread and process, are the same list.
+Both are trees of chunks (tree.py). An object of these classes holds a place and a key, and nothing of the content but a
+few chunks that it has read, so that any number of them, in any thread and process, are the same list.
 """
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             def make() -> bool:
                 if store.get(self._stored) is not None:
                     return False
-                self._place.allow_parts(self._key)
+                self._place.allow_chunks(self._key)
                 store.put_owner(self._stored, self.kind.header(meta).packed())
                 return True
             if store.transact(make):
@@ -141,7 +141,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
                             f'{self._where()}: take another key, or delete it first') from None
         return self
 
-    # --- reading: with one header, and again when a part is gone because somebody has changed it meanwhile ---
+    # --- reading: with one header, and again when a chunk is gone because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Header], Any]) -> Any:
         return steadily(self._place.store, lambda: read(self._header()), f'the {self.kind.name}', self._where)
@@ -161,7 +161,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return last[4], last[2], last[3], last[1]
         tree = Tree(self._place.store, header)
         number, start, stop = tree.find(at)
-        data = self._sound(tree.part(number), stop - start)
+        data = self._sound(tree.chunk(number), stop - start)
         self._last = header, number, start, stop, data
         return data, start, stop, number
 
@@ -182,9 +182,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
             last = self._last
             if 0 <= at < header.inside and not (last[0] is header and last[2] <= at < last[3]):
                 number, start, stop = Tree(self._place.store, header).find(at)
-                found, part = self._place.store.get_both(self._stored, header.owner, number)
-                if found == data and part is not None:
-                    self._last = header, number, start, stop, self._sound(part, stop - start)
+                found, chunk = self._place.store.get_both(self._stored, header.owner, number)
+                if found == data and chunk is not None:
+                    self._last = header, number, start, stop, self._sound(chunk, stop - start)
                     return header
                 return self._known(found)
         return self._header()
@@ -346,9 +346,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
     # --- changing: always in a transaction, which excludes every other writer ---
 
     def _change(self, change: Callable[[Header, Change], Any]) -> Any:
-        """Return what `change` does with the header, and put the header and the parts that it has made."""
+        """Return what `change` does with the header, and put the header and the chunks that it has made."""
         store = self._place.store
-        self._place.allow_parts(self._key)
+        self._place.allow_chunks(self._key)
 
         def changed() -> Any:
             header = self._parsed(store.get(self._stored))
@@ -365,7 +365,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def append(self, value: T) -> None:
         """Add an item at the end."""
         chunk, store = self._packed_one(value), self._place.store
-        self._place.allow_parts(self._key)
+        self._place.allow_chunks(self._key)
 
         def add() -> None:
             header = self._parsed(store.get(self._stored))
@@ -510,7 +510,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         if place.store is self._place.store and place.keys.encode(key) == self._stored:
             self._header()
             return
-        place.allow_parts(key)
+        place.allow_chunks(key)
 
         def copy() -> None:
             header = self.kind.header(self.kind.meta(self._header()))

@@ -1,10 +1,10 @@
 """Streams: bytes by their position. Knows neither SQL nor how keys are stored, nor what a file object is.
 
-A stream is a header and leaves of LEAF bytes, all full but the last, in a tree of parts (tree.py). The header holds the
-first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves. Where
-nothing but zeros was written there is a hole: whole leaves of which no part is kept.
+A stream is a header and leaves of LEAF bytes, all full but the last, in a tree of chunks (tree.py). The header holds
+the first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves.
+Where nothing but zeros was written there is a hole: whole leaves of which no chunk is kept.
 
-What is written goes into new parts that belong to nothing yet, a few leaves at a time. Closing makes them the entry's
+What is written goes into new chunks that belong to nothing yet, a few leaves at a time. Closing makes them the entry's
 in one transaction: until then everybody sees what was there before.
 """
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 LEAF = 1 << 18     # persisted: positions in a stream are found by it
-SMALL = 4000       # bytes that need no parts: with its header, a row of about a page
+SMALL = 4000       # bytes that need no chunks: with its header, a row of about a page
 FARTHEST = 1 << 40  # bytes: no hole ends beyond it, so that a file made to do harm is not walked for years
 HOLLOW = 1 << 30    # bytes of holes in a value that is still loaded as a whole
 KEPT = 8           # leaves that are changed in memory before they are staged
@@ -54,7 +54,7 @@ def content(place: Place, key: Any) -> Any:
         leaves = list(tree.leaves(0, header.inside))
         if sum(stop - start for number, start, stop in leaves if not number) > HOLLOW:
             raise VaultError(f'most of the {header.size} bytes are a hole, too large to be loaded: read it with open()')
-        whole = b''.join([tree.part(number) if number else bytes(stop - start) for number, start, stop in leaves])
+        whole = b''.join([tree.chunk(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += header.tail
         if len(whole) != header.size:
             raise misfit('the stream', place.where(key))
@@ -102,7 +102,7 @@ class StreamKind(Kind):
         return content(place, key)
 
     def restore(self, place: Place, key: Any, meta: Any, batches: Iterable[Batch]) -> None:
-        place.allow_parts(key)
+        place.allow_chunks(key)
         made = Content(place, key, None)
         try:
             for data, _ in batches:
@@ -130,13 +130,13 @@ class Content:
         self._base = b''                            # what there is without a tree
         self._header = self._opened(data)
         self._tree = Tree(place.store, self._header)
-        self._own = not self._header.inside           # the parts belong to no entry yet
+        self._own = not self._header.inside           # the chunks belong to no entry yet
         self.size: int = self._header.size if self._header.inside else len(self._base)
         self._low = self.size                       # where the first byte was changed
         self._count = -(-self.size // LEAF)         # of the old leaves, how many still are in their place
         self._dirty: Dict[int, Union[bytes, bytearray]] = {}
         self._staged: Dict[int, int] = {}           # the numbers of changed leaves
-        self._dead: List[int] = []                  # staged parts that were changed again
+        self._dead: List[int] = []                  # staged chunks that were changed again
         self._last: Tuple[int, bytes] = (-1, b'')   # the leaf read last
         self._places: Dict[int, int] = {}           # of the old leaves that were read, by number
 
@@ -174,7 +174,7 @@ class Content:
 
     def _fetched(self, index: int) -> bytes:
         if index in self._staged:
-            data = self._tree.part(self._staged[index])
+            data = self._tree.chunk(self._staged[index])
         elif index >= self._count:
             data = bytes(min(LEAF, self.size - index * LEAF))
         elif self._header.inside:
@@ -191,7 +191,7 @@ class Content:
         number, start, stop = self._tree.find(index * LEAF)
         if not number and not start % LEAF and (not stop % LEAF or stop == self._header.inside):
             return bytes(min(LEAF, stop - index * LEAF))
-        data = self._tree.part(number)
+        data = self._tree.chunk(number)
         if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._header.inside - start)
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
             raise misfit()
@@ -289,7 +289,7 @@ class Content:
             self.size, self.changed, self._low = size, True, min(self._low, size)
 
     def _stage(self) -> None:
-        """Put the changed leaves into parts of their own, in a transaction of their own."""
+        """Put the changed leaves into chunks of their own, in a transaction of their own."""
         store, owner = self.place.store, self._header.owner
         if not self._own and not self._staged:
             self._header.next = staged_number()
@@ -297,9 +297,9 @@ class Content:
         dead = self._dead + [self._staged[index] for index in numbers if index in self._staged]
 
         def stage() -> None:
-            store.put_parts(owner, [(number, bytes(self._dirty[index])) for index, number in numbers.items()])
+            store.put_chunks(owner, [(number, bytes(self._dirty[index])) for index, number in numbers.items()])
             if dead:
-                store.delete_parts(owner, dead)
+                store.delete_chunks(owner, dead)
         store.transact(stage)
         self._staged.update(numbers)
         self._dirty, self._dead = {}, []
@@ -308,7 +308,7 @@ class Content:
 
     def save(self) -> None:
         """Make it the entry; in a transaction, after which this is not used any more."""
-        if self._staged and not set(self._staged.values()) <= set(self.place.store.part_numbers(self._header.owner)):
+        if self._staged and not set(self._staged.values()) <= set(self.place.store.chunk_numbers(self._header.owner)):
             raise self._missing(True)
         header = self._header
         if self.size <= SMALL:
@@ -322,7 +322,7 @@ class Content:
             tail = b''
         header.size, header.tail = self.size, tail
         if self._dead:
-            self.place.store.delete_parts(header.owner, self._dead)
+            self.place.store.delete_chunks(header.owner, self._dead)
         self._tree.save()
         self.place.store.put_owner(self._stored, header.packed())
 
@@ -368,4 +368,4 @@ class Content:
         self._dirty, self._staged, self._dead = {}, {}, []
         if staged:
             with suppress(VaultError):
-                self.place.store.delete_parts(self._header.owner, None if self._own else staged)
+                self.place.store.delete_chunks(self._header.owner, None if self._own else staged)

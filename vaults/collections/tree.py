@@ -1,11 +1,11 @@
-"""Parts: a value too large for one entry, or one that grows, as a tree. Knows neither SQL nor what the items are.
+"""Chunks: a value too large for one entry, or one that grows, as a tree. Knows neither SQL nor what the items are.
 
 The entry holds a header: what kind of value it is, how many items it has, the root of the tree, and the tail, the last
-items, which are in no part yet: a short list is one entry and nothing else. Leaves are parts that hold items, nodes are
-parts that hold the numbers and lengths of up to FANOUT parts below. A leaf of number 0 is a hole, so many zeros of a
-stream, and no part. Each part is written once. A change writes new leaves and the nodes above them, then the header,
-and deletes the old ones, all in one transaction: so whoever reads with an old header finds the old parts or a gap,
-never a mixture, and what was read of a part stays true.
+items, which are in no chunk yet: a short list is one entry and nothing else. Leaves are chunks that hold items, nodes
+are chunks that hold the numbers and lengths of up to FANOUT chunks below. A leaf of number 0 is a hole, so many zeros
+of a stream, and no chunk. Each chunk is written once. A change writes new leaves and the nodes above them, then the
+header, and deletes the old ones, all in one transaction: so whoever reads with an old header finds the old chunks or a
+gap, never a mixture, and what was read of a chunk stays true.
 """
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ..stores.base import Store
 
     T = TypeVar('T')
-    Child = Tuple[int, int]     # the number of a part, and how many items are in or below it
-    Node = Tuple[Tuple[int, ...], Tuple[int, ...]]  # the numbers of parts, and how many items end with each
+    Child = Tuple[int, int]     # the number of a chunk, and how many items are in or below it
+    Node = Tuple[Tuple[int, ...], Tuple[int, ...]]  # the numbers of chunks, and how many items end with each
 
 ATTEMPTS = 8        # at reading what others keep changing, before they are kept out
 FANOUT = 128
@@ -40,13 +40,13 @@ STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and r
 
 
 class Gone(Exception):
-    """A part is not there any more: the value has changed since its header was read."""
+    """A chunk is not there any more: the value has changed since its header was read."""
 
 
 def steadily(store: Store, read: Callable[[], T], what: str, where: Callable[[], str] = str) -> T:
     """Return what `read` does: again, when somebody changes what it reads; at last while keeping them out.
 
-    Raises: VaultCorruptError when even then a part is gone of `what`, which is at `where()`.
+    Raises: VaultCorruptError when even then a chunk is gone of `what`, which is at `where()`.
     """
     for _ in range(ATTEMPTS):
         try:
@@ -60,13 +60,13 @@ def steadily(store: Store, read: Callable[[], T], what: str, where: Callable[[],
 
 
 def missing(what: str, where: str = '') -> VaultCorruptError:
-    """Return the error about a part that is gone, though nobody has changed the value."""
-    return VaultCorruptError(f'a part of {what} is missing: {_at(where)}run check(), and restore it from a backup')
+    """Return the error about a chunk that is gone, though nobody has changed the value."""
+    return VaultCorruptError(f'a chunk of {what} is missing: {_at(where)}run check(), and restore it from a backup')
 
 
 def misfit(what: str = 'a value', where: str = '') -> VaultCorruptError:
-    """Return the error about parts of which each is sound, and that do not belong together."""
-    return VaultCorruptError(f'the parts of {what} do not fit together: {_at(where)}run check()')
+    """Return the error about chunks of which each is sound, and that do not belong together."""
+    return VaultCorruptError(f'the chunks of {what} do not fit together: {_at(where)}run check()')
 
 
 def _at(where: str) -> str:
@@ -74,17 +74,17 @@ def _at(where: str) -> str:
 
 
 class Header:
-    """What the entry of a value in parts holds. For one thread at a time."""
+    """What the entry of a value in chunks holds. For one thread at a time."""
 
     __slots__ = ('code', 'data', 'depth', 'inside', 'meta', 'next', 'nodes', 'owner', 'root', 'size', 'skip', 'tail')
 
     def __init__(self, code: int, meta: Any = None) -> None:
-        self.code = code        # one of codes.PARTED: see kind.py
+        self.code = code        # one of codes.CHUNKED: see kind.py
         self.meta = meta        # what else the kind needs to know
         self.size = 0           # items
         self.skip = 0           # items at the beginning of the tree that are none any more
         self.inside = 0         # items in the tree, those among them
-        self.next = 1           # the number of the next part
+        self.next = 1           # the number of the next chunk
         self.root = 0           # the number of the root; 0: there is no tree
         self.depth = 0          # of the tree; at 1 the root's children are leaves
         self.tail = b''         # the items behind the tree
@@ -101,7 +101,7 @@ class Header:
         header = cls.__new__(cls)
         header.nodes, header.data = {}, data
         header.code = codes.code_of(data)
-        if header.code in codes.PARTED:
+        if header.code in codes.CHUNKED:
             at = codes.CODE_AT[data[0]]
             try:
                 (header.meta, header.size, header.skip, header.inside, header.next, header.root, header.depth,
@@ -128,27 +128,27 @@ class Header:
         return data
 
     def number(self) -> int:
-        """Return a number for a new part."""
+        """Return a number for a new chunk."""
         self.next += 1
         return self.next - 1
 
 
 def once(number: int, seen: Set[int]) -> None:
-    """Raise when a part is met again: a tree whose branches grow together could be walked for years."""
+    """Raise when a chunk is met again: a tree whose branches grow together could be walked for years."""
     if number in seen:
         raise misfit()
     seen.add(number)
 
 
 def staged_number() -> int:
-    """Return a number from which a writer may count whose parts are to belong to a value only later."""
+    """Return a number from which a writer may count whose chunks are to belong to a value only later."""
     from random import getrandbits
     seconds = min(max(int(time.time()), 1), 0xFFFFFFFE)  # what fits, however wrong the clock is
     return seconds * STAGED + getrandbits(31)
 
 
 class Tree:
-    """The tree of a header: finds leaves and replaces them. Changes the header, and writes parts on `save`."""
+    """The tree of a header: finds leaves and replaces them. Changes the header, and writes chunks on `save`."""
 
     def __init__(self, store: Store, header: Header) -> None:
         self.store, self.header = store, header
@@ -156,12 +156,12 @@ class Tree:
         self._leaves: List[Tuple[int, bytes]] = []  # leaves to be written
         self._waiting = 0                           # bytes of them
         self._added: List[Child] = []               # leaves to be put behind the last one
-        self._dead: List[int] = []                  # parts to be deleted
+        self._dead: List[int] = []                  # chunks to be deleted
 
     # --- reading ---
 
-    def part(self, number: int) -> bytes:
-        data = self.store.get_part(self.header.owner, number)
+    def chunk(self, number: int) -> bytes:
+        data = self.store.get_chunk(self.header.owner, number)
         if data is None:
             raise Gone
         return data
@@ -202,10 +202,10 @@ class Tree:
         return list(zip(flat[::2], flat[1::2]))
 
     def _flat(self, number: int) -> Sequence[int]:
-        """Return what a node holds: the number of a part, how many items it has, the next number, and so on."""
+        """Return what a node holds: the number of a chunk, how many items it has, the next number, and so on."""
         if number in self._fresh:
             return [*chain.from_iterable(self._fresh[number])]
-        data = self.part(number)
+        data = self.chunk(number)
         if not data or len(data) % 16:
             raise misfit()
         flat = struct.unpack(f'<{len(data) // 8}Q', data)
@@ -215,7 +215,7 @@ class Tree:
 
     def numbers(self, number: Optional[int] = None, depth: Optional[int] = None,
                 seen: Optional[Set[int]] = None) -> Iterator[int]:
-        """Yield the number of every part of the tree."""
+        """Yield the number of every chunk of the tree."""
         number = self.header.root if number is None else number
         depth = self.header.depth if depth is None else depth
         seen = set() if seen is None else seen
@@ -238,7 +238,7 @@ class Tree:
 
     def _flush(self) -> None:
         if self._leaves:
-            self.store.put_parts(self.header.owner, self._leaves)
+            self.store.put_chunks(self.header.owner, self._leaves)
             self._leaves, self._waiting = [], 0
 
     def append(self, data: bytes, count: int) -> None:
@@ -337,16 +337,16 @@ class Tree:
             self._dead.append(number)
 
     def save(self) -> None:
-        """Write the new parts and delete the old ones; what follows is to put the header."""
+        """Write the new chunks and delete the old ones; what follows is to put the header."""
         self._flush()
         if self._added:
             self.header.inside -= sum(count for _, count in self._added)
             self.splice(self.header.inside, self.header.inside, self._added)
             self._added = []
         if self._fresh:
-            self.store.put_parts(self.header.owner, [
+            self.store.put_chunks(self.header.owner, [
                 (number, b''.join(struct.pack('<QQ', *child) for child in children))
                 for number, children in self._fresh.items()])
         if self._dead:
-            self.store.delete_parts(self.header.owner, self._dead)
+            self.store.delete_chunks(self.header.owner, self._dead)
         self._fresh, self._dead = {}, []

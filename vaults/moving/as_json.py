@@ -84,7 +84,7 @@ def as_line(obj: Any) -> str:
 def from_value(data: bytes, serializer: Optional[str] = None) -> Any:
     """Return the JSON form, an object that `json` can write, of a value that is packed in `data`.
 
-    `serializer` is the name of the one that the vault has. Of a value in parts, it is what comes before the content.
+    `serializer` is the name of the one that the vault has. Of a value in chunks, it is what comes before the content.
 
     Raises: VaultCorruptError.
     """
@@ -129,7 +129,7 @@ def _looked_at(data: bytes) -> Any:
 
 
 def from_chunk(kind: Kind, items: List[bytes], serializer: Optional[str] = None) -> Any:
-    """Return the JSON form of some of the content of a value in parts: packed items, or pieces of bytes."""
+    """Return the JSON form of some of the content of a value in chunks: packed items, or pieces of bytes."""
     if kind.is_packed:
         return {'items': [from_value(item, serializer) for item in items]}
     return {'bytes': _base64(b''.join(items))}

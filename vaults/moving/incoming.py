@@ -6,7 +6,7 @@ from ..codecs.pickles import Refusing, Trusting
 from ..collections.kind import named_kind
 from ..errors import SerializationError, VaultError
 from ..settings import recorded
-from .packed import Packed, Parts, of_key
+from .packed import Chunked, Packed, of_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,20 +36,20 @@ class Incoming:
         return self.done
 
     def _entries(self, progress: CountProgress) -> Iterator[Entry]:
-        """Yield what the store is to put; values in parts are put in passing."""
+        """Yield what the store is to put; values in chunks are put in passing."""
         for key, value in reported(self.source.entries(), progress):
             self.done += 1
-            if isinstance(value, Parts):
-                self._put_parts(key, value)
+            if isinstance(value, Chunked):
+                self._put_chunks(key, value)
             else:
                 yield self._entry(key, value)
 
-    def _put_parts(self, key: Any, parts: Parts) -> None:
-        """Make a value in parts of what comes in."""
-        kind = named_kind(parts.kind)
-        kind.restore(self.place, key, parts.meta, (
+    def _put_chunks(self, key: Any, chunks: Chunked) -> None:
+        """Make a value in chunks of what comes in."""
+        kind = named_kind(chunks.kind)
+        kind.restore(self.place, key, chunks.meta, (
             (chunk.data, chunk.count) if not kind.is_packed or self.goes_as_it_is(chunk) else chunk.items(self.source)
-            for chunk in parts.chunks))
+            for chunk in chunks.chunks))
 
     def _entry(self, key: Any, value: Any) -> Entry:
         validate, data = self.place.validate, None

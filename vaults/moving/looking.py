@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-WHOLE = codes.PARTED | {codes.SERIALIZED}  # codes of what is a whole value and no part of one
+WHOLE = codes.CHUNKED | {codes.SERIALIZED}  # codes of what is a whole value and no part of one
 
 
 def look_through(data: bytes, met_pickle: Callable[[], object] = lambda: None) -> None:

@@ -52,7 +52,7 @@ def _write(vault: Vault[Any, Any], out: TextIO, progress: CountProgress) -> int:
 
 
 def _lines(place: Place, serializer: Optional[str], stored: Stored, data: bytes) -> Iterator[str]:
-    """Yield the line of an entry and, when it is kept in parts, a line for each leaf."""
+    """Yield the line of an entry and, when it is kept in chunks, a line for each leaf."""
     try:
         key = stored if type(stored) is str else as_json.from_key(place.keys.decode(stored))
         yield as_json.as_line({'key': key, 'value': as_json.from_value(data, serializer)}) + '\n'

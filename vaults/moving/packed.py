@@ -18,7 +18,7 @@ def of_key(key: Any) -> str:
 
 
 class Packed:
-    """Bytes on their way: a packed value, or of a value in parts some packed items, or plain bytes."""
+    """Bytes on their way: a packed value, or of a value in chunks some packed items, or plain bytes."""
 
     __slots__ = ('count', 'data', 'pickled', 'serializer', 'where')
 
@@ -40,8 +40,8 @@ class Packed:
         return source.unpacked(self.where, self.array())
 
 
-class Parts:
-    """A value in parts on its way: what it is, and its content, which is to be read once, before what follows.
+class Chunked:
+    """A value in chunks on its way: what it is, and its content, which is to be read once, before what follows.
 
     `kind` is the name of its kind, 'list', 'column' or 'stream' say, `meta` of a column the type of its items.
     """

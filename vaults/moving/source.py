@@ -12,7 +12,7 @@ from ..errors import SerializationError, UntrustedPickleError, VaultError, Vault
 from ..stores.sqlite import LOGS, side_files
 from ..stores.sqlite.sources import unreadable
 from .dbms import dbm_at
-from .packed import Packed, Parts, of_key
+from .packed import Chunked, Packed, of_key
 from .readers import all_readers, reader_of
 from .recognising import recognised, require_present
 
@@ -67,7 +67,7 @@ class Source:
 
     def loaded(self, value: Any) -> Any:
         """Return the object, of a value that may not be loaded yet."""
-        if not isinstance(value, (Packed, Parts)):
+        if not isinstance(value, (Packed, Chunked)):
             return value
         with self.told():
             return value.loaded(self)

@@ -6,7 +6,7 @@ given when its key is first put: positions grow, are kept when the value is repl
 is moved gets another one, behind or before all that were ever given.
 
 Twelve operations (begin, commit and rollback are one) hold the data; `transact` is made of them. Five more keep what is
-too large for one value, or grows, in numbered parts; the rest is upkeep.
+too large for one value, or grows, in numbered chunks; the rest is upkeep.
 """
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ else:
 
 
 MEMORY = ':memory:'         # the name of a vault without a file
-OWNER = 12                  # bytes of an owner of parts
+OWNER = 12                  # bytes of an owner of chunks
 SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see settings.py
-OWNERS, PARTS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where parts are entries: persisted, never change
-NUMBER_SIZE = 8             # bytes of a part's number in them
+OWNERS, CHUNKS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where chunks are entries: persisted, as they are
+NUMBER_SIZE = 8             # bytes of a chunk's number in them
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
@@ -115,7 +115,7 @@ class Store(ABC):
     def put(self, key: Stored, data: bytes) -> None:
         """Set the value; a new key comes last in insertion order, an old one keeps its place and its form.
 
-        In the same transaction it lets go of the parts of what was there: `free_parts`.
+        In the same transaction it lets go of the chunks of what was there: `free_chunks`.
         """
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
@@ -133,7 +133,7 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: Stored) -> bool:
-        """Remove the entry, and in the same transaction its parts: `free_parts`; tell whether there was one."""
+        """Remove the entry, and in the same transaction its chunks: `free_chunks`; tell whether there was one."""
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         """Remove all keys in [low, high), all or none; returns how many. All keys by default."""
@@ -208,53 +208,53 @@ class Store(ABC):
         self.commit(operation)
         return result
 
-    # Parts are numbered bytes that belong to an owner, 12 bytes that nobody else has had (`new_owner`), and through it
+    # Chunks are numbered bytes that belong to an owner, 12 bytes that nobody else has had (`new_owner`), and through it
     # to the entry that was put for it. They are written once, under a number that is not used again: so what was read
     # of them can be kept, and a reader that finds one gone knows that its entry has changed.
 
     #
     # A store that does nothing about them keeps them as entries under keys from HIGHEST on, which its default bounds
-    # leave out: each part, and for each entry that has parts their owner.
+    # leave out: each chunk, and for each entry that has chunks their owner.
 
-    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
-        """Return a part, or None. Raises VaultCorruptError rather than return what was not put."""
-        return self.get(_part(owner, number))
+    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
+        """Return a chunk, or None. Raises VaultCorruptError rather than return what was not put."""
+        return self.get(_chunk(owner, number))
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
-        """Return a value and a part, which may be None without one. A store that answers both at once is quicker."""
-        return self.get(key), self.get_part(owner, number)
+        """Return a value and a chunk, which may be None without one. A store that answers both at once is quicker."""
+        return self.get(key), self.get_chunk(owner, number)
 
-    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
-        """Put all parts, whose numbers are new, or when the iterable or one fails, none."""
-        self.put_many((_part(owner, number), data) for number, data in parts)
+    def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
+        """Put all chunks, whose numbers are new, or when the iterable or one fails, none."""
+        self.put_many((_chunk(owner, number), data) for number, data in chunks)
 
-    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
-        """Remove those parts of the owner; all of them by default."""
+    def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        """Remove those chunks of the owner; all of them by default."""
         def delete_all() -> None:
-            for number in list(self.part_numbers(owner)) if numbers is None else numbers:
-                self.delete(_part(owner, number))
+            for number in list(self.chunk_numbers(owner)) if numbers is None else numbers:
+                self.delete(_chunk(owner, number))
         self.transact(delete_all)
 
-    def part_numbers(self, owner: bytes) -> Iterator[int]:
-        """Yield the numbers of the owner's parts, in order."""
-        for key in self._part_keys(PARTS + owner):
+    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
+        """Yield the numbers of the owner's chunks, in order."""
+        for key in self._chunk_keys(CHUNKS + owner):
             yield int.from_bytes(key[-NUMBER_SIZE:], 'big')
 
-    def part_owners(self) -> Iterator[bytes]:
-        """Yield all owners of parts, in order."""
+    def chunk_owners(self) -> Iterator[bytes]:
+        """Yield all owners of chunks, in order."""
         last = b''
-        for key in self._part_keys(PARTS):
-            owner = key[len(PARTS):-NUMBER_SIZE]
+        for key in self._chunk_keys(CHUNKS):
+            owner = key[len(CHUNKS):-NUMBER_SIZE]
             if owner != last:
                 yield owner
             last = owner
 
-    def _part_keys(self, start: bytes) -> Iterator[bytes]:
+    def _chunk_keys(self, start: bytes) -> Iterator[bytes]:
         for keys, _, _ in self.scan(start, start + b'\xff' * (OWNER + NUMBER_SIZE), by_key=True, values=False):
             yield from keys  # type: ignore[misc]  # those in this range are bytes
 
     def put_owner(self, key: Stored, data: bytes) -> None:
-        """Put an entry that has parts: its last 12 bytes are their owner.
+        """Put an entry that has chunks: its last 12 bytes are their owner.
 
         They are removed with the entry, and when anything is put in its place that has not the same owner.
         """
@@ -262,22 +262,22 @@ class Store(ABC):
 
         def put() -> None:
             if self.get(known) == owner:
-                self.delete(known)  # lest `put` removes the parts
+                self.delete(known)  # lest `put` removes the chunks
             self.put(key, data)
             self.put(known, owner)
         self.transact(put)
 
-    def free_parts(self, key: Stored) -> None:
-        """Remove the parts of an entry that is being replaced or deleted.
+    def free_chunks(self, key: Stored) -> None:
+        """Remove the chunks of an entry that is being replaced or deleted.
 
-        It is what `put` and `delete` of an engine call, in their transaction, unless it keeps parts in its own way.
+        It is what `put` and `delete` of an engine call, in their transaction, unless it keeps chunks in its own way.
         """
-        if is_of_parts(key):
+        if is_of_chunks(key):
             return
         known = OWNERS + sortable(key)
         owner = self.get(known)
         if owner is not None:
-            self.delete_parts(owner)
+            self.delete_chunks(owner)
             self.delete(known)
 
     def others_wrote(self) -> bool:
@@ -358,14 +358,14 @@ class Store(ABC):
         return nullcontext()
 
 
-def is_of_parts(key: Stored) -> bool:
-    """Tell whether a key is one under which parts are kept, which no default bounds reach."""
+def is_of_chunks(key: Stored) -> bool:
+    """Tell whether a key is one under which chunks are kept, which no default bounds reach."""
     return isinstance(key, bytes) and key >= HIGHEST
 
 
-def _part(owner: bytes, number: int) -> bytes:
-    """Return the key of a part where parts are entries."""
-    return PARTS + owner + number.to_bytes(NUMBER_SIZE, 'big')
+def _chunk(owner: bytes, number: int) -> bytes:
+    """Return the key of a chunk where chunks are entries."""
+    return CHUNKS + owner + number.to_bytes(NUMBER_SIZE, 'big')
 
 
 def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
@@ -376,7 +376,7 @@ def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
 
 
 def new_owner() -> bytes:
-    """Return an owner for parts: the time in seconds, 4 bytes, so that they lie together, and 8 random ones."""
+    """Return an owner for chunks: the time in seconds, 4 bytes, so that they lie together, and 8 random ones."""
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
 
 
@@ -444,9 +444,9 @@ class ClosedStore(Store):
     def refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
-    get = glance = held = contains = put = put_many = delete = delete_range = free_parts = move = refuse
+    get = glance = held = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
-    get_part = get_both = put_parts = delete_parts = part_numbers = part_owners = put_owner = refuse
+    get_chunk = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)

@@ -6,7 +6,7 @@ that a walk knows by identity of position what is still there, and what was ther
 from __future__ import annotations
 
 from ..keys import HIGHEST, LOWEST, order
-from .base import DEFAULT_OPTIONS, MEMORY, is_of_parts
+from .base import DEFAULT_OPTIONS, MEMORY, is_of_chunks
 from .locked import LockedStore
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class DictionaryStore(LockedStore):
         with self.writing:
             position, first, _ = self.entries.get(key) or (self._next(), key, b'')
             self.replace(key, (position, first, data))
-            self.free_parts(key)
+            self.free_chunks(key)
 
     def delete(self, key: Stored) -> bool:
         with self.writing:
@@ -47,7 +47,7 @@ class DictionaryStore(LockedStore):
                 return False
             self.deletions += 1
             self.replace(key, None)
-            self.free_parts(key)
+            self.free_chunks(key)
             return True
 
     def move(self, key: Stored, last: bool = True) -> bool:
@@ -96,7 +96,7 @@ class DictionaryStore(LockedStore):
             self.entries[key] = entry
         elif before is not None:
             del self.entries[key]
-        if is_of_parts(key):
+        if is_of_chunks(key):
             self._hidden += (entry is not None) - (before is not None)
 
     def mark(self) -> int:

@@ -1,6 +1,6 @@
 """Live entries: what the verbs of a vault in write-back mode have in the place of a store and a codec. Knows no vault.
 
-They have a Live where a store has the bytes of an object. What is kept in parts is no object: its bytes pass.
+They have a Live where a store has the bytes of an object. What is kept in chunks is no object: its bytes pass.
 """
 from __future__ import annotations
 

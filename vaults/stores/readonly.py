@@ -24,7 +24,7 @@ class ReadOnlyStore(StoreBefore):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultReadOnlyError(f"it can only be read: vault {self._name}; open it without flag='r'")
 
-    put = put_many = delete = delete_range = move = put_parts = delete_parts = put_owner = free_parts = _refuse
+    put = put_many = delete = delete_range = move = put_chunks = delete_chunks = put_owner = free_chunks = _refuse
     sync = compact = destroy = _refuse
 
     def get(self, key: Stored) -> Optional[bytes]:
@@ -52,17 +52,17 @@ class ReadOnlyStore(StoreBefore):
     def alive(self, key: Stored, id: int) -> bool:
         return self._store.alive(key, id)
 
-    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
-        return self._store.get_part(owner, number)
+    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_chunk(owner, number)
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         return self._store.get_both(key, owner, number)
 
-    def part_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._store.part_numbers(owner)
+    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._store.chunk_numbers(owner)
 
-    def part_owners(self) -> Iterator[bytes]:
-        return self._store.part_owners()
+    def chunk_owners(self) -> Iterator[bytes]:
+        return self._store.chunk_owners()
 
     def begin(self, who: object = None) -> None:
         self._store.begin(who)

@@ -1,6 +1,6 @@
 """Tasks and locks: who begins a block where an event loop runs, and who may use the vault then. Knows only errors.
 
-The tasks of one event loop share a thread, and so a connection. Without more, what one of them puts would be part of
+The tasks of one event loop share a thread, and so a connection. Without more, what one of them puts would be chunk of
 the block that another one holds open over an `await`, and be undone with it.
 """
 from __future__ import annotations

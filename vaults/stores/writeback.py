@@ -425,29 +425,29 @@ class LiveStore(StoreBefore):
     def alive(self, key: Stored, id: int) -> bool:
         return self._store.alive(key, id)
 
-    # Values in parts are no live objects of this store: what changes them has written it on return.
+    # Values in chunks are no live objects of this store: what changes them has written it on return.
 
-    def get_part(self, owner: bytes, number: int) -> Optional[bytes]:
-        return self._store.get_part(owner, number)
+    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_chunk(owner, number)
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         with self.lock:
             self._raise(self._write([*self.cache.dirty, key]), KEPT)
             return self._store.get_both(key, owner, number)
 
-    def put_parts(self, owner: bytes, parts: Iterable[Tuple[int, bytes]]) -> None:
+    def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
         with self.lock:
-            self._store.put_parts(owner, parts)
+            self._store.put_chunks(owner, chunks)
 
-    def delete_parts(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+    def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         with self.lock:
-            self._store.delete_parts(owner, numbers)
+            self._store.delete_chunks(owner, numbers)
 
-    def part_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._store.part_numbers(owner)
+    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._store.chunk_numbers(owner)
 
-    def part_owners(self) -> Iterator[bytes]:
-        return self._store.part_owners()
+    def chunk_owners(self) -> Iterator[bytes]:
+        return self._store.chunk_owners()
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         def put(_: Journal) -> None:

@@ -7,7 +7,7 @@ import re
 
 from ...errors import VaultError
 from .. import as_json
-from ..packed import Packed, Parts
+from ..packed import Chunked, Packed
 from ..texts import DECODER, OTHER_JSON, Records
 from . import Reader
 
@@ -57,7 +57,7 @@ class JsonLines(Reader):
                 return key, _packed_forms(where, [entry['value']])
         except (ValueError, TypeError, RecursionError, VaultError) as error:
             raise source.wrong(f'this is no entry ({error})', where, cure) from error
-        return key, Parts(header[0].name, header[1], _following(source, where, *header, following))
+        return key, Chunked(header[0].name, header[1], _following(source, where, *header, following))
 
 
 def _is_line(head: str, key: Optional[str], may_be: bool) -> bool:
@@ -84,7 +84,7 @@ def _packed_forms(where: str, forms: List[Any]) -> Packed:
 
 
 def _following(source: Source, first: str, kind: Kind, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
-    """Yield what the lines hold that follow the entry of a value in parts, until it is whole."""
+    """Yield what the lines hold that follow the entry of a value in chunks, until it is whole."""
     with source.told():
         while size:
             where, line = next(lines, ('the end', ''))

@@ -20,7 +20,7 @@ from msgpack import unpackb
 from ...codecs import codes, standalone
 from ...errors import VaultCorruptError, VaultError, VaultFormatError
 from ...stores.sqlite.sources import one_state, readable
-from ..packed import Packed, Parts, of_key
+from ..packed import Chunked, Packed, of_key
 from ..tables import quoted, require_table, rows_of, tables_of
 from . import Reader
 
@@ -243,9 +243,9 @@ def _columns_of(source: Source, raw: RawConnection) -> Iterator[Pair]:
             raise source.wrong('a column has no name or type', of_key(name), BACKUP, VaultCorruptError)
         blocks = _told(source, _blocks_of(source, raw, number, name, width))
         if dtype in DTYPES:
-            yield name, Parts('column', DTYPES[dtype], _numbers(of_key(name), dtype, blocks))
+            yield name, Chunked('column', DTYPES[dtype], _numbers(of_key(name), dtype, blocks))
         else:
-            yield name, Parts('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
+            yield name, Chunked('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
 
 
 def _told(source: Source, blocks: Iterator[Block]) -> Iterator[Block]:

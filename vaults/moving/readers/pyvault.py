@@ -5,7 +5,7 @@ import os
 import re
 
 from ..dbms import is_pickle
-from ..packed import Packed, Parts, of_key
+from ..packed import Chunked, Packed, of_key
 from . import Reader, unknown
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ class PyVault(Reader):
                 data = file.read(PIECE)
                 whole = len(data) < PIECE
                 if not whole and not source.decode and data[:1] != PICKLED:
-                    yield (unit, number), Parts('stream', None, self._pieces(of_key((unit, number)), data, file))
+                    yield (unit, number), Chunked('stream', None, self._pieces(of_key((unit, number)), data, file))
                     continue
                 data += file.read()
             yield (unit, number), self._value(source, (unit, number), path, data)

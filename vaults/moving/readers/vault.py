@@ -10,7 +10,7 @@ from ...settings import recorded
 from ...stores.base import entries_of
 from ...stores.sqlite.sources import vault_at
 from .. import as_json
-from ..packed import Packed, Parts, of_key
+from ..packed import Chunked, Packed, of_key
 from . import Reader, unknown
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ class StoredVault(Reader):
                 yield key, self._as_stored(source, store, serializer, of_key(key), data)
 
     def _as_stored(self, source: Source, store: Store, serializer: Optional[str], where: str, data: bytes) -> Any:
-        """Return a value that is still packed, or in parts."""
+        """Return a value that is still packed, or in chunks."""
         if not is_header(data):
             return Packed(where, data, serializer=serializer if as_json.is_serialized(data) else None)
         header = Header.of(data)
@@ -52,4 +52,4 @@ class StoredVault(Reader):
                     yield Packed(where, b''.join(items), count, False, serializer if kind.is_packed else None)
             except VaultError as error:
                 raise source.about(error, where) from error
-        return Parts(kind.name, kind.meta(header), content())
+        return Chunked(kind.name, kind.meta(header), content())

@@ -60,7 +60,7 @@ CLOSED = Failure(None, 'closed database', VaultClosedError,
                  'it was closed meanwhile: {where}; open it again')
 BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, VALUE_TOO_LARGE)
 NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
-NO_PARTS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
+NO_CHUNKS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
 IN_PROGRESS = Failure(5, 'statements in progress', VaultError, OTHER, vague=True)
 BUSY = Failure(5, 'database is locked', VaultBusyError,
                'another thread or process was writing for the whole timeout of {timeout} s: {where}; wait, make its '
@@ -84,7 +84,7 @@ NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
 UNKNOWN = Failure(None, '', VaultError, OTHER)
 
 # The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
-FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_PARTS, IN_PROGRESS, BUSY, LOCKED,
+FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_CHUNKS, IN_PROGRESS, BUSY, LOCKED,
             READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
 WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
 
@@ -110,9 +110,9 @@ def is_failed_sync(error: BaseException) -> bool:
     return failure(error) is FAILED_SYNC
 
 
-def lacks_parts(error: BaseException) -> bool:
-    """Tell whether the table of parts is not there: no value in parts was put yet."""
-    return failure(error) is NO_PARTS
+def lacks_chunks(error: BaseException) -> bool:
+    """Tell whether the table of chunks is not there: no value in chunks was put yet."""
+    return failure(error) is NO_CHUNKS
 
 
 def lacks_savepoint(error: BaseException) -> bool:

@@ -84,7 +84,7 @@ class MemoryStore(QueuedStore):
     local_class = Shared
 
     get = locked(SQLiteStore.get)
-    get_part = locked(SQLiteStore.get_part)
+    get_chunk = locked(SQLiteStore.get_chunk)
     get_both = locked(SQLiteStore.get_both)
     contains = locked(SQLiteStore.contains)
     count = locked(SQLiteStore.count)

@@ -1,9 +1,9 @@
-"""Salvage: the entries and parts of a damaged file, into a new vault. Knows a vault's rows and values in parts, no SQL.
+"""Salvage: the entries and chunks of a damaged file, into a new vault. Knows rows and values in chunks, no SQL.
 
 The trap: what is read may be anything. The checksum of each entry decides: where it holds, the entry is what was
-written, and nothing else is taken. Keys, and the owners and numbers of parts, stand twice, in a table and in its index:
-one that is sound is enough. Doubtful entries (survey.py) are named, come last, and replace no other; and a header whose
-parts are not all there is given up with them.
+written, and nothing else is taken. Keys, and the owners and numbers of chunks, stand twice, in a table and in its
+index: one that is sound is enough. Doubtful entries (survey.py) are named, come last, and replace no other; and a
+header whose chunks are not all there is given up with them.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..base import OWNER, SETTINGS_OWNER, entries_of
 from .pace import PAGE_BYTES
 from .pages import INDEX, MAGIC, TABLE
 from .schema import FORMAT
-from .survey import Numbers, intact, is_marker, is_part, middle
+from .survey import Numbers, intact, is_chunk, is_marker, middle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Salvage:
         self.notes: List[str] = []
         self.damaged: List[Tuple[int, Any]] = []    # ids and keys of rows whose checksum does not hold
         self.ids = Numbers()               # of the entries that were recovered
-        self.owners: Set[bytes] = set()     # of the parts that are wanted
+        self.owners: Set[bytes] = set()     # of the chunks that are wanted
         self.gaps: Optional[int] = None     # what the marker counts: ids that belong to no entry
         self.highest = 0
         self.with_entries = bytearray(self.pages.count + 1)
@@ -55,7 +55,7 @@ class Salvage:
         """Do it, and return what Recovery says of it."""
         self._entries()
         self._name_lost()
-        self._parts()
+        self._chunks()
         self._examine()
         counted = self._counted()
         self._note()
@@ -186,7 +186,7 @@ class Salvage:
         if self.pages.broken:
             self.notes.append('the log breaks off after {} frames: {} commits behind it are lost'.format(
                 *self.pages.broken))
-        if self.serialized and self.store.get_part(SETTINGS_OWNER, 0) is None:
+        if self.serialized and self.store.get_chunk(SETTINGS_OWNER, 0) is None:
             self.notes.append('the name of the serializer of the values is lost')
         if not (self.survey.whole or self.survey.index_whole):
             self.notes.append('both the entries and their index lack pages: the newest entries may be lost uncounted')
@@ -198,10 +198,10 @@ class Salvage:
         if version > FORMAT:
             self.notes.append(f'the file says that it has format {version}, and was read as format {FORMAT}')
 
-    # --- parts ---
+    # --- chunks ---
 
-    def _parts(self) -> None:
-        """Copy the parts that the entries want. One that is free is still what was written: numbers never return."""
+    def _chunks(self) -> None:
+        """Copy the chunks that the entries want. One that is free is still what was written: numbers never return."""
         self.owners.add(SETTINGS_OWNER)
         damaged: Dict[int, int] = {}    # the pages of rows that are not intact
         for number in range(2, self.pages.count + 1):
@@ -209,32 +209,32 @@ class Salvage:
             is_free = is_free or number in self.survey.others
             if self.pages.kinds[number] == TABLE[1] and not is_free and not self.with_entries[number]:
                 for row, record in self.pages.records(number):
-                    if is_part(record):
-                        self._take_part(*record[:3])
+                    if is_chunk(record):
+                        self._take_chunk(*record[:3])
                     elif len(record) == 4:
                         damaged[row] = number
             if self.progress and (number % 1024 == 0 or number == self.pages.count):
                 self.progress(number, self.pages.count)
 
         if damaged:
-            self._mend_parts(damaged)
+            self._mend_chunks(damaged)
 
-    def _mend_parts(self, damaged: Dict[int, int]) -> None:
-        """Take the parts of damaged rows whose owner and number stand in an index as they were written."""
+    def _mend_chunks(self, damaged: Dict[int, int]) -> None:
+        """Take the chunks of damaged rows whose owner and number stand in an index as they were written."""
         for number in range(2, self.pages.count + 1):
             for _, record in self.pages.records(number) if self.pages.kinds[number] in INDEX else ():
                 if len(record) == 3 and record[2] in damaged:
-                    owner, part, row = record
+                    owner, chunk, row = record
                     for other, columns in self.pages.records(damaged[row]):
-                        if other == row and is_part([owner, part, *columns[2:]]):
-                            self._take_part(owner, part, columns[2])
+                        if other == row and is_chunk([owner, chunk, *columns[2:]]):
+                            self._take_chunk(owner, chunk, columns[2])
 
-    def _take_part(self, owner: bytes, number: int, data: bytes) -> None:
-        if owner in self.owners and self.store.get_part(owner, number) is None:
-            self.store.put_parts(owner, [(number, data)])
+    def _take_chunk(self, owner: bytes, number: int, data: bytes) -> None:
+        if owner in self.owners and self.store.get_chunk(owner, number) is None:
+            self.store.put_chunks(owner, [(number, data)])
 
     def _examine(self) -> None:
-        """Take back the entries whose parts are not all there, and the parts that no entry needs."""
+        """Take back the entries whose chunks are not all there, and the chunks that no entry needs."""
         codec = packing.Codec(pickles.Unread())
         for key, data in entries_of(self.store.scan()):
             if is_header(data):
@@ -247,18 +247,18 @@ class Salvage:
 
     def _give_up(self, key: Any) -> None:
         if key in self.doubtful:
-            self.doubtful.remove(key)   # it was deleted, and its parts with it
+            self.doubtful.remove(key)   # it was deleted, and its chunks with it
         else:
-            self.lost.append((key, 'its parts are damaged or missing'))
+            self.lost.append((key, 'its chunks are damaged or missing'))
 
     def _trim(self, header: Header) -> None:
         try:
             used = set(Tree(self.store, header).numbers())
         except Gone:
             return
-        extra = [number for number in self.store.part_numbers(header.owner) if number not in used]
+        extra = [number for number in self.store.chunk_numbers(header.owner) if number not in used]
         if extra:
-            self.store.delete_parts(header.owner, extra)
+            self.store.delete_chunks(header.owner, extra)
 
 
 def _shown(stored: Stored) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x7661756C  # 'vaul'
 FORMAT = 1                   # user_version
 BOOL = 1 << 32               # added to the checksum of an entry whose key is a bool: SQLite has no such type
-HAS_PARTS = 1 << 33          # added to that of an entry whose last bytes, OWNER of them, are the owner of parts
+HAS_CHUNKS = 1 << 33          # added to that of an entry whose last bytes, OWNER of them, are the owner of chunks
 CRC = (1 << 32) - 1          # what is left of the column without the two
 # What the CRC of a key starts with, by kind: equal keys have one checksum, and '1' is not b'1' nor 1.
 OF_TEXT, OF_BYTES, OF_INT, OF_FLOAT = map(crc32, (b't', b'b', b'i', b'f'))
@@ -56,29 +56,29 @@ MARK_FIRST = """UPDATE entries SET crc = crc + 1, id = (SELECT max(id) + 1 FROM 
 MOVE_FIRST = "UPDATE entries SET id = (SELECT CAST(value AS INTEGER) FROM entries WHERE key = x'') WHERE key = ?"
 RECOUNT = """UPDATE entries SET crc = (SELECT max(id) - count(*) + 1 FROM entries) WHERE key = x''"""
 
-# Made with the first part, because the triggers, which free the parts of an entry that goes, take a fifth of the time
+# Made with the first chunk, because the triggers, which free the chunks of an entry that goes, take a fifth of the time
 # of an `update`. They are in the file, so that whoever writes an entry obeys them.
-CREATE_PARTS = (
+CREATE_CHUNKS = (
     """CREATE TABLE IF NOT EXISTS parts
  (owner BLOB NOT NULL, number INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, UNIQUE (owner, number))""",
     f"""CREATE TRIGGER IF NOT EXISTS replaced AFTER UPDATE OF value ON entries
- WHEN old.crc >= {HAS_PARTS} AND (new.crc < {HAS_PARTS} OR substr(old.value, -{OWNER}) <> substr(new.value, -{OWNER}))
+ WHEN old.crc >= {HAS_CHUNKS} AND (new.crc < {HAS_CHUNKS} OR substr(old.value, -{OWNER}) <> substr(new.value, -{OWNER}))
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
-    f"""CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= {HAS_PARTS}
+    f"""CREATE TRIGGER IF NOT EXISTS deleted AFTER DELETE ON entries WHEN old.crc >= {HAS_CHUNKS}
  BEGIN DELETE FROM parts WHERE owner = substr(old.value, -{OWNER}); END""",
 )
 # What else is in the file may only have nothing to do with these: a view or a trigger of that name is a program, and a
 # statement that looks for a key could run it for ever.
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql LIKE '%entries%' OR sql LIKE '%parts%'"
 ALL_OBJECTS = 'SELECT sql FROM sqlite_master WHERE sql IS NOT NULL'
-GET_PART = 'SELECT data, crc FROM parts WHERE owner = ? AND number = ?'
+GET_CHUNK = 'SELECT data, crc FROM parts WHERE owner = ? AND number = ?'
 GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
  WHERE e.key = ?"""
-PUT_PART = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
-DELETE_PART = 'DELETE FROM parts WHERE owner = ? AND number = ?'
-DELETE_PARTS = 'DELETE FROM parts WHERE owner = ?'
-PART_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
-PART_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
+PUT_CHUNK = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
+DELETE_CHUNK = 'DELETE FROM parts WHERE owner = ? AND number = ?'
+DELETE_CHUNKS = 'DELETE FROM parts WHERE owner = ?'
+CHUNK_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
+CHUNK_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 
 # These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
 # between the two calls that it takes to get the row.
@@ -88,7 +88,7 @@ SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLit
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 # The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.
 PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
- SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_PARTS | CRC})"""
+ SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_CHUNKS | CRC})"""
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages
@@ -173,12 +173,12 @@ def checksum(key: Stored, data: bytes) -> int:
 
 
 def entry_crc(key: Stored, data: bytes) -> int:
-    """Return what the column crc of an entry holds; of one with parts, HAS_PARTS is added."""
+    """Return what the column crc of an entry holds; of one with chunks, HAS_CHUNKS is added."""
     return checksum(key, data) | (BOOL if type(key) is bool else 0)
 
 
-def part_crc(owner: bytes, number: int, data: bytes) -> int:
-    """Return the CRC-32 of a part: of its owner, its number, folded to 32 bits, and its data."""
+def chunk_crc(owner: bytes, number: int, data: bytes) -> int:
+    """Return the CRC-32 of a chunk: of its owner, its number, folded to 32 bits, and its data."""
     return crc32(data, crc32(owner) ^ (number ^ number >> 32) & CRC)
 
 
@@ -187,7 +187,7 @@ def normalized(sql: str) -> str:
     return ' '.join(sql.replace(' IF NOT EXISTS', '').split())
 
 
-KNOWN = frozenset(map(normalized, (CREATE, *CREATE_PARTS)))
-TABLES = {'entries': normalized(CREATE), 'parts': normalized(CREATE_PARTS[0])}
+KNOWN = frozenset(map(normalized, (CREATE, *CREATE_CHUNKS)))
+TABLES = {'entries': normalized(CREATE), 'parts': normalized(CREATE_CHUNKS[0])}
 STATISTICS = frozenset(['CREATE TABLE sqlite_stat1(tbl,idx,stat)',  # what ANALYZE makes
                         'CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)'])

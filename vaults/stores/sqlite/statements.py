@@ -19,7 +19,7 @@ from .checkpoint import TICK, Checkpointer, is_due
 from .connection import Broken, Connection, File, Local
 from .failures import is_failed_sync, is_locked
 from .retry import once_more
-from .schema import BOOL, DATA_VERSION, HAS_PARTS, NEWEST, checksum
+from .schema import BOOL, DATA_VERSION, HAS_CHUNKS, NEWEST, checksum
 from .transactions import Transactional
 
 TYPE_CHECKING = False
@@ -99,9 +99,9 @@ class Statements(Transactional):
             expected = None  # a damaged row may hold any type
         if crc == expected is not None:
             return key
-        if expected is not None and crc == expected | HAS_PARTS:
+        if expected is not None and crc == expected | HAS_CHUNKS:
             return key
-        if expected is not None and crc in (expected | BOOL, expected | BOOL | HAS_PARTS) and key in (0, 1):
+        if expected is not None and crc in (expected | BOOL, expected | BOOL | HAS_CHUNKS) and key in (0, 1):
             return bool(key)
         raise VaultCorruptError(f'the entry of key {named(key)} is damaged: its checksum does not hold; vault '
                                 f'{self.file.path}; run check(), and restore the entry from a backup, or '

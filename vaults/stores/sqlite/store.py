@@ -16,9 +16,9 @@ from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
+from .chunks import ChunkTable
 from .connection import ALONE, TOGETHER, Broken, Connection
 from .fork import open_stores, own
-from .parts import Parted
 from .retry import once_more
 from .schema import (
     ALIVE,
@@ -33,7 +33,7 @@ from .schema import (
     DELETE_ALL,
     DELETE_RANGE,
     GET,
-    HAS_PARTS,
+    HAS_CHUNKS,
     MARK,
     MARK_ALL,
     MARK_DELETED,
@@ -64,7 +64,7 @@ FEW = 1 << 24  # entries that there may well be; of more than that, the size of 
 SMALLEST = 8   # bytes of an entry
 
 
-class SQLiteStore(Parted):
+class SQLiteStore(ChunkTable):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
     lock: Any = None  # what writers queue on, where they do: see locking.py
@@ -85,7 +85,7 @@ class SQLiteStore(Parted):
         try:
             found = crc32(data, crc32(key.encode(), OF_TEXT) if type(key) is str else
                           crc32(key, OF_BYTES))  # type: ignore[arg-type]  # a number raises TypeError
-            if crc == found or crc == found | HAS_PARTS:
+            if crc == found or crc == found | HAS_CHUNKS:
                 return data  # type: ignore[no-any-return]
         except TypeError:
             pass  # another kind of key, or a damaged row: as below
@@ -118,7 +118,7 @@ class SQLiteStore(Parted):
             self._look(c)
 
     def put_owner(self, key: Stored, data: bytes) -> None:
-        self.put(key, data, HAS_PARTS)
+        self.put(key, data, HAS_CHUNKS)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         c = self.local.c
@@ -136,7 +136,7 @@ class SQLiteStore(Parted):
                 c.execute(MARK_NEWEST, (deleted,) * 3)
             else:
                 c.execute(MARK_DELETED, (deleted,))  # leaves a page of the index alone
-            if type(crc) is int and crc < HAS_PARTS:  # else the parts are changes as well, or the row is damaged
+            if type(crc) is int and crc < HAS_CHUNKS:  # else the chunks are changes as well, or the row is damaged
                 self._count_anew_if_disturbed(c, before)
             c.written += ALONE
             self.deletions += 1
@@ -291,4 +291,4 @@ def _counted(c: Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, by
         written += TOGETHER + len(data)
         yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str  # see checksum
                           else entry_crc(key, data))
-    c.written += written  # parts may have been put in passing
+    c.written += written  # chunks may have been put in passing

@@ -13,7 +13,7 @@ from ... import keys
 from ...errors import VaultCorruptError
 from ..base import OWNER
 from .pages import INDEX, TABLE
-from .schema import APPLICATION_ID, BOOL, HAS_PARTS, checksum, part_crc
+from .schema import APPLICATION_ID, BOOL, HAS_CHUNKS, checksum, chunk_crc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def intact(record: List[Any]) -> Optional[Entry]:
     if len(record) != 4 or record[0] is not None or type(record[2]) is not bytes or not record[2]:
         return None
     _, key, data, crc = record
-    if type(crc) is not int or key is None or crc & ~(BOOL | HAS_PARTS) != checksum(key, data):
+    if type(crc) is not int or key is None or crc & ~(BOOL | HAS_CHUNKS) != checksum(key, data):
         return None
     try:
         keys.decode(key)
@@ -199,12 +199,12 @@ def is_marker(record: List[Any]) -> bool:
             and type(record[3]) is int and record[3] >= 0)
 
 
-def is_part(record: List[Any]) -> bool:
-    """Tell whether it is a row of parts, as it was written."""
+def is_chunk(record: List[Any]) -> bool:
+    """Tell whether it is a row of chunks, as it was written."""
     if [type(one) for one in record] != [bytes, int, bytes, int] or len(record[0]) != OWNER:
         return False
     owner, number, data, crc = record
-    return bool(crc == part_crc(owner, number, data))
+    return bool(crc == chunk_crc(owner, number, data))
 
 
 def middle(ids: List[int]) -> int:

@@ -42,7 +42,7 @@ def from_lines(lines, **options):
 
 
 def contents(v):
-    """Return all that is in a vault, of what is in parts the packed items."""
+    """Return all that is in a vault, of what is in chunks the packed items."""
     from vaults.codecs.codes import is_header
     from vaults.collections.kind import kind_of
     from vaults.collections.tree import Header
@@ -158,7 +158,7 @@ class TestPartsAsJson:
         v.column('k', 'int8').extend(range(100))
         assert moving.import_file(v, io.StringIO(lines + lines.replace('[1]', '[2]'))) == 2
         assert v['k'] == [2] and len(v) == 1
-        assert not list(v._store.part_owners())
+        assert not list(v._store.chunk_owners())
 
     def test_a_write_back_vault_takes_them(self, v, root):
         filled(v)
@@ -265,7 +265,7 @@ class TestPartsAsJson:
             as_lines(v)
         del v['k']
 
-    def test_a_missing_part_is_damage_and_named(self, v, tmp_path):
+    def test_a_missing_chunk_is_damage_and_named(self, v, tmp_path):
         v.list('log').extend(range(5000))
         raw = sqlite3.connect(v.db_path)
         raw.execute('DELETE FROM parts WHERE number = 3')
@@ -317,7 +317,7 @@ class TestPartsAsJson:
 
 
 class TestKindsNobodyKnows:
-    """A value in parts of a kind that this program has no room for goes out and in, and is not opened."""
+    """A value in chunks of a kind that this program has no room for goes out and in, and is not opened."""
     LINES = ('{"key": "q", "value": {"!kind": ["quux", [1, "a", null], 3]}}\n{"items": [1, {"!tuple": [2]}]}\n{"items": ["x"]}\n'
              '{"key": "r", "value": {"!kind": ["quux", null, 0]}}\n')
 

@@ -1,4 +1,4 @@
-"""What is kept in parts, as several files look at it: a list beside a list, small leaves, parts that were planted."""
+"""What is kept in chunks, as several files look at it: a list beside a list, small leaves, chunks that were planted."""
 from __future__ import annotations
 
 import contextlib
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vaults import Vault
 from vaults.collections import stream as streams
-from vaults.collections import tree as parts
+from vaults.collections import tree
 
 from .internals import engine_of
 from .samples import as_ext
@@ -96,20 +96,20 @@ class TwoLists:
         while self.saved:
             self.commit()
         self.same()
-        header = parts.Header.of(self.v._store.get('one'))
-        assert sorted(parts.Tree(self.v._store, header).numbers()) == list(self.v._store.part_numbers(header.owner))
+        header = tree.Header.of(self.v._store.get('one'))
+        assert sorted(tree.Tree(self.v._store, header).numbers()) == list(self.v._store.chunk_numbers(header.owner))
         self.v._check()
         del self.v['one']
-        assert part_count(self.v) == 0
+        assert chunk_count(self.v) == 0
         self.v.close()
 
 
-def planted(*header, parts=()):
-    """Return a vault in memory with a header of these fields at 'k', and parts, all with sound checksums."""
+def planted(*header, chunks=()):
+    """Return a vault in memory with a header of these fields at 'k', and chunks, all with sound checksums."""
     owner = b'\0\0\0\1hostile!'
     v = Vault(':memory:')
     v._store.put_owner('k', as_ext(header[0], [*header[1:], owner]))
-    v._store.put_parts(owner, list(enumerate(parts, 1)))
+    v._store.put_chunks(owner, list(enumerate(chunks, 1)))
     return v
 
 
@@ -122,15 +122,15 @@ BIG = bytes(range(256)) * 12  # with leaves of 64 bytes, 48 of them: three level
 
 @pytest.fixture
 def small_leaves(monkeypatch):
-    for module, name, value in ((streams, 'LEAF', 64), (streams, 'SMALL', 40), (streams, 'KEPT', 3), (parts, 'FANOUT', 4)):
+    for module, name, value in ((streams, 'LEAF', 64), (streams, 'SMALL', 40), (streams, 'KEPT', 3), (tree, 'FANOUT', 4)):
         monkeypatch.setattr(module, name, value)
 
 
-def part_count(vault):
-    """Return how many parts there are: of a file by a look into it, else by the word of the store."""
+def chunk_count(vault):
+    """Return how many chunks there are: of a file by a look into it, else by the word of the store."""
     store = engine_of(vault)
     if not store.files:
-        return sum(len([*store.part_numbers(owner)]) for owner in store.part_owners())
+        return sum(len([*store.chunk_numbers(owner)]) for owner in store.chunk_owners())
     with contextlib.closing(sqlite3.connect(f'file:{store.files[0]}?mode=ro', uri=True)) as raw:
         try:
             return raw.execute('SELECT count(*) FROM parts').fetchone()[0]

@@ -1,0 +1,111 @@
+"""Chunks of values that are kept in chunks, in a table of their own. Knows nothing of how they make a value.
+
+The trap: a chunk that no entry needs stays for ever, and one that is missing makes a value that nobody can read. So
+triggers in the file free the chunks of an entry that is deleted or gets another owner, whoever does that; and because
+they take a fifth of the time of an `update`, they and the table are made with the first chunk: until then there is
+none.
+"""
+from __future__ import annotations
+
+from itertools import chain
+
+from ...errors import VaultCorruptError
+from . import driver
+from .connection import TOGETHER, Connection
+from .failures import lacks_chunks
+from .schema import (
+    CHUNK_NUMBERS,
+    CHUNK_OWNERS,
+    CREATE_CHUNKS,
+    DELETE_CHUNK,
+    DELETE_CHUNKS,
+    GET_BOTH,
+    GET_CHUNK,
+    PUT_CHUNK,
+    chunk_crc,
+)
+from .statements import Statements
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
+
+    from ...keys import Stored
+
+
+class ChunkTable(Statements):
+    """The part of the store that holds chunks of values."""
+
+    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
+        c = self.local.c
+        try:
+            rows = self.rows(c, GET_CHUNK, (owner, number))
+        except driver.Error as error:
+            if lacks_chunks(error):
+                return None
+            raise self.failed(error) from error
+        return self._whole(owner, number, *rows[0]) if rows else None
+
+    def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
+        c = self.local.c
+        try:
+            rows = self.rows(c, GET_BOTH, (owner, number, key))
+        except driver.Error as error:
+            if lacks_chunks(error):
+                return self.get(key), None
+            raise self.failed(error, key) from error
+        if not rows:
+            return None, None
+        data, crc, chunk, chunk_crc = rows[0]
+        self.intact(key, data, crc)
+        return data, None if chunk_crc is None else self._whole(owner, number, chunk, chunk_crc)
+
+    def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:
+        """Return a chunk when it is what was written."""
+        if type(data) is bytes and crc == chunk_crc(owner, number, data):
+            return data
+        raise VaultCorruptError(f'chunk {number} of {owner.hex()} is damaged: its checksum does not hold; vault '
+                                f'{self.file.path}; run check(), and restore the entry from a backup, or '
+                                '`vaults recover` the others')
+
+    def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
+        c = self.local.c
+        self.transact(lambda: self._with_chunks(c, lambda: c.raw.many(PUT_CHUNK, _chunk_rows(c, owner, chunks))))
+
+    def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
+        c = self.local.c
+        self.transact(lambda: self._with_chunks(c, lambda: c.execute(DELETE_CHUNKS, (owner,)) if numbers is None else
+                                                c.raw.many(DELETE_CHUNK, ((owner, one) for one in numbers))))
+
+    def _with_chunks(self, c: Connection, operation: Callable[[], Any]) -> None:
+        """Do it where the table is; it is made when the first chunk is put."""
+        try:
+            operation()
+        except driver.Error as error:
+            if not lacks_chunks(error):
+                raise
+            for statement in CREATE_CHUNKS:
+                c.execute(statement)
+            operation()
+
+    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._listed_chunks(CHUNK_NUMBERS, (owner,))
+
+    def chunk_owners(self) -> Iterator[bytes]:
+        return self._listed_chunks(CHUNK_OWNERS, ())
+
+    def _listed_chunks(self, sql: str, arguments: Tuple[Any, ...]) -> Iterator[Any]:
+        c = self.local.c
+        try:
+            rows = self.rows(c, sql, arguments)
+        except driver.Error as error:
+            if lacks_chunks(error):
+                return iter(())
+            raise self.failed(error) from error
+        return chain.from_iterable(rows)
+
+
+def _chunk_rows(c: Connection, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> Iterator[Tuple[Any, ...]]:
+    for number, data in chunks:
+        c.written += TOGETHER + len(data)
+        yield owner, number, data, chunk_crc(owner, number, data)
