@@ -37,6 +37,7 @@ from vaults import Vault
 
 MIXES = ('32x1', '1x32', '8x8')
 HANGS = 3600      # seconds, for a process
+TIMEOUT = 20      # seconds, of the vaults: how long one has to wait is for waits.py
 PEERS = 8         # processes that write to a peer
 PIECES = (5, 100, 5_000) * 10 + (600_000,)  # bytes of which streams are made
 
@@ -160,12 +161,11 @@ class Worker:
     def look_after(self):
         """Open the vault once more, and do a block by that; check, sync and compact it."""
         was = self.clocked
-        with contextlib.closing(Vault(self.folder / 'clocked.db')) as self.clocked:
+        with contextlib.closing(Vault(self.folder / 'clocked.db', timeout=TIMEOUT)) as self.clocked:
             self.block()
             assert self.clocked.check() == [], self.clocked.check()
             self.clocked.sync()
-            if self.rng.random() < 0.3:
-                self.clocked.compact()
+            self.clocked.compact()
         self.clocked = was
 
     # --- without it ---
@@ -218,12 +218,12 @@ class Worker:
 
 
 ACTIONS = {Worker.read: 0.3, Worker.read_block: 0.1, Worker.count: 0.3, Worker.overwrite: 0.3, Worker.look: 0.1, Worker.race: 0.1,
-           Worker.append: 0.1, Worker.give: 0.2, Worker.take: 0.2, Worker.back_up: 0.005, Worker.look_after: 0.008}
+           Worker.append: 0.1, Worker.give: 0.2, Worker.take: 0.2, Worker.back_up: 0.005, Worker.look_after: 0.004}
 
 
 def be_process(folder, number, threads, rounds, seed):
     """Be one process of the crowd; return the notes of its workers."""
-    clocked, free = (Vault(folder / f'{name}.db', thread_safe=threads > 8) for name in ('clocked', 'free'))
+    clocked, free = (Vault(folder / f'{name}.db', timeout=TIMEOUT, thread_safe=threads > 8) for name in ('clocked', 'free'))
     with contextlib.closing(clocked), contextlib.closing(free), ThreadPoolExecutor(threads) as pool:
         workers = pool.map(lambda one: Worker(folder, f'{number}.{one}', seed, clocked, free).run(rounds), range(threads))
         return list(itertools.chain.from_iterable(workers))

@@ -45,11 +45,6 @@ class Process:
         self.said += words
         return bool(words)
 
-    def hear_all(self, patience: float = 0) -> None:
-        """Hear what it has said and, with patience, all that it says until it ends."""
-        while self.hear(patience):
-            pass
-
     def wait_for(self, word: bytes, times: int = 1) -> None:
         """Wait until it has said a word so many times. Raises: AssertionError."""
         while self.said.count(word) < times:
@@ -69,7 +64,8 @@ class Process:
     def join(self) -> int:
         """Hear it until it ends, and return its code."""
         if self.code is None:
-            self.hear_all(self._hangs)
+            while self.hear(self._hangs):
+                pass
             os.close(self._pipe)
             status = os.waitpid(self._pid, 0)[1]
             self.code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
@@ -102,19 +98,15 @@ def ask(function: Callable[..., object], *arguments: Any, hangs: float = HANGS) 
     return ask_all([(function, *arguments)], hangs=hangs)[0]
 
 
-def ask_all(calls: Sequence[Sequence[Any]], watch: Callable[[], object] = lambda: None,
-            hangs: float = HANGS) -> List[Answer]:
+def ask_all(calls: Sequence[Sequence[Any]], watch: Callable[[], object] = lambda: None, hangs: float = HANGS) -> List[Answer]:
     """Do each (function, *arguments) in a forked process; all begin together. `watch` is called all the while."""
     gate = os.pipe()
     processes = [Process(_answer, gate, *call, hangs=hangs) for call in calls]
     for end in gate:
         os.close(end)
     for process in processes:
-        patient = True
-        while patient:
+        while not select.select([process._pipe], [], [], 0.02)[0] or process.hear():
             watch()
-            ready = select.select([process._pipe], [], [], 0.02)[0]
-            patient = not ready or process.hear()
         process.join()
     return [Answer(process.code, pickle.loads(process.said) if process.code == 0 else None) for process in processes]
 
@@ -171,8 +163,7 @@ def role(function: Callable[..., object]) -> Callable[..., object]:
 
 def as_role(function: Callable[..., object], *arguments: Any) -> List[str]:
     """Return the command that runs a function in a new Python: this very program, which plays that role."""
-    return [sys.executable, '-W', 'ignore::DeprecationWarning', sys.argv[0], '--role', function.__name__,
-            *map(str, arguments)]
+    return [sys.executable, '-W', 'ignore::DeprecationWarning', sys.argv[0], '--role', function.__name__, *map(str, arguments)]
 
 
 def play_role() -> None:
@@ -190,8 +181,8 @@ def tell(what: object) -> None:
 def compiled(source: pathlib.Path, folder: pathlib.Path) -> str:
     """Compile a library that is to be loaded before others; return its path, or '' where that cannot be done here."""
     compiler = next(filter(None, map(shutil.which, ('cc', 'gcc', 'clang'))), None)
-    library = str(folder / f'{source.stem}.so')
     if compiler is None or not sys.platform.startswith('linux'):
         return ''
-    command = [compiler, '-shared', '-fPIC', '-O1', '-o', library, str(source), '-ldl', '-lpthread']
-    return library if not subprocess.call(command) else ''
+    library = str(folder / f'{source.stem}.so')
+    failed = subprocess.call([compiler, '-shared', '-fPIC', '-O1', '-o', library, str(source), '-ldl', '-lpthread'])
+    return '' if failed else library

@@ -4,7 +4,6 @@ Their names have no blanks: shelve-gnu, shelve-dumb, sqlitedict, kohakuvault, ..
 """
 from __future__ import annotations
 
-import importlib
 import pathlib
 import re
 import sys
@@ -26,22 +25,8 @@ class CachedKohakuVault(KohakuVault):
         return vault
 
 
-def _short(name: str) -> str:
-    """Return the name of a contestant as the command line has it: 'shelve (dbm.gnu)' is shelve-gnu."""
-    return re.sub(r'[^a-z0-9]+', '-', name.replace('dbm.', '')).strip('-')
-
-
-STORES = {_short(spec.name): spec for spec in SPECS}
+STORES = {re.sub(r'[^a-z0-9]+', '-', spec.name.replace('dbm.', '')).strip('-'): spec for spec in SPECS}
 STORES['kohakuvault-cache'] = STORES['kohakuvault']._replace(kind=CachedKohakuVault)
-
-
-def is_installed(name: str) -> bool:
-    """Tell whether the package that a store needs can be imported; dbm.gnu may be found, and lack what it imports."""
-    try:
-        importlib.import_module(STORES[name].module)
-    except ImportError:
-        return False
-    return True
 
 
 def open_store(name: str, folder: pathlib.Path) -> Contestant:

@@ -26,16 +26,9 @@ KEYS = [
     ('\ud800', NOON, NOON.replace(tzinfo=UTC), date(2026, 11, 21), SOME),
     *((sign * part, 'next') for part in NUMBERS for sign in (1, -1)),
 ]
-
-
-def nested(levels):
-    """Return what is deeper than extensions go, with parts of many types on each level."""
-    value = ()
-    for level in range(levels):
-        value = ([value, level, b'x', NOON, 2 ** 70], {(level, '\ud800'): frozenset([Fraction(level, 7)]), 'a': [1] * 20})
-    return value
-
-
+DEEP = ()  # deeper than extensions go, with parts of many types on each level
+for level in range(20):
+    DEEP = ([DEEP, level, b'x', NOON, 2 ** 70], {(level, '\ud800'): frozenset([Fraction(level, 7)]), 'a': [1] * 20})
 VALUES = [
     None, True, 1, -2 ** 63, 2 ** 64 - 1, 2 ** 64, -2 ** 63 - 1, 3 ** 700, 1.5, -0.0, float('nan'), float('inf'),
     '', 'é\0', b'', b'\0\xff', bytearray(b'ab'), [], [1, [2, (3,)]], {}, {'theme': 'dark', 1: {(1, 2): [None]}},
@@ -44,7 +37,7 @@ VALUES = [
     time(1, 2, 3, 4, EAST), timedelta(1, 2, 3), timedelta(-1, 1), Decimal('1.50'), Decimal('-0'), Decimal('NaN'),
     Decimal('1E+30'), Fraction(-1, 3), Fraction(2 ** 70, 3), SOME, range(1, 10, 2), range(2 ** 70), ExtType(5, b'a'),
     ExtType(5, b''), Timestamp(1, 2), [bytearray(b'a'), {'x': (Decimal(1), {2 ** 64})}], '\ud800', {'\udfffa': ('\ud800',)},
-    nested(20),
+    DEEP,
 ]
 NAMED = [  # values that are stored under a name, that, and the payload
     (pathlib.PurePosixPath('/a'), 'pathlib.PurePosixPath+str', '/a'), (UTC, 'datetime.timezone+parts', [0]),
