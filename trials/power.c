@@ -4,14 +4,14 @@
  * record. Each change is made and recorded under one lock, so that the order of the record is the order of the changes.
  * A sync is recorded and not made: the record alone decides what a power cut leaves, and a real one takes long.
  *
- * A record is a head of 32 bytes and its payload:
+ * A record is a header of 32 bytes and its payload:
  *   O open    file, flag 1 when it is new, 2 when it is a folder; payload: its path
  *   W write   file, at, flag 1 when the file is open with O_SYNC or O_DSYNC; payload: the bytes
  *   T size    file, at: the new size
  *   S sync    file, or folder
  *   U unlink  payload: path          R rename, L link   payload: two paths, each ended by NUL
- *   X mapped  file: it is written through shared memory, where nobody can see it
- *   M         what the writer itself adds: see power.py
+ *   M         a step has returned, which the writer itself adds: see power.py
+ * What is written through shared memory nobody can see.
  */
 #define _GNU_SOURCE
 #undef _FORTIFY_SOURCE
@@ -25,7 +25,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -40,7 +39,6 @@
 #undef truncate64
 #undef fallocate64
 #undef posix_fallocate64
-#undef mmap64
 
 #define FDS 65536
 #define LOCKED(type, work) do { pthread_mutex_lock(&lock); type result = (work); int kept = errno; \
@@ -49,7 +47,7 @@
 #define REAL(type, name, ...) static type (*real)(__VA_ARGS__); \
                               if (!real) real = (type (*)(__VA_ARGS__)) dlsym(RTLD_NEXT, name)
 
-struct head { uint32_t kind, flag; uint64_t file, at, size; };
+struct header { uint32_t kind, flag; uint64_t file, at, size; };
 enum { NOT, PLAIN, SYNCING };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -68,9 +66,9 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 static void add(char kind, uint32_t flag, uint64_t file, uint64_t at, const void *data, uint64_t size) {
-    struct head head = {kind, flag, file, at, size};
-    struct iovec both[2] = {{&head, sizeof head}, {(void *) data, size}};
-    if (syscall(SYS_writev, record, both, size ? 2 : 1) != (long) (sizeof head + size)) {
+    struct header header = {kind, flag, file, at, size};
+    struct iovec both[2] = {{&header, sizeof header}, {(void *) data, size}};
+    if (syscall(SYS_writev, record, both, size ? 2 : 1) != (long) (sizeof header + size)) {
         perror("the record is incomplete");
         abort();
     }
@@ -227,19 +225,6 @@ ssize_t sendfile64(int to, int from, off64_t *at, size_t size) { return sendfile
 ssize_t copy_file_range(int from, off64_t *at, int to, off64_t *into, size_t size, unsigned flags) {
     if (is_watched(to)) { errno = ENOSYS; return -1; }
     return syscall(SYS_copy_file_range, from, at, to, into, size, flags);
-}
-
-void *mmap(void *where, size_t size, int protection, int flags, int fd, off_t at) {
-    REAL(void *, "mmap", void *, size_t, int, int, int, off_t);
-    if (is_watched(fd) && flags & MAP_SHARED && protection & PROT_WRITE) {
-        pthread_mutex_lock(&lock);
-        add('X', 0, inode(fd), 0, "", 0);
-        pthread_mutex_unlock(&lock);
-    }
-    return real(where, size, protection, flags, fd, at);
-}
-void *mmap64(void *where, size_t size, int protection, int flags, int fd, off64_t at) {
-    return mmap(where, size, protection, flags, fd, at);
 }
 
 /* --- syncing --- */
