@@ -13,9 +13,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
-#include <sys/uio.h>
 
-enum { WRITE, SYNC, TRUNCATE, OPEN, MAP, UNLINK, RENAME, READ, ALLOCATE, LOCK, KINDS };  /* as KINDS in disk.py */
+enum { WRITE, SYNC, TRUNCATE, OPEN, MAP, UNLINK, RENAME, READ, LOCK, KINDS };  /* as KINDS in disk.py */
 #define HANDLES 65536
 
 static char folder[4096];
@@ -97,19 +96,6 @@ static int opened(int fd, const char *path) {
 OPENS(open)
 OPENS(open64)
 
-#define OPENS_AT(name) \
-    int name(int at, const char *path, int flags, ...) { \
-        NEXT(int, name, (int, const char *, int, ...)); \
-        va_list rest; \
-        va_start(rest, flags); \
-        int mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, int) : 0; \
-        va_end(rest); \
-        if (is_inside(path) && fails(OPEN)) return -1; \
-        return opened(real(at, path, flags, mode), path); \
-    }
-OPENS_AT(openat)
-OPENS_AT(openat64)
-
 int close(int fd) {
     NEXT(int, close, (int));
     if (is_ours(fd)) ours[fd] = 0;
@@ -136,21 +122,6 @@ MOVES_AT(pwrite64, WRITE, const void *, off64_t)
 MOVES_AT(pread, READ, void *, off_t)
 MOVES_AT(pread64, READ, void *, off64_t)
 
-#define MOVES_MANY(name, kind, offset_type) \
-    ssize_t name(int fd, const struct iovec *pieces, int count, offset_type offset) { \
-        NEXT(ssize_t, name, (int, const struct iovec *, int, offset_type)); \
-        if (is_ours(fd) && fails(kind)) return -1; \
-        return real(fd, pieces, count, offset); \
-    }
-MOVES_MANY(pwritev, WRITE, off_t)
-MOVES_MANY(pwritev64, WRITE, off64_t)
-
-ssize_t writev(int fd, const struct iovec *pieces, int count) {
-    NEXT(ssize_t, writev, (int, const struct iovec *, int));
-    if (is_ours(fd) && fails(WRITE)) return -1;
-    return real(fd, pieces, count);
-}
-
 #define SYNCS(name) \
     int name(int fd) { \
         NEXT(int, name, (int)); \
@@ -160,12 +131,6 @@ ssize_t writev(int fd, const struct iovec *pieces, int count) {
 SYNCS(fsync)
 SYNCS(fdatasync)
 
-int msync(void *address, size_t size, int flags) {
-    NEXT(int, msync, (void *, size_t, int));
-    if (folder_length && fails(SYNC)) return -1;
-    return real(address, size, flags);
-}
-
 #define TRUNCATES(name, offset_type) \
     int name(int fd, offset_type size) { \
         NEXT(int, name, (int, offset_type)); \
@@ -174,15 +139,6 @@ int msync(void *address, size_t size, int flags) {
     }
 TRUNCATES(ftruncate, off_t)
 TRUNCATES(ftruncate64, off64_t)
-
-#define ALLOCATES(name, offset_type) \
-    int name(int fd, int mode, offset_type offset, offset_type size) { \
-        NEXT(int, name, (int, int, offset_type, offset_type)); \
-        if (is_ours(fd) && fails(ALLOCATE)) return -1; \
-        return real(fd, mode, offset, size); \
-    }
-ALLOCATES(fallocate, off_t)
-ALLOCATES(fallocate64, off64_t)
 
 #define MAPS(name, offset_type) \
     void *name(void *address, size_t size, int protection, int flags, int fd, offset_type offset) { \

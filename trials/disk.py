@@ -1,6 +1,6 @@
 """Make the disk fail at every call that a vault makes of it, and look whether the vault kept its promises.
 
-    python trials/disk.py [--rounds N] [--seed S] [--part PART [--step NAME]] [--store NAME]
+    python trials/disk.py [--rounds N] [--seed S] [--part calls|folder] [--step NAME]
 
 A scene goes through all that writes: opening, single puts, blocks, lists, columns, streams, sections, write-back, sync,
 checkpoints, compact, backup, import and export. disk.c, preloaded, counts the system calls on its files and makes one of
@@ -14,13 +14,11 @@ short. A round is one call of one step with one fault:
   where sync() or compact() could not sync, it must;
 - at the end all that was acknowledged is there, no handle and no unfinished file is left.
 
-Then without the shim: a limit on the size of files, a small tmpfs that is filled to the last page, no free handles, and
-folders and file systems that cannot be written. With --store, the same disk fails at each write of a plain loop of puts.
---rounds 0 goes through every call with every fault. Prints a line of figures for each; exits with 1 when a promise broke.
+Then a folder without permission to write: a vault there is read, and all else is refused. --rounds 0 goes through every
+call with every fault. Prints a line of figures for each; exits with 1 when a promise broke.
 """
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import copy
@@ -29,23 +27,21 @@ import errno
 import gc
 import importlib
 import itertools
-import json
+import multiprocessing
 import os
 import pathlib
 import pkgutil
 import random
-import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import traceback
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable
 
 from shared import ROOT, TRIALS
 from shared.model import OPERATIONS, Model, difference, do, entries, pattern
-from shared.processes import Process, as_role, ask, compiled, role, run, tell
-from shared.stores import open_store
+from shared.processes import Process, ask, compiled
 from shared.verdict import Trial
 
 import vaults
@@ -56,18 +52,16 @@ sys.path.insert(0, str(ROOT))
 
 from spec import internals  # the folder is known only now
 
-KINDS = ('write', 'fsync', 'truncate', 'open', 'map', 'unlink', 'rename', 'read', 'allocate', 'lock')  # as in disk.c
+KINDS = ('write', 'fsync', 'truncate', 'open', 'map', 'unlink', 'rename', 'read', 'lock')  # as in disk.c
 # By kind: what fails, and whether it goes on failing. 'short' does half of the work; if it goes on, then nothing.
 FAULTS = {
     'write': ('ENOSPC on', 'ENOSPC once', 'EIO on', 'EIO once', 'EDQUOT on', 'EROFS on', 'ENOSPC short on', 'ENOSPC short once'),
     'fsync': ('EIO once', 'EIO on', 'ENOSPC once'), 'truncate': ('ENOSPC on', 'EIO once'),
     'open': ('ENOSPC on', 'EMFILE on', 'EMFILE once', 'EIO once'), 'map': ('ENOMEM once', 'ENOMEM on'),
     'unlink': ('EIO once', 'EROFS on'), 'rename': ('EIO once', 'ENOSPC on'), 'read': ('EIO once', 'EIO on', 'EIO short once'),
-    'allocate': ('ENOSPC on',), 'lock': ('ENOLCK once', 'ENOLCK on', 'EIO once')}
+    'lock': ('ENOLCK once', 'ENOLCK on', 'EIO once')}
 ROOM = ('ENOSPC', 'EDQUOT', 'EMFILE', 'ENOMEM', 'ENOLCK')  # what passes by itself: no vault need be opened again
 TIMEOUT = 0.2   # seconds, of the vaults: a lock that cannot be had is waited for
-HANGS = 30      # seconds for a round
-PAGE = 4096     # bytes
 AGAIN = 'opened again'  # what an error says after which a vault is of no more use
 stream.LEAF, stream.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
 
@@ -140,6 +134,7 @@ def live_block(s):
 
 
 # Steps of the shared model are done to the vault, and to a model as well; all others are a name and a function of the scene.
+# Each changes all that it does in one commit, and reads nothing after that, which could fail alone.
 STEPS = (
     ('open', lambda s: s.open('vault')),
     ('put', 'a', 1), ('put', 'b', 'x' * 10_000), ('put', 'a', {'more': 'x' * 5000}),
@@ -152,10 +147,12 @@ STEPS = (
     ('failing block', [('put', 'undone', pattern(0, 50_000)), ('clear',)], True),
     ('del', 3), ('pop', 5), ('popitem', True), ('setdefault', 'set', [1]), ('edit', 'edited', 'x'),
     ('delete range', lambda s: s.vault.__delitem__(slice(10, 50))),
-    ('section', 'update', range(20), {'name': 'somebody'}),
-    ('list', 'list', 'made', (0, 1), 0, 0), ('list', 'list', 'append', (0, 1), 5, 1),
-    ('list', 'list', 'extend', (0, 1), 100, 1200), ('list', 'list', 'insert', (0.5, 1), 7, 1),
-    ('column', 'column', 'made', (0, 1), 0, 0), ('column', 'column', 'extend', (0, 1), 0, 2000),
+    ('section update', lambda s: s.vault.section('key').update((n, {'name': 'somebody'}) for n in range(20))),
+    ('make list', lambda s: s.vault.list('list')), ('append', lambda s: s.vault.list('list').append('item')),
+    ('extend', lambda s: s.vault.list('list').extend(f'item {n}' for n in range(1200))),
+    ('insert', lambda s: s.vault.list('list').insert(600, 'item')),
+    ('make column', lambda s: s.vault.column('column', 'int64')),
+    ('extend column', lambda s: s.vault.column('column', 'int64').extend(range(2000))),
     ('stream', 'stream', 'wb', [(0, 40_000), (90_000, 1000)]), ('stream', 'stream', 'ab', [(50_000, 8000)]),
     ('stream', 'stream', 'r+b', [(70_000, 350)]),
     ('sync',),
@@ -183,7 +180,6 @@ STEPS = (
     ('open', lambda s: s.open('vault')))
 FILES = {'vault.db', 'live.db', 'backup.db', 'export.jsonl', 'stream.bin'}  # that may be there at the end, beside -wal and -shm
 WRITERS = ('get_file', 'put_file')  # whose documentation promises the OSError of the file that is not the vault's
-OPENING = ('open', 'cold read', 'checkpoint', 'backup', 'read backup', 'export', 'get_file', 'put_file', 'import', 'write-back open')
 LIVE = ('list', 'other', 'third')  # the keys of the vault with write-back
 
 
@@ -209,104 +205,47 @@ def on_disk(folder: pathlib.Path) -> dict:
     return found
 
 
-def rehearsed(folder: pathlib.Path) -> list:
-    """Go through the scene without a fault; return what there is after each step: in the open vaults, and on the disk."""
-    scene, states = Scene(folder), [({'vault': None, 'live': None}, {})]
+def rehearsed(folder: pathlib.Path, look: Callable[[Scene, tuple], Any]) -> list:
+    """Go through the scene without a fault; return what `look` finds after each step."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    scene, found = Scene(folder), []
     for step in STEPS:
-        model = Model(copy.deepcopy(states[-1][0]['vault']) or ())
         act(scene, step)
-        states.append((state(scene), on_disk(folder)))
-        if step[0] in OPERATIONS:
-            do(model, step)
-            problem = difference(states[-1][0]['vault'], entries(model))
-            assert not problem, f'without a fault, {step[0]}: {problem}'
+        found.append(look(scene, step))
     scene.close('vault', 'live')
-    return states
+    return found
 
 
-# --- faults -------------------------------------------------------------------------------------------------------
-
-class Fault(NamedTuple):
-    """Something that is wrong with the disk from one step of the scene on."""
-
-    name: str
-    begin: Callable[[], Any]
-    release: Callable[[], Any]
-    hits: Callable[[], int] = lambda: 0  # how often it was met, as far as that is known
-    reopens: bool = False    # an error may ask to have the vault opened again
-    blinds: bool = False     # nothing can be read either
-    is_shared: bool = False  # other processes have the same disk
-    removes: bool = True     # files can be removed
+def state_after(scene: Scene, step, states: list) -> None:
+    """Add to the states what there is after a step without a fault: in the open vaults, and on the disk. Raises: AssertionError."""
+    states.append((state(scene), on_disk(scene.folder)))
+    if step[0] in OPERATIONS:
+        model = Model(copy.deepcopy(states[-2][0]['vault']))
+        do(model, step)
+        problem = difference(states[-1][0]['vault'], entries(model))
+        assert not problem, f'without a fault, {step[0]}: {problem}'
 
 
-def loaded() -> Any:
-    """Return the library that counts calls and makes them fail, which is loaded in this process."""
-    library = ctypes.CDLL(os.environ['LD_PRELOAD'])
-    library.disk_count.restype = library.disk_hits.restype = ctypes.c_long
-    library.disk_fail.argtypes = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int
-    return library
-
-
-def call_fails(library, kind: str, number: int, what: str) -> Fault:
+class Fault:
     """A system call fails, or all of its kind from it on."""
-    code, *how = what.split()
-    return Fault(f'{kind} {number} {what}', lambda: library.disk_fail(
-        KINDS.index(kind), number, getattr(errno, code), 'on' in how, 'short' in how), library.disk_release, library.disk_hits,
-        reopens=kind == 'fsync' or code not in ROOM, blinds=kind in ('read', 'map', 'lock', 'open'),
-        removes=kind != 'unlink' or 'on' not in how)
 
-
-def limited(name: str, which: int, limit: Callable[[], int], **traits) -> Fault:
-    was = resource.getrlimit(which)
-    return Fault(name, lambda: resource.setrlimit(which, (limit(), was[1])), lambda: resource.setrlimit(which, was), **traits)
-
-
-def file_limit(size: int) -> Fault:
-    """No file may grow beyond a size, which to SQLite is an error like any other. Python ignores the signal that comes with it."""
-    return limited(f'files of at most {size} bytes', resource.RLIMIT_FSIZE, lambda: size, reopens=True)
-
-
-def handle_limit(free: int) -> Fault:
-    """So many handles are free."""
-    def limit():
-        taken = set(map(int, os.listdir('/proc/self/fd')))
-        return next(itertools.islice((fd + 1 for fd in itertools.count() if fd not in taken), free, None)) - 1
-    return limited(f'{free} handles free', resource.RLIMIT_NOFILE, limit, blinds=True)
-
-
-def full_disk(folder: pathlib.Path, pages: int) -> Fault:
-    """A file fills the disk until so many pages are free."""
-    ballast = folder / 'ballast'
-
-    def fill():
-        status = os.statvfs(folder)
-        with open(ballast, 'wb', buffering=0) as file:
-            for _ in range(status.f_bavail * status.f_frsize // PAGE - pages):
-                file.write(bytes(PAGE))
-    return Fault(f'{pages} pages free', fill, lambda: ballast.unlink(missing_ok=True), is_shared=True)
+    def __init__(self, library: ctypes.CDLL, kind: str, number: int, what: str) -> None:
+        code, *how = what.split()
+        self.name, self.is_sync = f'{kind} {number} {what}', kind == 'fsync'
+        self.begin = lambda: library.disk_fail(KINDS.index(kind), number, getattr(errno, code), 'on' in how, 'short' in how)
+        self.release, self.hits = library.disk_release, library.disk_hits
+        self.reopens = self.is_sync or code not in ROOM          # an error may ask to have the vault opened again
+        self.blinds = kind in ('read', 'map', 'lock', 'open')    # nothing can be read either
+        self.removes = kind != 'unlink' or 'on' not in how       # files can be removed
 
 
 # --- one round ----------------------------------------------------------------------------------------------------
 
-class Peer(Process):
-    """Another process, whose disk is well because it was there before the fault. It looks at the vaults when it is asked to."""
-
-    def __init__(self, folder: pathlib.Path, states: list) -> None:
-        read, self._numbers = os.pipe()
-        super().__init__(self._look, read, folder, states)
-        os.close(read)
-
-    def ask(self, number: int) -> str:
-        """Return what is wrong with the vaults after so many steps, or ''. Raises: AssertionError when it crashed or hung."""
-        os.write(self._numbers, b'%d\n' % number)
-        self.wait_for(b'\n', self.said.count(b'\n') + 1)
-        return json.loads(self.said.splitlines()[-1])
-
-    def _look(self, numbers, folder, states, tell) -> None:
-        os.close(self._numbers)  # or it would never hear that nobody asks any more
-        with os.fdopen(numbers) as asked:
-            for line in asked:
-                tell(json.dumps(looked(folder, states[int(line)][1])).encode() + b'\n')
+def look_when_asked(pipe: Any, folder: pathlib.Path, states: list, tell: object) -> None:
+    """Be another process, whose disk is well because it was there before the fault."""
+    while True:
+        pipe.send(looked(folder, states[pipe.recv()][1]))
 
 
 def looked(folder: pathlib.Path, expected: dict) -> str:
@@ -327,16 +266,16 @@ def looked(folder: pathlib.Path, expected: dict) -> str:
 
 
 class Round:
-    """A scene in which one fault happens, and what it has told of: (kind, text). Runs in a process of its own."""
+    """A scene in which one fault happens: what was `broken` by it, and figures. Runs in a process of its own."""
 
     def __init__(self, folder: pathlib.Path, states: list, at: int, fault: Fault) -> None:
         self.folder, self.states, self.at, self.fault = folder, states, at, fault
-        self.scene, self.peer, self.told = Scene(folder), Peer(folder, states), []
+        self.pipe, theirs = multiprocessing.Pipe()
+        self.peer = Process(look_when_asked, theirs, folder, states)
+        theirs.close()
+        self.scene, self.broken, self.figures = Scene(folder), [], collections.Counter()
 
-    def broke(self, text: str) -> None:
-        self.told.append(('broke', text))
-
-    def run(self) -> list:
+    def run(self) -> None:
         try:
             for number, step in enumerate(STEPS):
                 if number == self.at:
@@ -346,7 +285,9 @@ class Round:
         except BaseException as error:
             self.broke(f'it ended with {error!r}')
         self.peer.end()
-        return self.told
+
+    def broke(self, text: str) -> None:
+        self.broken.append(f'{STEPS[self.at][0]}: {self.fault.name}: {text}')
 
     def step(self, number, step) -> None:
         hits = self.fault.hits()
@@ -361,16 +302,14 @@ class Round:
     def failed(self, number, step, error) -> None:
         """Look at everything after a step that raised, then do it again."""
         fault, name = self.fault, step[0]
-        self.told.append(('raised', type(error).__name__))
+        self.figures['raised'] += 1
         if not isinstance(error, VaultError) and not (name in WRITERS and isinstance(error, OSError)):
             self.broke(f'{name}: a bare {error!r} from {traceback.extract_tb(error.__traceback__)[-1]}')
-        if name in ('sync', 'compact') and fault.name.startswith('fsync') and AGAIN not in str(error):
+        if name in ('sync', 'compact') and fault.is_sync and AGAIN not in str(error):
             self.broke(f'{name}: nothing vouches for what was not synced, but it only said: {error}')
         if fault.blinds:
             fault.release()
         self.compare(number, f'{name} raised {error}')
-        if fault.is_shared:
-            fault.release()
         self.ask(number, f'{name} raised {error}')
         fault.release()
         left = [path for path in self.folder.iterdir() if '.partial' in path.name]
@@ -393,7 +332,7 @@ class Round:
                 raise
             if AGAIN not in str(error):
                 self.broke(f'{name}: to open again was not said at once, but: {error}')
-            self.told.append(('reopened', ''))
+            self.figures['reopened'] += 1
             self.scene.reopen()
             act(self.scene, step)
 
@@ -407,14 +346,13 @@ class Round:
             return
         for name, expected in self.states[number][0].items():
             if found[name] != expected:
-                after = self.states[min(number + 1, len(STEPS))][0][name]
-                self.broke(f'{when}; the same vault: {name}: {difference(found[name], expected)}'
-                           + ' (it was done)' * (found[name] == after))
+                self.broke(f'{when}; the same vault: {name}: {difference(found[name], expected)}')
 
     def ask(self, number, when) -> None:
         """Have the other process compare."""
         if any(self.states[number][1].values()):
-            problem = self.peer.ask(number)
+            self.pipe.send(number)
+            problem = self.pipe.recv()
             if problem:
                 self.broke(f'{when}; another process: {problem}')
 
@@ -424,7 +362,7 @@ class Round:
             self.scene.close('vault', 'live')
         except VaultError as error:
             self.broke(f'closing what has nothing to write raised {error!r}')
-        met = self.fault.hits() or any(kind == 'raised' for kind, _ in self.told)
+        self.figures['met'] += self.fault.hits() > 0
         self.fault.release()
         self.scene.vault = self.scene.live = None  # also where closing raised
         gc.collect()
@@ -436,106 +374,43 @@ class Round:
         left = {path.name for path in self.folder.iterdir()} - {name + end for name in FILES for end in ('', '-wal', '-shm')}
         if left:
             self.broke(f'files are left: {sorted(left)}')
-        self.told.append(('met' if met else 'missed', ''))
 
 
-# --- the parts of the trial: each does rounds ---------------------------------------------------------------------
-
-class Part:
-    """What a part has: a folder for its rounds, options, chance, and what it counts. `say` and `broke` are heard by the trial."""
-
-    def __init__(self, name: str, folder: pathlib.Path, options: argparse.Namespace) -> None:
-        self.folder, self.options, self.rng = folder / 'f', options, random.Random(f'{name} {options.seed}')
-        self.total, self.states = collections.Counter(), []
-
-    def say(self, text: str) -> None:
-        tell(['says', text])
-
-    def broke(self, text: str) -> None:
-        tell(['broke', text])
-        if self.options.first:
-            sys.exit()
-
-    def fresh(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
-
-    def few(self) -> range:
-        return range(max(self.options.rounds // 8, 4) if self.options.rounds else 400)
-
-    def round(self, at: int, fault: Fault) -> None:
-        if not self.states:
-            self.fresh()
-            self.states = rehearsed(self.folder)
-        self.fresh()
-        code, told = ask(lambda: Round(self.folder, self.states, at, fault).run(), hangs=HANGS)
-        self.total['rounds'] += 1
-        for kind, text in [('broke', f'it ended with {code}')] if told is None else told:
-            self.total.update([kind, f'as {text}'] if kind == 'raised' else [kind])
-            what = f'{STEPS[at][0]}: {fault.name}: {kind}: {text}'
-            if kind == 'broke':
-                self.broke(what)
-            elif self.options.verbose:
-                self.say(what)
-
-    def line(self, what: str) -> None:
-        total = self.total
-        kinds = ', '.join(f'{count} {name[3:]}' for name, count in sorted(total.items()) if name.startswith('as '))
-        self.say(f'{what}: {total["rounds"]} rounds, {total["met"]} met the fault, {total["raised"]} raised ({kinds}), '
-                 f'{total["reopened"]} had to be opened again, {total["broke"]} promises broken')
+def play(*arguments: Any) -> tuple:
+    sys.unraisablehook = lambda unraisable: None  # a vault with write-back that is given up says so
+    one = Round(*arguments)
+    one.run()
+    return one.broken, one.figures
 
 
-def counted(library, folder) -> list:
-    """Go through the scene without a fault; return the numbers of calls of each step, by kind."""
-    scene, calls = Scene(folder), []
-    library.disk_watch(os.fsencode(folder))
-    for step in STEPS:
-        before = [library.disk_count(number) for number in range(len(KINDS))]
-        act(scene, step)
-        calls.append([library.disk_count(number) - was for number, was in enumerate(before)])
-    scene.close('vault', 'live')
-    return calls
+# --- the parts of the trial ---------------------------------------------------------------------------------------
 
-
-def of_calls(part: Part) -> None:
+def of_calls(trial: Trial, library: ctypes.CDLL, folder: pathlib.Path) -> None:
     """Make every call of every step fail with every fault of its kind: first one of each sort, then another of each."""
-    library, groups = loaded(), []
-    for _ in range(2):  # the first time, modules are imported
-        part.fresh()
-        calls = counted(library, part.folder)
-    for at, counts in enumerate(calls):
-        for kind, count in zip(KINDS, counts):
+    rng, groups, total = random.Random(f'calls {trial.options.seed}'), [], collections.Counter()
+    states = [({'vault': None, 'live': None}, {})]
+    rehearsed(folder, lambda scene, step: state_after(scene, step, states))
+    library.disk_watch(os.fsencode(folder))  # only now, when all modules are imported
+    counts = rehearsed(folder, lambda scene, step: [library.disk_count(number) for number in range(len(KINDS))])
+    for at, (before, after) in enumerate(zip([[0] * len(KINDS), *counts], counts)):
+        for kind, was, now in zip(KINDS, before, after):
             for what in FAULTS[kind]:
-                groups.append([(at, kind, number + 1, what) for number in range(count)])
-                part.rng.shuffle(groups[-1])
-    part.rng.shuffle(groups)
+                groups.append([(at, kind, number + 1, what) for number in range(now - was)])
+                rng.shuffle(groups[-1])
+    rng.shuffle(groups)
     faults = [fault for turn in itertools.zip_longest(*groups) for fault in turn if fault]
-    chosen = [fault for fault in faults if part.options.step in (None, STEPS[fault[0]][0])][:part.options.rounds or None]
+    chosen = [fault for fault in faults if trial.options.step in (None, STEPS[fault[0]][0])][:trial.options.rounds or None]
     for at, *plan in chosen:
-        part.round(at, call_fails(library, *plan))
-    part.line(f'of {len(faults)} faults of calls')
+        shutil.rmtree(folder)
+        folder.mkdir()
+        code, done = ask(play, folder, states, at, Fault(library, *plan))
+        broken, figures = done or ([f'{STEPS[at][0]}: {plan}: it ended with {code}'], {})
+        total.update(figures)
+        for text in broken:
+            trial.broke(text)
+    print(f'of {len(faults)} faults of calls: {len(chosen)} rounds, {total["met"]} met the fault, {total["raised"]} raised, '
+          f'{total["reopened"]} had to be opened again, {len(trial.broken)} promises broken', flush=True)
 
-
-def of_limits(part: Part, what: str, draw: Callable[[random.Random], Fault], steps: Sequence[int] = range(len(STEPS))) -> None:
-    for _ in part.few():
-        part.round(part.rng.choice(steps), draw(part.rng))
-    part.line(what)
-
-
-def of_files(part: Part) -> None:
-    of_limits(part, 'limits on the size of files', lambda rng: file_limit(rng.randrange(1, 70) * PAGE - rng.randrange(PAGE)))
-
-
-def of_handles(part: Part) -> None:
-    of_limits(part, 'limits on handles', lambda rng: handle_limit(rng.randrange(7)),
-              [at for at, step in enumerate(STEPS) if step[0] in OPENING])
-
-
-def of_tmpfs(part: Part) -> None:
-    of_limits(part, 'full tmpfs', lambda rng: full_disk(part.folder.parent, rng.choice((0, 1, 2, 4, 8, 16, 32, 64))))
-
-
-# --- what cannot be written at all --------------------------------------------------------------------------------
 
 HELD = [(n, 'x' * n) for n in range(50)]
 
@@ -546,193 +421,72 @@ def fill(path: pathlib.Path, is_killed: bool) -> None:
     os._exit(9) if is_killed else vault.close()
 
 
-def refused(kind: type, act: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    try:
-        act(*arguments, **options)
-    except kind:
-        return
-    raise AssertionError(f'no {kind.__name__} came')
-
-
-def unwritable(folder: pathlib.Path, user: int) -> None:
+def unwritable(folder: pathlib.Path) -> str:
     """Assert that a vault in a folder that cannot be written is read, and that all else is an error of ours."""
-    if user:  # who may not be able to read the package
-        for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
-            if module.name not in ('vaults.__main__', 'vaults.testing'):
-                importlib.import_module(module.name)
-        os.setresuid(user, user, user)
-    before = sorted(folder.iterdir())
-    refused(VaultError, Vault, folder / 'new.db')
-    refused(vaults.VaultReadOnlyError, Vault, folder / 'v.db')
+    try:
+        if not os.geteuid():  # who has all permissions; another may not be able to read the package
+            for module in pkgutil.walk_packages(vaults.__path__, 'vaults.'):
+                if module.name not in ('vaults.__main__', 'vaults.testing'):
+                    importlib.import_module(module.name)
+            os.setresuid(65534, 65534, 65534)
+        before = sorted(folder.iterdir())
+    except OSError:
+        return 'left out, it cannot be had here'
     with contextlib.closing(Vault(folder / 'v.db', flag='r')) as vault:
         assert entries(vault) == HELD and vault.check() == []
-        refused(vaults.VaultReadOnlyError, vault.update, k=1)
-        refused(VaultError, vault.backup, folder / 'backup.db')
-        refused(VaultError, moving.export, vault, folder / 'export.jsonl')
+        for kind, call in (
+                (vaults.VaultReadOnlyError, lambda: vault.update(k=1)), (vaults.VaultReadOnlyError, lambda: Vault(folder / 'v.db')),
+                (VaultError, lambda: Vault(folder / 'new.db')), (VaultError, lambda: vault.backup(folder / 'backup.db')),
+                (VaultError, lambda: moving.export(vault, folder / 'export.jsonl'))):
+            with contextlib.suppress(kind):
+                call()
+                raise AssertionError(f'no {kind.__name__} came')
     with contextlib.suppress(VaultError), contextlib.closing(Vault(folder / 'killed.db', flag='r')) as vault:
         assert entries(vault) == HELD  # its log can be read, or the error says that it cannot: never a part
     assert sorted(folder.iterdir()) == before, 'files were left'
+    return 'read, and all else refused'
 
 
-def of_unwritable(part: Part, what: str, user: int, begin: Callable[[], bool], end: Callable[[], object]) -> None:
-    """Make a vault, and one whose writer was killed; look at them where nothing can be written, if that can be."""
-    part.fresh()
+def of_folder(trial: Trial, library: ctypes.CDLL, folder: pathlib.Path) -> None:
+    """Make a vault, and one whose writer was killed; look at them where nothing can be written."""
+    folder.mkdir()
     for name in ('v.db', 'killed.db'):
-        ask(fill, part.folder / name, name == 'killed.db')
-    assert (part.folder / 'killed.db-wal').exists()
-    if not begin():
-        part.say(f'{what}: left out, it cannot be had here')
-    elif ask(unwritable, part.folder, user).code:
-        part.broke(f'{what}: see above')
-    else:
-        part.say(f'{what}: read, and all else refused')
-    end()
-
-
-def of_folder(part: Part) -> None:
-    user = 0 if os.geteuid() else 65534  # root has all permissions
-
-    def begin() -> bool:
-        for path in itertools.islice(part.folder.parents, 3):
-            path.chmod(0o755)
-        part.folder.chmod(0o555)
-        return not (user and ask(lambda: [os.setresuid(user, user, user), os.listdir(part.folder)]).code)
-    of_unwritable(part, 'a folder without permission to write', user, begin, lambda: part.folder.chmod(0o755))
-
-
-def of_read_only(part: Part) -> None:
-    def mounted(how: str) -> bool:
-        return not subprocess.call(['mount', '-o', f'remount,{how}', str(part.folder.parent.parent)])
-    of_unwritable(part, 'a file system that can only be read', 0, lambda: mounted('ro'), lambda: mounted('rw'))
-
-
-# --- any store ----------------------------------------------------------------------------------------------------
-
-PUTS = [(f'key {number % 70}', {'n': number, 'text': 'x' * (number * 37 % 900)}) for number in range(150)]
-FULL = 10  # puts while there is no room
-
-
-def put_all(name, folder, fault, at) -> dict:
-    """Put one after another, with no room for a while from the fault on; return what was acknowledged, and counts."""
-    store, full, kept, tried, counts = open_store(name, folder), None, {}, {}, collections.Counter()
-    for number, (key, value) in enumerate(PUTS):
-        if number == at:
-            fault.begin()
-        if full is None and (fault.hits() or (fault.is_shared and number == at)):
-            full = number
-        if full is not None and number == full + FULL:
-            fault.release()
-        tried.setdefault(key, []).append(value)
-        try:
-            store.db[key] = value
-            kept[key], tried[key] = value, []
-        except Exception:
-            counts.update(raised=1, stuck=full is not None and number >= full + FULL)
-    fault.release()
-    try:
-        store.close()
-    except Exception:
-        counts['failed to close'] = 1
-    return {'kept': kept, 'tried': tried, 'counts': {**counts, 'stuck': counts['stuck'] > 0}}
-
-
-def lost(name, folder, kept, tried) -> int:
-    """Return how many of the acknowledged writes are not there."""
-    store, missing = open_store(name, folder), 0
-    for key, value in kept.items():
-        try:
-            missing += store.db[key] not in [value, *tried[key]]
-        except Exception:
-            missing += 1
-    return missing
-
-
-def of_store(part: Part) -> None:
-    """Put into a store, and count what the full disk did to it."""
-    name, library, total = part.options.store, loaded(), part.total
-
-    def watched(fault, at):
-        library.disk_watch(os.fsencode(part.folder))
-        return {**put_all(name, part.folder, fault, at), 'writes': library.disk_count(KINDS.index('write'))}
-
-    def no_room(number):
-        return call_fails(library, 'write', number, 'ENOSPC on')
-    part.fresh()
-    writes = ask(watched, no_room(1 << 40), 0).value['writes']
-    faults = [(0, no_room(number)) for number in part.rng.sample(range(1, writes + 1), min(part.options.rounds or writes, writes))]
-    if part.options.mounted:
-        faults += [(part.rng.randrange(len(PUTS) - FULL), full_disk(part.folder.parent, part.rng.randrange(9)))
-                   for _ in part.few()]
-    for at, fault in faults:
-        part.fresh()
-        done = ask(watched, fault, at).value
-        fault.release()
-        if done is None:
-            total['crashed'] += 1
-            continue
-        total.update(done['counts'])
-        missing = ask(lost, name, part.folder, done['kept'], done['tried']).value
-        total.update(kept=len(done['kept']), lost=len(done['kept']) if missing is None else missing, unreadable=missing is None)
-    part.say(f'{name}: no room at {len(faults)} moments ({writes} write calls in the loop): {total["raised"]} puts raised, '
-             f'{total["lost"]} of {total["kept"]} acknowledged entries lost, {total["unreadable"]} files unreadable, '
-             f'{total["crashed"]} processes crashed or hung, {total["stuck"]} could not go on with room, '
-             f'{total["failed to close"]} failed to close')
-    if name == 'vaults' and total['lost'] + total['unreadable'] + total['crashed'] + total['stuck']:
-        part.broke('what was put into a vault on a full disk: see above')
+        ask(fill, folder / name, name == 'killed.db')
+    assert (folder / 'killed.db-wal').exists()
+    folder.parent.chmod(0o755)
+    folder.chmod(0o555)
+    became = ask(unwritable, folder).value or 'see above'
+    print(f'a folder without permission to write: {became}', flush=True)
+    if became == 'see above':
+        trial.broke('a folder without permission to write: see above')
+    folder.chmod(0o755)
 
 
 # --- the command --------------------------------------------------------------------------------------------------
 
-# The name, what does it, and whether it needs the library, and a small file system of its own.
-PARTS = {'calls': (of_calls, True, False), 'files': (of_files, False, False), 'handles': (of_handles, False, False),
-         'folder': (of_folder, False, False), 'tmpfs': (of_tmpfs, False, True), 'read-only': (of_read_only, False, True),
-         'store': (of_store, True, False)}
-MOUNT = 'mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@"'
-
-
-@role
-def play(name: str, folder: str, options: str) -> None:
-    with tempfile.TemporaryDirectory(dir=folder) as top:
-        part = Part(name, pathlib.Path(top).resolve(), argparse.Namespace(**json.loads(options)))
-        try:
-            PARTS[name][0](part)
-        except AssertionError as error:  # without a fault it is not as it must be
-            part.broke(f'{name}: {error}')
-
-
-def mounting(folder: pathlib.Path) -> list:
-    """Return the command before one that is to find a small tmpfs at the folder; [] when that may not be."""
-    for how in ('-m', '-Urm'):
-        command = ['unshare', how, 'sh', '-c', MOUNT, str(folder)]
-        if shutil.which('unshare') and not subprocess.call([*command, 'true'], stderr=subprocess.DEVNULL):
-            return command
-    return []
+PARTS = {'calls': of_calls, 'folder': of_folder}
 
 
 def main() -> None:
-    trial = Trial(__doc__, rounds=16, stores=True)
+    trial = Trial(__doc__, rounds=16)
     trial.parser.add_argument('--part', choices=PARTS, help='this part alone')
     trial.parser.add_argument('--step', help='of the part calls: faults in the steps of this name alone')
-    trial.parser.add_argument('--verbose', action='store_true', help=argparse.SUPPRESS)
-    options = trial.begin()
+    options, library = trial.begin(), ctypes.CDLL(None)
     with tempfile.TemporaryDirectory() as work:
         folder = pathlib.Path(work).resolve()
-        disk = folder / 'disk'
-        disk.mkdir()
-        library, mount = compiled(TRIALS / 'disk.c', folder), mounting(disk)
-        for name in [options.part] if options.part else PARTS if options.store == 'vaults' else ['store']:
-            _, is_watched, is_mounted = PARTS[name]
-            if (is_watched and not library) or (is_mounted and not mount):
-                print(f'{name}: left out, because', 'no tmpfs may be mounted here' if library else
-                      'there is no C compiler or this is not Linux')
-                continue
-            prefix = mount if is_mounted or name == 'store' else []
-            command = as_role(play, name, disk, json.dumps({**vars(options), 'mounted': bool(prefix)}))
-            told = run([*prefix, *command], hangs=None, env={**os.environ, **({'LD_PRELOAD': library} if is_watched else {})})
-            for kind, text in told.lines:
-                trial.broke(text) if kind == 'broke' else print(text, flush=True)
-            if told.code:
-                trial.broke(f'the part {name} ended with {told.code}: {told.complaints}')
+        if not hasattr(library, 'disk_watch'):
+            preloaded = compiled(TRIALS / 'disk.c', folder)
+            if preloaded:
+                sys.exit(subprocess.call([sys.executable, *sys.argv], env={**os.environ, 'LD_PRELOAD': preloaded}))
+            trial.end('left out: to make calls fail needs Linux and a C compiler')
+            return
+        library.disk_count.restype = library.disk_hits.restype = ctypes.c_long
+        library.disk_fail.argtypes = ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int
+        for name in [options.part] if options.part else PARTS:
+            try:
+                PARTS[name](trial, library, folder / name)
+            except AssertionError as error:
+                trial.broke(f'{name}: {error}')
     trial.end('a full and a failing disk')
 
 
