@@ -6,41 +6,39 @@ Three parts, each of so many seconds as there are rounds.
 
 - Readers: while one process holds blocks open, each with more in it than SQLite keeps in memory, others read with every
   verb, open the vault, walk it and back it up. Nobody may wait until such a block ends.
-- Writers: many processes, and the threads of one, make small blocks and single writes as fast as they can, with the
+- Writers: twice as many processes make small blocks and single writes as fast as they can, with the
   timeout that a vault has by default. None may see VaultBusyError.
-- Log: writers of all sorts, also those that come, write a little and go, beside readers that read all the time, walk
-  slowly, or leave walks behind unfinished. The write-ahead log may not grow beyond a bound.
+- Log: writers of all sorts, also those that come, write a little and go, beside readers that read all the time, or
+  leave walks behind unfinished. The write-ahead log may not grow beyond a bound.
 
 Prints a line of figures for each part; exits with 1 when a promise broke.
 """
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import random
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from shared.model import Failed
+from shared.model import Draw, Failed, attempt, do
 from shared.processes import ask_all
 from shared.verdict import Trial
 
-from vaults import Vault, VaultBusyError
+from vaults import Vault
 
 HANGS = 600         # seconds, for a process
 HOLD = 1.5          # seconds that a block is held open
-SLOW = 0.1          # seconds: readings that take longer are counted
 LARGE = 24 << 20    # bytes in such a block; SQLite keeps 16 MB of one in memory
 BOUND = 32 << 20    # bytes that the log may take, and for each process besides
 EACH = 2 << 20
 TIMEOUT = 5.0       # seconds, the default of a vault
-THREADS = 8
 
 
-def crowded(trial, folder, seconds, jobs, watch=lambda: None, timeout=TIMEOUT):
+def crowded(trial, folder, seconds, jobs, timeout=TIMEOUT, watch=lambda: None):
     """Do jobs, each in a process, that begin together; return what they returned. `watch` is called all the while."""
     calls = [(work, folder, job, number, seconds, timeout) for number, job in enumerate(jobs)]
     answers = ask_all(calls, watch, HANGS)
@@ -57,114 +55,79 @@ def work(folder, job, number, seconds, timeout):
 
 # --- readers ------------------------------------------------------------------------------------------------------
 
-READINGS = {
-    'get': lambda v, key: v.get(key),
-    'in': lambda v, key: key in v,
-    'get_many': lambda v, key: v.get_many([key, 'none']),
-    'len': lambda v, key: len(v),
-    'items': lambda v, key: list(v.items()),
-    'slice': lambda v, key: list(v['key 1':'key 2'].keys()),
-    'prefix': lambda v, key: v.prefix('key 1').last(),
-    'popitem of a view': lambda v, key: v.items()[-1],
-    'list': lambda v, key: v.list('list')[-1],
-    'stream': lambda v, key: v.open('stream').read(),
-    'section': lambda v, key: v.section('section').get(1),
-    'opening': lambda v, key: Vault(pathlib.Path(v.db_path)).close(),
-    'opening to read': lambda v, key: Vault(pathlib.Path(v.db_path), flag='r').close(),
+READING = ('get', 'in', 'get_many', 'slice', 'prefix', 'len', 'items', 'reversed', 'section items')  # steps of the model
+BESIDES = {  # and what is done with the path of the vault, seldom
+    'opening': lambda path: Vault(path).close(),
+    'opening to read': lambda path: Vault(path, flag='r').close(),
+    'check': lambda path: Vault(path).check(),
+    'backup': lambda path: back_up(path, path.with_name(f'{os.getpid()}.backup')),
 }
-RARE = {'check': lambda v, key: v.check(), 'backup': lambda v, key: back_up(v)}
 
 
-def back_up(v):
-    path = pathlib.Path(f'{v.db_path}.{threading.get_ident()}.{os.getpid()}.backup')
-    v.backup(path)
-    path.unlink()
+def back_up(path, to):
+    Vault(path).backup(to)
+    to.unlink()
 
 
 def read(v, rng, end):
     """Read with one verb after another; return how long each took, by verb."""
-    took = {name: [] for name in (*READINGS, *RARE)}
+    took, draw, path = {name: [] for name in (*READING, *BESIDES)}, Draw(rng.random()), pathlib.Path(v.db_path)
     while time.monotonic() < end:
-        for name, reading in (READINGS if rng.random() < 0.95 else RARE).items():
+        for name in READING if rng.random() < 0.9 else BESIDES:
+            step = draw.step(name) if name in READING else ()
             began = time.perf_counter()
-            reading(v, f'key {rng.randrange(300)}')
+            attempt(v, step) if step else BESIDES[name](path)
             took[name].append(time.perf_counter() - began)
     return took
 
 
 def hold(v, rng, end):
-    """Hold blocks open, small ones and large ones that fail, one after another; return how many."""
-    held = 0
-    while time.monotonic() < end:
-        held += 1
+    """Hold blocks open, one after another. Each other one is large, and fails: or who reads all would measure its size."""
+    for is_large in itertools.cycle((True, False)):
         with contextlib.suppress(Failed), v:
-            for number in range(LARGE >> 16 if held % 2 else 1):
+            for number in range(LARGE >> 16 if is_large else 1):
                 v[f'large {number}'] = rng.random(), bytes(1 << 16)
             time.sleep(HOLD)
-            if held % 2:
-                raise Failed  # or those who read all that there is would measure its size
+            if is_large:
+                raise Failed
         v.compact()
-    return held
-
-
-def fill(path):
-    with contextlib.closing(Vault(path)) as v:
-        v.update((f'key {number}', {'n': number, 'text': 'x' * 40}) for number in range(300))
-        v.list('list').extend(range(1000))
-        v.section('section')[1] = 'one'
-        with v.open('stream', 'wb') as file:
-            file.write(bytes(600_000))
+        if time.monotonic() > end:
+            return
 
 
 def readers(trial, folder, seconds, _):
     """Return the line of figures."""
-    held, *read_by = crowded(trial, folder, seconds, [hold, read, read, read])
-    took = {name: [one for times in read_by for one in times[name]] for name in (*READINGS, *RARE)}
-    for name, times in took.items():
-        if max(times, default=0) > HOLD * 0.8:
-            trial.broke(f'{name} took {max(times):.2f} s while blocks were held open for {HOLD} s each')
-    longest, name = max((max(times, default=0), name) for name, times in took.items())
-    return (f'readers: {sum(map(len, took.values()))} readings while {held} blocks were held open for {HOLD} s, '
-            f'{sum(one > SLOW for times in took.values() for one in times)} took more than {SLOW} s, the longest '
-            f'{longest * 1000:.0f} ms ({name})')
+    _, *read_by = crowded(trial, folder, seconds, [hold, read, read, read])
+    took = [(one, name) for times in read_by for name in times for one in times[name]]
+    longest, name = max(took)
+    if longest > HOLD * 0.8:
+        trial.broke(f'{name} took {longest:.2f} s while blocks were held open for {HOLD} s each')
+    return f'readers: {len(took)} readings while blocks were held open for {HOLD} s, the longest {longest * 1000:.0f} ms ({name})'
 
 
 # --- writers ------------------------------------------------------------------------------------------------------
 
 def write(v, rng, end):
-    """Write as fast as it goes; return how long each write took, and how many saw VaultBusyError."""
-    took, busy = [], 0
+    """Write as fast as it goes; return how long each write took. Who meets VaultBusyError ends with it."""
+    took = []
     while time.monotonic() < end:
         began = time.perf_counter()
-        try:
-            if rng.random() < 0.5:
-                v[f'key {rng.randrange(300)}'] = rng.random()
-            else:
-                with v:
-                    v['count'] = v.get('count', 0) + 1
-        except VaultBusyError:
-            busy += 1
+        if rng.random() < 0.5:
+            v[f'key {rng.randrange(300)}'] = rng.random()
+        else:
+            with v:
+                v['count'] = v.get('count', 0) + 1
         took.append(time.perf_counter() - began)
-    return took, busy
-
-
-def write_in_threads(v, rng, end):
-    with ThreadPoolExecutor(THREADS) as pool:
-        results = list(pool.map(lambda _: write(v, rng, end), range(THREADS)))
-    return [one for took, _ in results for one in took], sum(busy for _, busy in results)
+    return took
 
 
 def writers(trial, folder, seconds, processes):
     """Return the line of figures. A short measure has a short timeout, or none could run out."""
     timeout = min(TIMEOUT, seconds / 3)
-    notes = crowded(trial, folder, seconds, [write_in_threads] + [write] * (processes - 1), timeout=timeout)
-    took, busy = sorted(one for times, _ in notes for one in times), sum(busy for _, busy in notes)
-    if busy:
-        trial.broke(f'VaultBusyError was raised {busy} times')
-    fewest = min(len(times) // (1 if number else THREADS) for number, (times, _) in enumerate(notes))
-    return (f'writers: {processes - 1} processes and {THREADS} threads, {len(took)} writes, {busy} times VaultBusyError '
-            f'with a timeout of {timeout:.1f} s; one in 1000 waited more than {took[-len(took) // 1000] * 1000:.0f} ms, '
-            f'the longest {took[-1]:.2f} s; {fewest} writes of the one that had the fewest')
+    notes = crowded(trial, folder, seconds, [write] * 2 * processes, timeout)
+    took = sorted(one for times in notes for one in times)
+    return (f'writers: {2 * processes} processes, {len(took)} writes with a timeout of {timeout:.1f} s; one in 1000 waited '
+            f'more than {took[-len(took) // 1000] * 1000:.0f} ms, the longest {took[-1]:.2f} s')
 
 
 # --- the log ------------------------------------------------------------------------------------------------------
@@ -176,62 +139,38 @@ def write_a_little(v, rng):
 
 
 def come_and_go(v, rng, end):
-    """Write a little and go, with a vault opened for it."""
+    """Write a little and go: with a vault opened for it, and in a thread of its own."""
     while time.monotonic() < end:
-        with contextlib.closing(Vault(pathlib.Path(v.db_path))) as mine:
+        with contextlib.closing(Vault(pathlib.Path(v.db_path))) as mine, ThreadPoolExecutor(1) as pool:
             write_a_little(mine, rng)
-
-
-def come_and_go_in_threads(v, rng, end):
-    while time.monotonic() < end:
-        with ThreadPoolExecutor(1) as pool:
             pool.submit(write_a_little, v, rng).result()
 
 
 def write_large(v, rng, end):
     while time.monotonic() < end:
         v.put_many((f'key {rng.randrange(300)}', rng.random()) for _ in range(300))
-        v['large'] = rng.random(), bytes(1 << 20)
         with v.open('stream', 'wb') as file:
             file.write(rng.getrandbits(8_000_000).to_bytes(1_000_000, 'big'))
-
-
-def read_fast(v, rng, end):
-    while time.monotonic() < end:
-        v.get(f'key {rng.randrange(300)}')
-        len(v.keys()), list(v.prefix('key 1'))
-
-
-def walk_slowly(v, rng, end):
-    while time.monotonic() < end:
-        for _ in v.items():
-            time.sleep(0.02)
-            if time.monotonic() > end:
-                break
 
 
 def leave_walks(v, rng, end):
     left = []
     while time.monotonic() < end:
-        walk = iter(rng.choice((v.items(), v.keys(), v[:].items(), v.list('list'))))
-        next(walk)
-        left = [*left[-99:], walk, v.open('stream')]
+        walk = iter(rng.choice((v.items(), v.keys(), v[:].items(), v.list('list 0'))))
+        next(walk, None)
+        left = [*left[-99:], walk, v.open('stream 0')]
         time.sleep(0.01)
-
-
-JOBS = (write, come_and_go, come_and_go_in_threads, write_large, read_fast, walk_slowly, leave_walks)
 
 
 def log(trial, folder, seconds, processes):
     """Return the line of figures."""
     sizes, wal = [0], folder / 'crowd.db-wal'
-    jobs = [JOBS[number % len(JOBS)] for number in range(max(processes, len(JOBS)))]
+    jobs = list(itertools.islice(itertools.cycle((write, come_and_go, write_large, read, leave_walks)), processes))
     with contextlib.closing(Vault(folder / 'crowd.db')):  # or the last to close would empty the log
-        crowded(trial, folder, seconds, jobs, lambda: sizes.append(wal.stat().st_size))
+        crowded(trial, folder, seconds, jobs, watch=lambda: sizes.append(wal.stat().st_size))
     if max(sizes) > BOUND + len(jobs) * EACH:
         trial.broke(f'the log grew to {max(sizes) / 1e6:.0f} MB')
-    return (f'log: {len(jobs)} processes, its size at most {max(sizes) / 1e6:.0f} MB, '
-            f'half of the time {sorted(sizes)[len(sizes) // 2] / 1e6:.0f} MB')
+    return f'log: {len(jobs)} processes, at most {max(sizes) / 1e6:.0f} MB, half of the time {sorted(sizes)[len(sizes) // 2] / 1e6:.0f} MB'
 
 
 PARTS = {'readers': readers, 'log': log, 'writers': writers}
@@ -244,7 +183,9 @@ def main():
     options = trial.begin()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        fill(folder / 'crowd.db')
+        with contextlib.closing(Vault(folder / 'crowd.db')) as v:
+            for step in itertools.islice(Draw(1).steps({'put': 200, 'section': 10, 'list': 5, 'column': 5, 'stream': 5}), 600):
+                do(v, step)
         for part in [options.part] if options.part else PARTS:
             print(PARTS[part](trial, folder, options.rounds, options.processes), flush=True)
     trial.end(f'parts of {options.rounds} s')
