@@ -403,7 +403,7 @@ class TestHoles:
             file.write(b'x')
         header = tree.Header.of(v._store.get('key'))
         assert struct.unpack('<4Q', v._store.get_chunk(header.owner, header.root)) == (0, 3 << 18, min(v._store.chunk_numbers(header.owner)), 1)
-        with pytest.raises(tree.Gone):  # which whoever knows no holes reports
+        with pytest.raises(tree.StaleRead):  # which whoever knows no holes reports
             tree.Tree(v._store, header).chunk(0)
 
     @pytest.mark.parametrize('code, meta', [(21, None), (22, 'int8')])

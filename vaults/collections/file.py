@@ -14,7 +14,7 @@ from operator import index as as_index
 from ..errors import VaultError, VaultExistsError, VaultReadOnlyError
 from . import stream as streams  # its LEAF is asked for there, where it may have been made smaller to try it
 from .stream import FARTHEST, Content
-from .tree import Gone, missing, steadily
+from .tree import StaleRead, missing, retry_stale
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class RawStream(_Whole, io.RawIOBase):
         self._place, self._process, self._truncated = place, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
         self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised
-        self.content = steadily(place.store, lambda: self._opened(mode[0]), 'the stream')
+        self.content = retry_stale(place.store, lambda: self._opened(mode[0]), 'the stream')
         self._began = self.content.size  # where appending begins
         self._at = self._began if mode[0] == 'a' else 0
         self._kind, self._both = mode[0], '+' in mode
@@ -215,7 +215,7 @@ class RawStream(_Whole, io.RawIOBase):
             if self.writable() and self.content.changed:
                 self._same_process()
                 self._place.store.transact(self._save)
-        except Gone:  # with everybody else kept out
+        except StaleRead:  # with everybody else kept out
             self.discard()
             raise missing('the stream', self._where()) from None
         except BaseException:

@@ -12,7 +12,7 @@ from ..codecs.naming import type_name
 from ..errors import SerializationError, VaultError, plural
 from .change import Appender
 from .leaves import PACKED_ITEMS
-from .tree import Gone, Header, Tree, misfit, missing
+from .tree import Header, StaleRead, Tree, misfit, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Kind:
                     yield _split(items, tree.chunk(number), stop - start, max(header.skip - start, 0))
                 else:
                     yield from self.hole(start, stop)
-        except Gone:
+        except StaleRead:
             raise missing('the value') from None
         if header.size + header.skip > header.inside:
             yield _split(items, header.tail, header.size + header.skip - header.inside, 0)

@@ -16,7 +16,7 @@ from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
 from .kind import title_of
-from .tree import Gone, Header, Tree, misfit, missing, once, steadily
+from .tree import Header, StaleRead, Tree, misfit, missing, once, retry_stale
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
@@ -101,16 +101,16 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _parsed(self, data: Optional[bytes]) -> Header:
         """Return the header that the bytes are, with what is known of its tree unless something was rolled back."""
         if data is None or codes.code_of(data) != self.kind.code:
-            raise self._gone()
+            raise self._replaced()
         header = Header.of(data)
         if not self.kind.is_mine(header) or (self._wanted is not None and self.kind.meta(header) != self._wanted):
-            raise self._gone()
+            raise self._replaced()
         _, deletions, known = self._view
         if known is not None and known.owner == header.owner and deletions == self._place.store.deletions:
             header.nodes = known.nodes
         return header
 
-    def _gone(self) -> VaultError:
+    def _replaced(self) -> VaultError:
         return VaultError(f'the {self.kind.name} was deleted or replaced: {self._where()}; make it anew with the vault')
 
     def _knowing(self, header: Header) -> Self:
@@ -141,10 +141,10 @@ class LiveSequence(Displayed, MutableSequence[T]):
                             f'{self._where()}: take another key, or delete it first') from None
         return self
 
-    # --- reading: with one header, and again when a chunk is gone because somebody has changed it meanwhile ---
+    # --- reading: with one header, and again when a chunk is missing because somebody has changed it meanwhile ---
 
     def _read(self, read: Callable[[Header], Any]) -> Any:
-        return steadily(self._place.store, lambda: read(self._header()), f'the {self.kind.name}', self._where)
+        return retry_stale(self._place.store, lambda: read(self._header()), f'the {self.kind.name}', self._where)
 
     def _where(self) -> str:
         return self._place.where(self._key)
@@ -211,7 +211,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         """Return an item; for a slice, the items in it, a copy."""
         try:
             return self._got(self._header_with(index.start if type(index) is slice else index), index)
-        except Gone:
+        except StaleRead:
             return self._read(lambda header: self._got(header, index))
 
     def _got(self, header: Header, index: Any) -> Any:
@@ -359,7 +359,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return result
         try:
             return store.transact(changed)
-        except Gone:  # with everybody else kept out
+        except StaleRead:  # with everybody else kept out
             raise missing(f'the {self.kind.name}', self._where()) from None
 
     def append(self, value: T) -> None:

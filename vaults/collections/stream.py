@@ -18,7 +18,7 @@ from ..errors import VaultCorruptError, VaultError, about
 from . import load
 from .kind import Kind, kind_of, register_kind
 from .leaves import SizedItems
-from .tree import Gone, Header, Tree, misfit, missing, staged_number, steadily
+from .tree import Header, StaleRead, Tree, misfit, missing, retry_stale, staged_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def content(place: Place, key: Any) -> Any:
         if len(whole) != header.size:
             raise misfit('the stream', place.where(key))
         return whole
-    return steadily(store, read, 'the stream')
+    return retry_stale(store, read, 'the stream')
 
 
 class StreamKind(Kind):
@@ -166,7 +166,7 @@ class Content:
         if self._last[0] != index:
             try:
                 self._last = index, self._fetched(index)
-            except Gone:
+            except StaleRead:
                 raise self._missing(index in self._staged) from None
             except VaultCorruptError as error:
                 raise about(error, self.key, self.place.path) from error

@@ -39,28 +39,28 @@ DEEPEST = 64        # of trees: even of nodes that have two children
 STAGED = 1 << 31    # beyond it, numbers are seconds since 1970 times this and random bits: see `staged_number`
 
 
-class Gone(Exception):
+class StaleRead(Exception):
     """A chunk is not there any more: the value has changed since its header was read."""
 
 
-def steadily(store: Store, read: Callable[[], T], what: str, where: Callable[[], str] = str) -> T:
+def retry_stale(store: Store, read: Callable[[], T], what: str, where: Callable[[], str] = str) -> T:
     """Return what `read` does: again, when somebody changes what it reads; at last while keeping them out.
 
-    Raises: VaultCorruptError when even then a chunk is gone of `what`, which is at `where()`.
+    Raises: VaultCorruptError when even then a chunk of `what` is missing, which is at `where()`.
     """
     for _ in range(ATTEMPTS):
         try:
             return read()
-        except Gone:
+        except StaleRead:
             continue
     try:
         return store.transact(read)
-    except Gone:
+    except StaleRead:
         raise missing(what, where()) from None
 
 
 def missing(what: str, where: str = '') -> VaultCorruptError:
-    """Return the error about a chunk that is gone, though nobody has changed the value."""
+    """Return the error about a chunk that is missing, though nobody has changed the value."""
     return VaultCorruptError(f'a chunk of {what} is missing: {_at(where)}run check(), and restore it from a backup')
 
 
@@ -163,7 +163,7 @@ class Tree:
     def chunk(self, number: int) -> bytes:
         data = self.store.get_chunk(self.header.owner, number)
         if data is None:
-            raise Gone
+            raise StaleRead
         return data
 
     def find(self, at: int) -> Tuple[int, int, int]:

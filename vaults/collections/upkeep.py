@@ -10,7 +10,7 @@ from ..errors import VaultCorruptError
 from ..keys import named
 from ..stores.base import entries_of
 from .kind import kind_of
-from .tree import STAGED, Gone, Header, Tree
+from .tree import STAGED, Header, StaleRead, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def examined(store: Store, codec: Codec, key: Stored, data: bytes) -> Optional[s
         try:
             _examine(store, codec, Header.of(data))
             return None
-        except Gone:
+        except StaleRead:
             changed = store.get(key)
             if changed == data:
                 return f'key {named(key)}: a chunk of the value is missing'
@@ -81,6 +81,6 @@ def _sweep_staged(store: Store, header: Header, old: int) -> None:
     if staged:
         try:
             used = set(Tree(store, header).numbers())
-        except Gone:
+        except StaleRead:
             return  # it is damaged, which check() tells
         store.delete_chunks(header.owner, [number for number in staged if number not in used])

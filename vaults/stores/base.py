@@ -210,7 +210,7 @@ class Store(ABC):
 
     # Chunks are numbered bytes that belong to an owner, 12 bytes that nobody else has had (`new_owner`), and through it
     # to the entry that was put for it. They are written once, under a number that is not used again: so what was read
-    # of them can be kept, and a reader that finds one gone knows that its entry has changed.
+    # of them can be kept, and a reader that misses one knows that its entry has changed.
 
     #
     # A store that does nothing about them keeps them as entries under keys from HIGHEST on, which its default bounds

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ... import keys
 from ...codecs import codes, packing, pickles
 from ...codecs.codes import is_header
-from ...collections.tree import Gone, Header, Tree
+from ...collections.tree import Header, StaleRead, Tree
 from ...collections.upkeep import examined
 from ...errors import VaultCorruptError, VaultError
 from ..base import OWNER, SETTINGS_OWNER, entries_of
@@ -254,7 +254,7 @@ class Salvage:
     def _trim(self, header: Header) -> None:
         try:
             used = set(Tree(self.store, header).numbers())
-        except Gone:
+        except StaleRead:
             return
         extra = [number for number in self.store.chunk_numbers(header.owner) if number not in used]
         if extra:
