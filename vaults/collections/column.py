@@ -9,7 +9,7 @@ from itertools import islice
 
 from .._typing import TYPE_CHECKING, T
 from ..errors import plural
-from .dtype import MisfitError, name_of, numpy_array_of, numpy_for, rescaled, type_of
+from .dtype import InexactError, name_of, numpy_array_of, numpy_for, rescaled, type_of
 from .kind import SequenceKind, register_kind
 from .leaves import SizedItems
 from .sequence import LiveSequence
@@ -197,7 +197,7 @@ class Column(LiveSequence[T]):
         try:
             return pack(items)
         except (TypeError, ValueError, OverflowError, struct.error) as error:
-            cls = next(cls for cls in (MisfitError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
+            cls = next(cls for cls in (InexactError, OverflowError, ValueError, TypeError) if isinstance(error, cls) or
                        cls is TypeError)
             raise cls(f'{error} (the column of {self.dtype} at {self._where()})'
                       ) from error

@@ -29,7 +29,7 @@ EPOCH = datetime(1970, 1, 1)
 NAT = -2**63  # of a datetime64, as NumPy has it: no moment
 
 
-class MisfitError(ValueError, OverflowError):
+class InexactError(ValueError, OverflowError):
     """A moment is finer than the unit of a column, or outside its range."""
 
 
@@ -172,13 +172,13 @@ def _exact_float(item: Any, code: Optional[str]) -> float:
 
 
 def _since_epoch(item: Any, unit: str) -> int:
-    """Return how many units a moment lies behind 1970. Raises: MisfitError when it is no whole number of them."""
+    """Return how many units a moment lies behind 1970. Raises: InexactError when it is no whole number of them."""
     if isinstance(item, date) and hasattr(item, 'to_datetime64'):  # of pandas: it has nanoseconds, or is NaT
         item = item.to_datetime64()
     if type(item).__name__ == 'datetime64':
         exact = item.astype(f'datetime64[{unit}]')
         if exact.astype(item.dtype) != item and item == item:  # and not exact != item, where what is too large wraps
-            raise MisfitError(f'{item!r} is finer than the unit {unit}, or outside its range')
+            raise InexactError(f'{item!r} is finer than the unit {unit}, or outside its range')
         return int(exact.astype('int64'))
     if isinstance(item, date):
         moment = _moment(item)
@@ -205,7 +205,7 @@ def _moment(item: Any) -> datetime:
 def _in_units(nanoseconds: int, unit: str, item: Any) -> int:
     units, rest = divmod(nanoseconds, NANOSECONDS[unit])
     if rest:
-        raise MisfitError(f'{item!r} is finer than the unit {unit}')
+        raise InexactError(f'{item!r} is finer than the unit {unit}')
     return units
 
 
@@ -264,7 +264,7 @@ def _converted(numpy: Any, items: Any, name: str) -> Any:
         with numpy.errstate(all='ignore'):
             made = items.astype(target)
         if not _are_kept(numpy, items, made).all():
-            cls, finer = (MisfitError, f'finer than {name}, or ') if target.kind == 'M' else (OverflowError, '')
+            cls, finer = (InexactError, f'finer than {name}, or ') if target.kind == 'M' else (OverflowError, '')
             raise cls(f'values of the array are {finer}out of range of {name}')
         items = made
     return numpy.ascontiguousarray(items).view('u1')

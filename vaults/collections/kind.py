@@ -12,7 +12,7 @@ from ..codecs.naming import type_name
 from ..errors import SerializationError, VaultError, plural
 from .change import Appender
 from .leaves import PACKED_ITEMS
-from .tree import Header, StaleRead, Tree, misfit, missing
+from .tree import Header, StaleRead, Tree, inconsistent, missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Kind:
 
     def hole(self, start: int, stop: int) -> Iterator[Content]:
         """Yield the zeros of a hole, as `content` does."""
-        raise misfit()
+        raise inconsistent()
 
     def bytes_of(self, store: Store, header: Header) -> int:
         """Return how many bytes the content takes. Reads it all, where the items are of many sizes."""

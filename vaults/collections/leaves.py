@@ -7,7 +7,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from ..codecs import packing
-from .tree import misfit
+from .tree import inconsistent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class SizedItems:
     def split(self, chunk: bytes, count: int, skip: int) -> List[bytes]:
         """Return the bytes of all items but the first ones. Raises: VaultCorruptError when there are not so many."""
         if len(chunk) != count * self.size:
-            raise misfit()
+            raise inconsistent()
         return [chunk[skip * self.size:]]
 
     def can_be(self, chunk: bytes, count: int) -> bool:

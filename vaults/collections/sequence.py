@@ -16,7 +16,7 @@ from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
 from .kind import title_of
-from .tree import Header, StaleRead, Tree, misfit, missing, once, retry_stale
+from .tree import Header, StaleRead, Tree, inconsistent, missing, once, retry_stale
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
@@ -168,11 +168,11 @@ class LiveSequence(Displayed, MutableSequence[T]):
     def _sound(self, chunk: bytes, count: int) -> bytes:
         """Return the chunk of a leaf when it can have so many items."""
         if not self._items.can_be(chunk, count):
-            raise misfit(f'the {self.kind.name}', self._where())
+            raise inconsistent(f'the {self.kind.name}', self._where())
         return chunk
 
     def _damaged(self, error: Exception) -> VaultError:
-        return misfit(f'the {self.kind.name}', f'{error!r}, {self._where()}')
+        return inconsistent(f'the {self.kind.name}', f'{error!r}, {self._where()}')
 
     def _header_with(self, index: Any) -> Header:
         """Return the header as it is stored now, having read an item's leaf along with it if that can be foreseen."""

@@ -18,7 +18,7 @@ from ..errors import VaultCorruptError, VaultError, about
 from . import load
 from .kind import Kind, kind_of, register_kind
 from .leaves import SizedItems
-from .tree import Header, StaleRead, Tree, misfit, missing, retry_stale, staged_number
+from .tree import Header, StaleRead, Tree, inconsistent, missing, retry_stale, staged_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def content(place: Place, key: Any) -> Any:
         whole = b''.join([tree.chunk(number) if number else bytes(stop - start) for number, start, stop in leaves])
         whole += header.tail
         if len(whole) != header.size:
-            raise misfit('the stream', place.where(key))
+            raise inconsistent('the stream', place.where(key))
         return whole
     return retry_stale(store, read, 'the stream')
 
@@ -84,7 +84,7 @@ class StreamKind(Kind):
     def hole(self, start: int, stop: int) -> Iterator[Contents]:
         """Yield a hole in leaves. Raises: VaultCorruptError for one that no program has made."""
         if stop - start > FARTHEST:
-            raise misfit()
+            raise inconsistent()
         for at in range(start, stop, LEAF):
             size = min(LEAF, stop - at)
             yield [bytes(size)], size
@@ -194,7 +194,7 @@ class Content:
         data = self._tree.chunk(number)
         if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._header.inside - start)
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
-            raise misfit()
+            raise inconsistent()
         return data
 
     def _missing(self, staged: bool) -> VaultError:

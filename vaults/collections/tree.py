@@ -64,7 +64,7 @@ def missing(what: str, where: str = '') -> VaultCorruptError:
     return VaultCorruptError(f'a chunk of {what} is missing: {_at(where)}run check(), and restore it from a backup')
 
 
-def misfit(what: str = 'a value', where: str = '') -> VaultCorruptError:
+def inconsistent(what: str = 'a value', where: str = '') -> VaultCorruptError:
     """Return the error about chunks of which each is sound, and that do not belong together."""
     return VaultCorruptError(f'the chunks of {what} do not fit together: {_at(where)}run check()')
 
@@ -136,7 +136,7 @@ class Header:
 def once(number: int, seen: Set[int]) -> None:
     """Raise when a chunk is met again: a tree whose branches grow together could be walked for years."""
     if number in seen:
-        raise misfit()
+        raise inconsistent()
     seen.add(number)
 
 
@@ -173,7 +173,7 @@ class Tree:
             numbers, ends = self.header.nodes.get(number) or self._node(number)
             child = bisect_right(ends, at - start)
             if child == len(ends) or start + ends[-1] != stop:
-                raise misfit()
+                raise inconsistent()
             stop = start + ends[child]
             start += ends[child - 1] if child else 0
             number = numbers[child]
@@ -207,10 +207,10 @@ class Tree:
             return [*chain.from_iterable(self._fresh[number])]
         data = self.chunk(number)
         if not data or len(data) % 16:
-            raise misfit()
+            raise inconsistent()
         flat = struct.unpack(f'<{len(data) // 8}Q', data)
         if max(flat) >= LARGEST:
-            raise misfit()
+            raise inconsistent()
         return flat
 
     def numbers(self, number: Optional[int] = None, depth: Optional[int] = None,
