@@ -151,7 +151,7 @@ class TestUpkeep:
         assert steps == [(1024, 2500), (2048, 2500), (2500, 2500)]
 
     @pytest.mark.parametrize('safe', [False, True])
-    def test_sync_commits_once_more_with_an_fsync(self, root, safe):
+    def test_sync_commits_retry_with_an_fsync(self, root, safe):
         v = Vault('test', thread_safe=safe)
         v['k'] = 1
         other = sqlite3.connect(v.db_path)

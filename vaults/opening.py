@@ -322,7 +322,7 @@ def exactly(path: str) -> Any:
     return path if scheme_of(path) else ExactPath(path)
 
 
-class OnceMore:
+class Reopened:
     """A place, as a vault that is copied or pickled holds it: pickled it is the place itself.
 
     So that all that is pickled together has one place, while copy.copy, which pickles nothing, has one of its own.
@@ -340,7 +340,7 @@ class OnceMore:
         return make(*arguments)  # type: ignore[no-any-return]
 
 
-def over(cls: Type[T], place: Union[Place, OnceMore]) -> T:
+def over(cls: Type[T], place: Union[Place, Reopened]) -> T:
     """Return a vault of a class in a place. Named in pickles: it stays.
 
     Not by the __init__ of a subclass, whose arguments are not known: what it has made of them travels besides.

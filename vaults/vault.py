@@ -608,9 +608,9 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def __reduce__(self) -> Any:
         """Say how to open the vault once more: for pickle, and so for copy.copy and copy.deepcopy."""
-        from .opening import OnceMore, added, over
+        from .opening import Reopened, added, over
         cls = type(self)
-        return over, (cls, OnceMore(self._place)), None if cls is Vault else added(self, Vault)
+        return over, (cls, Reopened(self._place)), None if cls is Vault else added(self, Vault)
 
     def __repr__(self) -> str:
         try:

@@ -16,7 +16,7 @@ from ..errors import VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
 from .change import Change
 from .kind import title_of
-from .tree import Header, StaleRead, Tree, inconsistent, missing, once, retry_stale
+from .tree import Header, StaleRead, Tree, forbid_cycle, inconsistent, missing, retry_stale
 
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
@@ -194,7 +194,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         at, end, seen = start + header.skip, stop + header.skip, set()  # type: ignore[var-annotated]  # of numbers
         while at < end:
             chunk, first, last, number = self._leaf(header, at)
-            once(number, seen)
+            forbid_cycle(number, seen)
             upto = min(last, end)
             yield chunk, at - first, upto - first
             at = upto

@@ -133,7 +133,7 @@ class Header:
         return self.next - 1
 
 
-def once(number: int, seen: Set[int]) -> None:
+def forbid_cycle(number: int, seen: Set[int]) -> None:
     """Raise when a chunk is met again: a tree whose branches grow together could be walked for years."""
     if number in seen:
         raise inconsistent()
@@ -185,7 +185,7 @@ class Tree:
         while start < stop:
             leaf = self.find(start)
             if leaf[0]:
-                once(leaf[0], seen)
+                forbid_cycle(leaf[0], seen)
             yield leaf
             start = leaf[2]
 
@@ -220,7 +220,7 @@ class Tree:
         depth = self.header.depth if depth is None else depth
         seen = set() if seen is None else seen
         if number:
-            once(number, seen)
+            forbid_cycle(number, seen)
             yield number
             for child, _ in self._children(number) if depth else ():
                 yield from self.numbers(child, depth - 1, seen)

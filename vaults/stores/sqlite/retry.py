@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
 
 
-def once_more(store: Statements, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
+def retry(store: Statements, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
               key: Optional[Stored] = None) -> List[Any]:
     """Repeat a statement that met another's lock until it has been let in, and return its rows.
 

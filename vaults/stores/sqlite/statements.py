@@ -18,7 +18,7 @@ from . import driver
 from .checkpoint import TICK, Checkpointer, is_due
 from .connection import Broken, Connection, File, Local
 from .failures import is_failed_sync, is_locked
-from .retry import once_more
+from .retry import retry
 from .schema import BOOL, DATA_VERSION, HAS_CHUNKS, NEWEST, checksum
 from .transactions import Transactional
 
@@ -51,7 +51,7 @@ class Statements(Transactional):
         except driver.Error as error:
             if not is_locked(error):
                 raise
-            rows = once_more(self, error, sql, arguments)
+            rows = retry(self, error, sql, arguments)
         return rows
 
     def run(self, c: Connection, sql: str) -> None:
@@ -59,7 +59,7 @@ class Statements(Transactional):
         try:
             c.execute(sql)
         except driver.Error as error:
-            once_more(self, error, sql)
+            retry(self, error, sql)
 
     def failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""

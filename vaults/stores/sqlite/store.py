@@ -19,7 +19,7 @@ from . import scan as scanning
 from .chunks import ChunkTable
 from .connection import ALONE, TOGETHER, Broken, Connection
 from .fork import open_stores, own
-from .retry import once_more
+from .retry import retry
 from .schema import (
     ALIVE,
     CACHE,
@@ -78,7 +78,7 @@ class SQLiteStore(ChunkTable):
             while row is None:
                 row = c.execute(GET, (key,)).get
         except driver.Error as error:
-            row = once_more(self, error, GET, (key,), key)[0]
+            row = retry(self, error, GET, (key,), key)[0]
         data, crc = row
         if data is None and crc is None:
             return None
@@ -104,7 +104,7 @@ class SQLiteStore(ChunkTable):
                 row = c.execute(CONTAINS, (key,)).get
             return bool(row[0])
         except driver.Error as error:
-            return bool(once_more(self, error, CONTAINS, (key,), key)[0][0])
+            return bool(retry(self, error, CONTAINS, (key,), key)[0][0])
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
@@ -112,7 +112,7 @@ class SQLiteStore(ChunkTable):
         try:
             c.execute(PUT, (key, data, crc | flag))
         except (driver.Error, OverflowError) as error:
-            once_more(self, error, PUT, (key, data, crc | flag), key)
+            retry(self, error, PUT, (key, data, crc | flag), key)
         c.written += c.row + len(data)
         if c.written > c.due:
             self._look(c)
