@@ -220,7 +220,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
         def take() -> Any:
-            value = registry.detached(self.get(key, MISSING))
+            value = registry.in_memory(self.get(key, MISSING))
             if value is not MISSING:
                 self._store.delete(self._keys.encode(key))
             return value
@@ -241,7 +241,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
         def take() -> Any:
             for key, value in self._walk_items(reverse=last):
-                value = registry.detached(value)
+                value = registry.in_memory(value)
                 self._store.delete(self._keys.encode(key))
                 return key, value
             raise EmptyVaultError(f'popitem(): {self!r} is empty')
@@ -320,7 +320,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         Use it, or dict(v.items()), and not dict(v), {**v} or f(**v): these look each key up after a walk over the keys,
         and raise KeyError for one that another process or thread has deleted meanwhile.
         """
-        return {key: registry.detached(value) for key, value in self.items()}
+        return {key: registry.in_memory(value) for key, value in self.items()}
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[K], value: Any = None) -> Self:
@@ -358,7 +358,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     def pop_many(self, wanted: Iterable[K]) -> Dict[K, V]:
         """Remove those keys that exist and return them as a dict, in the order asked for; in one transaction."""
         def take() -> Dict[K, V]:
-            found = {key: registry.detached(value) for key, value in self.get_many(wanted).items()}
+            found = {key: registry.in_memory(value) for key, value in self.get_many(wanted).items()}
             for key in found:
                 self._store.delete(self._keys.encode(key))
             return found

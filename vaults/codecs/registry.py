@@ -46,7 +46,7 @@ live_types: Dict[type, Callable[[Any], Any]] = {}
 never_stored: List[type] = []  # the classes of vaults, and of what looks into one
 
 
-def detached(value: Any) -> Any:
+def in_memory(value: Any) -> Any:
     """Return the value, or a copy of it that stays when its entry goes."""
     copy = live_types.get(type(value))
     return value if copy is None else copy(value)
