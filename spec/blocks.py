@@ -234,7 +234,7 @@ class TestOrderOfBlocks:
             with {'transaction': t.transaction, 'edit': lambda: t.edit('a', [])}[kind]():
                 t['held'] = 1
                 yield
-        held, ready, go, told, done = hold(), threading.Event(), threading.Event(), [], []
+        held, ready, go, errors, done = hold(), threading.Event(), threading.Event(), [], []
 
         def begin():
             next(held)
@@ -243,7 +243,7 @@ class TestOrderOfBlocks:
             try:
                 t['late'] = 1
             except vaults.VaultError as error:
-                told.append(str(error))
+                errors.append(str(error))
 
         def others():
             t['k'] = 1
@@ -263,7 +263,7 @@ class TestOrderOfBlocks:
         beginner.join()
         other.join()
         assert not waits and done == [{'n': 2}]
-        assert 'left in another thread' in told[0] and t.copy() == {'n': 2}
+        assert 'left in another thread' in errors[0] and t.copy() == {'n': 2}
 
     def test_a_stack_that_is_closed_in_another_thread_is_told_who_has_a_block(self, v):
         stack, ready, go = contextlib.ExitStack(), threading.Event(), threading.Event()

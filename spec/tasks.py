@@ -78,7 +78,7 @@ class TestTasks:
             await task
 
     @staticmethod
-    async def add_one(t, told):
+    async def add_one(t, errors):
         """Add one in a block that awaits; note what is said where another task's block is open."""
         try:
             with t.transaction():
@@ -86,17 +86,17 @@ class TestTasks:
                 await asyncio.sleep(0)
                 t['n'] = n + 1
         except vaults.VaultTaskError as error:
-            told.append(str(error))
+            errors.append(str(error))
 
     def test_ten_tasks_that_await_in_a_block_are_told_so_and_lose_nothing(self, t):
         t['n'] = 0
-        told = []
+        errors = []
 
         async def main():
-            await asyncio.gather(*(self.add_one(t, told) for _ in range(10)))
+            await asyncio.gather(*(self.add_one(t, errors) for _ in range(10)))
         asyncio.run(main())
-        assert t['n'] == 10 - len(told) == 1
-        assert all('await' in text and 'asyncio.to_thread' in text and 'Task-' in text for text in told)
+        assert t['n'] == 10 - len(errors) == 1
+        assert all('await' in text and 'asyncio.to_thread' in text and 'Task-' in text for text in errors)
         assert isinstance(vaults.VaultTaskError('x'), RuntimeError)
 
     def test_what_another_task_has_put_is_never_undone(self, t):
@@ -224,14 +224,14 @@ class TestTasks:
 
     def test_blocks_within_one_that_was_begun_before_the_loop_are_their_tasks(self, t):
         t['n'] = 0
-        told = []
+        errors = []
 
         async def main():
-            await asyncio.gather(*(self.add_one(t, told) for _ in range(5)))
+            await asyncio.gather(*(self.add_one(t, errors) for _ in range(5)))
             t['plain'] = 1
         with t.transaction():
             asyncio.run(main())
-        assert t['n'] == 1 and len(told) == 4 and t['plain'] == 1
+        assert t['n'] == 1 and len(errors) == 4 and t['plain'] == 1
 
     def test_a_callback_of_the_loop_is_another_and_owns_what_it_begins(self, t):
         async def main():
@@ -425,7 +425,7 @@ class TestTasks:
 
     def test_trio_tasks_own_their_blocks(self, t):
         trio = pytest.importorskip('trio')
-        told = []
+        errors = []
 
         async def add():
             try:
@@ -434,7 +434,7 @@ class TestTasks:
                     await trio.lowlevel.checkpoint()
                     t['n'] = n + 1
             except vaults.VaultTaskError as error:
-                told.append(str(error))
+                errors.append(str(error))
 
         async def main():
             async with trio.open_nursery() as nursery:
@@ -457,5 +457,5 @@ class TestTasks:
             next(held)
         t['n'] = 0
         trio.run(main)
-        assert t['n'] == 10 - len(told) == 1 and all('trio.to_thread' in text and 'add' in text for text in told)
+        assert t['n'] == 10 - len(errors) == 1 and all('trio.to_thread' in text and 'add' in text for text in errors)
         assert t.keys() == ['n', 'plain', 'thread']

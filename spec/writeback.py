@@ -688,13 +688,13 @@ class TestWriteBack(WriteBackAmongOthers):
 
     def test_closing_inside_a_block_rolls_it_back_and_lets_the_others_in(self, w):
         w['before'] = 1
-        told = []
+        seen = []
 
         def other():
             try:
                 len(w)
             except vaults.VaultClosedError:
-                told.append('closed')
+                seen.append('closed')
         with pytest.raises(vaults.VaultClosedError), w:
             thread = threading.Thread(target=other, daemon=True)
             thread.start()
@@ -703,7 +703,7 @@ class TestWriteBack(WriteBackAmongOthers):
             time.sleep(0.05)
             w.close()
         thread.join(10)
-        assert told == ['closed']
+        assert seen == ['closed']
         assert Vault('test').items() == [('before', 1)]
 
     def test_deleting_the_vault_does_not_write_it_first(self, w):

@@ -43,7 +43,7 @@ class Source:
         self.pickles = rule(allow_pickle, lambda: self.trusted(*self.files))
         self.codec = packing.Codec(self.pickles)
         self.charset = _charset(encoding)
-        with self.told():
+        with self.translating():
             kind = kind or ('jsonlines' if self.stream else None)
             self.reader = reader_of(kind) if kind else recognised(self.path, self.charset, key)
             self._check()
@@ -62,14 +62,14 @@ class Source:
 
     def entries(self) -> Iterator[Pair]:
         """Yield the keys, and the values or what is not loaded yet."""
-        with self.told():
+        with self.translating():
             yield from self.reader.entries(self)
 
     def loaded(self, value: Any) -> Any:
         """Return the object, of a value that may not be loaded yet."""
         if not isinstance(value, (Packed, Chunked)):
             return value
-        with self.told():
+        with self.translating():
             return value.loaded(self)
 
     # --- pickles, values and texts ---
@@ -151,7 +151,7 @@ class Source:
         return type(error)(f'{error} ({where} of {self.path})')
 
     @contextmanager
-    def told(self) -> Iterator[None]:
+    def translating(self) -> Iterator[None]:
         """Turn what the system raises that reads it into errors of ours."""
         try:
             yield

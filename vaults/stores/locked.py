@@ -58,7 +58,7 @@ class LockedStore(Store):
         self._thread = 0            # the one whose they are
         self._owner: Optional[Owner] = None             # the task whose they are
         self._orphans: List[object] = []                # who began those that an older one took along
-        self._told: Optional[Tuple[int, str]] = None    # a thread whose block was left in another one, and what to say
+        self._waiting_error: Optional[Tuple[int, str]] = None  # the thread whose block another one left, and the text
         self._inherited: List[object] = []              # who began those that were open when this child was forked
         self._closed = False
         _locked_stores.add(self)
@@ -150,8 +150,8 @@ class LockedStore(Store):
                                  f'vault {self.name}; wait, or make its blocks shorter')
         if self._closed:
             raise VaultClosedError(f'the vault {self.name} is closed: open it again')
-        if self._told:
-            self._tell()
+        if self._waiting_error:
+            self._raise_waiting()
         if self._owner is not None:
             self._owner.require()
 
@@ -183,11 +183,11 @@ class LockedStore(Store):
         """Tell whether one of the first turns is to write."""
         return any(before for _, before in self.inside[:turns])
 
-    def _tell(self) -> None:
+    def _raise_waiting(self) -> None:
         """Raise once in the thread whose block was left in another one, and was undone there."""
-        thread, said = self._told or (0, '')
+        thread, said = self._waiting_error or (0, '')
         if thread == get_ident():
-            self._told = None
+            self._waiting_error = None
             raise blocks.undone_since(said)
 
     # --- transactions ---
@@ -327,7 +327,7 @@ class LockedStore(Store):
         if who is None or all(one is not who for one, _ in self._blocks):
             raise blocks.not_here(self.name)
         said = blocks.left_elsewhere(self.name, self._thread)
-        self._told = (self._thread, said) if is_alive(self._thread) else None
+        self._waiting_error = (self._thread, said) if is_alive(self._thread) else None
         self._undone += 1
         self.deletions += 1
         self.go_back(self._blocks[0][1])
@@ -366,7 +366,7 @@ class LockedStore(Store):
         marks += [mark for _, mark in self._blocks]
         if self._thread == get_ident():
             self._inherited += [who for who, _ in self._blocks]
-        self.lock, self._thread, self._owner, self._told = Lock(), 0, None, None
+        self.lock, self._thread, self._owner, self._waiting_error = Lock(), 0, None, None
         if marks:
             self._undone += 1
             self.go_back(marks[0])

@@ -85,7 +85,7 @@ def _packed_forms(where: str, forms: List[Any]) -> Packed:
 
 def _following(source: Source, first: str, kind: Kind, meta: Any, size: int, lines: Iterator[Line]) -> Iterator[Packed]:
     """Yield what the lines hold that follow the entry of a value in chunks, until it is whole."""
-    with source.told():
+    with source.translating():
         while size:
             where, line = next(lines, ('the end', ''))
             try:

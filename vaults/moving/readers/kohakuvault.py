@@ -241,14 +241,14 @@ def _columns_of(source: Source, raw: RawConnection) -> Iterator[Pair]:
     for number, name, dtype, width in raw.execute(NAMED_COLUMNS).fetchall():
         if not isinstance(name, str) or not isinstance(dtype, str):
             raise source.wrong('a column has no name or type', of_key(name), BACKUP, VaultCorruptError)
-        blocks = _told(source, _blocks_of(source, raw, number, name, width))
+        blocks = _translated(source, _blocks_of(source, raw, number, name, width))
         if dtype in DTYPES:
             yield name, Chunked('column', DTYPES[dtype], _numbers(of_key(name), dtype, blocks))
         else:
             yield name, Chunked('list', None, _lists(source, name, _item_reader(source, name, dtype), blocks))
 
 
-def _told(source: Source, blocks: Iterator[Block]) -> Iterator[Block]:
+def _translated(source: Source, blocks: Iterator[Block]) -> Iterator[Block]:
     """Yield them, with errors of ours also where the vault that they go into asks for the next one."""
     with readable(source.path):
         yield from blocks

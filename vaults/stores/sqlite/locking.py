@@ -100,13 +100,13 @@ class MemoryStore(QueuedStore):
         self._undo(c, 0)
         execute = c.execute
 
-        def told(*statement: Any) -> Any:
+        def raising(*statement: Any) -> Any:
             if get_ident() != thread:
                 return execute(*statement)
             c.execute = execute
             raise blocks.undone_since(said)
         if is_alive(thread):
-            c.execute = told
+            c.execute = raising
         self.lock.free()
 
     def sync(self) -> None:

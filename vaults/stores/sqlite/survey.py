@@ -45,8 +45,8 @@ class Survey:
         if any(self.free[number] for number in reached):
             self.free_sound = False
         self.leaves = [number for number in self.leaves if pages.kinds[number] == TABLE[1]]
-        self.others, told = self._other_tables(reached)
-        self._add_stray(reached, told)
+        self.others, is_whole = self._other_tables(reached)
+        self._add_stray(reached, is_whole)
         self.known = Numbers()
         self.indexed = 0
         self._marks: Dict[int, array[int]] = {}     # of the keys, checksums: the upper halves, then the lower ones
@@ -69,7 +69,7 @@ class Survey:
     def _other_tables(self, reached: Set[int]) -> Tuple[Set[int], bool]:
         """Return the pages of what else is in the file, and whether the schema could be read, and all of them found."""
         pages = self.pages
-        schema, told = pages.tree(1, TABLE)
+        schema, is_whole = pages.tree(1, TABLE)
         others: Set[int] = set()
         roots = set()
         leaves = [number for number in schema if pages.kinds[number] == TABLE[1]]
@@ -81,18 +81,18 @@ class Survey:
                 kinds = TABLE if type(root) is int and 1 < root <= pages.count and pages.kinds[root] in TABLE else INDEX
                 tree, whole = pages.tree(root, kinds) if type(root) is int else ([], False)
                 others.update(tree)
-                told = told and whole
-        return others - reached, told and roots.issuperset(ROOTS)
+                is_whole = is_whole and whole
+        return others - reached, is_whole and roots.issuperset(ROOTS)
 
-    def _add_stray(self, reached: Set[int], told: bool) -> None:
+    def _add_stray(self, reached: Set[int], is_whole: bool) -> None:
         """Add the pages that no way leads to; where other tables may have such, too, only if the vault lacks some."""
-        lacks = (True, True) if told else self._lacking()
+        lacks = (True, True) if is_whole else self._lacking()
         if self.free_sound and lacks[0]:
             self.leaves += [number for number in self._in_use(TABLE[1:]) if number not in reached
                             and any(_is_like_entry(record) for _, record in self.pages.records(number))]
         if self.free_sound and lacks[1]:
             stray = [number for number in self._in_use(INDEX) if number not in reached and self._is_of_keys(number)]
-            stray = stray if told else self._not_refuted(stray)
+            stray = stray if is_whole else self._not_refuted(stray)
             self.index, self.index_whole = self.index + stray, self.index_whole and not stray
 
     def _lacking(self) -> Tuple[bool, bool]:
