@@ -59,18 +59,6 @@ LONG = '''
 UNTYPED = '''
 '''
 TWICE = '''
-ATTEMPTS 2
-BY_CLASS 2
-BY_NAME 3
-DATE 2
-EPOCH 2
-KEPT 2
-LEAF 2
-NUMBERS 2
-TEXT 2
-TUPLE 2
-UUID 2
-encoder 3
 '''
 
 

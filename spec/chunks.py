@@ -122,7 +122,7 @@ BIG = bytes(range(256)) * 12  # with leaves of 64 bytes, 48 of them: three level
 
 @pytest.fixture
 def small_leaves(monkeypatch):
-    for module, name, value in ((streams, 'LEAF', 64), (streams, 'SMALL', 40), (streams, 'KEPT', 3), (tree, 'FANOUT', 4)):
+    for module, name, value in ((streams, 'STREAM_LEAF', 64), (streams, 'SMALL', 40), (streams, 'KEPT_LEAVES', 3), (tree, 'FANOUT', 4)):
         monkeypatch.setattr(module, name, value)
 
 

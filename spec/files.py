@@ -37,7 +37,7 @@ class TestNewFiles:
 
     @pytest.fixture
     def v(self, v):
-        v.put_file('stream', io.BytesIO(b'x' * 3 * streams.LEAF))
+        v.put_file('stream', io.BytesIO(b'x' * 3 * streams.STREAM_LEAF))
         return v
 
     @needs_posix

@@ -170,7 +170,7 @@ class TestTraps:
     @pytest.mark.parametrize('now', [-1e9, 0, 2**32 - 1, 2**32, 1e11])
     def test_a_clock_that_is_wrong_by_centuries_does_no_harm(self, v, monkeypatch, now):
         monkeypatch.setattr(time, 'time', lambda: now)
-        monkeypatch.setattr(streams, 'LEAF', 1000)
+        monkeypatch.setattr(streams, 'STREAM_LEAF', 1000)
         for _ in range(3):
             with v.open('stream', 'ab') as file:
                 file.write(b'x' * 20_000)

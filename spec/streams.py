@@ -242,7 +242,7 @@ class TestStreams:
 
     def test_leaves_of_another_length_are_not_read_as_something_else(self, v, small_leaves, monkeypatch):
         filled_stream(v, 'key')
-        monkeypatch.setattr(streams, 'LEAF', 100)
+        monkeypatch.setattr(streams, 'STREAM_LEAF', 100)
         with v.open('key') as file, pytest.raises(vaults.VaultCorruptError, match='do not fit together'):
             file.read()
 

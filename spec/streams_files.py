@@ -131,7 +131,7 @@ class TestWholeFilesAtOdds:
     """What goes wrong with the file that a value is written to leaves everything as it was."""
 
     def test_two_that_write_one_path_write_it_whole(self, v, tmp_path):
-        size = 3 * streams.LEAF
+        size = 3 * streams.STREAM_LEAF
         v.put_file('a', io.BytesIO(b'a' * size))
         v.put_file('b', io.BytesIO(b'b' * size))
         out, seen, stop = tmp_path / 'out', set(), threading.Event()

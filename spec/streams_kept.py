@@ -71,7 +71,7 @@ class TestStreamsAreKeptWhole:
                 import os, pathlib, signal, sys
                 from vaults import Vault
                 from vaults.collections import stream as streams
-                streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
+                streams.STREAM_LEAF, streams.SMALL, streams.KEPT_LEAVES = 64, 40, 3
                 file = Vault(pathlib.Path(sys.argv[1])).open(sys.argv[2], sys.argv[3], 0)
                 for _ in range(100):
                     file.write(b'x' * 64)
@@ -147,7 +147,7 @@ class TestStreamsAreKeptWhole:
             import pathlib, sys
             from vaults import Vault
             from vaults.collections import stream as streams
-            streams.LEAF, streams.SMALL, streams.KEPT = 64, 40, 3
+            streams.STREAM_LEAF, streams.SMALL, streams.KEPT_LEAVES = 64, 40, 3
             vault = Vault(pathlib.Path(sys.argv[1]), timeout=60)
             for number in range(100):
                 with vault.open('log', 'a') as file:

@@ -222,7 +222,7 @@ class TestWhoMayReadACopy:
     @pytest.mark.parametrize('mode', [0o600, 0o640, 0o660, 0o644, 0o666, 0o604, 0o400, 0o440, 0o700])
     def test_it_has_the_mode_of_the_vault_less_the_umask_from_the_start(self, root, umask, mode):
         with contextlib.closing(Vault('t')) as v:
-            v.put_file('stream', io.BytesIO(b'x' * 3 * streams.LEAF))
+            v.put_file('stream', io.BytesIO(b'x' * 3 * streams.STREAM_LEAF))
             v['text'] = 'x' * 100_000
             v.update((n, b'') for n in range(1000))
         os.chmod(v.db_path, mode)
@@ -286,7 +286,7 @@ class TestWhoMayReadACopy:
 
     def test_a_file_that_is_written_over_keeps_its_mode_and_is_never_wider(self, root, umask):
         v = Vault('t')
-        v.put_file('a', io.BytesIO(b'x' * 3 * streams.LEAF))
+        v.put_file('a', io.BytesIO(b'x' * 3 * streams.STREAM_LEAF))
         for mode in (0o600, 0o666, 0o755):
             (root / 'out').write_bytes(b'old')
             (root / 'out').chmod(mode)

@@ -363,10 +363,10 @@ class TestFrames:
         assert done.stdout == 'set()\n', done.stderr
 
     def test_the_names_are_these(self):
-        assert [*frames.BY_NAME, *images.BY_NAME] == [
+        assert [*frames.FRAMES.by_name, *images.IMAGES.by_name] == [
             'pandas.DataFrame+arrow', 'pandas.Series+arrow', 'pandas.Index+arrow', 'polars.DataFrame+arrow', 'polars.Series+arrow', 'PIL.Image+raw']
 
-    @pytest.mark.parametrize('name', [*frames.BY_NAME, *images.BY_NAME])
+    @pytest.mark.parametrize('name', [*frames.FRAMES.by_name, *images.IMAGES.by_name])
     @pytest.mark.parametrize('payload', [None, b'', {}, b'ARROW1', {'arrow': b'ARROW1'}, {'arrow': 3}, [1], {'mode': 'XX', 'size': [1, 1], 'pixels': b'1', 'info': {}},
                                          {'mode': 'RGB', 'size': [100000, 100000], 'pixels': b'', 'info': {}}, {'mode': 'P', 'size': [1, 1], 'pixels': b'1', 'info': {}, 'palette': [1]}])
     def test_a_malformed_payload_is_an_error_of_ours(self, name, payload):
@@ -379,7 +379,7 @@ class TestFrames:
     def test_damaged_arrow_is_an_error_of_ours_or_some_frame(self, changes):
         pd = pytest.importorskip('pandas')
         pytest.importorskip('pyarrow')
-        payload = frames.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['x', 'y'], 'b': [1, 2]}))
+        payload = frames.FRAMES.by_name['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['x', 'y'], 'b': [1, 2]}))
         data = bytearray(payload['arrow'])
         for place, byte in changes:
             data[place % len(data)] = byte
@@ -390,7 +390,7 @@ class TestFrames:
     def test_arrow_is_looked_through_before_anything_follows_it(self):
         pd = pytest.importorskip('pandas')
         pytest.importorskip('pyarrow')
-        payload = frames.BY_NAME['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['qqqq']}))
+        payload = frames.FRAMES.by_name['pandas.DataFrame+arrow'].dumped(pd.DataFrame({'a': ['qqqq']}))
         payload['arrow'] = payload['arrow'].replace(b'qqqq', b'\xff' * 4)  # no text
         with pytest.raises(vaults.SerializationError, match='UTF'):
             vaults.loads(as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', payload]))

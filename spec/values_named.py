@@ -140,7 +140,7 @@ class TestNamed:
         pytest.importorskip('dateutil')
         pytest.importorskip('pytz')
         from vaults.codecs import named
-        assert [name for name in named.BY_NAME if name.startswith(('dateutil', 'pytz', 'zoneinfo', 'pathlib'))] == [
+        assert [name for name in named.NAMED_TYPES.by_name if name.startswith(('dateutil', 'pytz', 'zoneinfo', 'pathlib'))] == [
             'pathlib.PurePosixPath+str', 'pathlib.PureWindowsPath+str', 'pathlib.PosixPath+str', 'pathlib.WindowsPath+str',
             'dateutil.tz.tzutc+parts', 'dateutil.tz.tzlocal+parts', 'dateutil.tz.tzoffset+parts', 'dateutil.tz.tzfile+parts',
             'dateutil.tz.tzstr+parts', 'dateutil.tz.tzrange+parts', 'zoneinfo.ZoneInfo+key', 'pytz.tzinfo+parts',

@@ -63,7 +63,7 @@ FAULTS = {
 ROOM = ('ENOSPC', 'EDQUOT', 'EMFILE', 'ENOMEM', 'ENOLCK')  # what passes by itself: no vault need be opened again
 TIMEOUT = 0.2   # seconds, of the vaults: a lock that cannot be had is waited for
 AGAIN = 'opened again'  # what an error says after which a vault is of no more use
-stream.LEAF, stream.KEPT = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
+stream.STREAM_LEAF, stream.KEPT_LEAVES = 1 << 13, 2  # bytes, and leaves in memory: a short stream is put before it is closed, piece by piece
 
 
 # --- the scene ----------------------------------------------------------------------------------------------------

@@ -247,7 +247,7 @@ def hostile(rng, depth=3):
         return rng.choice(ATOMS)
     inner = [hostile(rng, depth - 1) for _ in range(rng.randrange(5))]
     return rng.choice((
-        lambda: inner, lambda: dict(zip('abcd', inner)), lambda: ext(2, [rng.choice(sorted(named.BY_NAME)), *inner[:1]]),
+        lambda: inner, lambda: dict(zip('abcd', inner)), lambda: ext(2, [rng.choice(sorted(named.NAMED_TYPES.by_name)), *inner[:1]]),
         lambda: ext(25, b''.join(packb(ext(25, bytes([rng.choice(OF_DEEP)])) if rng.random() < 0.5 else one) for one in inner * 3)),
         lambda: ext(rng.randrange(28), inner), lambda: ext(rng.randrange(28), rng.choice((*inner, b'')))))()
 
@@ -260,7 +260,7 @@ def seeds_of_values(folder):
                ['<i2', [2**62], 'C', b''], ['<i2', endless, 'C', b''], ['|S0', [2**60], 'C', b''],
                [[['a', '|O']], [1], 'C', b'\xff' * 8], [['a']], ['|O', b'\xff' * 8]]
     attacks = [packb(ext(code, sample)) for code in range(27) for sample in samples]
-    attacks += [packb(ext(2, [name, sample])) for name in sorted(named.BY_NAME) for sample in [*samples, *hostile_zones()]]
+    attacks += [packb(ext(2, [name, sample])) for name in sorted(named.NAMED_TYPES.by_name) for sample in [*samples, *hostile_zones()]]
     attacks += [packb(hostile(rng)) for _ in range(500)]
     attacks += [b'\xc7\x0c\xff' + b'\xff' * 12, b'\xd6\xff' + b'\xff' * 4, b'\xdd\xff\xff\xff\xff', b'\xdf\x7f\xff\xff\xff', b'',
                 b'\xc6\xff\xff\xff\xff', b'\xdc\x20\0' * 1000, b'\x91' * 5000, b'\x81' * 5000,

@@ -82,7 +82,7 @@ MODES = {
     'memory': {},
 }
 TINY = {  # by the package whose modules have these constants
-    'vaults.collections': {'LEAF': 40, 'ITEMS': 5, 'AHEAD': 2, 'FANOUT': 4, 'KEPT_NODES': 3, 'MANY': 200, 'SMALL': 20, 'KEPT': 2, 'BUFFER': 32},
+    'vaults.collections': {'LEAF': 40, 'STREAM_LEAF': 40, 'ITEMS': 5, 'AHEAD': 2, 'FANOUT': 4, 'KEPT_NODES': 3, 'MANY': 200, 'SMALL': 20, 'KEPT_LEAVES': 2, 'BUFFER': 32},
     'vaults.stores.sqlite': {'FIRST_PAGE': 2, 'LAST_PAGE': 4, 'TICK': 40_000, 'CHECKPOINT': 120_000},
 }
 USUAL = {(module, name): getattr(module, name) for package, sizes in TINY.items()

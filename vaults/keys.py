@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 # Persisted: never renumber, never reuse. The order of the tags is the order of the kinds. Pinned by
 # tests.py::TestKeyFormat. Example: ('a', 1) is 09 02 61 00 01 81 01 00 00.
-END = 0x00        # ends text, bytes and tuples; below every tag, so a prefix sorts before what extends it
-NUMBER = 0x01     # alone: an int past 64 bits that no float equals
-TEXT = 0x02       # alone: text with a lone surrogate
-NONE = 0x03
-BYTES = 0x04
-DATE = 0x05
-NAIVE = 0x06      # a datetime without time zone
-AWARE = 0x07      # a datetime with one: the instant
-UUID = 0x08
-TUPLE = 0x09
+END = 0x00         # ends text, bytes and tuples; below every tag, so a prefix sorts before what extends it
+NUMBER_TAG = 0x01  # alone: an int past 64 bits that no float equals
+TEXT_TAG = 0x02    # alone: text with a lone surrogate
+NONE_TAG = 0x03
+BYTES_TAG = 0x04
+DATE_TAG = 0x05
+NAIVE_TAG = 0x06   # a datetime without time zone
+AWARE_TAG = 0x07   # a datetime with one: the instant
+UUID_TAG = 0x08
+TUPLE_TAG = 0x09
 
 LOWEST = float('-inf')     # no stored key is below
 HIGHEST = b'\xff'          # every stored key is below
@@ -134,7 +134,7 @@ def prefix_bounds(prefix: Any) -> Tuple[Stored, Stored]:
         return packed, packed + b'\xff'
     if isinstance(prefix, bytes):
         packed = _pack(prefix)[:-1]
-        return packed, packed[:1] + after(packed[1:]) if packed[1:].strip(b'\xff') else bytes([BYTES + 1])
+        return packed, packed[:1] + after(packed[1:]) if packed[1:].strip(b'\xff') else bytes([BYTES_TAG + 1])
     low = encode(prefix)
     if not isinstance(low, str):
         raise TypeError(f'a prefix is str, bytes or tuple, not {prefix!r}: for other keys use a slice, v[a:b]')
@@ -263,7 +263,7 @@ def _pack_number(out: bytearray, key: Any) -> None:
         packed = bytes([0x80 + size]) if size < 0x7f else b'\xff' + size.to_bytes(4, 'big')
         packed += whole.to_bytes(size, 'big')
         packed += b'\x01' + struct.pack('>d', fraction) if fraction else b'\x00'
-    out.append(NUMBER)
+    out.append(NUMBER_TAG)
     out += bytes(255 - byte for byte in packed) if key < 0 else packed
 
 
@@ -272,39 +272,39 @@ def _escaped(data: bytes) -> bytes:
 
 
 def _pack_text(out: bytearray, key: str) -> None:
-    out.append(TEXT)
+    out.append(TEXT_TAG)
     out += _escaped(key.encode('utf-8', 'surrogatepass'))
 
 
 def _pack_bytes(out: bytearray, key: bytes) -> None:
-    out.append(BYTES)
+    out.append(BYTES_TAG)
     out += _escaped(key)
 
 
 def _pack_none(out: bytearray, key: None) -> None:
-    out.append(NONE)
+    out.append(NONE_TAG)
 
 
 def _pack_date(out: bytearray, key: date) -> None:
-    out.append(DATE)
+    out.append(DATE_TAG)
     out += key.toordinal().to_bytes(4, 'big')
 
 
 def _pack_datetime(out: bytearray, key: datetime) -> None:
     """Append the instant, of a wall clock's second time that of the first: to `==` and `hash` they are one."""
     offset = (key.replace(fold=0) if key.fold else key).utcoffset()
-    out.append(NAIVE if offset is None else AWARE)
+    out.append(NAIVE_TAG if offset is None else AWARE_TAG)
     moment = key.replace(tzinfo=None) - EPOCH - (offset or timedelta())
     out += (moment // MICROSECOND + SIGN).to_bytes(8, 'big')
 
 
 def _pack_uuid(out: bytearray, key: Any) -> None:
-    out.append(UUID)
+    out.append(UUID_TAG)
     out += key.bytes
 
 
 def _pack_tuple(out: bytearray, key: Tuple[Any, ...]) -> None:
-    out.append(TUPLE)
+    out.append(TUPLE_TAG)
     for element in key:
         _append(out, element)
     out.append(END)
@@ -388,7 +388,8 @@ def _unpack_tuple(data: bytes, at: int) -> Tuple[Tuple[Any, ...], int]:
 
 
 UNPACKERS: Dict[int, Callable[[bytes, int], Tuple[Any, int]]] = {
-    NUMBER: _unpack_number, TEXT: _unpack_text, NONE: lambda data, at: (None, at), BYTES: _unpack_escaped,
-    DATE: lambda data, at: (date.fromordinal(int.from_bytes(_take(data, at, 4), 'big')), at + 4),
-    NAIVE: _unpack_datetime, AWARE: _unpack_aware, UUID: _unpack_uuid, TUPLE: _unpack_tuple,
+    NUMBER_TAG: _unpack_number, TEXT_TAG: _unpack_text, NONE_TAG: lambda data, at: (None, at),
+    BYTES_TAG: _unpack_escaped,
+    DATE_TAG: lambda data, at: (date.fromordinal(int.from_bytes(_take(data, at, 4), 'big')), at + 4),
+    NAIVE_TAG: _unpack_datetime, AWARE_TAG: _unpack_aware, UUID_TAG: _unpack_uuid, TUPLE_TAG: _unpack_tuple,
 }

@@ -55,7 +55,7 @@ class Prefixed:
         self._packed = _packed(path)
         self._high = self._packed + keys.HIGHEST
         self.path: Tuple[Any, ...] = keys.decode(self._packed + b'\0')
-        self._text = self._packed + bytes([keys.TEXT])
+        self._text = self._packed + bytes([keys.TEXT_TAG])
 
     def encode(self, key: Any) -> Any:
         """Return the stored form of the vault's key that `key` stands for. Raises: as keys.encode."""
@@ -81,7 +81,7 @@ class Prefixed:
         side, some key holds more than a text.
         """
         tag = len(self._text) - 1
-        if set(map(itemgetter(tag), stored)) == {keys.TEXT}:
+        if set(map(itemgetter(tag), stored)) == {keys.TEXT_TAG}:
             try:
                 texts = b''.join([one[tag + 1:] for one in stored]).decode()
             except UnicodeDecodeError:
@@ -239,9 +239,9 @@ def _first_name(place: Place, low: Stored, high: Stored, start: int) -> Tuple[An
 
 
 # How long packed elements are: text and bytes end with their first zero, as long as they hold none.
-ENDED = frozenset([keys.TEXT, keys.BYTES])
-LENGTHS = {keys.NONE: 1, keys.DATE: 5, keys.NAIVE: 9, keys.AWARE: 9, keys.UUID: 17}
-INT_LENGTHS = {bytes([keys.NUMBER, sized]): size + 3 for size in range(17) for sized in (0x80 + size, 0x7F - size)}
+ENDED = frozenset([keys.TEXT_TAG, keys.BYTES_TAG])
+LENGTHS = {keys.NONE_TAG: 1, keys.DATE_TAG: 5, keys.NAIVE_TAG: 9, keys.AWARE_TAG: 9, keys.UUID_TAG: 17}
+INT_LENGTHS = {bytes([keys.NUMBER_TAG, sized]): size + 3 for size in range(17) for sized in (0x80 + size, 0x7F - size)}
 
 
 def _is_alone(packed: bytes, start: int) -> bool:

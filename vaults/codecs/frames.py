@@ -9,6 +9,7 @@ from io import BytesIO
 
 from ..errors import SerializationError
 from .foreign import Foreign, encoder_among
+from .registry import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,10 +241,9 @@ _SERIES = _Pandas('pandas.Series+arrow', *_PANDAS, _dump_series, _load_series)
 _INDEX = _Pandas('pandas.Index+arrow', *_PANDAS, _dump_index, _load_index)
 _POLARS_FRAME = Foreign('polars.DataFrame+arrow', *_POLARS, _dump_polars, _load_polars)
 _POLARS_SERIES = Foreign('polars.Series+arrow', *_POLARS, _dump_polars_series, _load_polars_series)
-BY_NAME = {kind.name: kind for kind in (_FRAME, _SERIES, _INDEX, _POLARS_FRAME, _POLARS_SERIES)}
 
 # By the module that a program imports to have the class, and its name there.
-BY_CLASS: Dict[Tuple[str, str], Foreign] = {
+_FRAME_CLASSES: Dict[Tuple[str, str], Foreign] = {
     ('pandas', 'DataFrame'): _FRAME, ('pandas', 'Series'): _SERIES,
     **{('pandas', name): _INDEX for name in ('Index', 'RangeIndex', 'MultiIndex', 'DatetimeIndex', 'TimedeltaIndex',
                                              'PeriodIndex', 'CategoricalIndex', 'IntervalIndex')},
@@ -251,6 +251,9 @@ BY_CLASS: Dict[Tuple[str, str], Foreign] = {
 }
 
 
-def encoder(package: str, kind: type) -> Encoder:
+def _frame_encoder(package: str, kind: type) -> Encoder:
     """Return the encoder of a class of pandas or Polars."""
-    return encoder_among(BY_CLASS, package, kind)
+    return encoder_among(_FRAME_CLASSES, package, kind)
+
+
+FRAMES = Provider((_FRAME, _SERIES, _INDEX, _POLARS_FRAME, _POLARS_SERIES), _frame_encoder)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from .foreign import Foreign, encoder_among
+from .registry import Provider
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,9 +43,11 @@ def _load_image(payload: Dict[str, Any]) -> Any:
 
 # Persisted name: never reuse it for another payload. Pinned by tests.py::TestForeign.
 _IMAGE = Foreign('PIL.Image+raw', 'pillow', ['PIL.Image'], _dump_image, _load_image)
-BY_NAME = {_IMAGE.name: _IMAGE}
 
 
-def encoder(package: str, kind: type) -> Encoder:
+def _image_encoder(package: str, kind: type) -> Encoder:
     """Return the encoder of a class of Pillow, by the module that a program imports to have it."""
     return encoder_among({('PIL.Image', 'Image'): _IMAGE}, 'PIL.Image', kind)
+
+
+IMAGES = Provider([_IMAGE], _image_encoder)

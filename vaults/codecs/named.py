@@ -13,7 +13,7 @@ from importlib import import_module
 from ..errors import SerializationError
 from ..keys import MICROSECOND
 from .codes import PICKLE, REGISTERED
-from .registry import Registered, left_to_pickle
+from .registry import Provider, Registered, left_to_pickle
 from .types import PLAIN, rezone
 
 TYPE_CHECKING = False
@@ -327,7 +327,7 @@ _PYTZ_OFFSET = Named('pytz.FixedOffset+parts', _dump_pytz, _load_pytz_offset, 'p
 _PYTZ_UTC = Named('pytz.utc+parts', _dump_pytz, _load_pytz_utc, 'pytz')
 
 # By the module that a program imports to have the class, and its name there.
-BY_CLASS: Dict[Tuple[str, str], Named] = {
+_MODULE_CLASSES: Dict[Tuple[str, str], Named] = {
     **_PATHS, **_ADDRESSES, **_DATEUTIL,
     ('dateutil.zoneinfo', 'tzfile'): _DATEUTIL['dateutil.tz', 'tzfile'],
     ('array', 'array'): Named('array.array+bytes', _dump_array, _load_array),
@@ -340,7 +340,6 @@ SINGLE: Dict[type, Named] = {
     type(...): Named('builtins.Ellipsis+nil', lambda _: None, lambda _: ...),
     type(NotImplemented): Named('builtins.NotImplemented+nil', lambda _: None, lambda _: NotImplemented),
 }
-BY_NAME = {kind.name: kind for kind in (*BY_CLASS.values(), *SINGLE.values(), _ERROR, _PYTZ, _PYTZ_OFFSET, _PYTZ_UTC)}
 
 
 def found(kind: type) -> Optional[Named]:
@@ -351,7 +350,7 @@ def found(kind: type) -> Optional[Named]:
     if package == 'builtins' and issubclass(kind, BaseException):
         return _ERROR
     for module in (package, kind.__module__, f'{package}.tz'):
-        known = BY_CLASS.get((module, name))
+        known = _MODULE_CLASSES.get((module, name))
         if known and getattr(sys.modules.get(module), name, None) is kind:
             return known
     return SINGLE.get(kind)
@@ -363,7 +362,11 @@ def _found_pytz(kind: type) -> Optional[Named]:
     return _PYTZ if kind.__module__ == 'pytz.tzfile' and issubclass(kind, tzinfo) else None
 
 
-def encoder(package: str, kind: type) -> Encoder:
+def _module_encoder(package: str, kind: type) -> Encoder:
     """Return the encoder of a class of these modules; pickle's for a subclass, and for any other."""
     known = found(kind)
     return (PICKLE, left_to_pickle) if known is None else (REGISTERED, known.encoded)
+
+
+NAMED_TYPES = Provider((*_MODULE_CLASSES.values(), *SINGLE.values(), _ERROR, _PYTZ, _PYTZ_OFFSET, _PYTZ_UTC),
+                       _module_encoder)

@@ -15,28 +15,22 @@ from .codes import PICKLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Mapping, Optional, Protocol, Tuple, Type, TypeVar
+    from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple, Type, TypeVar
 
     T = TypeVar('T')
     Pack = Callable[[Any], bytes]
     Unpack = Callable[[bytes], Any]
     Encoder = Tuple[int, Callable[[Any, Pack], Optional[bytes]]]  # code, payload; None leaves the object to pickle
 
-    class Provider(Protocol):
-        """A room that stores classes of other packages by name."""
-
-        BY_NAME: Mapping[str, Registered]
-
-        def encoder(self, package: str, kind: type) -> Encoder: ...
-
 # Stored as what they are: none of them can be registered.
 STANDARD = frozenset([type(None), bool, int, float, complex, str, bytes, bytearray, memoryview, tuple, list, dict, set,
                       frozenset, range, date, datetime, time, timedelta])
 
-# The rooms by package, which is what a class's module begins with, and the name under which its objects are stored.
-PROVIDERS = {'pandas': 'frames', 'polars': 'frames', 'PIL': 'images',
+# The rooms, and what is the Provider there, by package, which is what a class's module begins with, and the name under
+# which its objects are stored.
+PROVIDERS = {'pandas': 'frames.FRAMES', 'polars': 'frames.FRAMES', 'PIL': 'images.IMAGES',
              **dict.fromkeys(('array', 'builtins', 'datetime', 'dateutil', 'ipaddress', 'pathlib', 'pytz', 'zoneinfo'),
-                             'named')}
+                             'named.NAMED_TYPES')}
 
 
 # --- what lives in a vault ------------------------------------------------------------------------------------------
@@ -152,18 +146,26 @@ class Unbuilt(tuple):  # type: ignore[type-arg]  # of what it is and its name
 
 # --- the rooms of other packages ------------------------------------------------------------------------------------
 
+class Provider:
+    """What a room of other packages stores by name, and the encoder of a class there. Safe in any thread."""
+
+    def __init__(self, kinds: Iterable[Registered], encoder: Callable[[str, type], Encoder]) -> None:
+        self.by_name = {kind.name: kind for kind in kinds}
+        self.encoder = encoder  # of a package and a class; pickle's for one that is not known
+
+
 # By package. Not looked up in sys.modules, where a room may be half imported, by another thread.
-_rooms: Dict[str, Provider] = {}
+_providers: Dict[str, Provider] = {}
 
 
 def provider(package: str) -> Optional[Provider]:
-    """Return the room of a package whose types are stored without pickle, or None."""
-    room = _rooms.get(package)
-    if room is None and package in PROVIDERS:
+    """Return what stores the types of a package without pickle, or None."""
+    known = _providers.get(package)
+    if known is None and package in PROVIDERS:
         from importlib import import_module
-        imported: Any = import_module(f'.{PROVIDERS[package]}', __package__)
-        room = _rooms[package] = imported
-    return room
+        room, _, name = PROVIDERS[package].partition('.')
+        known = _providers[package] = getattr(import_module(f'.{room}', __package__), name)
+    return known
 
 
 def left_to_pickle(obj: Any, inner: Pack) -> None:
@@ -176,16 +178,16 @@ def provided(kind: type) -> Encoder:
         raise SerializationError(f'a {kind.__qualname__} is not stored in a vault, only its content is: store '
                                  'dict(x.items()) of a mapping x, list(x) of a view')
     package = str(kind.__module__).partition('.')[0]
-    room = provider(package)
-    return (PICKLE, left_to_pickle) if room is None else room.encoder(package, kind)
+    known = provider(package)
+    return (PICKLE, left_to_pickle) if known is None else known.encoder(package, kind)
 
 
 def rebuild(name: str, payload: Any) -> Any:
     """Return the object that is stored under the name of its type. Raises: SerializationError, ImportError."""
     entry = by_name.get(name)
     if entry is None:
-        room = provider(name.partition('.')[0])
-        entry = None if room is None else room.BY_NAME.get(name)
+        known = provider(name.partition('.')[0])
+        entry = None if known is None else known.by_name.get(name)
     if entry is None:
         raise SerializationError(f'the value is of the registered type {name!r}, which this program has not '
                                  f'registered: call vaults.register(..., name={name!r}) first')

@@ -12,6 +12,7 @@ from functools import lru_cache
 from operator import index as as_index
 
 from ..errors import shown
+from ..keys import EPOCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 20     # of an item
 
 # By name, as NumPy writes them: the code of the modules array and struct.
-NUMBERS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
-           'uint64': 'Q', 'float32': 'f', 'float64': 'd'}
+NUMBER_FORMATS = {'int8': 'b', 'uint8': 'B', 'int16': 'h', 'uint16': 'H', 'int32': 'i', 'uint32': 'I', 'int64': 'q',
+                  'uint64': 'Q', 'float32': 'f', 'float64': 'd'}
 NANOSECONDS = {'W': 604_800 * 10**9, 'D': 86_400 * 10**9, 'h': 3_600 * 10**9, 'm': 60 * 10**9, 's': 10**9, 'ms': 10**6,
                'us': 10**3, 'ns': 1}
-EPOCH = datetime(1970, 1, 1)
 NAT = -2**63  # of a datetime64, as NumPy has it: no moment
 
 
@@ -38,7 +38,7 @@ class Type:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.code: Optional[str] = NUMBERS.get(self.name)
+        self.code: Optional[str] = NUMBER_FORMATS.get(self.name)
         self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from operator import index as as_index
 
 from ..errors import VaultError, VaultExistsError, VaultReadOnlyError
-from . import stream as streams  # its LEAF is asked for there, where it may have been made smaller to try it
+from . import stream as streams  # its STREAM_LEAF is asked for there, where it may have been made smaller to try it
 from .stream import FARTHEST, Content
 from .tree import StaleRead, missing, retry_stale
 
@@ -347,7 +347,7 @@ def put_file(place: Place, key: Any, source: Any, progress: StreamProgress) -> i
     with RawStream(place, key, 'w') as stream, _source(source) as (file, total):
         done = 0
         while True:
-            piece = file.read(streams.LEAF)
+            piece = file.read(streams.STREAM_LEAF)
             if not isinstance(piece, (bytes, bytearray, memoryview)):
                 raise TypeError(f'put_file takes a binary file, and this one gives {type(piece).__name__}: open it '
                                 "with 'rb'")
@@ -388,7 +388,7 @@ def get_file(place: Place, key: Any, target: Any, progress: Progress) -> int:
     with RawStream(place, key, 'r') as stream, _target(target, place.store.files) as (file, is_new):
         total: int = stream.content.size
         done = 0
-        for index in range(-(-total // streams.LEAF)):
+        for index in range(-(-total // streams.STREAM_LEAF)):
             leaf = stream.content.leaf(index)
             if is_new and not leaf[0] and leaf == bytes(len(leaf)):
                 done += len(leaf)

@@ -1,8 +1,8 @@
 """Streams: bytes by their position. Knows neither SQL nor how keys are stored, nor what a file object is.
 
-A stream is a header and leaves of LEAF bytes, all full but the last, in a tree of chunks (tree.py). The header holds
-the first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become leaves.
-Where nothing but zeros was written there is a hole: whole leaves of which no chunk is kept.
+A stream is a header and leaves of STREAM_LEAF bytes, all full but the last, in a tree of chunks (tree.py). The header
+holds the first bytes, up to SMALL, while there are no leaves; then those appended last, as many, until they become
+leaves. Where nothing but zeros was written there is a hole: whole leaves of which no chunk is kept.
 
 What is written goes into new chunks that belong to nothing yet, a few leaves at a time. Closing makes them the entry's
 in one transaction: until then everybody sees what was there before.
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from .leaves import Items
 
 
-LEAF = 1 << 18     # persisted: positions in a stream are found by it
+STREAM_LEAF = 1 << 18  # persisted: positions in a stream are found by it
 SMALL = 4000       # bytes that need no chunks: with its header, a row of about a page
 FARTHEST = 1 << 40  # bytes: no hole ends beyond it, so that a file made to do harm is not walked for years
 HOLLOW = 1 << 30    # bytes of holes in a value that is still loaded as a whole
-KEPT = 8           # leaves that are changed in memory before they are staged
+KEPT_LEAVES = 8    # leaves that are changed in memory before they are staged
 
 
 def content(place: Place, key: Any) -> Any:
@@ -85,8 +85,8 @@ class StreamKind(Kind):
         """Yield a hole in leaves. Raises: VaultCorruptError for one that no program has made."""
         if stop - start > FARTHEST:
             raise inconsistent()
-        for at in range(start, stop, LEAF):
-            size = min(LEAF, stop - at)
+        for at in range(start, stop, STREAM_LEAF):
+            size = min(STREAM_LEAF, stop - at)
             yield [bytes(size)], size
 
     def bytes_of(self, store: Store, header: Header) -> int:
@@ -133,7 +133,7 @@ class Content:
         self._own = not self._header.inside           # the chunks belong to no entry yet
         self.size: int = self._header.size if self._header.inside else len(self._base)
         self._low = self.size                       # where the first byte was changed
-        self._count = -(-self.size // LEAF)         # of the old leaves, how many still are in their place
+        self._count = -(-self.size // STREAM_LEAF)         # of the old leaves, how many still are in their place
         self._dirty: Dict[int, Union[bytes, bytearray]] = {}
         self._staged: Dict[int, int] = {}           # the numbers of changed leaves
         self._dead: List[int] = []                  # staged chunks that were changed again
@@ -176,23 +176,24 @@ class Content:
         if index in self._staged:
             data = self._tree.chunk(self._staged[index])
         elif index >= self._count:
-            data = bytes(min(LEAF, self.size - index * LEAF))
+            data = bytes(min(STREAM_LEAF, self.size - index * STREAM_LEAF))
         elif self._header.inside:
             data = self._old_leaf(index)
-            if index == (self._header.size - 1) // LEAF:
+            if index == (self._header.size - 1) // STREAM_LEAF:
                 data += self._header.tail
         else:
-            data = self._base[index * LEAF:(index + 1) * LEAF]
+            data = self._base[index * STREAM_LEAF:(index + 1) * STREAM_LEAF]
         return data
 
     def _old_leaf(self, index: int) -> bytes:
-        if index * LEAF >= self._header.inside:
+        if index * STREAM_LEAF >= self._header.inside:
             return b''
-        number, start, stop = self._tree.find(index * LEAF)
-        if not number and not start % LEAF and (not stop % LEAF or stop == self._header.inside):
-            return bytes(min(LEAF, stop - index * LEAF))
+        number, start, stop = self._tree.find(index * STREAM_LEAF)
+        if not number and not start % STREAM_LEAF and (not stop % STREAM_LEAF or stop == self._header.inside):
+            return bytes(min(STREAM_LEAF, stop - index * STREAM_LEAF))
         data = self._tree.chunk(number)
-        if (start != index * LEAF or not len(data) == stop - start == min(LEAF, self._header.inside - start)
+        size = min(STREAM_LEAF, self._header.inside - start)
+        if (start != index * STREAM_LEAF or not len(data) == stop - start == size
                 or self._places.setdefault(number, index) != index):  # one leaf in many places may be endless
             raise inconsistent()
         return data
@@ -209,7 +210,7 @@ class Content:
     def pieces(self, at: int, stop: int) -> Iterator[memoryview]:
         """Yield the bytes between two positions, in pieces that lie in one leaf."""
         while at < min(stop, self.size):
-            index, inside = divmod(at, LEAF)
+            index, inside = divmod(at, STREAM_LEAF)
             piece = memoryview(self.leaf(index))[inside:inside + stop - at]
             yield piece
             at += len(piece)
@@ -218,7 +219,7 @@ class Content:
 
     def hold_end(self) -> None:
         """Have the leaf that is to be continued at hand, also when it is replaced meanwhile."""
-        if self.size % LEAF:
+        if self.size % STREAM_LEAF:
             self._dirty[self._count - 1] = self._fetched(self._count - 1)
 
     def put(self, at: int, data: Any) -> None:
@@ -228,10 +229,10 @@ class Content:
         view, done = memoryview(data), 0
         self.changed, self._low = True, min(self._low, at)
         while done < len(view):
-            index, inside = divmod(at + done, LEAF)
-            piece = view[done:done + LEAF - inside]
-            if len(piece) == LEAF:
-                self._keep_whole(index, data if len(data) == LEAF and type(data) is bytes else bytes(piece))
+            index, inside = divmod(at + done, STREAM_LEAF)
+            piece = view[done:done + STREAM_LEAF - inside]
+            if len(piece) == STREAM_LEAF:
+                self._keep_whole(index, data if len(data) == STREAM_LEAF and type(data) is bytes else bytes(piece))
             else:
                 self._changeable(index)[inside:inside + len(piece)] = piece
             done += len(piece)
@@ -239,10 +240,10 @@ class Content:
 
     def _fill(self, stop: int) -> None:
         """Reach a position beyond the end with zeros: those of the last leaf, and then a hole."""
-        last = (self.size - 1) // LEAF
-        if self.size % LEAF and not self._is_hole(last):
+        last = (self.size - 1) // STREAM_LEAF
+        if self.size % STREAM_LEAF and not self._is_hole(last):
             leaf = self._changeable(last)
-            leaf.extend(bytes(min(LEAF, stop - last * LEAF) - len(leaf)))
+            leaf.extend(bytes(min(STREAM_LEAF, stop - last * STREAM_LEAF) - len(leaf)))
         self.changed, self._low, self.size = True, min(self._low, self.size), stop
         self._last = -1, b''
 
@@ -251,7 +252,7 @@ class Content:
 
     def _keep_whole(self, index: int, leaf: bytes) -> None:
         """Take a whole leaf; one of zeros behind the old ones becomes a hole."""
-        if index < self._count or leaf[0] or leaf != bytes(LEAF):
+        if index < self._count or leaf[0] or leaf != bytes(STREAM_LEAF):
             self._keep(index, leaf)
             return
         self._dirty.pop(index, None)
@@ -261,7 +262,7 @@ class Content:
 
     def _keep(self, index: int, leaf: Union[bytes, bytearray]) -> None:
         """Take a leaf that is changed; when they are too many, stage the others."""
-        if len(self._dirty) >= KEPT and index not in self._dirty:
+        if len(self._dirty) >= KEPT_LEAVES and index not in self._dirty:
             self._stage()
         self._dirty[index] = leaf
         if self._last[0] == index:
@@ -270,7 +271,7 @@ class Content:
     def _changeable(self, index: int) -> bytearray:
         leaf = self._dirty.get(index)
         if type(leaf) is not bytearray:
-            leaf = bytearray(self.leaf(index) if index * LEAF < self.size else b'')
+            leaf = bytearray(self.leaf(index) if index * STREAM_LEAF < self.size else b'')
             self._keep(index, leaf)
         return leaf
 
@@ -278,9 +279,9 @@ class Content:
         if size > self.size:
             self._fill(size)
         elif size < self.size:
-            count = -(-size // LEAF)
-            if size % LEAF and not self._is_hole(count - 1):
-                del self._changeable(count - 1)[size % LEAF:]
+            count = -(-size // STREAM_LEAF)
+            if size % STREAM_LEAF and not self._is_hole(count - 1):
+                del self._changeable(count - 1)[size % STREAM_LEAF:]
             for index in [index for index in self._dirty if index >= count]:
                 del self._dirty[index]
             self._dead += [self._staged.pop(index) for index in list(self._staged) if index >= count]
@@ -333,23 +334,23 @@ class Content:
         """Tell whether no leaf was changed, and what follows the last one is little and within its bounds."""
         inside = self._header.inside
         return (0 < inside <= self._low and not self._staged and self.size - inside <= SMALL
-                and inside // LEAF >= (self.size - 1) // LEAF)
+                and inside // STREAM_LEAF >= (self.size - 1) // STREAM_LEAF)
 
     def _save_leaves(self) -> None:
         """Put a new tree above the changed leaves and the old ones."""
         header = self._header
-        first = (header.size - 1) // LEAF if header.inside else 0  # what is not in a leaf of its own yet
+        first = (header.size - 1) // STREAM_LEAF if header.inside else 0  # what is not in a leaf of its own yet
         for index in range(first if header.tail or not header.inside else self._count, self._count):
             if index not in self._dirty and index not in self._staged:
                 self._keep(index, self.leaf(index))
         if self._dirty:
             self._stage()
-        if self._count * LEAF < header.inside:
-            self._tree.replace(self._count * LEAF, header.inside, [])
+        if self._count * STREAM_LEAF < header.inside:
+            self._tree.replace(self._count * STREAM_LEAF, header.inside, [])
         for _, group in groupby(enumerate(sorted(self._staged)), lambda pair: pair[1] - pair[0]):
             indexes = [index for _, index in group]
-            self._tree.replace(indexes[0] * LEAF, (indexes[-1] + 1) * LEAF, [
-                (self._staged[index], min(LEAF, self.size - index * LEAF)) for index in indexes])
+            self._tree.replace(indexes[0] * STREAM_LEAF, (indexes[-1] + 1) * STREAM_LEAF, [
+                (self._staged[index], min(STREAM_LEAF, self.size - index * STREAM_LEAF)) for index in indexes])
         if header.inside < self.size:
             self._tree.replace(self.size, self.size, [])
 
@@ -357,8 +358,8 @@ class Content:
         """Put what is behind `began` at the end of another content, holes as holes."""
         shift = other.size - began
         for index in sorted({*self._dirty, *self._staged}):
-            at = max(index * LEAF, began)
-            other.put(at + shift, self.leaf(index)[at - index * LEAF:])
+            at = max(index * STREAM_LEAF, began)
+            other.put(at + shift, self.leaf(index)[at - index * STREAM_LEAF:])
         if other.size < self.size + shift:
             other.truncate(self.size + shift)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Child = Tuple[int, int]     # the number of a chunk, and how many items are in or below it
     Node = Tuple[Tuple[int, ...], Tuple[int, ...]]  # the numbers of chunks, and how many items end with each
 
-ATTEMPTS = 8        # at reading what others keep changing, before they are kept out
+READ_ATTEMPTS = 8        # at reading what others keep changing, before they are kept out
 FANOUT = 128
 KEPT_NODES = 1024   # 3 MB or so
 MANY = 1 << 20      # bytes of leaves written at a time
@@ -48,7 +48,7 @@ def retry_stale(store: Store, read: Callable[[], T], what: str, where: Callable[
 
     Raises: VaultCorruptError when even then a chunk of `what` is missing, which is at `where()`.
     """
-    for _ in range(ATTEMPTS):
+    for _ in range(READ_ATTEMPTS):
         try:
             return read()
         except StaleRead:
