@@ -10,7 +10,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import vaults
 from vaults.codecs import packing, pickles
-from vaults.stores.base import Live
 from vaults.stores.dictionary import DictionaryStore
 from vaults.stores.live import LiveEntries
 from vaults.stores.sqlite import opening
@@ -42,8 +41,8 @@ class LiveMachine(RuleBasedStateMachine):
 
     def value(self, key):
         found = self.entries.get(key)
-        assert found is None or type(found) is Live
-        return None if found is None else found.value
+        assert found is None or type(found) is tuple
+        return None if found is None else found[0]
 
     # --- what a vault does ---
 
@@ -186,8 +185,8 @@ class LiveMachine(RuleBasedStateMachine):
         if hasattr(self, 'store'):
             cache = self.store.cache
             assert (cache.journal is None) == (not self.saved) and set(cache.dirty) <= set(cache.live)
-            assert {key for key, entry in cache.live.items() if entry.dirty} == set(cache.dirty)
-            assert {key: entry.value for key, entry in cache.live.items()} == {key: self.model[key] for key in cache.live}
+            assert {key for key, entry in cache.live.items() if entry[1] is None} <= set(cache.dirty)
+            assert {key: entry[0] for key, entry in cache.live.items()} == {key: self.model[key] for key in cache.live}
 
     def teardown(self):
         if hasattr(self, 'store'):

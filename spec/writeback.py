@@ -36,6 +36,17 @@ def written(seen):
     return [line for line in seen if line.lstrip().startswith('INSERT')]
 
 
+def calls_of(act):
+    """Return how many calls, of functions in Python and in C, `act()` takes."""
+    seen = []
+    sys.setprofile(lambda frame, event, argument: seen.append(event) if event.endswith('call') else None)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return len(seen)
+
+
 class TestWriteBack(WriteBackAmongOthers):
     """`writeback=True`: values are live objects, written when they have changed."""
 
@@ -532,6 +543,42 @@ class TestWriteBack(WriteBackAmongOthers):
         expected = {n: [n, n, 'seen'] for n in range(50) if n != 20}
         assert dict(Vault('test').items()) == {**expected, 30: ['again', 'seen'], 40: ['assigned', 40, 'seen'], 'late': 1}
 
+    @pytest.mark.parametrize('value', [{'n': 300, 'text': 'a'}, [1, 'a'], 5])
+    def test_a_walk_over_more_than_the_cache_holds_takes_few_calls_more_than_without_it(self, root, value):
+        v = Vault('test')
+        v.update((str(n), value) for n in range(4000))
+        w = Vault('test', writeback=True, cache_size=400)
+        for vault in (v, w):
+            assert len(vault.values()) == sum(1 for _ in vault.items())
+        plain, live = (calls_of(lambda vault=vault: [None for _ in vault.items()]) for vault in (v, w))
+        assert live < plain + 2.5 * 4000 and len(w._store._live) <= 400
+
+    def test_what_changes_among_many_is_written_when_it_leaves_the_cache_whatever_it_packs_to(self, root):
+        for count in (3, 16, 300):
+            w = Vault(f'test{count}', writeback=True, cache_size=count)
+            w.update((n, {'n': n + 200, 'data': b'x'}) for n in range(count))
+            w.update((n, [b'y', n]) for n in range(count, 2 * count))
+            for value in w.values():
+                if type(value) is dict and value['n'] % 3 == 0:
+                    value['data'] = bytearray(b'x')  # which msgpack packs as it does bytes
+            w.close()
+            kinds = [type(value['data']) for value in Vault(f'test{count}').values()[:count]]
+            assert kinds == [bytes if (n + 200) % 3 else bytearray for n in range(count)]
+
+    def test_what_is_packed_to_make_room_may_put_what_is_being_loaded(self, root):
+        Vault('test').update({n: ['old', n] for n in range(40)})
+        w = Vault('test', writeback=True, cache_size=8)
+
+        class Setting:
+            def __reduce__(self):
+                w[20] = ['new']
+                return int, (1,)
+        w['setting'] = Setting()
+        assert [w[key] for key in range(7)] and 20 not in w._store._live
+        assert w[20] == ['new']  # for which the other leaves the cache
+        w.close()
+        assert Vault('test')[20] == ['new']
+
     @pytest.mark.parametrize('act', ['update', 'delete', 'slice', 'assign', 'sync', 'rollback'])
     def test_walking_meets_what_is_written_meanwhile(self, root, act):
         w, other = Vault('test', writeback=True, cache_size=3), Vault('test')
@@ -810,9 +857,9 @@ class Recording:
         self._packed.append(obj)
         return self._codec.dumps(obj)
 
-    def changed(self, entries):
-        self._packed += [obj for _, obj, _ in entries]
-        return self._codec.changed(entries)
+    def changed(self, keys, objects, datas):
+        self._packed += objects
+        return self._codec.changed(keys, objects, datas)
 
     def loads(self, data):
         return self._codec.loads(data)

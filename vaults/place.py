@@ -1,6 +1,7 @@
 """Place: all that a section, a collection, a stream or an import may know of its vault. Knows no vault.
 
     store       where the entries are
+    engine      that, or what it stands before: a walk looks at its `deletions` at every step
     keys        stored forms of keys: the module keys.py, or what a section has in its place
     codec       bytes of values
     entries, values     what the verbs of a vault work on: the store and the codec or, in write-back mode, what has live
@@ -108,7 +109,7 @@ class Place:
     pickled is opened again by its path, with all that is pickled along with it. Safe in any thread.
     """
 
-    __slots__ = ('__weakref__', 'again', 'codec', 'entries', 'keys', 'name', 'parent', 'path', 'read_only',
+    __slots__ = ('__weakref__', 'again', 'codec', 'engine', 'entries', 'keys', 'name', 'parent', 'path', 'read_only',
                  'store', 'validate', 'values')
     entries: Entries
     values: ValueCodec
@@ -116,6 +117,7 @@ class Place:
     def __init__(self, store: Store, keys: KeyCodec, codec: Codec, name: str, path: str, read_only: bool,
                  validate: Optional[Check], again: Again, parent: Optional[Place] = None) -> None:
         self.store, self.keys, self.codec = self.entries, _, self.values = store, keys, codec
+        self.engine = store
         self.name, self.path = name, path
         self.read_only, self.validate = read_only, validate
         self.again = again      # a function and its arguments: what opens it again; or why that cannot be
@@ -124,6 +126,7 @@ class Place:
     def within(self, keys: KeyCodec, validate: Optional[Check], again: Again) -> Place:
         """Return the place of a section in this one."""
         inside = Place(self.store, keys, self.codec, self.name, self.path, self.read_only, validate, again, self)
+        inside.engine = self.engine
         if self.entries is not self.store:
             live: LiveEntries = self.entries  # type: ignore[assignment]  # what is no store has live entries
             inside.entries, inside.values = live.within(keys, validate), self.values
@@ -131,7 +134,7 @@ class Place:
 
     def shut(self, store: ClosedStore) -> None:
         """Put a store that refuses everything in the place of what was closed."""
-        self.store = self.entries = store
+        self.store = self.engine = self.entries = store
 
     @property
     def closed(self) -> bool:

@@ -13,7 +13,7 @@ from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, over
 from .codecs import codes, registry
 from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnlyError, plural
 from .place import MISSING, Place
-from .stores.base import MEMORY, ClosedStore, Live
+from .stores.base import MEMORY, ClosedStore
 from .transactions import Edit, Transaction, with_frame
 from .views import Items, Keys, SortedSlice, Values, Walks, examiner, pairs_of
 
@@ -139,12 +139,12 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         data = self._entries.get(stored)
         if data is None:
             return self._missing(key)
-        if type(data) is Live:
-            return data.value
+        if type(data) is tuple:  # a live entry
+            return data[0]
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.MALFORMED:
-            return self._reread(stored, data)
+            return self._reread(stored, data)  # type: ignore[arg-type]  # no tuple is left
 
     def __setitem__(self, key: K, value: V) -> None:
         """Set the value; a commit of its own outside a block. Raises: TypeError for what cannot be a key."""
@@ -201,12 +201,12 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         data = self._entries.get(stored)
         if data is None:
             return default
-        if type(data) is Live:
-            return data.value
+        if type(data) is tuple:  # a live entry
+            return data[0]
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False)
         except codes.MALFORMED:
-            return self._reread(stored, data, default)
+            return self._reread(stored, data, default)  # type: ignore[arg-type]  # no tuple is left
 
     def put(self, key: K, value: V) -> None:
         """Set the value, as v[key] = value does."""

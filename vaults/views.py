@@ -16,7 +16,6 @@ from ._typing import TYPE_CHECKING, Generic, ItemsView, K, K_co, KeysView, Mappi
 from .codecs import codes
 from .errors import VaultError, plural
 from .place import MISSING, REPR_LENGTH, Displayed, place_of
-from .stores.base import Live
 
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, SupportsIndex, Tuple, Union
@@ -190,18 +189,18 @@ class Walks(Displayed, Mapping[K, V]):
         known: Any
         rest: Any
         for stored, datas, ids in self._scan(reverse, bounds, values):
-            seen, rest = place.store.deletions, load(stored, datas)
+            seen, rest = place.engine.deletions, load(stored, datas)
             datas, load = None, self._load_many if values else load
             for entry in rest:
                 yield entry
-                if place.store.deletions != seen:  # which raises when it was closed meanwhile
+                if place.engine.deletions != seen:  # which raises when it was closed meanwhile
                     known = dict(zip(stored, ids))
                     break
             for entry in rest:
                 stored = place.keys.encode(entry[0] if values else entry)
                 if place.store.alive(stored, known[stored]):
                     yield entry
-                    seen = place.store.deletions  # as above
+                    seen = place.engine.deletions  # as above
             stored = ids = rest = entry = known = None  # before the next page is read
 
     def _load_keys(self, stored: Any, _: Any) -> Iterator[Any]:
@@ -236,7 +235,7 @@ class Walks(Displayed, Mapping[K, V]):
         for packed, data in zip(stored, datas):
             key = value = None  # the last one, before the next is loaded
             key = decode(packed)
-            value = data.value if type(data) is Live else load(packed, data)
+            value = data[0] if type(data) is tuple else load(packed, data)
             yield key, value
 
     def _load_header(self, stored: Any, data: Any) -> Iterator[Any]:

@@ -9,7 +9,6 @@ there is one for each depth, made when it is first needed. Reading, there is a h
 from __future__ import annotations
 
 from functools import partial
-from operator import itemgetter
 
 from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
@@ -33,7 +32,7 @@ from .types import DECODERS, encoded, hides, revealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, TypeVar
+    from typing import Any, Callable, List, NoReturn, Optional, Sequence, TypeVar
 
     from .pickles import Pickles
     from .registry import Pack, Unpack
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
     T = TypeVar('T')
     ExtHook = Callable[[int, bytes], Any]  # what msgpack calls for an ExtType: code, payload
 
-_KEY, _OBJECT, _DATA = map(itemgetter, range(3))  # of an entry that is looked at
+# Of objects that are packed only to see whether they have changed: how many at once, and of how many bytes.
+COMPARED, COMPARED_BYTES = 256, 1 << 16
 
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
@@ -75,30 +75,40 @@ class Codec:
             has_surrogates = isinstance(error, UnicodeEncodeError)
         return self._otherwise(obj, has_surrogates)
 
-    def changed(self, entries: Sequence[Tuple[T, Any, Optional[bytes]]]) -> List[T]:
-        """Return the keys of those entries, a key, an object and bytes, whose object does not pack to the bytes.
+    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
+        """Return the keys of those objects that do not pack to the bytes given for each.
 
         It is a first look, and takes no call for each: of what seems to have changed, or cannot be packed, dumps()
         knows more. What it does not return has not changed.
         """
         found: List[T] = []
-        same: List[Tuple[T, Any, Any]] = []
+        for start in range(0, len(keys), COMPARED):
+            some = slice(start, start + COMPARED)
+            found += self._changed(keys[some], objects[some], datas[some])
+        return found
+
+    def _changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
+        joined = b''.join(datas)
+        if len(joined) <= COMPARED_BYTES and self._packed(list(objects))[1 if len(keys) < 16 else 3:] == joined:
+            if joined.translate(IN_LONG).isascii():
+                return []
+            return [key for key, obj, data in zip(keys, objects, datas)
+                    if not data.translate(IN_LONG).isascii() and hides(obj)]
+        return [key for key, obj, data in zip(keys, objects, datas)
+                if self._packed(obj) != data or (not data.translate(IN_LONG).isascii() and hides(obj))]
+
+    def _packed(self, obj: Any) -> bytes:
+        """Return what msgpack makes of the object at first, which may be less than is in it; of what it refuses b''."""
         try:
             pack = self._pool.pop()
         except IndexError:
             pack = _Packer(self.pickles).pack
-        for entry in entries:
-            try:
-                if pack(entry[1]) == entry[2]:
-                    same.append(entry)
-                    continue
-            except Exception:  # of the user's code as well; dumps() meets it again
-                pack = _Packer(self.pickles).pack  # the buffer of that one is half full
-            found.append(entry[0])
+        try:
+            data = pack(obj)
+        except Exception:  # of the user's code as well: dumps() meets it again
+            return b''  # that packer's buffer is half full
         self._pool.append(pack)
-        if b''.join(map(_DATA, same)).translate(IN_LONG).isascii() or not hides(list(map(_OBJECT, same))):
-            return found
-        return found + list(map(_KEY, same))
+        return data
 
     def loads(self, data: bytes) -> Any:
         """Return the object that `data` was made from.

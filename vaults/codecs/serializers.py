@@ -16,7 +16,7 @@ from .registry import inside_another, live_types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, TypeVar, Union
+    from typing import Any, Callable, List, NoReturn, Sequence, TypeVar, Union
 
     from .pickles import Pickles
 
@@ -100,9 +100,9 @@ class SerializerCodec(Codec):
                                      f'{error}') from error
         return data
 
-    def changed(self, entries: Sequence[Tuple[T, Any, Optional[bytes]]]) -> List[T]:
+    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
         """Return all keys: there is no quicker look than dumps()."""
-        return [key for key, _, _ in entries]
+        return list(keys)
 
     def _load_ext(self, code: int, data: bytes) -> Any:
         return self._guarded('loads', unpackb(data)) if code == SERIALIZED else self._plain(code, data)

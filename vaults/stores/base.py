@@ -14,7 +14,6 @@ import os
 import time
 from abc import ABC, abstractmethod
 
-from .._typing import final
 from ..errors import VaultClosedError, VaultError
 from ..keys import HIGHEST, LOWEST, sortable
 
@@ -44,7 +43,11 @@ if TYPE_CHECKING:
     # What is called every so often while something takes long: with how much is done, and how much there is in all; in
     # pages, entries or bytes, as whoever takes it says. What it returns is nothing to anybody; what it raises ends it.
     Progress = Optional[Callable[[int, int], object]]
-    Checks = Mapping[Tuple[object, ...], Callable[[Stored, object], object]]  # of live objects: see Live
+    Checks = Mapping[Tuple[object, ...], Callable[[Stored, object], object]]
+    # A live entry, in the place of an entry's bytes in write-back mode: the object that they are loaded to; the bytes
+    # that it is stored as, or None; and what validates it when it has changed, by the path of the section whose check
+    # it is. A tuple is made in C: a walk makes one of each entry.
+    Live = Tuple[object, Optional[bytes], Checks]
     StreamProgress = Optional[Callable[[int, Optional[int]], object]]  # None where nobody knows how much there is
     CountProgress = Optional[Callable[[int], object]]                  # where nobody ever knows
 else:
@@ -378,20 +381,6 @@ def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
 def new_owner() -> bytes:
     """Return an owner for chunks: the time in seconds, 4 bytes, so that they lie together, and 8 random ones."""
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
-
-
-@final
-class Live:
-    """What is in the place of an entry's bytes in write-back mode: the object that they are loaded to.
-
-    `value`: the object. `stored`: the bytes that it is stored as, or None. `checks`: what validates it when it has
-    changed, by the path of the section whose check it is. `dirty`: it was put, and is not written yet.
-    """
-
-    __slots__ = ('checks', 'dirty', 'stored', 'value')
-
-    def __init__(self, value: object, stored: Optional[bytes], checks: Checks, dirty: bool) -> None:
-        self.value, self.stored, self.checks, self.dirty = value, stored, checks, dirty
 
 
 class StoreBefore(Store):

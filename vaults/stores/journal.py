@@ -6,24 +6,25 @@ its journal says; when it has succeeded, what its journal says goes to the one a
 the entry yet.
 
 An object changes in place without a call, so no journal tells: the bytes that it is stored as do. That it was put does
-not show in them; it is `dirty` that says so.
+not show in them; it is `Cache.dirty` that says so.
 """
 from __future__ import annotations
 
-from collections import OrderedDict
-
-from .base import Live
+from collections import OrderedDict, deque
+from itertools import compress, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterable, Mapping, Optional, Tuple
+    from typing import Callable, Collection, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ..keys import Stored
-    from .base import Checks
+    from .base import Live
+
+    Unsure = Tuple[List[Stored], Sequence[Stored], Sequence[object], Sequence[bytes]]
 
 
 class Journal:
-    """What entries were before a call or a block: by key a copy of one, or None where there was none.
+    """What entries were before a call or a block: by key one, and whether it was dirty, or None where there was none.
 
     `around`: the journal of the call or block that this one is in. `block`: who began the block, alone in a tuple; a
     call is empty. `in_call`: it is a call, or in one.
@@ -33,7 +34,7 @@ class Journal:
 
     def __init__(self, around: Optional[Journal], block: Tuple[object, ...] = ()) -> None:
         self.around, self.block = around, block
-        self.before: Dict[Stored, Optional[Live]] = {}
+        self.before: Dict[Stored, Optional[Tuple[Live, bool]]] = {}
         self.in_call: bool = not block or (around is not None and around.in_call)
 
 
@@ -42,26 +43,42 @@ class Cache:
 
     def __init__(self) -> None:
         self.live: OrderedDict[Stored, Live] = OrderedDict()  # the least recently used first
-        # The keys of those that are dirty, in the order in which they were first put: new keys are written in it. Also
-        # most calls have nothing to write, and need not look at all entries to know.
+        # The keys of those that were put and are not written yet, in the order in which they were first put: new keys
+        # are written in it. Also most calls have nothing to write, and need not look at all entries to know.
         self.dirty: Dict[Stored, None] = {}
         self.journal: Optional[Journal] = None                # of the innermost call or block
         self.writes = 0  # counts what may have changed stored entries: a walk asks whether its page is out of date
 
     # --- entries ---
 
-    def put(self, key: Stored, value: object, checks: Checks) -> None:
-        """Have a new entry be this object, to be written."""
-        self.note(key)
-        self.dirty[key] = None
-        self.live[key] = Live(value, None, checks, True)
+    def load(self, found: Sequence[Stored], entries: Iterable[Live]) -> Iterator[Live]:
+        """Have these entries, which are as they are stored, and yield them.
 
-    def load(self, entries: Mapping[Stored, Live]) -> None:
-        """Have these entries, none of which is live yet, which are as they are stored."""
+        What the user's code, run by the loading, has put meanwhile stays, and is yielded.
+        """
         if self.journal is not None:
-            for key in entries:
+            for key in found:
                 self.note(key)
-        self.live.update(entries)
+        return map(self.live.setdefault, found, entries)
+
+    def unsure(self, wanted: Sequence[Stored], immutable: FrozenSet[type]) -> Unsure:
+        """Return which of the entries were put, and keys, objects and bytes of those that may have changed in place.
+
+        Lists of all of them at once, which C makes: what leaves the cache is looked at here.
+        """
+        entries = list(map(self.live.get, wanted))
+        if not all(entries):
+            wanted, entries = list(compress(wanted, entries)), list(filter(None, entries))
+        objects, datas, _ = zip(*entries) if entries else ((), (), ())
+        kinds, put = set(map(type, objects)), {}
+        if self.dirty or not all(datas):
+            put = {key: None for key, data in zip(wanted, datas) if key in self.dirty or data is None}
+        if kinds <= immutable:
+            return list(put), (), (), ()
+        if put or not kinds.isdisjoint(immutable):
+            mask = [key not in put and type(obj) not in immutable for key, obj in zip(wanted, objects)]
+            wanted, objects, datas = (list(compress(column, mask)) for column in (wanted, objects, datas))
+        return list(put), wanted, objects, datas
 
     def replace(self, key: Stored, entry: Live) -> None:
         """Have the entry be this one, which is being stored."""
@@ -70,13 +87,13 @@ class Cache:
 
     def wrote(self, key: Stored, value: object, data: Optional[bytes]) -> None:
         """Have the entry be stored as `data`, or as it was, where that is what it has: not another object by now."""
-        entry = self.live.get(key)
         if data is not None:
             self.writes += 1
-        if entry is not None and entry.value is value:
-            if self.journal is not None and key not in self.journal.before:
-                self.note(key)
-            entry.stored, entry.dirty = data or entry.stored, False
+        self.note(key)
+        live = self.live
+        # No call in between, in which a signal handler may put another object, and that one be lost.
+        if key in live and live[key][0] is value:
+            live[key] = value, data or live[key][1], live[key][2]
             self.dirty.pop(key, None)
 
     def remove(self, keys: Iterable[Stored]) -> None:
@@ -87,16 +104,17 @@ class Cache:
             self.live.pop(key, None)
             self.dirty.pop(key, None)
 
-    def evict(self, keys: Iterable[Stored]) -> None:
+    def evict(self, keys: Collection[Stored]) -> None:
         """Let go of entries that are as they are stored."""
-        for key in keys:
-            if key in self.dirty:
-                continue  # it was put since
-            if self.journal is not None:
+        dirty, journal = self.dirty, self.journal
+        if dirty:
+            keys = [key for key in keys if key not in dirty]  # nor those that were put since
+        if journal is not None:
+            for key in keys:
                 self.note(key)
-                if self.journal.before[key] is None:
-                    del self.journal.before[key]  # lest a walk over more than there is memory for notes all of it
-            self.live.pop(key, None)
+                if journal.before[key] is None:
+                    del journal.before[key]  # lest a walk over more than there is memory for notes all of it
+        deque(map(self.live.pop, keys, repeat(None)), maxlen=0)
 
     def forget(self) -> None:
         """Let go of all objects, changed or not."""
@@ -112,7 +130,7 @@ class Cache:
         journal = self.journal
         if journal is not None and key not in journal.before:
             entry = self.live.get(key)
-            journal.before[key] = entry and Live(entry.value, entry.stored, entry.checks, entry.dirty)
+            journal.before[key] = entry and (entry, key in self.dirty)
 
     def keep(self, journal: Journal) -> None:
         """Have what a journal says be what the one around it says, where that says nothing else."""
@@ -130,7 +148,7 @@ class Cache:
 
         An interrupt may come when all was done already: an entry that is not stored so any more is not made again.
         """
-        undone: Dict[Stored, Optional[Live]] = {}
+        undone: Dict[Stored, Optional[Tuple[Live, bool]]] = {}
         outer, inner = None, self.journal
         while inner is not None and inner is not journal:
             undone.update(inner.before)
@@ -147,12 +165,15 @@ class Cache:
         for key, before in undone.items():
             now = self.live.pop(key, None)
             self.dirty.pop(key, None)
-            if before is not None and is_stored(key, before):
-                if now is not None and now.value is before.value:
-                    before.checks = now.checks  # those of a section that has met it since
-                self.live[key] = before
-                if before.dirty:
+            if before is None:
+                continue
+            (value, stored, checks), was_dirty = before
+            if is_stored(key, before[0]):
+                if now is not None and now[0] is value:
+                    checks = now[2]  # those of a section that has met it since
+                if was_dirty:
                     self.dirty[key] = None
+                self.live[key] = value, stored, checks
 
     def _begin_anew(self, journal: Journal) -> None:
         """Empty the journals that were in this one."""

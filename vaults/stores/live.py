@@ -6,23 +6,22 @@ from __future__ import annotations
 
 import weakref
 from itertools import compress
-from operator import attrgetter
+from operator import itemgetter, length_hint
 
 from ..codecs import registry
 from ..keys import HIGHEST, LOWEST
-from .base import Live
 from .writeback import LiveStore, end_with_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator, Optional, Sequence, Tuple, Union
+    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
     from ..codecs.packing import Codec
     from ..keys import Stored
     from ..place import Check, KeyCodec
-    from .base import Checks, Store
+    from .base import Checks, Live, Store
 
-VALUE = attrgetter('value')
+VALUE: Callable[[Any], object] = itemgetter(0)
 
 
 def before(store: Store, coder: KeyCodec, codec: Codec, path: str, size: int, timeout: float,
@@ -55,7 +54,7 @@ class LiveEntries:
         try:
             entry = hot[key]
             hot.move_to_end(key)  # what another thread has let go of meanwhile is not live
-            if entry.checks is self._checks:
+            if entry[2] is self._checks:
                 return entry
         except KeyError:
             pass
@@ -65,18 +64,16 @@ class LiveEntries:
         """Set the entry's object, to be written later."""
         store = self._store
         with store.lock:
-            cache = store.cache
-            entry = cache.live.get(key)
-            if entry is None:
+            cache, live = store.cache, store.cache.live
+            if key not in live:
                 store.make_room()
-                cache.put(key, value, self._checks)
-                return
             if cache.journal is not None:
                 cache.note(key)
-            # The mark first: an interrupt between the two leaves one without a change, which is harmless.
+            # The mark first: an interrupt between the two leaves one without a change, which is harmless. And no call
+            # in between, in which a signal handler may have the entry be stored otherwise.
             cache.dirty[key] = None
-            entry.dirty, entry.checks, entry.value = True, self._checks, value
-            cache.live.move_to_end(key)
+            live[key] = value, live[key][1] if key in live else None, self._checks
+            live.move_to_end(key)
 
     def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int:
         """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were."""
@@ -113,12 +110,18 @@ class Met:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Union[Live, bytes, None]]:
-        store = self._store
-        for key, entry in zip(self._keys, self._entries):
-            if store.hot.get(key) is not entry and type(entry) is Live:
-                now = store.fetch(key, self._checks)
-                entry = now if type(now) is Live else entry
+        store, hot, checks, upcoming = self._store, self._store.hot, self._checks, iter(self._keys)
+        entry: Union[Live, bytes, None]
+        for entry in map(hot.get, upcoming):
+            if entry is None or entry[2] is not checks or store.hot is not hot:
+                entry = self._at(len(self._keys) - length_hint(upcoming) - 1)
             yield entry
+
+    def _at(self, at: int) -> Union[Live, bytes, None]:
+        """Return an entry as it is now, of which the live ones do not tell, or may not be asked without a lock."""
+        entry = self._entries[at]
+        now = self._store.fetch(self._keys[at], self._checks) if type(entry) is tuple else entry
+        return now if type(now) is tuple else entry
 
     def __getitem__(self, at: Any) -> Any:
         """Return one entry, as it was met; of a slice, all that are in it."""
@@ -128,7 +131,7 @@ class Met:
 
     def values(self) -> Iterator[object]:
         """Return the objects. Raises: ValueError where there is an entry without one."""
-        if not {*map(type, self._entries)} <= {Live}:
+        if not {*map(type, self._entries)} <= {tuple}:
             raise ValueError('an entry of the page is no object')
         return map(VALUE, self)
 

@@ -13,7 +13,7 @@ from _thread import get_ident
 from collections import OrderedDict
 from datetime import date, datetime, time, timedelta
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 
 from .. import keys
 from ..codecs import codes, packing, pickles, registry
@@ -28,7 +28,7 @@ from ..errors import (
     about,
 )
 from ..keys import HIGHEST, LOWEST
-from .base import Live, Store, StoreBefore
+from .base import Store, StoreBefore
 from .journal import Cache, Journal
 from .tasks import Asking, Lock, Owner, is_alive, may_run
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
     from ..keys import Stored
-    from .base import Checks, Entry, Page, Progress
+    from .base import Checks, Entry, Live, Page, Progress
 
     T = TypeVar('T')
     Packed = Tuple[Stored, object, Optional[bytes]]
@@ -91,7 +91,7 @@ class LiveStore(StoreBefore):
             if key in self._live:
                 return self._hit(key, checks)
             data = self._store.get(key)
-            return None if data is None else self._loaded([(key, data)], checks)[key]
+            return data if data is None or codes.is_header(data) else self._loaded([key], [data], checks)[0]
 
     def fetch_all(self, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
                   checks: Checks) -> List[Union[Live, bytes, None]]:
@@ -99,48 +99,55 @@ class LiveStore(StoreBefore):
         with self.lock:
             if self.cache.writes != writes:
                 return [self.fetch(key, checks) for key in found]
-            live, missing, met = self._live, [], []
-            for key, data in zip(found, datas):
+            live = self._live
+            if live.keys().isdisjoint(found):
+                return self._loaded(found, datas, checks)
+            met: List[Union[Live, bytes, None]] = []
+            missing: List[int] = []
+            for at, key in enumerate(found):
                 entry = live.get(key)
-                met.append(entry)
                 if entry is None:
-                    missing.append((key, data))
-                elif entry.checks is checks:
+                    missing.append(at)
+                elif entry[2] is checks:
                     live.move_to_end(key)
                 else:
-                    self._hit(key, checks)
-            loaded = self._loaded(missing, checks) if missing else {}
-            return [loaded[key] if entry is None else entry for key, entry in zip(found, met)]
+                    entry = self._hit(key, checks)
+                met.append(entry)
+            if missing:
+                loaded = self._loaded([found[at] for at in missing], [datas[at] for at in missing], checks)
+                for at, new in zip(missing, loaded):
+                    met[at] = new
+            return met
 
     def _hit(self, key: Stored, checks: Checks) -> Live:
         """Return an entry that is live."""
-        entry = self._live[key]
-        self._live.move_to_end(key)
-        if entry.checks is not checks and not checks.items() <= entry.checks.items():
-            entry.checks = {**entry.checks, **checks}
-        return entry
+        live = self._live
+        live.move_to_end(key)
+        known = live[key][2]
+        if known is not checks and not checks.items() <= known.items():
+            value, stored, known = live[key]
+            live[key] = value, stored, {**known, **checks}
+        return live[key]
 
-    def _loaded(self, found: Sequence[Entry], checks: Checks) -> Dict[Stored, Union[Live, bytes]]:
+    def _loaded(self, found: Sequence[Stored], datas: Sequence[bytes],
+                checks: Checks) -> List[Union[Live, bytes, None]]:
         """Return what is stored as live entries, each also from now on; as it is, what the codec makes no object of."""
         self.make_room(len(found))
-        objects, datas = registry.writable(self._objects_of, found)
-        entries = {key: Live(value, data, checks, False) for key, data, value in objects}
-        self.cache.load(entries)
-        return {**entries, **datas}
-
-    def _objects_of(self, found: Sequence[Entry]) -> Tuple[Any, Dict[Stored, bytes]]:
-        """Return keys, bytes and the objects that they make; the rest the vault makes something of, or says why not."""
         try:
-            values = self._codec.loads_many([data for _, data in found])
-            return [(key, data, value) for (key, data), value in zip(found, values)], {}
+            values = registry.writable(self._codec.loads_many, datas)
         except codes.MALFORMED:
-            objects, datas = [], {}
-        for key, data in found:
-            try:
-                objects.append((key, data, self._codec.loads(data)))
-            except VaultError:
-                datas[key] = data
-        return objects, datas
+            return [self._loaded_alone(key, data, checks) for key, data in zip(found, datas)]
+        return [*self.cache.load(found, zip(values, datas, repeat(checks)))]
+
+    def _loaded_alone(self, key: Stored, data: bytes, checks: Checks) -> Union[Live, bytes]:
+        """Return the same of one; the rest the vault makes something of, or says why not."""
+        if codes.is_header(data):
+            return data
+        try:
+            value = registry.writable(self._codec.loads, data)
+        except VaultError:
+            return data
+        return next(self.cache.load([key], [(value, data, checks)]))
 
     def pages(self, low: Stored, high: Stored, by_key: bool,
               reverse: bool) -> Iterator[Tuple[Sequence[Stored], Sequence[bytes], List[int], int, int]]:
@@ -164,7 +171,7 @@ class LiveStore(StoreBefore):
                 data = self._dumps(key, value)
                 if key not in self._live:
                     self.make_room()
-                self.cache.replace(key, Live(value, data, checks, False))
+                self.cache.replace(key, (value, data, checks))
                 yield key, data
         with self.lock:
             self._write(list(self.cache.dirty))  # what cannot be packed waits for its own turn
@@ -186,7 +193,7 @@ class LiveStore(StoreBefore):
     def _is_stored(self, key: Stored, entry: Live) -> bool:
         """Tell whether the entry is still stored so. It is where nobody can be asked: what raises changes nothing."""
         try:
-            return not self._finished and self._store.get(key) == entry.stored
+            return not self._finished and self._store.get(key) == entry[1]
         except VaultError:
             return True
 
@@ -218,12 +225,14 @@ class LiveStore(StoreBefore):
         Loading may order a set or share text otherwise than it was when packed: only when the stored bytes, loaded and
         packed again, differ as well, has the object changed.
         """
-        if type(entry.value) in IMMUTABLE and not entry.dirty:
+        value, stored, _ = entry
+        was_put = key in self.cache.dirty
+        if type(value) in IMMUTABLE and not was_put:
             return None
-        data = self._dumps(key, entry.value)
-        if entry.stored is None or (entry.dirty and self._foreign):
+        data = self._dumps(key, value)
+        if stored is None or (was_put and self._foreign):
             return data
-        if data == entry.stored or (not entry.dirty and data == self._codec.dumps(self._codec.loads(entry.stored))):
+        if data == stored or (not was_put and data == self._codec.dumps(self._codec.loads(stored))):
             return None
         return data
 
@@ -234,16 +243,10 @@ class LiveStore(StoreBefore):
         except VaultError:
             return True
 
-    def _suspects(self, wanted: Iterable[Stored]) -> List[Stored]:
+    def _suspects(self, wanted: List[Stored]) -> List[Stored]:
         """Return which of the entries were put, or do not pack, at a first look, to what is stored."""
-        found, unsure, live = [], [], self._live
-        for key in wanted:
-            entry = live.get(key)
-            if entry is not None and entry.dirty:
-                found.append(key)
-            elif entry is not None and type(entry.value) not in IMMUTABLE:
-                unsure.append((key, entry.value, entry.stored))
-        return found + self._codec.changed(unsure) if unsure else found
+        put, found, objects, datas = self.cache.unsure(wanted, IMMUTABLE)
+        return put + self._codec.changed(found, objects, datas)
 
     # --- writing it ---
 
@@ -264,16 +267,20 @@ class LiveStore(StoreBefore):
 
     def _write_all(self) -> Dict[Stored, VaultError]:
         """Write every entry that has changed, and then what was put as these were packed or validated."""
-        failed = self._write([*self.cache.dirty, *self._live])
+        failed = self._write(self._with_dirty(list(self._live)))
         put = [key for key in self.cache.dirty if key not in failed]
         return {**failed, **self._write(put)} if put else failed
+
+    def _with_dirty(self, wanted: List[Stored]) -> List[Stored]:
+        """Return what was put, in the order in which it was, and then the rest of what is wanted."""
+        return list(dict.fromkeys([*self.cache.dirty, *wanted])) if self.cache.dirty else wanted
 
     def _write_dirty(self) -> None:
         """Write what was put: keys that the store does not know yet are counted and walked there."""
         if self.cache.dirty:
             self._raise(self._write(list(self.cache.dirty)), KEPT)
 
-    def _write(self, wanted: Iterable[Stored]) -> Dict[Stored, VaultError]:
+    def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
         if self._packing:
             return {}  # an object that is being packed uses the vault
@@ -281,7 +288,7 @@ class LiveStore(StoreBefore):
         try:
             if self.cache.dirty and not self._depth:  # in a block nobody else writes
                 self._foreign |= self._store.others_wrote()
-            suspects = self._suspects(dict.fromkeys(wanted))
+            suspects = self._suspects(wanted)
             packed, failed = self._packed(suspects) if suspects else ([], {})
         finally:
             self._packing = False
@@ -305,8 +312,8 @@ class LiveStore(StoreBefore):
             entry = self._live.get(key)
             try:
                 if entry is not None:  # or the packing of another one has deleted it
-                    value, data = entry.value, self._changed(key, entry)
-                    if data is not None and entry.checks:
+                    value, data = entry[0], self._changed(key, entry)
+                    if data is not None and entry[2]:
                         self._validate(key, entry)
                     packed.append((key, value, data))
             except VaultError as error:
@@ -315,9 +322,9 @@ class LiveStore(StoreBefore):
 
     def _validate(self, key: Stored, entry: Live) -> None:
         """Raise SerializationError when a function of the user's refuses what an object has changed into."""
-        for check in entry.checks.values():
+        for check in entry[2].values():
             try:
-                check(key, entry.value)
+                check(key, entry[0])
             except Exception as error:
                 refused = SerializationError(f'validation refused it, {type(error).__name__}: {error}')
                 raise self._about(refused, key) from error
@@ -342,15 +349,17 @@ class LiveStore(StoreBefore):
         if journal is not None and journal.in_call:
             kept = set(filter(self._differs, self._suspects(oldest)))
         else:
-            kept = set(self._write([*self.cache.dirty, *oldest]))
-        for key in kept.intersection(oldest):
-            live.move_to_end(key)
-        self.cache.evict([key for key in oldest if key not in kept])
+            kept = set(self._write(self._with_dirty(oldest)))
+        if kept:
+            for key in kept.intersection(oldest):
+                live.move_to_end(key)
+            oldest = [key for key in oldest if key not in kept]
+        self.cache.evict(oldest)
 
     def _forget_theirs(self) -> None:
         """Forget the entries that others have written and that are not changed here."""
         self._foreign = True
-        theirs = [key for key, entry in list(self._live.items()) if self._store.get(key) != entry.stored]
+        theirs = [key for key, entry in list(self._live.items()) if self._store.get(key) != entry[1]]
         both = set(filter(self._differs, theirs))
         self.cache.remove([key for key in theirs if key not in both])
         self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
@@ -359,7 +368,7 @@ class LiveStore(StoreBefore):
 
     def get(self, key: Stored) -> Optional[bytes]:
         with self.lock:
-            self._raise(self._write([*self.cache.dirty, key]), KEPT)
+            self._raise(self._write(self._with_dirty([key])), KEPT)
             return self._store.get(key)
 
     def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
@@ -367,7 +376,7 @@ class LiveStore(StoreBefore):
 
     def held(self, key: Stored) -> Optional[Tuple[object]]:
         entry = self._live.get(key)
-        return entry and (entry.value,)
+        return entry and entry[:1]
 
     def contains(self, key: Stored) -> bool:
         with self.lock:
@@ -432,7 +441,7 @@ class LiveStore(StoreBefore):
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         with self.lock:
-            self._raise(self._write([*self.cache.dirty, key]), KEPT)
+            self._raise(self._write(self._with_dirty([key])), KEPT)
             return self._store.get_both(key, owner, number)
 
     def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
