@@ -6,8 +6,8 @@ Three parts, each of so many seconds as there are rounds.
 
 - Readers: while one process holds blocks open, each with more in it than SQLite keeps in memory, others read with every
   verb, open the vault, walk it and back it up. Nobody may wait until such a block ends.
-- Writers: twice as many processes make small blocks and single writes as fast as they can, with the
-  timeout that a vault has by default. None may see VaultBusyError.
+- Writers: many processes make small blocks and single writes as fast as they can, with the timeout that a vault has by
+  default. None may see VaultBusyError.
 - Log: writers of all sorts, also those that come, write a little and go, beside readers that read all the time, or
   leave walks behind unfinished. The write-ahead log may not grow beyond a bound.
 
@@ -124,9 +124,9 @@ def write(v, rng, end):
 def writers(trial, folder, seconds, processes):
     """Return the line of figures. A short measure has a short timeout, or none could run out."""
     timeout = min(TIMEOUT, seconds / 3)
-    notes = crowded(trial, folder, seconds, [write] * 2 * processes, timeout)
+    notes = crowded(trial, folder, seconds, [write] * processes, timeout)
     took = sorted(one for times in notes for one in times)
-    return (f'writers: {2 * processes} processes, {len(took)} writes with a timeout of {timeout:.1f} s; one in 1000 waited '
+    return (f'writers: {processes} processes, {len(took)} writes with a timeout of {timeout:.1f} s; one in 1000 waited '
             f'more than {took[-len(took) // 1000] * 1000:.0f} ms, the longest {took[-1]:.2f} s')
 
 
