@@ -23,11 +23,10 @@ from shared.verdict import Trial
 import vaults
 
 MORE = 9_000  # KiB that twice as many entries may take, for Python's arenas
-TEXT = 'x' * 2000
 
 
 def entries(count):
-    return ((f'user:{number}', {'id': number, 'name': f'user {number}', 'text': TEXT}) for number in range(count))
+    return ((f'user:{number}', {'id': number, 'name': f'user {number}', 'text': 'x' * 2000}) for number in range(count))
 
 
 def write(path, lines):
@@ -46,10 +45,6 @@ def kept(path, pairs):
         v.put_many(pairs)
 
 
-def marked(thing):
-    return b'M' + msgpack.packb(thing)
-
-
 SOURCES = {  # how a file of each kind is made of entries
     'jsonlines': lambda path, pairs: write(path, (json.dumps({'key': key, 'value': value}) + '\n' for key, value in pairs)),
     'json': lambda path, pairs: write(path, itertools.chain(
@@ -59,7 +54,7 @@ SOURCES = {  # how a file of each kind is made of entries
     'sqlitedict': lambda path, pairs: table(path, 'unnamed(key TEXT PRIMARY KEY, value BLOB)', (
         (key, pickle.dumps(value)) for key, value in pairs)),
     'earlier vault': lambda path, pairs: table(path, 'dict(key BLOB, value BLOB)', (
-        (marked(key), marked(value)) for key, value in pairs)),
+        (b'M' + msgpack.packb(key), b'M' + msgpack.packb(value)) for key, value in pairs)),
     'vault': kept,
 }
 
