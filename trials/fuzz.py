@@ -504,7 +504,7 @@ class Session:
 
 
 def main():
-    trial = Trial(__doc__, rounds=40)
+    trial = Trial(__doc__, rounds=20)
     trial.parser.add_argument('--target', action='append', choices=sorted(TARGETS), help='default: all of them')
     trial.parser.add_argument('--blind', action='store_true', help='without atheris, even where it is installed')
     options = trial.begin()
