@@ -15,9 +15,7 @@ written, and the end sees that compact() frees it a day later.
 --simple is what every store can do: put, overwrite and delete small values under text keys, a new file in each round.
 The acknowledged writes are counted that are not there afterwards, and the files that do not open, or cannot be walked.
 Prints a line of figures, and where the kills fell; exits with 1 when a vault broke a promise. What another store loses
-is a figure.
-
-The same seed draws the same steps. When the kill falls, and so how many of them are done, is the machine's affair.
+is a figure. The same seed draws the same steps; when the kill falls is the machine's affair.
 """
 from __future__ import annotations
 
@@ -105,6 +103,12 @@ class Writer(Process):
         self.home, self.steps = home, draw.steps({**collections.Counter(BETWEEN), aim: 4 * len(BETWEEN)})
         super().__init__(write, path, home, aim, self.steps)
 
+    def goes_on(self, word):
+        """Wait until it says a word once more."""
+        while self.hear():
+            pass
+        self.wait_for(word, self.said.count(word) + 1)
+
     def judge(self, vault, model):
         """Let the model take its steps, and compare. Return what the kill fell into, the step, and whether it was done."""
         model.made.clear()
@@ -150,8 +154,7 @@ def at_home(vault, home):
 def visit(path, tell):
     """Open the vault and close it, over and over."""
     while True:
-        with contextlib.closing(opened(path, None)) as vault:
-            len(vault)
+        opened(path, None).close()
 
 
 def kill_writers(path, homes, aim, rng, seed, outside):
@@ -165,14 +168,12 @@ def kill_writers(path, homes, aim, rng, seed, outside):
         else:
             for writer in writers:
                 writer.wait_for(b'o')
-            if aim == 'checkpoint':  # most of that step goes before it
-                writers[0].wait_for(b'[')
-            time.sleep(rng.uniform(0, 0.01 if aim == 'checkpoint' else 0.1))
+            time.sleep(rng.uniform(0, 0.1))
+            writers[0].goes_on(b'[' if aim == 'checkpoint' else b'(')  # or mostly steps that take long were hit
+            time.sleep(rng.uniform(0, rng.choice((0.0003, 0.0003, 0.01))))
         writers[0].kill()
         for other in writers[1:] if rng.random() < 0.5 else ():
-            while other.hear():
-                pass
-            other.wait_for(b'.', other.said.count(b'.') + 1)  # it must be able to go on alone
+            other.goes_on(b'.')  # it must be able to, alone
         for process in processes:
             process.kill()
         for _ in range(openers):
@@ -234,8 +235,7 @@ def kill_vaults(trial, options, folder):
     try:
         for number in range(options.rounds):
             if number % ON_ONE == 0:
-                homes = (None,) if rng.random() < 0.75 else ('left', 'right')
-                file = File(pathlib.Path(tempfile.mkdtemp(dir=folder)), homes)
+                file = File(pathlib.Path(tempfile.mkdtemp(dir=folder)), rng.choice([(None,)] * 3 + [('left', 'right')]))
             aim = min(aims, key=hits.__getitem__)
             file.kill(aim, rng, f'{options.seed}.{number}', figures, hits)
             if number % ON_ONE == ON_ONE - 1:
