@@ -804,7 +804,7 @@ class TestWriteBack(WriteBackAmongOthers):
             first = frame.f_lineno <= frame.f_code.co_firstlineno + 2
             # Python looks at signals in calls and loops, not at the end of a `with` nor on lines like these.
             line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-            bare = line in ('with self.lock:', 'with store.lock:', 'try:', 'self._depth -= 1', 'self.lock.release()') or line.startswith(('if self._depth:', 'self.hot', 'self.lock =', 'self._packing ='))
+            bare = line in ('with self.lock:', 'with store.lock:', 'try:', 'self._depth -= 1', 'self.lock.release()') or line.startswith(('if self._depth:', 'self.hot', 'self.lock ='))
             exempt = name in ('__enter__', '__exit__', 'begin', 'make_room') or (name == 'commit' and first) or bare
             if event == 'line' and not exempt:
                 left[0] -= 1

@@ -6,7 +6,6 @@ whether it has changed.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
 from _thread import get_ident
@@ -14,6 +13,7 @@ from collections import OrderedDict
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from itertools import islice, repeat
+from sys import _getframe, modules
 
 from .. import keys
 from ..codecs import codes, packing, pickles, registry
@@ -73,7 +73,7 @@ class LiveStore(StoreBefore):
         self.cache = Cache()
         self._live = self.hot = self.cache.live
         self._foreign = False                      # others have written since the objects were last compared
-        self._packing = False                      # which may run code of the user's, and that use the vault
+        self._packing = False                      # it was said that an object is being packed: see _is_packing
         self._finished = False                     # nobody would write what is put now
         self.share = -(-size // EVICTED)           # of the entries, which leaves a full cache at once
         self._depth = 0                            # of blocks
@@ -113,11 +113,9 @@ class LiveStore(StoreBefore):
                 else:
                     entry = self._hit(key, checks)
                 met.append(entry)
-            if missing:
-                loaded = self._loaded([found[at] for at in missing], [datas[at] for at in missing], checks)
-                for at, new in zip(missing, loaded):
-                    met[at] = new
-            return met
+            columns = [found[at] for at in missing], [datas[at] for at in missing]
+            loaded = iter(self._loaded(*columns, checks) if missing else ())
+            return [next(loaded) if entry is None else entry for entry in met]
 
     def _hit(self, key: Stored, checks: Checks) -> Live:
         """Return an entry that is live."""
@@ -282,7 +280,7 @@ class LiveStore(StoreBefore):
 
     def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
-        if self._packing:
+        if self._is_packing():
             return {}  # an object that is being packed uses the vault
         self._packing = True
         try:
@@ -303,6 +301,13 @@ class LiveStore(StoreBefore):
         for key, value, data in packed:
             self.cache.wrote(key, value, data)
         return failed
+
+    def _is_packing(self) -> bool:
+        """Tell whether a caller packs an object, which uses the vault: an interrupt may have left `_packing` set."""
+        frame = _getframe(1).f_back if self._packing else None
+        while frame is not None and (frame.f_code.co_name != '_write' or frame.f_locals.get('self') is not self):
+            frame = frame.f_back
+        return frame is not None
 
     def _packed(self, suspects: List[Stored]) -> Tuple[List[Packed], Dict[Stored, VaultError]]:
         """Return keys, objects and what they pack to, None for what is stored; and why some cannot be packed."""
@@ -341,7 +346,7 @@ class LiveStore(StoreBefore):
         if self._finished:
             raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
         live, journal = self._live, self.cache.journal
-        if len(live) + more <= self._size or self._packing:  # by an object that is being packed
+        if len(live) + more <= self._size or self._is_packing():
             return
         oldest = list(islice(live, max(self.share, len(live) + more - self._size)))
         # A call that has given all its entries must not fail for what leaves the cache. What cannot be written, flush()
@@ -675,13 +680,13 @@ class LiveStore(StoreBefore):
         self.lock = self._lock = self._idle = Lock()
         self._depth, self._packing, self.hot = 0, False, self._live
         self.cache.forget()
-        if 'multiprocessing.util' in sys.modules:  # which begins such a process by clearing what is to end with it
-            sys.modules['multiprocessing.util'].register_after_fork(self, end_with_process)
+        if 'multiprocessing.util' in modules:  # which begins such a process by clearing what is to end with it
+            modules['multiprocessing.util'].register_after_fork(self, end_with_process)
 
 
 def end_with_process(store: LiveStore) -> None:
     """Have multiprocessing end the store as well: the processes that it forks leave without running exit functions."""
-    util = sys.modules.get('multiprocessing.util')
+    util = modules.get('multiprocessing.util')
     if util:
         store.undo.append(util.Finalize(None, store.end, exitpriority=0).cancel)
 
