@@ -105,6 +105,31 @@ class TestStreamsAreKeptWhole:
             file.close()
         assert file.closed and len(calls) == 2 and v['key'] == b'old' * 100
 
+    @pytest.mark.parametrize('mode', ['wb', 'ab', 'r+b', 'w'])
+    @pytest.mark.parametrize('then', ['nothing', 'appended to', 'deleted'])
+    def test_an_interrupt_as_its_commit_returns_takes_nothing_of_what_was_committed(self, v, small_leaves, monkeypatch, mode, then):
+        filled_stream(v, 'key', b'old' * 100)
+        file, real = v.open('key', mode), v._store.transact
+        file.write('x' * 3000 if mode == 'w' else b'x' * 3000)
+        file.flush()
+
+        def interrupted(operation):
+            patch.undo()
+            real(operation)
+            with v.open('key', 'ab') if then == 'appended to' else contextlib.nullcontext() as other:  # in that moment
+                _ = other and other.write(b'y')
+            if then == 'deleted':
+                del v['key']
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patch:
+            patch.setattr(v._store, 'transact', interrupted, raising=False)
+            with pytest.raises(KeyboardInterrupt):
+                file.close()
+        content = v.get('key', b'')
+        assert file.closed and content[-2999:-1] == (b'x' * 2998 if then != 'deleted' else b'')
+        v._check()
+        assert content or chunk_count(v) == 0
+
     @pytest.mark.parametrize('buffering', [0, -1])
     def test_after_a_write_that_failed_nothing_of_the_file_is_kept(self, v, small_leaves, monkeypatch, buffering):
         def full(*_):

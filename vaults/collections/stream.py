@@ -368,5 +368,16 @@ class Content:
         staged = [*self._staged.values(), *self._dead]
         self._dirty, self._staged, self._dead = {}, {}, []
         if staged:
-            with suppress(VaultError):
-                self.place.store.delete_chunks(self._header.owner, None if self._own else staged)
+            with suppress(VaultError, StaleRead):
+                self.place.store.transact(lambda: self._free(staged))
+
+    def _free(self, staged: List[int]) -> None:
+        """Delete chunks that no entry uses. One does when an interrupt came after the commit, before it was known."""
+        store, owner = self.place.store, self._header.owner
+        data = store.get(self._stored)
+        header = Header.of(data) if data is not None and is_header(data) else None
+        if header is not None and header.owner == owner:
+            used = set(Tree(store, header).numbers())
+            store.delete_chunks(owner, [number for number in staged if number not in used])
+        else:
+            store.delete_chunks(owner, None if self._own else staged)
