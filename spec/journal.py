@@ -1,7 +1,12 @@
 """The journal of write-back: live entries against a dict with savepoints, by random operations, some of which fail."""
 from __future__ import annotations
 
+import contextlib
 import copy
+import gc
+import itertools
+import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,11 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import vaults
+from vaults import Vault
 from vaults.codecs import packing, pickles
 from vaults.stores.dictionary import DictionaryStore
 from vaults.stores.live import LiveEntries
 from vaults.stores.sqlite import opening
 from vaults.stores.writeback import LiveStore
+
+from .helpers import needs_fork, run
 
 _KEYS = st.sampled_from(['a', 'b', 'c', 'd', 'e', 'f'])
 _VALUES = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2))
@@ -200,3 +208,78 @@ class LiveMachine(RuleBasedStateMachine):
 TestLiveEntriesAsADictWithSavepoints = LiveMachine.TestCase
 TestLiveEntriesAsADictWithSavepoints.settings = settings(max_examples=60, stateful_step_count=40, deadline=None,
                                                          suppress_health_check=list(HealthCheck))
+
+
+class TestWriteBackWhatComesBetween:
+    """A signal handler, the end of the vault, a fork: what write-back meets between two of its steps."""
+
+    @pytest.mark.parametrize('act', ['sync', 'block', 'block that fails', 'put in a block', 'pop', 'walk'])
+    def test_a_signal_handler_may_put_wherever_it_comes(self, root, act):
+        rooms = tuple(os.path.join(os.path.dirname(vaults.__file__), 'stores', room) for room in ('writeback.py', 'journal.py'))
+
+        def in_block(w, fails=False):
+            with contextlib.suppress(ZeroDivisionError), w:
+                w['a'].append(2)
+                w.update(new=[1], c=[1])
+                assert not fails or 1 / 0
+        acts = {'sync': lambda w: w.sync(), 'block': in_block, 'block that fails': lambda w: in_block(w, True),
+                'put in a block': lambda w: w.update((key, [key]) for key in 'abz'), 'pop': lambda w: w.pop('b'),
+                'walk': lambda w: dict(w.items())}
+
+        def trace(frame, event, argument):
+            if not frame.f_code.co_filename.startswith(rooms) or frame.f_code.co_name == 'wrote':
+                return None  # in that one no call stands between some lines: Python looks at signals in calls and loops
+            left[0] -= event == 'line'
+            if left[0] == 0:
+                left[0] = -1
+                w.update({f'handler {n}': [n] for n in range(3)})
+                w['handler'] = ['last']
+            return trace
+        for at in itertools.count(1, 3):
+            w, left = Vault(f'{at}', writeback=True, cache_size=6), [at]
+            w.update({key: [key] for key in 'abcdef'})
+            w['a'].append(1)
+            w['b'], w['z'] = ['set'], ['new']
+            before = sys.gettrace()
+            try:
+                sys.settrace(trace)
+                acts[act](w)
+            finally:
+                sys.settrace(before)
+            w['after'] = [1]
+            w.sync()
+            w._check()
+            held = dict(w.items())
+            w.close()
+            assert dict(Vault(f'{at}').items()) == held and held['after'] == [1] and held['z'][0] in ('new', 'z')
+            if left[0] > 0:
+                break
+            assert 'block' in act or held['handler'] == ['last']
+        assert at > 12
+
+    def test_a_list_that_is_popped_in_a_block_keeps_no_connection_when_it_closes(self, root):
+        w = Vault('test', writeback=True)
+        other = Vault('test', timeout=0.0)
+        gc.disable()
+        try:
+            w.__enter__()
+            w.list('list').append(1)
+            w.pop('list')
+            w.close()
+            other['k'] = 1
+        finally:
+            gc.enable()
+        assert other.items() == [('k', 1)]
+
+    @needs_fork
+    def test_a_vault_that_is_closed_is_nothing_to_a_process_of_multiprocessing(self, root):
+        done = run(f"""if True:
+            import multiprocessing, multiprocessing.util, pathlib, vaults
+            v = vaults.Vault(pathlib.Path({str(root / 'closed.db')!r}), writeback=True)
+            v['a'] = 1
+            v.close()
+            child = multiprocessing.get_context('fork').Process(target=print, args=('child',))
+            child.start()
+            child.join()
+            print(child.exitcode)""")
+        assert done.stdout.split() == ['child', '0'] and not done.stderr

@@ -138,7 +138,7 @@ class Cache:
         if journal is not self.journal:
             return  # it was forgotten, as in a forked child
         if around is not None:
-            for key, before in journal.before.items():
+            for key, before in list(journal.before.items()):  # a signal handler may note more
                 if around.before.setdefault(key, before) is None and key not in self.live:
                     del around.before[key]  # there is none again
         self.journal = around

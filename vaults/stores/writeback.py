@@ -104,28 +104,33 @@ class LiveStore(StoreBefore):
                 return self._loaded(found, datas, checks)
             met: List[Union[Live, bytes, None]] = []
             missing: List[int] = []
-            for at, key in enumerate(found):
-                entry = live.get(key)
-                if entry is None:
-                    missing.append(at)
-                elif entry[2] is checks:
-                    live.move_to_end(key)
-                else:
-                    entry = self._hit(key, checks)
-                met.append(entry)
+            try:
+                for at, key in enumerate(found):
+                    entry: Union[Live, bytes, None] = live.get(key)
+                    if entry is None:
+                        missing.append(at)
+                    elif entry[2] is checks:
+                        live.move_to_end(key)
+                    else:
+                        entry = self._hit(key, checks)
+                    met.append(entry)
+            except KeyError:  # a signal handler has had one leave
+                return [self.fetch(key, checks) for key in found]
             columns = [found[at] for at in missing], [datas[at] for at in missing]
             loaded = iter(self._loaded(*columns, checks) if missing else ())
             return [next(loaded) if entry is None else entry for entry in met]
 
-    def _hit(self, key: Stored, checks: Checks) -> Live:
+    def _hit(self, key: Stored, checks: Checks) -> Union[Live, bytes, None]:
         """Return an entry that is live."""
         live = self._live
-        live.move_to_end(key)
-        known = live[key][2]
-        if known is not checks and not checks.items() <= known.items():
+        try:
+            live.move_to_end(key)
             value, stored, known = live[key]
-            live[key] = value, stored, {**known, **checks}
-        return live[key]
+            if known is not checks and not checks.items() <= known.items():
+                live[key] = value, stored, {**known, **checks}
+            return live[key]
+        except KeyError:  # a signal handler has had it leave meanwhile
+            return self.fetch(key, checks)
 
     def _loaded(self, found: Sequence[Stored], datas: Sequence[bytes],
                 checks: Checks) -> List[Union[Live, bytes, None]]:
@@ -248,15 +253,12 @@ class LiveStore(StoreBefore):
 
     # --- writing it ---
 
-    def flush(self) -> None:
+    def flush(self, outcome: str = KEPT) -> None:
         """Write every entry that has changed, in one transaction; forget those that others have changed.
 
         Raises: SerializationError or UntrustedPickleError, naming the key, for a value that cannot be packed; the
         others have been written, and it is still there.
         """
-        self._flush(KEPT)
-
-    def _flush(self, outcome: str) -> None:
         with self.lock:
             failed = self._write_all()
             if self._store.others_wrote() or self._foreign:
@@ -266,7 +268,7 @@ class LiveStore(StoreBefore):
     def _write_all(self) -> Dict[Stored, VaultError]:
         """Write every entry that has changed, and then what was put as these were packed or validated."""
         failed = self._write(self._with_dirty(list(self._live)))
-        put = [key for key in self.cache.dirty if key not in failed]
+        put = [key for key in list(self.cache.dirty) if key not in failed]
         return {**failed, **self._write(put)} if put else failed
 
     def _with_dirty(self, wanted: List[Stored]) -> List[Stored]:
@@ -586,9 +588,6 @@ class LiveStore(StoreBefore):
     def ended(self) -> None:
         self._store.ended()
         self.lock = self._idle
-        self._let_go()
-
-    def _let_go(self) -> None:
         while self._depth:
             self._depth -= 1
             self.lock.release()
@@ -599,7 +598,7 @@ class LiveStore(StoreBefore):
             if self._store.others_wrote() or self._foreign:
                 self._forget_theirs()
             result = operation()
-            put = [key for key in self.cache.dirty if key in journal.before]
+            put = [key for key in list(self.cache.dirty) if key in journal.before]
             self._raise(self._write(put), UNDONE_CALL)
             return result
         with self.lock:
@@ -639,7 +638,7 @@ class LiveStore(StoreBefore):
             raise self._busy('end it before you close')
         try:
             if keep and not self._depth:
-                self._flush(outcome)
+                self.flush(outcome)
             self._refuse()
         finally:
             self.lock.release()
@@ -680,7 +679,7 @@ class LiveStore(StoreBefore):
         self.lock = self._lock = self._idle = Lock()
         self._depth, self._packing, self.hot = 0, False, self._live
         self.cache.forget()
-        if 'multiprocessing.util' in modules:  # which begins such a process by clearing what is to end with it
+        if 'multiprocessing.util' in modules and not self._finished:  # it begins by clearing what is to end with it
             modules['multiprocessing.util'].register_after_fork(self, end_with_process)
 
 
