@@ -68,14 +68,14 @@ def broken(path: pathlib.Path, text: str, instead: str) -> None:
 def tried(folder: pathlib.Path, trial: str, arguments: str) -> Tuple[str, float]:
     """Run a trial in a copy; return what became of it, and how many seconds it took."""
     began = time.monotonic()
-    told = run([sys.executable, folder / 'trials' / f'{trial}.py', '--first', *arguments.split()], HANGS, cwd=folder,
+    ended = run([sys.executable, folder / 'trials' / f'{trial}.py', '--first', *arguments.split()], HANGS, cwd=folder,
                env={**os.environ, 'PYTHONPATH': str(folder)})
-    if told.code == 0:
-        became = 'left out' if 'left out' in told.out else 'passed'
-    elif told.code == BROKEN and PROMISES in told.complaints:
+    if ended.code == 0:
+        became = 'left out' if 'left out' in ended.out else 'passed'
+    elif ended.code == BROKEN and PROMISES in ended.complaints:
         became = 'found'
     else:
-        became = f'failed with {told.code}: {told.complaints.strip()[-200:]}'
+        became = f'failed with {ended.code}: {ended.complaints.strip()[-200:]}'
     return became, time.monotonic() - began
 
 

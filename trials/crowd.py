@@ -1,6 +1,6 @@
 """Let a crowd of processes and threads work on one vault, and look whether what they did and saw fits one serial order.
 
-    python trials/crowd.py [--rounds N] [--seed S] [--mix PROCESSESxTHREADS] [--store NAME]
+    python trials/crowd.py [--rounds N] [--seed S] [--mix PROCESSESxTHREADS]
 
 Each round is a block of some steps, by one of the workers: 32 processes, 32 threads of one process, or 8 processes of 8
 threads. A block adds one to a clock that is kept in the vault, and its worker notes the new time with all that it did
@@ -13,8 +13,7 @@ was at one time. They open the vault once more, and check, sync and compact it.
 In a second vault they write without a clock: each overwrites keys of its own and knows what they hold, counts, appends,
 and moves tokens, which nobody may get twice. What is overwritten all the time is never missing.
 
-With the name of a peer, some processes put keys of their own and count together, in the peer's transactions where it has
-any. Prints a line of figures for each mix; exits with 1 when a promise broke.
+Prints a line of figures for each mix; exits with 1 when a promise broke.
 """
 from __future__ import annotations
 
@@ -30,7 +29,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.model import MISSING, Draw, Failed, Model, attempt, difference, entries, seen
 from shared.processes import ask_all
-from shared.stores import open_store
 from shared.verdict import Trial
 
 from vaults import Vault
@@ -38,7 +36,6 @@ from vaults import Vault
 MIXES = ('32x1', '1x32', '8x8')
 HANGS = 3600      # seconds, for a process
 TIMEOUT = 20      # seconds, of the vaults: how long one has to wait is for waits.py
-PEERS = 8         # processes that write to a peer
 PIECES = (5, 100, 5_000) * 10 + (600_000,)  # bytes of which streams are made
 
 OFTEN = {'put': 14, 'get': 4, 'in': 2, 'del': 4, 'pop': 3, 'popitem': 2, 'setdefault': 4, 'update': 2, 'put_many': 2, 'get_many': 2,
@@ -229,7 +226,7 @@ def be_process(folder, number, threads, rounds, seed):
         return list(itertools.chain.from_iterable(workers))
 
 
-def told_by(trial, function, count, folder, *arguments):
+def noted_by(trial, function, count, folder, *arguments):
     """Run so many processes that begin together; return what they noted, by kind."""
     answers = ask_all([(function, folder, number, *arguments) for number in range(count)], hangs=HANGS)
     if any(answer.code for answer in answers):
@@ -312,57 +309,22 @@ def crowd(trial, folder, processes, threads, rounds, seed):
     """Let one mix work and examine what it leaves; return the line of figures."""
     with contextlib.closing(Vault(folder / 'clocked.db')) as v:
         v['clock'] = 0
-    notes = told_by(trial, be_process, processes, folder, threads, -(-rounds // (processes * threads)), seed)
+    notes = noted_by(trial, be_process, processes, folder, threads, -(-rounds // (processes * threads)), seed)
     examine(trial, folder, notes)
     return (f'{processes} processes of {threads} threads: {len(notes["block"])} blocks of '
             f'{sum(len(steps) for _, steps, _ in notes["block"])} operations, {len(notes["read"])} reads outside and '
             f'{len(notes["state"])} states fit one order; {len(notes["taken"])} tokens moved')
 
 
-# --- the peers ----------------------------------------------------------------------------------------------------
-
-def be_peer(folder, number, name, rounds):
-    """Put keys of its own, and count along with the others; return notes of what was acknowledged."""
-    store, notes = open_store(name, folder), []
-    add = store.transact if store.has_transactions else store.write
-    for one in range(rounds):
-        try:
-            store.db[f'{number} {one}'] = one
-            notes.append(('put', f'{number} {one}'))
-            add((key, store.db[key] + 1) for key in ['counter'])
-            notes.append(('counted', one))
-        except Exception as error:  # whatever a peer raises
-            notes.append(('error', type(error).__name__))
-    store.close()
-    return notes
-
-
-def peer(trial, folder, name, rounds):
-    """Let processes write to a peer, or to a vault in the same way; return what is lost, in the line of figures."""
-    with contextlib.closing(open_store(name, folder)) as store:
-        store.db['counter'] = 0
-    notes = told_by(trial, be_peer, PEERS, folder, name, -(-rounds // PEERS))
-    with contextlib.closing(open_store(name, folder)) as store:
-        lost = (sum(store.db.get(key) != int(key.split()[1]) for key, in notes['put']),
-                len(notes['counted']) - store.db['counter'])
-    errors = dict(collections.Counter(kind for kind, in notes['error']))
-    if any(lost) or errors:
-        trial.broke(f'{name}: lost {lost}, and errors: {errors}')
-    return (f'{name}: {PEERS} processes, {len(notes["put"])} puts acknowledged and {len(notes["counted"])} times counted, '
-            f'lost of both: {lost}; errors: {errors}')
-
-
 def main():
-    trial = Trial(__doc__, 1000, stores=True)
+    trial = Trial(__doc__, 1000)
     trial.parser.add_argument('--mix', help='for one mix alone, as 32x1')
     options = trial.begin()
-    mixes = () if options.store != 'vaults' else [options.mix] if options.mix else MIXES
     with tempfile.TemporaryDirectory() as folder:
-        for mix in mixes:
+        for mix in [options.mix] if options.mix else MIXES:
             processes, threads = map(int, mix.split('x'))
             inside = pathlib.Path(tempfile.mkdtemp(dir=folder))
             print(crowd(trial, inside, processes, threads, options.rounds, f'{options.seed} {mix}'), flush=True)
-        print(peer(trial, pathlib.Path(folder), options.store, options.rounds), flush=True)
     trial.end(f'{options.rounds} rounds')
 
 

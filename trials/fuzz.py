@@ -515,10 +515,10 @@ def main():
             (current := pathlib.Path(folder, 'current')).touch()
             process = Process(Session, name, current.parent, options, hangs=10.0 ** 7)
             code = process.join()
-            told = [json.loads(line) for line in process.said.splitlines()]
+            results = [json.loads(line) for line in process.said.splitlines()]
             how = 'it took too long' if code == -signal.SIGPROF else f'the process ended with {code}'
-            found = [one for one in told if isinstance(one, list)] + ([[how, repr(current.read_bytes())]] if code else [])
-        read = [one for one in told if not isinstance(one, list)]
+            found = [one for one in results if isinstance(one, list)] + ([[how, repr(current.read_bytes())]] if code else [])
+        read = [one for one in results if not isinstance(one, list)]
         print(f'{name}: {len(read)} inputs, {sum(read)} read', *(data for _, data in found), sep='\n', flush=True)
         for problem, data in found:
             trial.broke(f'{name}: {problem}: {data:.500}')

@@ -1,7 +1,6 @@
 """Kill writers with SIGKILL at random moments and look whether the vault kept its promises.
 
     python trials/kill.py [--rounds N] [--seed S] [--only OPERATION]
-    python trials/kill.py --simple [--store NAME] [--rounds N] [--seed S]
 
 A writer process changes a vault, step by step. It says over a pipe when a step begins and, once its call has returned,
 that it is done. It is killed. Then the vault must open, pass its `_check()`, and hold what a dict holds after the
@@ -12,10 +11,7 @@ as they open the file. A backup is whole or not there under its name. Each round
 was hit least so far. What staged streams have left belongs to no entry: it may grow only where a stream was being
 written, and the end sees that compact() frees it a day later.
 
---simple is what every store can do: put, overwrite and delete small values under text keys, a new file in each round.
-The acknowledged writes are counted that are not there afterwards, and the files that do not open, or cannot be walked.
-Prints a line of figures, and where the kills fell; exits with 1 when a vault broke a promise. What another store loses
-is a figure. The same seed draws the same steps; when the kill falls is the machine's affair.
+Prints a line of figures, and where the kills fell; exits with 1 when a vault broke a promise. The same seed draws the same steps; when the kill falls is the machine's affair.
 """
 from __future__ import annotations
 
@@ -30,9 +26,8 @@ import tempfile
 import time
 from unittest import mock
 
-from shared.model import MISSING, OPERATIONS, Draw, Model, Operation, digest, do, entries, pattern, settle
-from shared.processes import HANGS, Process, ask
-from shared.stores import open_store
+from shared.model import OPERATIONS, Draw, Model, Operation, digest, do, entries, pattern, settle
+from shared.processes import HANGS, Process
 from shared.verdict import Trial
 
 from vaults import Vault, moving
@@ -45,24 +40,33 @@ from vaults.stores.sqlite.store import SQLiteStore
 
 ENOUGH = 80  # rounds, for each operation to be hit
 ON_ONE = 16  # rounds with the same file
-SOURCE = {}  # what is imported: its path, and its entries
+SOURCE = {}  # what is imported: a vault and an export of it, by path, and their entries
 
 
 # --- the steps that go beyond a vault ----------------------------------------------------------------------------
 
 class KilledModel(Model):
-    """A model that has backups."""
+    """A model that has backups, and vaults that are deleted."""
 
     def __init__(self):
         super().__init__()
-        self.made = {}  # what they must hold, by path
+        self.made = {}  # what they must hold, by path; None of one that must have gone
 
     def backup(self, path):
         self.made[path] = digest(self.items())
 
 
-def import_(target):
-    (path, expected), = SOURCE.items()
+def make_and_delete(target, path):
+    if isinstance(target, Model):
+        target.made[path] = None
+        return
+    with contextlib.closing(Vault(path)) as other:
+        other['first'] = 1
+        other.delete_vault()
+
+
+def import_(target, number):
+    path, expected = [*SOURCE.items()][number]
     target.update(copy.deepcopy(expected)) if isinstance(target, Model) else moving.import_file(target, path)
 
 
@@ -79,13 +83,14 @@ def put_large(target, key, start):
 
 OPERATIONS.update({
     'backup': Operation(lambda t, path: t.backup(path), lambda draw: (draw.outside / f'{draw.rng.random()}.db',)),
-    'import': Operation(import_),
+    'make and delete': Operation(make_and_delete, lambda draw: (draw.outside / f'{draw.rng.random()}.db',)),
+    'import': Operation(import_, lambda draw: (draw.rng.randrange(2),)),
     'sync': Operation(mutate, lambda draw: (draw.rng.sample(range(60), 20),)),
     'checkpoint': Operation(put_large, lambda draw: (draw.name('large'), draw.rng.randrange(1 << 23))),
     'reopen': Operation(lambda target: None)})  # the writer closes the vault and opens it again
 AIMS = ('put', 'setdefault', 'edit', 'del', 'del slice', 'pop', 'popitem', 'move', 'put_many', 'update', 'block',
-        'failing block', 'stream', 'list', 'column', 'section', 'compact', 'import', 'backup', 'sync', 'checkpoint', 'reopen',
-        'clear')
+        'failing block', 'stream', 'list', 'column', 'section', 'compact', 'import', 'backup', 'make and delete', 'sync',
+        'checkpoint', 'reopen', 'clear')
 BETWEEN = ('put', 'put', 'put', 'put_many', 'update', 'block', 'list', 'column', 'section', 'stream', 'pop')  # what a round
 # does besides, and how large: the longest lists and columns are trees of two storeys.
 SIZES = {'keys': 400, 'share': 0.15, 'many': (0, 1, 10, 20, 300), 'lengths': (1, 1, 1, 10, 10, 10, 1_000, 1_000, 20_000),
@@ -117,7 +122,15 @@ class Writer(Process):
         step, was_done = settle(model, self.steps, done, entries(at_home(vault, self.home)), is_busy)
         if is_busy and step[0] == 'backup' and step[1].exists():
             do(model, step)
+        if is_busy and step[0] == 'make and delete':  # whatever there is of it is a vault
+            model.made.pop(step[1], None)
+            with contextlib.closing(Vault(step[1])) as other:
+                other._check()
+                assert other.items() in ([], [('first', 1)]), 'half a vault is left of one that was deleted'
         for path, expected in [*model.made.items()][-3:]:
+            if expected is None:
+                assert not [*path.parent.glob(f'{path.name}*')], 'something is left of a vault that was deleted'
+                continue
             with contextlib.closing(Vault(path, to_create=False)) as made:
                 made._check()
                 assert digest(at_home(made, self.home).items()) == expected, 'a backup is not whole'
@@ -230,7 +243,8 @@ def kill_vaults(trial, options, folder):
     with contextlib.closing(Vault(folder / 'source.db')) as source:  # which is imported, and has everything in it
         for step in itertools.islice(Draw('source', **SIZES).steps(collections.Counter(BETWEEN)), 200):
             do(source, step)
-        SOURCE[folder / 'source.db'] = entries(source)
+        moving.export(source, folder / 'source.jsonl')
+        SOURCE.update({folder / name: entries(source) for name in ('source.db', 'source.jsonl')})
     aims, aim = options.only or AIMS, ''
     try:
         for number in range(options.rounds):
@@ -249,71 +263,13 @@ def kill_vaults(trial, options, folder):
             f'killed in: {", ".join(f"{name} {count}" for name, count in hits.most_common())}')
 
 
-# --- what every store can do --------------------------------------------------------------------------------------
-
-def simple_steps(seed):
-    """Yield keys and values without end: mostly new keys, some that were there; None deletes."""
-    rng, there = random.Random(seed), set()
-    for number in itertools.count():
-        key = f'key {number if rng.random() < 0.8 else rng.randrange(number + 1)}'
-        if key in there and rng.random() < 0.5:
-            there.remove(key)
-            yield key, None
-        else:
-            there.add(key)
-            yield key, {'n': number, 'text': 'x' * rng.randrange(60)}
-
-
-def write_simply(name, folder, seed, tell):
-    store = open_store(name, folder)
-    for key, value in simple_steps(seed):
-        store.delete([key]) if value is None else store.write([(key, value)])
-        tell(b'.')
-
-
-def lost_by(name, folder, seed, done):
-    """Return how many acknowledged writes are not there. Raises: what a store does that cannot be opened or walked."""
-    steps = simple_steps(seed)
-    expected = dict(itertools.islice(steps, done))
-    under_way, following = next(steps)
-    store = open_store(name, folder)
-    list(store.keys(None))
-
-    def found(key):
-        try:
-            return store.db.get(key)
-        except Exception:  # whatever a store raises for an entry that it cannot read
-            return MISSING
-    return sum(found(key) not in [value] + [following] * (key == under_way) for key, value in expected.items())
-
-
-def kill_store(trial, options, folder):
-    """Kill a writer of a new file in each round, and return the figures."""
-    rng, figures = random.Random(f'kill {options.seed}'), collections.Counter()
-    for number in range(options.rounds):
-        arguments = options.store, pathlib.Path(tempfile.mkdtemp(dir=folder)), f'{options.seed}.{number}'
-        writer = Process(write_simply, *arguments)
-        writer.wait_for(b'.')
-        time.sleep(rng.uniform(0, 0.25))
-        writer.kill()
-        done = writer.said.count(b'.')
-        lost = ask(lost_by, *arguments, done).value  # None, where it cannot be read
-        figures.update(writes=done, lost=lost or 0, unreadable=lost is None, inside=done if lost is None else 0)
-        if lost != 0 and options.store == 'vaults':
-            trial.broke(f'round {number} of seed {options.seed}: {lost or "all"} of {done} lost')
-    return (f'{options.store}: {options.rounds} writers killed, {figures["writes"]:,} writes acknowledged, {figures["lost"]:,} '
-            f'of them lost; {figures["unreadable"]} files unreadable, with {figures["inside"]:,} acknowledged writes')
-
-
 def main():
-    trial = Trial(__doc__, rounds=80, stores=True)
+    trial = Trial(__doc__, rounds=80)
     trial.parser.add_argument('--only', choices=AIMS, metavar='OPERATION', action='append',
                               help=f'what the rounds are about, may be repeated: {", ".join(AIMS)}')
-    trial.parser.add_argument('--simple', action='store_true', help='put, overwrite and delete small values, as every store can')
     options = trial.begin()
     with tempfile.TemporaryDirectory() as folder:
-        kill = kill_store if options.simple or options.store != 'vaults' else kill_vaults
-        trial.end(kill(trial, options, pathlib.Path(folder)))
+        trial.end(kill_vaults(trial, options, pathlib.Path(folder)))
 
 
 if __name__ == '__main__':

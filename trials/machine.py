@@ -19,7 +19,6 @@ import array
 import collections
 import copy
 import functools
-import gc
 import importlib
 import io
 import itertools
@@ -187,7 +186,7 @@ class Live:
     def tolist(self):
         return self.items
 
-    def detached(self):
+    def in_memory(self):
         """Return the copy that is handed out when the entry goes."""
         return list(self.items) if self.dtype == 'list' else array.array({'int16': 'h', 'float64': 'd'}[self.dtype], self.items)
 
@@ -235,7 +234,7 @@ class Model(Verbs):
 
     def pop(self, key, *default):
         value = super().pop(key, *default)
-        return value.detached() if isinstance(value, Live) else value
+        return value.in_memory() if isinstance(value, Live) else value
 
     def move_to_end(self, key, last=True):
         program, full = self.program, self.full(key)
@@ -543,12 +542,12 @@ class Surface(stateful.RuleBasedStateMachine):
             self.walks.remove(walk)
 
     @precondition(lambda self: self.walks)
-    @step(which=st.integers(0, 9), elements=st.integers(1, 5), doomed=st.none() | st.integers(0, 9))
-    def go_on_walking(self, which, elements, doomed):
+    @step(which=st.integers(0, 9), elements=st.integers(1, 5), deleted=st.none() | st.integers(0, 9))
+    def go_on_walking(self, which, elements, deleted):
         """Go on, perhaps when one of those to come has just been deleted."""
         walk = self.walks[which % len(self.walks)]
-        if doomed is not None and walk.left and self.standing(walk.vault) == 'inside':
-            full = walk.left[doomed % len(walk.left)][1]
+        if deleted is not None and walk.left and self.standing(walk.vault) == 'inside':
+            full = walk.left[deleted % len(walk.left)][1]
             self.actor = walk.vault
             for vault in (self.vault, walk.vault):
                 self.settle(vault)
@@ -794,8 +793,6 @@ class Surface(stateful.RuleBasedStateMachine):
     def end(self, closed):
         for vault in closed:
             vault.close()
-        if self.aliased:
-            gc.collect()  # what pops a list in a block of a vault in write-back mode leaves the connection in a cycle
 
     def begin_again(self):
         self.walks = [walk for walk in self.walks if self.is_open(walk.vault)]

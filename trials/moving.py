@@ -72,8 +72,8 @@ def measure(kind, count):
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         source = pathlib.Path(folder, 'source.csv' if kind == 'csv' else 'source')
         SOURCES[kind](source, entries(count))
-        told = run(as_role(move, source, f'{folder}/into.db'), hangs=600)
-    (into, out, peak), = told.lines or [(0, 0, told.complaints)]
+        ended = run(as_role(move, source, f'{folder}/into.db'), hangs=600)
+    (into, out, peak), = ended.lines or [(0, 0, ended.complaints)]
     assert into == out == count, f'{kind}: {into} in and {out} out of {count}, {peak}'
     return peak
 

@@ -1,6 +1,6 @@
 """Cut the power of a writer: rebuild what a disk may hold afterwards, and look whether the vault kept its promises.
 
-    python trials/power.py [--rounds N] [--seed S] [--store NAME] [--disks N]
+    python trials/power.py [--rounds N] [--seed S] [--disks N]
 
 Each round is one writer, whose every write, sync and change of a name is recorded by a library in C (power.c, compiled
 here and loaded with LD_PRELOAD), together with the moment each of its steps has returned. From that record the trial
@@ -12,9 +12,7 @@ and only a sync of the folder makes them last, not that of a file. Then the vaul
 step is the last one that has returned or the one under way; with 'NORMAL' it is not before the last sync(). A backup or
 export that has returned is there, whole. On one of the disks another writer goes on, and its power is cut as well.
 
-A record must lead to the very files that the writer left, or a write has escaped it and the trial fails. With `--store`
-a peer is cut: it promises nothing here, so what it lost is only counted, and the sync of a file makes names last too, as
-most file systems have it.
+A record must lead to the very files that the writer left, or a write has escaped it and the trial fails.
 """
 from __future__ import annotations
 
@@ -31,8 +29,7 @@ import tempfile
 
 from shared import IN_MEMORY, TRIALS
 from shared.model import OPERATIONS, Draw, Model, Operation, digest, do, entries
-from shared.processes import as_role, ask, compiled, role, run
-from shared.stores import open_store
+from shared.processes import as_role, compiled, role, run
 from shared.verdict import Trial
 
 from vaults import Vault, moving
@@ -40,8 +37,6 @@ from vaults.stores.sqlite import checkpoint, connection, statements, transaction
 
 SECTOR, PAGE = 512, 4096    # bytes; the kernel writes whole pages
 STEPS, AGAIN = 150, 25      # of a writer, and of the one that goes on after a cut
-PEER_STEPS = 1500           # so many that SQLite checkpoints by itself
-SLOW = 5                    # seconds for one store to be read, which takes a fraction of one
 
 
 # --- the writer ---------------------------------------------------------------------------------------------------
@@ -149,10 +144,10 @@ def recorded(library, folder, function, *arguments):
     """Run a writer in a folder; return the record of what happened there."""
     file = folder.with_name('record')
     file.unlink(missing_ok=True)
-    told = run(as_role(function, folder, *arguments),
+    ended = run(as_role(function, folder, *arguments),
                env=dict(os.environ, LD_PRELOAD=library, RECORD_FILE=str(file), RECORD_FOLDER=str(folder)))
-    if told.code:
-        raise RuntimeError(f'a writer ended with {told.code}: {told.complaints}')
+    if ended.code:
+        raise RuntimeError(f'a writer ended with {ended.code}: {ended.complaints}')
     record, data, at = [], file.read_bytes(), 0
     while at < len(data):
         kind, *numbers, size = HEADER.unpack_from(data, at)
@@ -384,66 +379,14 @@ def cut_vaults(trial, folder, library):
             f'{figures["returned FULL"]}')
 
 
-# --- peers --------------------------------------------------------------------------------------------------------
-
-def peer_steps(seed):
-    """Yield a key, the value that it gets, or None where it is deleted, and what a store holds then."""
-    rng, state = random.Random(seed), {}
-    for number in range(PEER_STEPS):
-        key = f'key {rng.randrange(500)}'
-        value = None if key in state and rng.random() < 0.2 else {'n': number, 'text': 'x' * rng.randrange(500)}
-        state = {**state, key: value}
-        if value is None:
-            del state[key]
-        yield key, value, state
-
-
-@role
-def write_peer(folder, seed, name):
-    store = open_store(name, pathlib.Path(folder))
-    for key, value, _ in peer_steps(seed):
-        store.delete([key]) if value is None else store.write([(key, value)])
-        mark_return()
-    store.close()
-
-
-def read_peer(folder, name):
-    """Return what the store in a folder holds. A damaged one may end this process, or hold it up."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    store = open_store(name, folder)
-    return {key.decode() if isinstance(key, bytes) else key: store.db[key] for key in list(store.keys({}))}
-
-
-def cut_peer(trial, folder, library):
-    """Count what a peer loses; return the line of figures."""
-    options, total, written = trial.options, collections.Counter(), folder / 'written'
-    for number in range(options.rounds):
-        seed = f'{options.seed}.{number}'
-        place({}, written)
-        disk, states = Disk(written, with_names=True), [{}, *(state for _, _, state in peer_steps(seed))]
-        record = recorded(library, written, write_peer, seed, options.store)
-        for image, returned, _ in cuts(random.Random(f'cuts {seed}'), record, disk, options.disks):
-            place(image, folder / 'disk')
-            found = ask(read_peer, folder / 'disk', options.store, hangs=SLOW).value
-            at = [step for step, state in enumerate(states[:returned + 2]) if state == found]
-            total.update(disks=1, returned=returned, unreadable=found is None, never=found is not None and not at,
-                         lost=returned if found is None else max(returned - at[-1], 0) if at else 0)
-        unseen = sorted({*escaped(disk, written)} - {'lmdbm/lock.mdb'})
-        if unseen:
-            return f'{options.store} writes {", ".join(unseen)} through shared memory or past the record: left out'
-    return (f'{options.store}: {total["disks"]} disks after a cut of {options.rounds} writers, {total["unreadable"]} unreadable, '
-            f'{total["never"]} in a state that never was; of {total["returned"]} acknowledged writes {total["lost"]} lost')
-
-
 def main():
-    trial = Trial(__doc__, 6, stores=True)
+    trial = Trial(__doc__, 6)
     trial.parser.add_argument('--disks', type=int, default=60, help='after cuts of each writer; default: 60')
-    trial.parser.add_argument('--plain', action='store_true', help='count what a vault loses as is done for a peer')
-    options = trial.begin()
+    trial.begin()
     with tempfile.TemporaryDirectory() as compiling, tempfile.TemporaryDirectory(dir=IN_MEMORY) as name:
         folder, library = pathlib.Path(name).resolve(), compiled(TRIALS / 'power.c', pathlib.Path(compiling))
-        cut = cut_peer if options.store != 'vaults' or options.plain else cut_vaults
-        trial.end(cut(trial, folder, library) if library else 'left out: recording what a writer does needs Linux and a C compiler')
+        trial.end(cut_vaults(trial, folder, library) if library else
+                  'left out: recording what a writer does needs Linux and a C compiler')
 
 
 if __name__ == '__main__':

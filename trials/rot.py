@@ -1,6 +1,6 @@
 """Rot a vault's files at random and look whether a wrong value ever comes back, and what `recover` saves.
 
-    python trials/rot.py [--rounds N] [--seed S] [--store NAME [--alike]]
+    python trials/rot.py [--rounds N] [--seed S]
 
 Three vaults are made: one that was closed, with all in one file, lists, columns and streams among it; one with text keys
 alone; and one that was copied while open, whose log holds commits. Each round copies one of them and damages one of its
@@ -11,9 +11,6 @@ missing, and what raises, must be found by `check()`. A file cut to nothing, wit
 only counted. Of a part of the rounds `recover` makes a new vault, which must be sound, hold all that could be read and
 nothing wrong, in the same order, and what it lacks must be named or counted. Prints figures; exits with 1 when a promise
 broke.
-
-With `--store` it changes bytes in the files of a peer and counts how many of these changes returned a wrong value, lost a
-key, raised, or ended the process. `--alike` does the same to a vault, with the same entries.
 """
 from __future__ import annotations
 
@@ -30,7 +27,6 @@ from unittest import mock
 from shared import IN_MEMORY
 from shared.model import entries, plain
 from shared.processes import ask
-from shared.stores import open_store
 from shared.values import KEYS, NOON
 from shared.verdict import Trial
 
@@ -252,63 +248,28 @@ def vault_round(folder, number, options, states):
     return {group: {'rounds': 1, **counts}, 'recover': saved}, [f'round {number}, {done}: {what}' for what in broken]
 
 
-# --- other stores -------------------------------------------------------------------------------------------------
-
-def peer_round(folder, number, options, expected):
-    """Change a byte of a store's files, by their sizes; return what reading all of it gave."""
-    rng, counts, store = random.Random(f'{options.seed} {number}'), collections.Counter(rounds=1), None
-    with tempfile.TemporaryDirectory(dir=folder) as name, contextlib.suppress(Exception):  # whatever a peer raises is what is counted
-        copy = shutil.copytree(folder / 'sound', pathlib.Path(name, 'copy'))
-        files = sorted(file for file in copy.rglob('*') if file.is_file() and file.stat().st_size)
-        file = rng.choices(files, [one.stat().st_size for one in files])[0]
-        data = bytearray(file.read_bytes())
-        flipped(data, rng)
-        file.write_bytes(data)
-        store = open_store(options.store, copy)
-        for key, value in expected.items():
-            try:
-                counts['right' if store.db[key] == value else 'wrong'] += 1
-            except KeyError:
-                counts['missing'] += 1
-            except Exception:  # as above
-                counts['raised'] += 1
-        store.close()
-    return {'flips': {**counts, **{f'flips after which some were {what}': counts[what] > 0 for what in ('wrong', 'missing', 'raised')},
-                      'refused': store is None}}, []
-
-
 # --- all rounds ---------------------------------------------------------------------------------------------------
 
-def run(trial, options, folder, one_round, subject):
+def run(trial, options, folder, states):
     """Do all rounds, each in a process of its own, whose death is seen; return the counts by group."""
     total = collections.defaultdict(collections.Counter)
     for number in range(options.rounds):
-        code, outcome = ask(one_round, folder, number, options, subject)
+        code, outcome = ask(vault_round, folder, number, options, states)
         died = 'hung' if code == -signal.SIGALRM else 'crashed'
         counts, broken = outcome or ({'flips': {'rounds': 1, died: 1}}, [f'round {number} {died}, with {code}'])
         for group, found in counts.items():
             total[group].update(found)
-        for what in broken if one_round is vault_round else ():
+        for what in broken:
             trial.broke(what)
     return total
 
 
 def main():
-    trial = Trial(__doc__, 800, stores=True)
-    trial.parser.add_argument('--alike', action='store_true', help='do to vaults what --store does to a peer')
+    trial = Trial(__doc__, 800)
     options = trial.begin()
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name:
         folder = pathlib.Path(name)
-        if options.alike or options.store != 'vaults':
-            rng = random.Random(options.seed)
-            expected = {f'key {at}': {'number': at, 'text': ''.join(rng.choices('abcdefgh', k=rng.randrange(200)))} for at in range(300)}
-            (folder / 'sound').mkdir()
-            store = open_store(options.store, folder / 'sound')
-            store.update(expected)
-            store.close()
-            total = run(trial, options, folder, peer_round, expected)
-        else:
-            total = run(trial, options, folder, vault_round, made(folder, options.seed))
+        total = run(trial, options, folder, made(folder, options.seed))
     for group, counts in sorted(total.items()):
         print(f'{group}:', ', '.join(f'{count} {what}' for what, count in counts.items() if count))
     trial.end(f'{options.rounds} rounds')

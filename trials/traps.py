@@ -65,9 +65,9 @@ class Round:
 
     def ask(self, what, function, *arguments, code=0):
         """Play a role in a process of its own, which must end with that code and complain of nothing; return what it told."""
-        told = run(as_role(function, *arguments))
-        self.must(told.code == code and not told.complaints, f'{what}: ended with {told.code}: {told.complaints[-1500:]}')
-        return told.lines
+        ended = run(as_role(function, *arguments))
+        self.must(ended.code == code and not ended.complaints, f'{what}: ended with {ended.code}: {ended.complaints[-1500:]}')
+        return ended.lines
 
     def keeps(self, path, acknowledged, what):
         """Open the vault: it is sound, and holds every entry that was acknowledged. Return all that it holds."""
@@ -147,11 +147,11 @@ def opener(round):
     to_folder.symlink_to(path.parent)
     if guard.AVAILABLE:
         given = (path, to_file, to_folder / path.name)[round.number % 3]
-        told = round.ask('the writer', beside_openers, given, 'guarded', *round.rng.sample(sorted(OPENERS), 6), code=-signal.SIGKILL)
-        round.keeps(path, dict(told), 'guarded')
-    told = run(as_role(beside_openers, bare, 'bare', *['open'] * 3)).lines
+        lines = round.ask('the writer', beside_openers, given, 'guarded', *round.rng.sample(sorted(OPENERS), 6), code=-signal.SIGKILL)
+        round.keeps(path, dict(lines), 'guarded')
+    lines = run(as_role(beside_openers, bare, 'bare', *['open'] * 3)).lines
     with closing(Vault(bare)) as vault:
-        lost = len({key for key, _ in told} - set(vault))
+        lost = len({key for key, _ in lines} - set(vault))
     round.seen['lost with the guard switched off'] += lost
     round.must(lost or not guard.AVAILABLE, 'the trap did not spring: nothing was lost without the guard')
 
@@ -236,10 +236,10 @@ def truncated(round):
     wrong value or an error of another kind; and a crash, where the system has one, takes nothing of its own."""
     for act, way in round.some(itertools.product(CUT, [*WAYS, 'read']), 3):
         path, shared = round.fresh(), act.startswith('shared memory')
-        told = run(as_role(beside_the_act, path, act, way))
-        round.must(told.code == 0 or (shared and told.code == -signal.SIGBUS), f'{act}, {way}: ended with {told.code}: {told.complaints}')
+        ended = run(as_role(beside_the_act, path, act, way))
+        round.must(ended.code == 0 or (shared and ended.code == -signal.SIGBUS), f'{act}, {way}: ended with {ended.code}: {ended.complaints}')
         if shared:
-            round.keeps(path, {**KEPT, **({} if way == 'append' else dict(told.lines))}, act)
+            round.keeps(path, {**KEPT, **({} if way == 'append' else dict(ended.lines))}, act)
         else:
             has_no_wrong_value(round, path, f'{act}, {way}')
 
@@ -524,17 +524,17 @@ def handled(path, safe, live, seed):
     """Use a vault while a signal handler uses it as well, in the midst of whatever is going on."""
     vault = Vault(pathlib.Path(path), thread_safe=safe == 'True', writeback=live == 'True')
     vault.update({number: [number] for number in range(100)})
-    told, wrong, busy, end = [], collections.Counter(), [], time.monotonic() + 0.7
+    acknowledged, wrong, busy, end = [], collections.Counter(), [], time.monotonic() + 0.7
 
     def handle(*_):
-        number = len(told)
+        number = len(acknowledged)
         if busy:
             return  # no handler within a handler
         busy.append(number)
         with suppress(VaultError):  # SQLite begins no savepoint in the midst of a statement
             with vault if number % 2 else contextlib.nullcontext():
                 vault['handled', number] = number
-            told.append(number)
+            acknowledged.append(number)
             wrong['a get in the handler'] += vault.get(number % 100) != [number % 100]
             wrong['a pop in the handler'] += vault.pop('none', 0) != 0
         busy.clear()
@@ -548,7 +548,7 @@ def handled(path, safe, live, seed):
     signal.setitimer(signal.ITIMER_REAL, 0)
     wrong['the end'] += entries(section) != entries(model)
     vault.close()
-    tell([told, +wrong])
+    tell([acknowledged, +wrong])
 
 
 def handlers(round):
@@ -662,8 +662,8 @@ class Holder:
     def __del__(self):
         try: put(self.vault, 'late')
         except BaseException: pass  # the collector takes both at once, the vault may be the first
-def told(key, value): os.write(1, b'%s\\n' % json.dumps([key, value]).encode())
-def put(vault, key, value=1): vault[key] = value; told(key, value)
+def acknowledge(key, value): os.write(1, b'%s\\n' % json.dumps([key, value]).encode())
+def put(vault, key, value=1): vault[key] = value; acknowledge(key, value)
 def start(is_daemon, work, *arguments): threading.Thread(target=work, args=arguments, daemon=is_daemon).start()
 def blocks(vault, name):
     for n in range(10**9):
@@ -684,7 +684,7 @@ SHUTDOWNS = {  # what a program does in the end; it complains of nothing, if not
     'a thread that goes on': "v = Vault(path); start(False, lambda: [(put(v, 'n%d' % n), time.sleep(0.001)) for n in range(50)])",
     'inside a block': "v = Vault(path); put(v, 'a'); v.__enter__(); v['never'] = 1",
     'sys.exit in a block': "v = Vault(path); put(v, 'a')\nwith v: v['never'] = 1; sys.exit(3)",
-    'write-back': "v = Vault(path, writeback=True); v['a'] = []; v['a'].append(1); told('a', [1])",
+    'write-back': "v = Vault(path, writeback=True); v['a'] = []; v['a'].append(1); acknowledge('a', [1])",
     'write-back and a daemon thread': "v = Vault(path, writeback=True); start(True, lists, v); time.sleep(0.05)",
     'an open stream': "v = Vault(path); put(v, 'a'); f = v.open('never', 'wb'); f.write(b'x' * 3_000_000)",
     'a walk': "v = Vault(path); v.update(dict.fromkeys(map(str, range(999)), 1)); put(v, 'a'); i = iter(v.items()); next(i)",
@@ -698,10 +698,10 @@ def shutdown(round):
     """The interpreter ends with vaults open in every way: no crash, no noise, no acknowledged write lost."""
     for name in round.some(SHUTDOWNS, 7):
         path, code = round.fresh(), 3 if name == 'sys.exit in a block' else 0
-        told = run([sys.executable, '-c', OPEN + SHUTDOWNS[name], path], cwd=str(round.folder))
-        round.must(told.code == code, f'{name}: ended with {told.code}, not {code}: {told.complaints}')
-        round.must(not told.complaints or name in LOUD, f'{name}: complained {told.complaints}')
-        found = round.keeps(path, dict(told.lines), name)
+        ended = run([sys.executable, '-c', OPEN + SHUTDOWNS[name], path], cwd=str(round.folder))
+        round.must(ended.code == code, f'{name}: ended with {ended.code}, not {code}: {ended.complaints}')
+        round.must(not ended.complaints or name in LOUD, f'{name}: complained {ended.complaints}')
+        found = round.keeps(path, dict(ended.lines), name)
         round.must('never' not in found, f'{name}: what was not finished is there')
 
 

@@ -269,9 +269,9 @@ class Combination:
 
     def act(self, function, seed='', code=0):
         """Play a role in it; raise when that ends otherwise than with `code`."""
-        told = run([self.python, '-W', 'error', *as_role(function, self.folder, seed)[3:]], hangs=900, env=self.env)
-        if told.code != code:
-            raise AssertionError(f'{function.__name__} ended with {told.code}: {told.complaints.strip()[-300:]}')
+        ended = run([self.python, '-W', 'error', *as_role(function, self.folder, seed)[3:]], hangs=900, env=self.env)
+        if ended.code != code:
+            raise AssertionError(f'{function.__name__} ended with {ended.code}: {ended.complaints.strip()[-300:]}')
 
     def write(self, seed):
         """Write its two files, anew; see that the killed process left its log."""

@@ -122,7 +122,7 @@ def _answer(gate: Sequence[int], function: Callable[..., object], *rest: Any) ->
 
 # --- programs -----------------------------------------------------------------------------------------------------
 
-class Told(NamedTuple):
+class Ended(NamedTuple):
     """How a program ended, what it said, and what it complained of."""
 
     code: Any  # or 'hung'
@@ -135,7 +135,7 @@ class Told(NamedTuple):
         return [json.loads(line) for line in self.out.split('\n')[:-1]]
 
 
-def run(command: Sequence[Any], hangs: float = HANGS, **options: Any) -> Told:
+def run(command: Sequence[Any], hangs: float = HANGS, **options: Any) -> Ended:
     """Run a program in a session of its own: whatever it has started ends with it."""
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           start_new_session=True, **options) as process:
@@ -149,7 +149,7 @@ def run(command: Sequence[Any], hangs: float = HANGS, **options: Any) -> Told:
                 os.killpg(process.pid, signal.SIGKILL)
         if code == 'hung':
             out, complaints = process.communicate()
-    return Told(code, out.decode(errors='replace'), complaints.decode(errors='replace')[-9000:])
+    return Ended(code, out.decode(errors='replace'), complaints.decode(errors='replace')[-9000:])
 
 
 ROLES: Dict[str, Callable[..., object]] = {}

@@ -2,12 +2,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import time
 
 from .processes import play_role
-from .stores import STORES
 
 BROKEN = 1  # the exit code,
 PROMISES = ' promises broken:\n'  # and what stands behind their number
@@ -16,21 +14,18 @@ PROMISES = ' promises broken:\n'  # and what stands behind their number
 class Trial:
     """One run: its options, its promises, and its last line. Ends the program with 1 when a promise broke."""
 
-    def __init__(self, doc: str, rounds: int, stores: bool = False) -> None:
+    def __init__(self, doc: str, rounds: int) -> None:
         """`rounds` is the short measure of CI. `parser` takes more options before `begin` reads them."""
         self.parser = argparse.ArgumentParser(description=doc.splitlines()[0])
         self.parser.add_argument('--rounds', type=int, default=rounds, help=f'default: {rounds}, a short measure')
         self.parser.add_argument('--seed', default='1', help='the same seed draws the same rounds')
         self.parser.add_argument('--first', action='store_true', help='end at the first promise that breaks')
-        if stores:
-            self.parser.add_argument('--store', default='vaults', choices=sorted(STORES), help='default: vaults')
         self.broken: list[str] = []
 
     def begin(self) -> argparse.Namespace:
         """Return the options. Where this program was started to play a role, play it and end."""
         play_role()
         self.options = self.parser.parse_args()
-        importlib.import_module(STORES[getattr(self.options, 'store', 'vaults')].module)  # pip install '.[bench]' has it
         self.began = time.monotonic()
         return self.options
 
