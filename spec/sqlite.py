@@ -74,6 +74,31 @@ class TestTraps:
                 v[n] = n
         v.close()
 
+    @pytest.mark.parametrize('times', [1, 3])
+    def test_who_opens_waits_for_one_who_recovers_the_log_or_closes_the_file_as_the_last(self, root, monkeypatch, times):
+        with contextlib.closing(Vault('t')) as v:
+            v['k'] = 1
+        keeper, other = (sqlite3.connect(root / 'locked.db', isolation_level=None, timeout=0) for _ in range(2))
+        keeper.execute('CREATE TABLE locked (a)')
+        keeper.execute('BEGIN EXCLUSIVE')
+        real, met = connection.Connection.shield, []
+
+        def shield(c, file):
+            def busy(sql, *arguments):
+                if sql == schema.CONTAINS and len(met) < times:
+                    met.append(sql)
+                    other.execute('SELECT * FROM locked')  # which raises what SQLite raises then
+                return execute(sql, *arguments)
+            execute, c.execute = c.execute, busy
+            real(c, file)
+            c.execute = execute
+        monkeypatch.setattr(connection.Connection, 'shield', shield)
+        with contextlib.closing(Vault('t')) as w:
+            assert len(met) == times and w['k'] == 1
+        with pytest.raises(vaults.VaultBusyError, match='timeout of 0.1'):
+            times += 10**6
+            Vault('t', timeout=0.1)
+
     GONE = {'gone': os.unlink, 'empty': lambda path: os.truncate(path, 0), 'no file': lambda path: (os.unlink(path), os.mkdir(path)),
             'another one': lambda path: (Vault('u', flag='n').close(), os.replace(os.path.join(os.path.dirname(path), 'u.db'), path))}
 

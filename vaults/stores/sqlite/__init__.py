@@ -7,7 +7,7 @@ The rest of the house uses what stands here and three rooms: opening (open_store
 is_promising) and sources (files that are read and stay as they are). The others are the package's own:
 
 - schema: every line of SQL, what is persisted, checksums; driver: SQLite's module; failures: what its errors mean;
-- connection: a thread's connection, and the file; retry: waiting for others; checkpoint: moving the log into the file;
+- connection: a thread's connection, and the file; retry, waiting: for others; checkpoint: moving the log into the file;
 - statements: what runs SQL; store and chunks: the entries, and values in chunks; transactions and nesting: blocks;
 - scan and pace: walks; locking: threads that queue; fork: what becomes of open stores in a child;
 - opening: what a file is; snapshot: reading where nothing can be written; guard: locks that nobody here drops;

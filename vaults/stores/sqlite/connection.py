@@ -27,6 +27,7 @@ from .schema import (
     NO_SECURE_DELETE,
     NO_WRITING,
 )
+from .waiting import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,7 +151,8 @@ class Connection(Nesting):
         """Arrange for write-ahead logging: our own checkpoints and waits, and the locks that others must not drop."""
         for pragma in (NO_AUTO_CHECKPOINT, KEEP_LOG, NO_BUSY_HANDLER):
             self.execute(pragma)
-        self.execute(CONTAINS, (b'',)).fetchall()  # opens the WAL, so that there is something to guard
+        # Opens the WAL, so that there is something to guard. Who recovers it, or closes the file last, is alone.
+        patiently(lambda: self.execute(CONTAINS, (b'',)).fetchall(), file.timeout)
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
 

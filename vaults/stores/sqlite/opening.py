@@ -17,7 +17,6 @@ from ..base import MEMORY
 from . import JOURNAL_FILE, WAL_FILE, driver, guard, side_files
 from .connection import File
 from .fork import all_open, open_stores
-from .retry import patiently
 from .schema import (
     APPLICATION_ID,
     BEGIN,
@@ -33,6 +32,7 @@ from .schema import (
     normalized,
 )
 from .store import SQLiteStore
+from .waiting import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

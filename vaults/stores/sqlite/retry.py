@@ -1,4 +1,4 @@
-"""Retry: waiting for another's lock. Knows the store, and nothing of what its statements are for.
+"""Retry: a statement that met another's lock, again. Knows the store, and nothing of what its statements are for.
 
 The trap: SQLite's own waiting looks ever more seldom, ten times a second at last. Among writers without a pause some
 meet no free moment in time, and a Ctrl-C is not heard. Here they look more often, most of all who has waited longest.
@@ -7,27 +7,24 @@ end that, so it is told at once. A rollback journal's locks are left to SQLite, 
 """
 from __future__ import annotations
 
-from time import monotonic, sleep
+from time import monotonic
 
 from ...errors import VaultBusyError
 from . import driver
 from .failures import is_locked
 from .fork import all_open, own
+from .waiting import paused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Tuple, TypeVar
+    from typing import Any, List, Optional, Tuple
 
     from ...keys import Stored
     from .statements import Statements
 
-    Result = TypeVar('Result')
-
-SHORTEST, LONGEST = 0.0005, 0.01  # seconds between two tries
-
 
 def retry(store: Statements, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
-              key: Optional[Stored] = None) -> List[Any]:
+          key: Optional[Stored] = None) -> List[Any]:
     """Repeat a statement that met another's lock until it has been let in, and return its rows.
 
     Raises what the error means: where it is another one than that, or when the timeout is over.
@@ -54,23 +51,3 @@ def require_another(store: Statements) -> None:
                 raise VaultBusyError(f'this thread has a block open in another Vault of the same file{who}: '
                                      f'{store.file.path}; it would wait for itself: use one Vault for both, or end '
                                      'that block first')
-
-
-def patiently(operation: Callable[[], Result], timeout: float) -> Result:
-    """Repeat what others are in the way of, as they are when several open a new file at once."""
-    began = monotonic()
-    while True:
-        try:
-            return operation()
-        except driver.Error as error:
-            if not is_locked(error) or not paused(began, timeout):
-                raise
-
-
-def paused(began: float, timeout: float) -> bool:
-    """Sleep until the next try, shorter towards the end of the timeout; return False when it is over."""
-    waited = monotonic() - began
-    if waited >= timeout:
-        return False
-    sleep(max(SHORTEST, min(waited, LONGEST * (1 - waited / timeout))))
-    return True
