@@ -122,6 +122,16 @@ class TestDocuments:
                 ran += block.startswith('# after')
         assert ran >= 12
 
+    def test_what_a_broken_copy_changes_stands_once_and_the_page_has_it(self):
+        page = (HERE / 'docs' / 'reliability.md').read_text('utf-8')
+        _, *blocks = (HERE / 'trials' / 'broken.txt').read_text('utf-8').split('\n\n')
+        for block in blocks:
+            what, call, file, *lines = block.rstrip('\n').split('\n')
+            text = '\n'.join(line[1:] for line in lines if line[0] == '-')
+            assert (HERE / 'vaults' / file).read_text('utf-8').count(text) == 1, f'{what}: {text}'
+            assert f'| {what} | `{call}` | ' in page, f'{what}: not in the table as `{call}`'
+        assert f'Each of these {len(blocks)} breakages' in page
+
     @pytest.mark.skipif(not shutil.which('bash'), reason='no bash to run the commands with')
     def test_what_the_commands_of_their_page_leave(self, root):
         block, = (block for _, section in sections(HERE / 'docs' / 'command.md') for language, block in blocks(section)

@@ -17,7 +17,7 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.stores.sqlite import retry
+from vaults.stores.sqlite import waiting
 
 from .helpers import HERE, block_elsewhere, crowd, in_thread, is_free, open_files, output
 from .internals import connection_of, is_in_transaction, raw_of
@@ -268,7 +268,7 @@ class TestTwoVaultsOfOneFile:
         first, second = Vault('t', **self.HOLD[holder]), Vault('t', **self.HOLD[other])
         first['k'] = 1
         first.sync()
-        monkeypatch.setattr(retry, 'sleep', lambda seconds: pytest.fail('it waited'))
+        monkeypatch.setattr(waiting, 'sleep', lambda seconds: pytest.fail('it waited'))
         with first:
             first['mine'] = 1
             with pytest.raises(vaults.VaultBusyError, match='this thread.*another Vault of the same file') as caught:
@@ -284,7 +284,7 @@ class TestTwoVaultsOfOneFile:
 
     def test_a_block_of_another_task_of_the_thread_is_the_same_dead_end(self, root, monkeypatch):
         first, second = Vault('t'), Vault('t')
-        monkeypatch.setattr(retry, 'sleep', lambda seconds: pytest.fail('it waited'))
+        monkeypatch.setattr(waiting, 'sleep', lambda seconds: pytest.fail('it waited'))
 
         async def hold():
             with first:
