@@ -98,6 +98,8 @@ class TestTraps:
         with pytest.raises(vaults.VaultBusyError, match='timeout of 0.1'):
             times += 10**6
             Vault('t', timeout=0.1)
+        keeper.close()
+        other.close()
 
     GONE = {'gone': os.unlink, 'empty': lambda path: os.truncate(path, 0), 'no file': lambda path: (os.unlink(path), os.mkdir(path)),
             'another one': lambda path: (Vault('u', flag='n').close(), os.replace(os.path.join(os.path.dirname(path), 'u.db'), path))}
