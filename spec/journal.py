@@ -1,4 +1,7 @@
-"""The journal of write-back: live entries against a dict with savepoints, by random operations, some of which fail."""
+"""The journal of write-back: live entries against a dict with savepoints, by random operations, some of which fail.
+
+And what write-back meets between two of its steps: signal handlers, its end, forks.
+"""
 from __future__ import annotations
 
 import contextlib

@@ -377,7 +377,6 @@ class Content:
         data = store.get(self._stored)
         header = Header.of(data) if data is not None and is_header(data) else None
         if header is not None and header.owner == owner:
-            used = set(Tree(store, header).numbers())
-            store.delete_chunks(owner, [number for number in staged if number not in used])
+            Tree(store, header).free_unused(staged)
         else:
             store.delete_chunks(owner, None if self._own else staged)

@@ -22,7 +22,7 @@ from ..stores.base import OWNER, new_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Set, Tuple, TypeVar
 
     from ..stores.base import Store
 
@@ -224,6 +224,13 @@ class Tree:
             yield number
             for child, _ in self._children(number) if depth else ():
                 yield from self.numbers(child, depth - 1, seen)
+
+    def free_unused(self, numbers: Iterable[int]) -> None:
+        """Delete those of the owner's chunks that are not in the tree. Raises: StaleRead where it is not whole."""
+        used = set(self.numbers())
+        unused = [number for number in numbers if number not in used]
+        if unused:
+            self.store.delete_chunks(self.header.owner, unused)
 
     # --- changing ---
 

@@ -79,8 +79,5 @@ def _sweep_staged(store: Store, header: Header, old: int) -> None:
     """Delete what writers that went on with a value have left, under numbers that tell the time."""
     staged = [number for number in store.chunk_numbers(header.owner) if STAGED < number < old * STAGED]
     if staged:
-        try:
-            used = set(Tree(store, header).numbers())
-        except StaleRead:
-            return  # it is damaged, which check() tells
-        store.delete_chunks(header.owner, [number for number in staged if number not in used])
+        with suppress(StaleRead):  # it is damaged, which check() tells
+            Tree(store, header).free_unused(staged)

@@ -7,6 +7,8 @@ header whose chunks are not all there is given up with them.
 """
 from __future__ import annotations
 
+from contextlib import suppress
+
 from ... import keys
 from ...codecs import codes, packing, pickles
 from ...codecs.codes import is_header
@@ -252,13 +254,8 @@ class Salvage:
             self.lost.append((key, 'its chunks are damaged or missing'))
 
     def _trim(self, header: Header) -> None:
-        try:
-            used = set(Tree(self.store, header).numbers())
-        except StaleRead:
-            return
-        extra = [number for number in self.store.chunk_numbers(header.owner) if number not in used]
-        if extra:
-            self.store.delete_chunks(header.owner, extra)
+        with suppress(StaleRead):
+            Tree(self.store, header).free_unused(self.store.chunk_numbers(header.owner))
 
 
 def _shown(stored: Stored) -> Any:
