@@ -118,7 +118,7 @@ class TestWriteBack(WriteBackAmongOthers):
         w.update(log=[1])
         assert [w[key] for key in w] and len(w._store._live) == 9
         packed = []
-        monkeypatch.setattr(w._store, '_codec', Recording(w._store._codec, packed))
+        monkeypatch.setattr(w._store._changes, '_codec', Recording(w._store._changes._codec, packed))
         w.sync()
         assert packed == [[1]]
 

@@ -10,25 +10,21 @@ import threading
 import weakref
 from _thread import get_ident
 from collections import OrderedDict
-from datetime import date, datetime, time, timedelta
 from functools import partial
 from itertools import islice, repeat
 from sys import _getframe, modules
 
 from .. import keys
-from ..codecs import codes, packing, pickles, registry
-from ..codecs.types import PLAIN
+from ..codecs import codes, registry
 from ..errors import (
-    SerializationError,
     VaultBusyError,
     VaultClosedError,
-    VaultCorruptError,
     VaultError,
     VaultTaskError,
-    about,
 )
 from ..keys import HIGHEST, LOWEST
 from .base import Store, StoreBefore
+from .changes import Changes
 from .journal import Cache, Journal
 from .tasks import Asking, Lock, Owner, is_alive, may_run
 
@@ -36,23 +32,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, TypeVar, Union
 
+    from ..codecs.packing import Codec
     from ..keys import Stored
     from .base import Checks, Entry, Live, Page, Progress
 
     T = TypeVar('T')
     Packed = Tuple[Stored, object, Optional[bytes]]
 
-# Objects of these types change by assignment alone, so they are never packed to find out.
-IMMUTABLE = PLAIN | {complex, date, datetime, time, timedelta, range}
 KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
 UNDONE = 'the block was undone'
 UNDONE_CALL = 'nothing was set'
 LOST = 'it was lost with the vault, and all else was written'
-ATTEMPTS = 10
 EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
 COLD: OrderedDict[Stored, Live] = OrderedDict()
 
-_structure = packing.Codec(pickles.Unread())
 _open_stores: weakref.WeakSet[LiveStore] = weakref.WeakSet()
 
 
@@ -64,7 +57,7 @@ class LiveStore(StoreBefore):
     `hot`, the objects while no block is open, is read without it: taking a lock takes as long as all the rest.
     """
 
-    def __init__(self, store: Store, codec: packing.Codec, path: str, size: int, timeout: float) -> None:
+    def __init__(self, store: Store, codec: Codec, path: str, size: int, timeout: float) -> None:
         self._lock = Lock()                        # which `lock` is but in the block of a task
         self.lock: Union[Lock, Asking] = self._lock
         self._idle: Union[Lock, Asking] = self._lock  # what `lock` is outside: tells a thread that its block was ended
@@ -72,7 +65,7 @@ class LiveStore(StoreBefore):
         self._patience = min(timeout, threading.TIMEOUT_MAX)  # seconds to wait for the lock
         self.cache = Cache()
         self._live = self.hot = self.cache.live
-        self._foreign = False                      # others have written since the objects were last compared
+        self._changes = Changes(self.cache, codec, path)
         self._packing = False                      # it was said that an object is being packed: see _is_packing
         self._finished = False                     # nobody would write what is put now
         self.share = -(-size // EVICTED)           # of the entries, which leaves a full cache at once
@@ -171,7 +164,7 @@ class LiveStore(StoreBefore):
         """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were."""
         def packed() -> Iterator[Entry]:
             for key, value in pairs:
-                data = self._dumps(key, value)
+                data = self._changes.dumps(key, value)
                 if key not in self._live:
                     self.make_room()
                 self.cache.replace(key, (value, data, checks))
@@ -200,57 +193,6 @@ class LiveStore(StoreBefore):
         except VaultError:
             return True
 
-    # --- what has changed ---
-
-    def _dumps(self, key: Stored, value: Any) -> bytes:
-        """Pack an object that other threads hold as well, and may change meanwhile.
-
-        A list that grows while msgpack is in a call of ours for one of its elements has a wrong length before it.
-        """
-        for _ in range(ATTEMPTS):
-            try:
-                data = self._codec.dumps(value)
-                if not data.translate(codes.IN_LONG).isascii():
-                    _structure.loads(data)
-                return data
-            except (VaultCorruptError, RuntimeError):  # of a dict that grows
-                continue
-            except VaultError as error:
-                raise self._about(error, key) from error
-        raise self._about(SerializationError('another thread kept changing it while it was packed'), key)
-
-    def _about(self, error: VaultError, key: Stored) -> VaultError:
-        return about(error, keys.decode(key), self._path)
-
-    def _changed(self, key: Stored, entry: Live) -> Optional[bytes]:
-        """Return what the entry packs to when that is not what is stored.
-
-        Loading may order a set or share text otherwise than it was when packed: only when the stored bytes, loaded and
-        packed again, differ as well, has the object changed.
-        """
-        value, stored, _ = entry
-        was_put = key in self.cache.dirty
-        if type(value) in IMMUTABLE and not was_put:
-            return None
-        data = self._dumps(key, value)
-        if stored is None or (was_put and self._foreign):
-            return data
-        if data == stored or (not was_put and data == self._codec.dumps(self._codec.loads(stored))):
-            return None
-        return data
-
-    def _differs(self, key: Stored) -> bool:
-        """Tell whether the entry has changed here, even into what cannot be packed."""
-        try:
-            return key in self._live and self._changed(key, self._live[key]) is not None
-        except VaultError:
-            return True
-
-    def _suspects(self, wanted: List[Stored]) -> List[Stored]:
-        """Return which of the entries were put, or do not pack, at a first look, to what is stored."""
-        put, found, objects, datas = self.cache.unsure(wanted, IMMUTABLE)
-        return put + self._codec.changed(found, objects, datas)
-
     # --- writing it ---
 
     def flush(self, outcome: str = KEPT) -> None:
@@ -261,7 +203,7 @@ class LiveStore(StoreBefore):
         """
         with self.lock:
             failed = self._write_all()
-            if self._store.others_wrote() or self._foreign:
+            if self._store.others_wrote() or self._changes.foreign:
                 self._forget_theirs()
             self._raise(failed, outcome)
 
@@ -287,8 +229,8 @@ class LiveStore(StoreBefore):
         self._packing = True
         try:
             if self.cache.dirty and not self._depth:  # in a block nobody else writes
-                self._foreign |= self._store.others_wrote()
-            suspects = self._suspects(wanted)
+                self._changes.foreign |= self._store.others_wrote()
+            suspects = self._changes.suspects(wanted)
             packed, failed = self._packed(suspects) if suspects else ([], {})
         finally:
             self._packing = False
@@ -319,22 +261,13 @@ class LiveStore(StoreBefore):
             entry = self._live.get(key)
             try:
                 if entry is not None:  # or the packing of another one has deleted it
-                    value, data = entry[0], self._changed(key, entry)
+                    value, data = entry[0], self._changes.packed(key, entry)
                     if data is not None and entry[2]:
-                        self._validate(key, entry)
+                        self._changes.validate(key, entry)
                     packed.append((key, value, data))
             except VaultError as error:
                 failed[key] = error
         return packed, failed
-
-    def _validate(self, key: Stored, entry: Live) -> None:
-        """Raise SerializationError when a function of the user's refuses what an object has changed into."""
-        for check in entry[2].values():
-            try:
-                check(key, entry[0])
-            except Exception as error:
-                refused = SerializationError(f'validation refused it, {type(error).__name__}: {error}')
-                raise self._about(refused, key) from error
 
     def _raise(self, failed: Dict[Stored, VaultError], outcome: str) -> None:
         for error in failed.values():
@@ -354,7 +287,7 @@ class LiveStore(StoreBefore):
         # A call that has given all its entries must not fail for what leaves the cache. What cannot be written, flush()
         # reports.
         if journal is not None and journal.in_call:
-            kept = set(filter(self._differs, self._suspects(oldest)))
+            kept = set(filter(self._changes.has, self._changes.suspects(oldest)))
         else:
             kept = set(self._write(self._with_dirty(oldest)))
         if kept:
@@ -365,11 +298,11 @@ class LiveStore(StoreBefore):
 
     def _forget_theirs(self) -> None:
         """Forget the entries that others have written and that are not changed here."""
-        self._foreign = True
+        self._changes.foreign = True
         theirs = [key for key, entry in list(self._live.items()) if self._store.get(key) != entry[1]]
-        both = set(filter(self._differs, theirs))
+        both = set(filter(self._changes.has, theirs))
         self.cache.remove([key for key in theirs if key not in both])
-        self._foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
+        self._changes.foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
 
     # --- the contract ---
 
@@ -502,7 +435,7 @@ class LiveStore(StoreBefore):
                 self.lock.release()
             raise
         try:
-            if self._store.others_wrote() or self._foreign:
+            if self._store.others_wrote() or self._changes.foreign:
                 self._forget_theirs()
         except BaseException:
             self.rollback()
@@ -564,7 +497,7 @@ class LiveStore(StoreBefore):
         """Make the entries what they were before a block, after its rollback; forget what changed in place in it."""
         if journal is not None:
             self.cache.undo(journal, self._is_stored)
-            self.cache.remove(list(filter(self._differs, self._suspects(list(self._live)))))
+            self.cache.remove(list(filter(self._changes.has, self._changes.suspects(list(self._live)))))
 
     def _leave(self, said: str) -> None:
         """End here a block that another thread has begun, which is told at its next call."""
@@ -595,7 +528,7 @@ class LiveStore(StoreBefore):
     def transact(self, operation: Callable[[], T]) -> T:
         """As in a plain store, seeing what others have written; without a look at each object first, as begin takes."""
         def operate(journal: Journal) -> T:
-            if self._store.others_wrote() or self._foreign:
+            if self._store.others_wrote() or self._changes.foreign:
                 self._forget_theirs()
             result = operation()
             put = [key for key in list(self.cache.dirty) if key in journal.before]
