@@ -9,6 +9,7 @@ there is one for each depth, made when it is first needed. Reading, there is a h
 from __future__ import annotations
 
 from functools import partial
+from itertools import repeat
 
 from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
@@ -92,8 +93,8 @@ class Codec:
         if len(joined) <= COMPARED_BYTES and self._packed(list(objects))[1 if len(keys) < 16 else 3:] == joined:
             if joined.translate(IN_LONG).isascii():
                 return []
-            return [key for key, obj, data in zip(keys, objects, datas)
-                    if not data.translate(IN_LONG).isascii() and hides(obj)]
+            no_headers = map(bytes.isascii, map(bytes.translate, datas, repeat(IN_LONG)))
+            return [key for key, obj, has_none in zip(keys, objects, no_headers) if not has_none and hides(obj)]
         return [key for key, obj, data in zip(keys, objects, datas)
                 if self._packed(obj) != data or (not data.translate(IN_LONG).isascii() and hides(obj))]
 
