@@ -32,6 +32,7 @@ from spec.upkeep import *
 from spec.recovery import *
 from spec.writeback import *
 from spec.writeback_others import *
+from spec.writeback_walks import *
 from spec.chunks import *
 from spec.lists import *
 from spec.columns import *

@@ -155,8 +155,8 @@ class TestInIPython:
         live.update({number: [number] for number in range(10)})
         live.sync()
         live[3].append(5)
-        before = list(live._store._live)
-        assert '[3, 5]' in live._repr_html_() and '[9]' in live._repr_html_() and list(live._store._live) == before
+        before = list(live._store.cache.live)
+        assert '[3, 5]' in live._repr_html_() and '[9]' in live._repr_html_() and list(live._store.cache.live) == before
         live.close()
 
     def test_it_costs_an_import_nothing(self):

@@ -1,6 +1,8 @@
 """What tests look at inside of a vault: one function for each such reach, so that a store may be rebuilt behind them."""
 from __future__ import annotations
 
+import sys
+
 from vaults import Vault
 from vaults.opening import over
 
@@ -52,3 +54,14 @@ def statements(v):
 def unwatched(v):
     """End what `statements` has begun."""
     raw_of(v).set_trace_callback(None)
+
+
+def calls_of(act):
+    """Return how many calls, of functions in Python and in C, `act()` takes."""
+    seen = []
+    sys.setprofile(lambda frame, event, argument: seen.append(event) if event.endswith('call') else None)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return len(seen)

@@ -26,7 +26,7 @@ from vaults.stores.writeback import LiveStore
 
 from .helpers import needs_fork, run
 
-_KEYS = st.sampled_from(['a', 'b', 'c', 'd', 'e', 'f'])
+_KEYS = st.sampled_from('abcdefghijklmnop')
 _VALUES = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2))
 _STORES = {'dict': DictionaryStore, 'sqlite': lambda: opening.open_store(':memory:')}
 
@@ -43,12 +43,13 @@ def _refuse(key, value):
 class LiveMachine(RuleBasedStateMachine):
     """A live store does what a dict of objects with savepoints does."""
 
-    @initialize(kind=st.sampled_from(sorted(_STORES)), size=st.integers(1, 5))
-    def start(self, kind, size):
-        self.inner = _STORES[kind]()
+    @initialize(kind=st.sampled_from(sorted(_STORES)), size=st.sampled_from([1, 2, 5, 9, 30]), count=st.integers(0, 16))
+    def start(self, kind, size, count):
+        self.inner, stored = _STORES[kind](), [(key, [n % 10]) for n, key in enumerate('abcdefghijklmnop'[:count])]
+        self.inner.put_many((key, vaults.dumps(value)) for key, value in stored)
         self.store = LiveStore(self.inner, packing.Codec(pickles.Refusing()), 'test', size, 5.0)
         self.entries = LiveEntries(self.store, {(): _refuse})
-        self.model, self.saved = {}, []
+        self.model, self.saved, self.walks = dict(stored), [], []
 
     def value(self, key):
         found = self.entries.get(key)
@@ -93,6 +94,33 @@ class LiveMachine(RuleBasedStateMachine):
     def put_many_bytes(self, pairs):
         self.store.put_many((key, vaults.dumps(value)) for key, value in pairs)
         self.model.update((key, copy.copy(value)) for key, value in pairs)
+
+    # --- walks, of which several may be open ---
+
+    @rule(reverse=st.booleans(), steps=st.integers(0, 16), number=st.integers(0, 9), looks=st.booleans())
+    def walk(self, reverse, steps, number, looks):
+        walk = ((key, value) for keys, met, _ in self.entries.scan(reverse=reverse)
+                for key, value in zip(keys, met.values()))
+        self.walks = [walk, *self.walks[:2]]
+        self.go_on(walk, steps, number, looks)
+
+    @precondition(lambda self: self.walks)
+    @rule(which=st.integers(0, 2), steps=st.integers(1, 4), number=st.integers(0, 9), looks=st.booleans())
+    def step(self, which, steps, number, looks):
+        self.go_on(self.walks[which % len(self.walks)], steps, number, looks)
+
+    def go_on(self, walk, steps, number, looks):
+        try:
+            for key, value in itertools.islice(walk, steps):
+                if key in self.model:  # else it was deleted since the page was read
+                    assert value == self.model[key]
+                    if isinstance(value, list) and len(value) < 4:
+                        value.append(number)
+                        self.model[key].append(number)
+                    assert not looks or self.store.held(key) == (value,)
+        except vaults.VaultError as error:
+            assert 'rolled back' in str(error) or 'undone' in str(error), error
+            self.walks.remove(walk)
 
     # --- calls that fail ---
 
@@ -178,6 +206,13 @@ class LiveMachine(RuleBasedStateMachine):
         del self.inner.others_wrote
         self.model[key] = copy.copy(value)
 
+    @precondition(lambda self: not self.saved and not self.store._cache.dirty)
+    @rule(key=_KEYS, last=st.booleans())
+    def others_move(self, key, last):
+        if self.inner.move(key, last):
+            moved = {key: self.model.pop(key)}
+            self.model = {**self.model, **moved} if last else {**moved, **self.model}
+
     @rule()
     def write(self):
         self.store.flush()
@@ -194,10 +229,12 @@ class LiveMachine(RuleBasedStateMachine):
     @invariant()
     def sound(self):
         if hasattr(self, 'store'):
-            cache = self.store.cache
+            cache = self.store._cache
             assert (cache.journal is None) == (not self.saved) and set(cache.dirty) <= set(cache.live)
             assert {key for key, entry in cache.live.items() if entry[1] is None} <= set(cache.dirty)
-            assert {key: entry[0] for key, entry in cache.live.items()} == {key: self.model[key] for key in cache.live}
+            kept = [*cache.live.items(), *((key, entry) for group in cache.groups for key, entry in zip(group.keys, group))]
+            assert len({key for key, _ in kept}) == len(kept)
+            assert all(self.model[key] == entry[0] and self.store.held(key)[0] is entry[0] for key, entry in kept)
 
     def teardown(self):
         if hasattr(self, 'store'):
@@ -209,7 +246,7 @@ class LiveMachine(RuleBasedStateMachine):
 
 
 TestLiveEntriesAsADictWithSavepoints = LiveMachine.TestCase
-TestLiveEntriesAsADictWithSavepoints.settings = settings(max_examples=60, stateful_step_count=40, deadline=None,
+TestLiveEntriesAsADictWithSavepoints.settings = settings(max_examples=250, stateful_step_count=40, deadline=None,
                                                          suppress_health_check=list(HealthCheck))
 
 

@@ -30,24 +30,14 @@ from .internals import depth_of, statements
 from .machines import DictMachine
 from .samples import Custom
 from .writeback_others import WriteBackAmongOthers
+from .writeback_walks import WriteBackWalks
 
 
 def written(seen):
     return [line for line in seen if line.lstrip().startswith('INSERT')]
 
 
-def calls_of(act):
-    """Return how many calls, of functions in Python and in C, `act()` takes."""
-    seen = []
-    sys.setprofile(lambda frame, event, argument: seen.append(event) if event.endswith('call') else None)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return len(seen)
-
-
-class TestWriteBack(WriteBackAmongOthers):
+class TestWriteBack(WriteBackWalks, WriteBackAmongOthers):
     """`writeback=True`: values are live objects, written when they have changed."""
 
     def test_what_is_changed_in_place_sticks(self, w):
@@ -116,7 +106,7 @@ class TestWriteBack(WriteBackAmongOthers):
     def test_values_that_cannot_change_are_not_compared(self, w, monkeypatch):
         w.update(enumerate([None, 1, 1.5, 'a', b'a', True, dt.date(2026, 1, 1), 1j]))
         w.update(log=[1])
-        assert [w[key] for key in w] and len(w._store._live) == 9
+        assert [w[key] for key in w] and len(w._store.cache.live) == 9
         packed = []
         monkeypatch.setattr(w._store._changes, '_codec', Recording(w._store._changes._codec, packed))
         w.sync()
@@ -128,14 +118,14 @@ class TestWriteBack(WriteBackAmongOthers):
             w[n] = [n]
         assert w[0].append('changed') is None
         w[4] = [4]
-        assert list(w._store._live) == [2, 3, 0, 4]  # the order of use
+        assert list(w._store.cache.live) == [2, 3, 0, 4]  # the order of use
         w[2] = [2]
-        assert list(w._store._live) == [3, 0, 4, 2]
+        assert list(w._store.cache.live) == [3, 0, 4, 2]
         for n in range(5, 100):
             w[n] = [n]
             w[n].append(n)
             w[0].append(n)
-            assert len(w._store._live) <= 4 and 0 in w._store._live
+            assert len(w._store.cache.live) <= 4 and 0 in w._store.cache.live
         assert len(Vault('test')) > 90
         w.close()
         assert Vault('test').items() == [(0, [0, 'changed', *range(5, 100)]), *((n, [n]) for n in range(1, 5)),
@@ -193,7 +183,7 @@ class TestWriteBack(WriteBackAmongOthers):
         w['bad'] = bad = lambda: 0
         for n in range(20):
             w[n] = [n]
-            assert len(w._store._live) <= 3
+            assert len(w._store.cache.live) <= 3
         assert w['bad'] is bad and len(Vault('test')) >= 17
         with pytest.raises(vaults.SerializationError, match="'bad'"):
             w.sync()
@@ -232,10 +222,10 @@ class TestWriteBack(WriteBackAmongOthers):
             with w.transaction():
                 w['c'] = 6
             assert w.items() == [('a', [1, 2, 4]), ('b', [1]), ('new', 'before'), ('c', 6)] and not w._store.hot
-        assert Vault('test').items() == w.items() and w._store.hot is w._store._live
+        assert Vault('test').items() == w.items() and w._store.hot is w._store.cache.live
         with pytest.raises(ValueError), w:
             raise ValueError
-        assert w._store.hot is w._store._live
+        assert w._store.hot is w._store.cache.live
 
     def test_a_block_with_a_value_that_cannot_be_packed_is_undone(self, w):
         w.update(a=[1])
@@ -330,7 +320,7 @@ class TestWriteBack(WriteBackAmongOthers):
                 act(range(4, 12))
             assert w['new'] == ['new'] and list(w)[:12] == list(range(12))
             assert [w[n].pop() for n in range(3)] == ['changed'] * 3
-        assert w.items() and len(w._store._live) <= 4
+        assert w.items() and len(w._store.cache.live) <= 4
         w.close()
         assert dict(Vault('test').items()) == {**{n: [n] for n in range(12)}, 'new': ['new']}
 
@@ -483,7 +473,7 @@ class TestWriteBack(WriteBackAmongOthers):
         w[1].append('changed')
         w['reading'] = Reading()
         w.sync()
-        assert w[0] == [0, 'changed'] and w[1] == [1, 'changed'] and w[2] == [2] and len(w._store._live) <= 3
+        assert w[0] == [0, 'changed'] and w[1] == [1, 'changed'] and w[2] == [2] and len(w._store.cache.live) <= 3
         w.close()
         assert Vault('test').values()[:2] == [[0, 'changed'], [1, 'changed']] and Vault('test')['reading'] == 33
 
@@ -522,108 +512,8 @@ class TestWriteBack(WriteBackAmongOthers):
         w.update((n, [n] * 10) for n in range(20_000))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert len(w) == 20_000 and len(w._store._live) <= 10
+        assert len(w) == 20_000 and len(w._store.cache.live) <= 10
         assert peak < 2_000_000  # of which the buffer of a packer has 1,048,576 up to msgpack 1.0.8
-
-    def test_walking_gives_live_objects_also_of_more_than_the_cache_holds(self, root):
-        w = Vault('test', writeback=True, cache_size=3)
-        w.update({n: [n] for n in range(50)})
-        for n, value in w.items():
-            value.append(n)
-            if n == 10:
-                del w[30]
-                w[30] = ['again']
-                w[40] = ['assigned']
-                w['late'] = 1
-                del w[20]
-        for value in w.values():
-            if isinstance(value, list):
-                value.append('seen')
-        w.close()
-        expected = {n: [n, n, 'seen'] for n in range(50) if n != 20}
-        assert dict(Vault('test').items()) == {**expected, 30: ['again', 'seen'], 40: ['assigned', 40, 'seen'], 'late': 1}
-
-    @pytest.mark.parametrize('value', [{'n': 300, 'text': 'a'}, [1, 'a'], 5])
-    def test_a_walk_over_more_than_the_cache_holds_takes_few_calls_more_than_without_it(self, root, value):
-        v = Vault('test')
-        v.update((str(n), value) for n in range(4000))
-        w = Vault('test', writeback=True, cache_size=400)
-        for vault in (v, w):
-            assert len(vault.values()) == sum(1 for _ in vault.items())
-        plain, live = (calls_of(lambda vault=vault: [None for _ in vault.items()]) for vault in (v, w))
-        assert live < plain + 2.5 * 4000 and len(w._store._live) <= 400
-
-    def test_what_changes_among_many_is_written_when_it_leaves_the_cache_whatever_it_packs_to(self, root):
-        for count in (3, 16, 300):
-            w = Vault(f'test{count}', writeback=True, cache_size=count)
-            w.update((n, {'n': n + 200, 'data': b'x'}) for n in range(count))
-            w.update((n, [b'y', n]) for n in range(count, 2 * count))
-            for value in w.values():
-                if type(value) is dict and value['n'] % 3 == 0:
-                    value['data'] = bytearray(b'x')  # which msgpack packs as it does bytes
-            w.close()
-            kinds = [type(value['data']) for value in Vault(f'test{count}').values()[:count]]
-            assert kinds == [bytes if (n + 200) % 3 else bytearray for n in range(count)]
-
-    def test_what_is_packed_to_make_room_may_put_what_is_being_loaded(self, root):
-        Vault('test').update({n: ['old', n] for n in range(40)})
-        w = Vault('test', writeback=True, cache_size=8)
-
-        class Setting:
-            def __reduce__(self):
-                w[20] = ['new']
-                return int, (1,)
-        w['setting'] = Setting()
-        assert [w[key] for key in range(7)] and 20 not in w._store._live
-        assert w[20] == ['new']  # for which the other leaves the cache
-        w.close()
-        assert Vault('test')[20] == ['new']
-
-    @pytest.mark.parametrize('act', ['update', 'delete', 'slice', 'assign', 'sync', 'rollback'])
-    def test_walking_meets_what_is_written_meanwhile(self, root, act):
-        w, other = Vault('test', writeback=True, cache_size=3), Vault('test')
-        w.update({n: [n] for n in range(40)})
-
-        def rollback():
-            with pytest.raises(ValueError), w:
-                w.update({36: ['undone']})
-                for key, value in walk:
-                    found[key] = value
-                    if key == 33:  # of the second page, which was read in the block
-                        raise ValueError
-
-        def sync():
-            other[30] = ['new']
-            w.sync()
-
-        def assign():
-            w[30] = ['new']
-            w[100], w[101], w[102], w[103] = [0], [0], [0], [0]
-        acts = {'update': lambda: w.update({30: ['new']}), 'delete': lambda: w.__delitem__(30),
-                'slice': lambda: w.__delitem__(slice(30, 31)), 'assign': assign, 'sync': sync, 'rollback': rollback}
-        walk = iter(w.items())
-        found = dict([next(walk)])
-        acts[act]()
-        found.update(walk)
-        left = {'delete': {}, 'slice': {}, 'rollback': {30: [30], 36: [36]}}.get(act, {30: ['new']})
-        assert {key: value for key, value in found.items() if key in (30, 36)} == {36: [36], **left}
-        w.sync()
-        assert dict(w.items()) == dict(other.items())
-
-    def test_walking_meets_what_was_let_go_of_or_became_a_list_meanwhile(self, root):
-        w = Vault('test', writeback=True, cache_size=80)
-        w.list('list').append('x')
-        w.update({n: [n] for n in range(60)})
-        for key, value in w.items():
-            if key == 20:
-                w[22], w[24] = w['list'], ['new']
-                w.update({1000 + n: [n] for n in range(90)})  # what the walk has loaded ahead leaves the cache
-            if key != 'list' and key < 60:
-                value.append('seen')
-        w.close()
-        found = Vault('test')
-        assert found[24] == ['new', 'seen'] and found[22] == ['x'] and len(found) == 151
-        assert all(found[n] == [n, 'seen'] for n in range(60) if n not in (20, 22, 24))  # that of 20 left the cache in our hands
 
     def test_an_object_that_grows_while_it_is_packed_is_stored_whole(self, w, forget):
         class Growing:

@@ -235,7 +235,7 @@ class WriteBackAmongOthers:
 
         def in_fork():
             w.__exit__(None, None, None)
-            return w['a'], in_thread(lambda: len(w)), w._store.hot is w._store._live
+            return w['a'], in_thread(lambda: len(w)), w._store.hot is w._store.cache.live
         with w:
             w['a'].append('parent')
             assert in_child(in_fork).answer() == ([1], 1, True)

@@ -376,11 +376,12 @@ class StoreConformance:
 
     def test_a_walk_does_not_visit_twice_what_moves(self, store: Store) -> None:
         store.put_many((number, b'') for number in range(MANY_ENTRIES))
-        walk = store.scan()
-        seen = list(next(walk)[0])
-        assert store.move(seen[0]) and store.move(MANY_ENTRIES - 1, False)
-        seen += [key for page in walk for key in page[0]]
-        assert len(seen) == len(set(seen)) and {*range(MANY_ENTRIES - 1)} <= {*seen}
+        for reverse, far in ((False, MANY_ENTRIES - 1), (True, 1)):
+            walk = store.scan(reverse=reverse)
+            seen = list(next(walk)[0])
+            assert store.move(seen[0], not reverse) and store.move(far, reverse)
+            seen += [key for page in walk for key in page[0]]
+            assert len(seen) == len(set(seen)) and {*range(MANY_ENTRIES)} - {far} <= {*seen}
 
     def test_a_walk_begun_in_a_transaction_that_was_rolled_back_raises(self, store: Store) -> None:
         store.put('before', b'')

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ..keys import Stored
     from .base import Live
-    from .journal import Cache
+    from .journal import Cache, Group
 
 # Objects of these types change by assignment alone, so they are never packed to find out.
 IMMUTABLE = PLAIN | {complex, date, datetime, time, timedelta, range}
@@ -96,3 +96,8 @@ class Changes:
         """Return which of the entries were put, or do not pack, at a first look, to what is stored."""
         put, found, objects, datas = self._cache.unsure(wanted, IMMUTABLE)
         return put + self._codec.changed(found, objects, datas)
+
+    def none_in(self, group: Group) -> bool:
+        """Tell whether all of a group pack, at a first look, to what is stored."""
+        immutable = {*map(type, group.values)} <= IMMUTABLE
+        return immutable or not self._codec.changed(group.keys, group.values, group.datas)

@@ -15,10 +15,10 @@ from itertools import compress, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Collection, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ..keys import Stored
-    from .base import Live
+    from .base import Checks, Live
 
     Unsure = Tuple[List[Stored], Sequence[Stored], Sequence[object], Sequence[bytes]]
 
@@ -38,11 +38,36 @@ class Journal:
         self.in_call: bool = not block or (around is not None and around.in_call)
 
 
+class Group:
+    """Live entries of a page that a walk has met, in columns, for as long as nobody else has asked for any.
+
+    A walk over more than there is room for lets go of most of them so. `whole`: nobody has.
+    """
+
+    __slots__ = ('checks', 'datas', 'keys', 'values', 'whole')
+
+    def __init__(self, keys: Sequence[Stored], datas: Sequence[bytes], checks: Checks) -> None:
+        self.keys, self.datas, self.checks, self.whole = keys, datas, checks, True
+        self.values: Sequence[object] = ()  # until they are loaded
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Live]:
+        return zip(self.values, self.datas, repeat(self.checks))
+
+    def __getitem__(self, at: Any) -> Any:
+        return list(self)[at]
+
+
 class Cache:
     """Live entries by key, and the journals. Not safe in threads: whoever has it has a lock."""
 
     def __init__(self) -> None:
         self.live: OrderedDict[Stored, Live] = OrderedDict()  # the least recently used first
+        # And their keys; of one walk, and used since all of those; the least recently used first as well.
+        self.groups: Dict[Group, Sequence[Stored]] = {}
+        self.walk: object = None
         # The keys of those that were put and are not written yet, in the order in which they were first put: new keys
         # are written in it. Also most calls have nothing to write, and need not look at all entries to know.
         self.dirty: Dict[Stored, None] = {}
@@ -50,6 +75,40 @@ class Cache:
         self.writes = 0  # counts what may have changed stored entries: a walk asks whether its page is out of date
 
     # --- entries ---
+
+    def held(self, key: Stored) -> Optional[Tuple[object]]:
+        """Return the entry's object, alone in a tuple, or None. Safe in any thread, and changes nothing."""
+        grouped = (dict(zip(group.keys, group)).get(key) for group in list(self.groups))
+        entry = self.live.get(key) or next(filter(None, grouped), None)
+        return entry and entry[:1]
+
+    def meet(self, walk: object, found: Sequence[Stored], datas: Sequence[bytes], checks: Checks) -> Optional[Group]:
+        """Have a page of a walk be live, its objects still to be loaded; None where each needs a look of its own."""
+        if self.journal is not None:
+            return None
+        if walk is not self.walk:
+            self.settle()
+            self.walk = walk
+        group = Group(found, datas, checks)
+        self.groups[group] = found
+        if self.live.keys().isdisjoint(found):
+            return group
+        self.settle()
+        return None
+
+    def settle(self) -> None:
+        """Have the entries of groups be live each by its key, since somebody asks for it, or may.
+
+        It can begin anew at any moment: a signal handler may come here, and make groups of its own.
+        """
+        for group in list(self.groups):
+            deque(self.load(group.keys, group), maxlen=0)
+            self.drop(group)
+
+    def drop(self, group: Group) -> None:
+        """Have a group be none any more."""
+        group.whole = False
+        self.groups.pop(group, None)
 
     def load(self, found: Sequence[Stored], entries: Iterable[Live]) -> Iterator[Live]:
         """Have these entries, which are as they are stored, and yield them.

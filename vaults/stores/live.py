@@ -10,11 +10,12 @@ from operator import itemgetter, length_hint
 
 from ..codecs import registry
 from ..keys import HIGHEST, LOWEST
+from .journal import Group
 from .writeback import LiveStore, end_with_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Tuple, Union
+    from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
     from ..codecs.packing import Codec
     from ..keys import Stored
@@ -64,7 +65,8 @@ class LiveEntries:
         """Set the entry's object, to be written later."""
         store = self._store
         with store.lock:
-            cache, live = store.cache, store.cache.live
+            cache = store.cache
+            live = cache.live
             if key not in live:
                 store.make_room()
             if cache.journal is not None:
@@ -87,11 +89,12 @@ class LiveEntries:
         is of one entry, because there may be no need of others.
         """
         store, size = self._store, 1
+        walk = object()
         for found, datas, ids, writes, deletions in store.pages(low, high, by_key, reverse):
             while found:
-                entries = store.fetch_all(found[:size], datas[:size], writes, self._checks)
+                entries = store.fetch_all(walk, found[:size], datas[:size], writes, self._checks)
                 keys, now = found[:size], ids[:size]
-                if writes != store.cache.writes or deletions != store.deletions:
+                if not store.is_current(writes, deletions):
                     there = [entry is not None and store.alive(key, id) for key, id, entry in zip(keys, now, entries)]
                     keys, now = list(compress(keys, there)), list(compress(now, there))
                     entries = list(compress(entries, there))
@@ -103,7 +106,7 @@ class Met:
     """The entries of a page of a walk, each as it is at its turn: it may have been let go of meanwhile, and written."""
 
     def __init__(self, store: LiveStore, checks: Checks, found: Sequence[Stored],
-                 entries: Sequence[Union[Live, bytes, None]]) -> None:
+                 entries: Union[Group, List[Union[Live, bytes, None]]]) -> None:
         self._store, self._checks, self._keys, self._entries = store, checks, found, entries
 
     def __len__(self) -> int:
@@ -129,8 +132,20 @@ class Met:
             return Met(self._store, self._checks, self._keys[at], self._entries[at])
         return self._entries[at]
 
+    def _of_group(self, group: Group) -> Iterator[object]:
+        """Yield the objects of a group and, from when it is none any more, of the entries as they are now."""
+        upcoming = iter(group.values)
+        for value in upcoming:
+            if not group.whole:
+                at = len(group) - length_hint(upcoming) - 1
+                yield from Met(self._store, self._checks, self._keys[at:], group[at:]).values()
+                return
+            yield value
+
     def values(self) -> Iterator[object]:
         """Return the objects. Raises: ValueError where there is an entry without one."""
+        if type(self._entries) is Group:
+            return self._of_group(self._entries)
         if not {*map(type, self._entries)} <= {tuple}:
             raise ValueError('an entry of the page is no object')
         return map(VALUE, self)

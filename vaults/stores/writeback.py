@@ -25,7 +25,7 @@ from ..errors import (
 from ..keys import HIGHEST, LOWEST
 from .base import Store, StoreBefore
 from .changes import Changes
-from .journal import Cache, Journal
+from .journal import Cache, Group, Journal
 from .tasks import Asking, Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
@@ -37,12 +37,14 @@ if TYPE_CHECKING:
     from .base import Checks, Entry, Live, Page, Progress
 
     T = TypeVar('T')
+    Entries = Union[Group, List[Union[Live, bytes, None]]]
     Packed = Tuple[Stored, object, Optional[bytes]]
 
 KEPT = 'it is kept in memory, and all else was written: set it to what can be stored, or delete it'
 UNDONE = 'the block was undone'
 UNDONE_CALL = 'nothing was set'
 LOST = 'it was lost with the vault, and all else was written'
+PACKING = ('_write', '_let_groups_go')  # the methods that pack objects, which may use the vault meanwhile
 EVICTED = 8  # an eighth of a full cache is written out at once, because a transaction costs more than its entries
 COLD: OrderedDict[Stored, Live] = OrderedDict()
 
@@ -63,9 +65,9 @@ class LiveStore(StoreBefore):
         self._idle: Union[Lock, Asking] = self._lock  # what `lock` is outside: tells a thread that its block was ended
         self._store, self._codec, self._path, self._size = store, codec, path, size
         self._patience = min(timeout, threading.TIMEOUT_MAX)  # seconds to wait for the lock
-        self.cache = Cache()
-        self._live = self.hot = self.cache.live
-        self._changes = Changes(self.cache, codec, path)
+        self._cache = Cache()
+        self._live = self.hot = self._cache.live
+        self._changes = Changes(self._cache, codec, path)
         self._packing = False                      # it was said that an object is being packed: see _is_packing
         self._finished = False                     # nobody would write what is put now
         self.share = -(-size // EVICTED)           # of the entries, which leaves a full cache at once
@@ -76,23 +78,35 @@ class LiveStore(StoreBefore):
         store.others_wrote()                       # from now on
         _open_stores.add(self)
 
+    @property
+    def cache(self) -> Cache:
+        """The live entries, each by its key, for who asks for others than those of the page that a walk is at."""
+        if self._cache.groups:
+            self._cache.settle()
+        return self._cache
+
     # --- live entries ---
 
     def fetch(self, key: Stored, checks: Checks) -> Union[Live, bytes, None]:
         """Return the live entry; what is none, as a collection, as it is stored; None when there is nothing."""
         with self.lock:
+            if self._cache.groups:
+                self._cache.settle()
             if key in self._live:
                 return self._hit(key, checks)
             data = self._store.get(key)
             return data if data is None or codes.is_header(data) else self._loaded([key], [data], checks)[0]
 
-    def fetch_all(self, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
-                  checks: Checks) -> List[Union[Live, bytes, None]]:
-        """Return the same of the entries of a page, which is out of date when something was written since."""
+    def fetch_all(self, walk: object, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
+                  checks: Checks) -> Entries:
+        """Return the same of the entries of a walk's page, which is out of date when something was written since."""
         with self.lock:
-            if self.cache.writes != writes:
+            if self._cache.writes != writes:
                 return [self.fetch(key, checks) for key in found]
-            live = self._live
+            group = self._cache.meet(walk, found, datas, checks)
+            if group is not None:
+                return self._loaded_group(group)
+            live = self.cache.live
             if live.keys().isdisjoint(found):
                 return self._loaded(found, datas, checks)
             met: List[Union[Live, bytes, None]] = []
@@ -125,6 +139,22 @@ class LiveStore(StoreBefore):
         except KeyError:  # a signal handler has had it leave meanwhile
             return self.fetch(key, checks)
 
+    def _loaded_group(self, group: Group) -> Entries:
+        """Return a group with its objects; entries one by one, where the user's code has asked for others meanwhile."""
+        try:
+            self.make_room(0)
+            group.values = registry.writable(self._codec.loads_many, group.datas)
+        except codes.MALFORMED:
+            self._cache.drop(group)
+            return self._loaded(group.keys, group.datas, group.checks)
+        except BaseException:
+            self._cache.drop(group)
+            raise
+        if group.whole:
+            return group
+        self.make_room(len(group.keys))
+        return [*self._cache.load(group.keys, group)]
+
     def _loaded(self, found: Sequence[Stored], datas: Sequence[bytes],
                 checks: Checks) -> List[Union[Live, bytes, None]]:
         """Return what is stored as live entries, each also from now on; as it is, what the codec makes no object of."""
@@ -133,7 +163,7 @@ class LiveStore(StoreBefore):
             values = registry.writable(self._codec.loads_many, datas)
         except codes.MALFORMED:
             return [self._loaded_alone(key, data, checks) for key, data in zip(found, datas)]
-        return [*self.cache.load(found, zip(values, datas, repeat(checks)))]
+        return [*self._cache.load(found, zip(values, datas, repeat(checks)))]
 
     def _loaded_alone(self, key: Stored, data: bytes, checks: Checks) -> Union[Live, bytes]:
         """Return the same of one; the rest the vault makes something of, or says why not."""
@@ -153,19 +183,23 @@ class LiveStore(StoreBefore):
         pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
         while True:
             with self.lock:
-                page, writes, deletions = next(pages, None), self.cache.writes, self.deletions
+                page, writes, deletions = next(pages, None), self._cache.writes, self.deletions
             if page is None:
                 return
             found, datas, ids = page
             yield found, datas, list(ids), writes, deletions
             del page, found, datas, ids
 
+    def is_current(self, writes: int, deletions: int) -> bool:
+        """Tell whether a page that was given with these numbers is not out of date."""
+        return self._cache.writes == writes and self.deletions == deletions
+
     def put_all_live(self, pairs: Iterable[Tuple[Stored, Any]], checks: Checks) -> int:
         """Put all pairs of a key and an object at once or, when anything fails, none; return how many there were."""
         def packed() -> Iterator[Entry]:
             for key, value in pairs:
                 data = self._changes.dumps(key, value)
-                if key not in self._live:
+                if key not in self.cache.live:
                     self.make_room()
                 self.cache.replace(key, (value, data, checks))
                 yield key, data
@@ -209,18 +243,19 @@ class LiveStore(StoreBefore):
 
     def _write_all(self) -> Dict[Stored, VaultError]:
         """Write every entry that has changed, and then what was put as these were packed or validated."""
-        failed = self._write(self._with_dirty(list(self._live)))
+        failed = self._write(self._with_dirty(list(self.cache.live)))
         put = [key for key in list(self.cache.dirty) if key not in failed]
         return {**failed, **self._write(put)} if put else failed
 
     def _with_dirty(self, wanted: List[Stored]) -> List[Stored]:
         """Return what was put, in the order in which it was, and then the rest of what is wanted."""
-        return list(dict.fromkeys([*self.cache.dirty, *wanted])) if self.cache.dirty else wanted
+        dirty = self._cache.dirty
+        return list(dict.fromkeys([*dirty, *wanted])) if dirty else wanted
 
     def _write_dirty(self) -> None:
         """Write what was put: keys that the store does not know yet are counted and walked there."""
-        if self.cache.dirty:
-            self._raise(self._write(list(self.cache.dirty)), KEPT)
+        if self._cache.dirty:
+            self._raise(self._write(list(self._cache.dirty)), KEPT)
 
     def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
@@ -228,7 +263,7 @@ class LiveStore(StoreBefore):
             return {}  # an object that is being packed uses the vault
         self._packing = True
         try:
-            if self.cache.dirty and not self._depth:  # in a block nobody else writes
+            if self._cache.dirty and not self._depth:  # in a block nobody else writes
                 self._changes.foreign |= self._store.others_wrote()
             suspects = self._changes.suspects(wanted)
             packed, failed = self._packed(suspects) if suspects else ([], {})
@@ -243,13 +278,13 @@ class LiveStore(StoreBefore):
         elif changed:
             self._store.put_many(changed)
         for key, value, data in packed:
-            self.cache.wrote(key, value, data)
+            self._cache.wrote(key, value, data)
         return failed
 
     def _is_packing(self) -> bool:
         """Tell whether a caller packs an object, which uses the vault: an interrupt may have left `_packing` set."""
         frame = _getframe(1).f_back if self._packing else None
-        while frame is not None and (frame.f_code.co_name != '_write' or frame.f_locals.get('self') is not self):
+        while frame is not None and (frame.f_code.co_name not in PACKING or frame.f_locals.get('self') is not self):
             frame = frame.f_back
         return frame is not None
 
@@ -280,10 +315,18 @@ class LiveStore(StoreBefore):
         """
         if self._finished:
             raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
-        live, journal = self._live, self.cache.journal
-        if len(live) + more <= self._size or self._is_packing():
+        groups = self._cache.groups
+        excess = len(self._live) + more - self._size + (sum(map(len, [*groups.values()])) if groups else 0)
+        if excess <= 0 or self._is_packing():
             return
-        oldest = list(islice(live, max(self.share, len(live) + more - self._size)))
+        oldest = list(islice(self._live, max(self.share, excess)))
+        if oldest:
+            self._let_go(oldest)
+        if excess > len(oldest):
+            self._let_groups_go(excess - len(oldest))
+
+    def _let_go(self, oldest: List[Stored]) -> None:
+        journal = self._cache.journal
         # A call that has given all its entries must not fail for what leaves the cache. What cannot be written, flush()
         # reports.
         if journal is not None and journal.in_call:
@@ -292,14 +335,30 @@ class LiveStore(StoreBefore):
             kept = set(self._write(self._with_dirty(oldest)))
         if kept:
             for key in kept.intersection(oldest):
-                live.move_to_end(key)
+                self._live.move_to_end(key)
             oldest = [key for key in oldest if key not in kept]
-        self.cache.evict(oldest)
+        self._cache.evict(oldest)
+
+    def _let_groups_go(self, excess: int) -> None:
+        """Let go of so many entries of groups, the first one first, as far as they are as they are stored."""
+        for group in list(self._cache.groups)[:-1]:  # the last one is being loaded
+            if excess > 0:
+                self._packing = True
+                try:
+                    unchanged = self._changes.none_in(group)
+                finally:
+                    self._packing = False
+                if not unchanged:
+                    self._cache.settle()
+                    self.make_room(0)
+                    return
+                excess -= len(group)
+                self._cache.drop(group)
 
     def _forget_theirs(self) -> None:
         """Forget the entries that others have written and that are not changed here."""
         self._changes.foreign = True
-        theirs = [key for key, entry in list(self._live.items()) if self._store.get(key) != entry[1]]
+        theirs = [key for key, entry in list(self.cache.live.items()) if self._store.get(key) != entry[1]]
         both = set(filter(self._changes.has, theirs))
         self.cache.remove([key for key in theirs if key not in both])
         self._changes.foreign = bool(both)  # what could not be written yet may be undone here, and then is theirs
@@ -315,8 +374,7 @@ class LiveStore(StoreBefore):
         return self._store.glance(key, most)
 
     def held(self, key: Stored) -> Optional[Tuple[object]]:
-        entry = self._live.get(key)
-        return entry and entry[:1]
+        return self._cache.held(key)
 
     def contains(self, key: Stored) -> bool:
         with self.lock:
@@ -328,7 +386,7 @@ class LiveStore(StoreBefore):
     def put_many(self, pairs: Iterable[Entry]) -> int:
         def replacing() -> Iterator[Entry]:
             for key, data in pairs:
-                self.cache.remove([key])  # lest its object is written over it
+                self._cache.remove([key])  # lest its object is written over it
                 yield key, data
         with self.lock:
             self._write(list(self.cache.dirty))  # what cannot be packed waits for its own turn
@@ -344,7 +402,7 @@ class LiveStore(StoreBefore):
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         def delete(_: Journal) -> int:
-            self.cache.remove([key for key in list(self._live) if first <= keys.order(key) < end])
+            self.cache.remove([key for key in list(self.cache.live) if first <= keys.order(key) < end])
             return self._store.delete_range(low, high)
         first, end = keys.order(low), keys.order(high)
         with self.lock:
@@ -427,7 +485,7 @@ class LiveStore(StoreBefore):
             self._store.begin(who)
             # No call from here on, which an interrupt could come into before the block is known to be open.
             self._depth += 1
-            self.hot, self._thread, self.cache.journal = COLD, thread, journal
+            self.hot, self._thread, self._cache.journal = COLD, thread, journal
             if owner and asking:
                 self._outside, self.lock = owner.depth, asking
         except BaseException:
