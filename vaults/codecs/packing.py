@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 # Of objects that are packed only to see whether they have changed: how many at once, and of how many bytes.
 COMPARED, COMPARED_BYTES = 256, 1 << 16
 
+# A limit of msgpack's that the length 0 is beyond; -1 stands for none.
+NOT_EVEN_EMPTY = -2
+
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
 
@@ -76,22 +79,23 @@ class Codec:
             has_surrogates = isinstance(error, UnicodeEncodeError)
         return self._otherwise(obj, has_surrogates)
 
-    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
+    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes],
+                plain: bool = False) -> List[T]:
         """Return the keys of those objects that do not pack to the bytes given for each.
 
         It is a first look, and takes no call for each: of what seems to have changed, or cannot be packed, dumps()
-        knows more. What it does not return has not changed.
+        knows more. What it does not return has not changed. The bytes are `plain` where loads_plain() has loaded them.
         """
         found: List[T] = []
         for start in range(0, len(keys), COMPARED):
             some = slice(start, start + COMPARED)
-            found += self._changed(keys[some], objects[some], datas[some])
+            found += self._changed(keys[some], objects[some], datas[some], plain)
         return found
 
-    def _changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
+    def _changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes], plain: bool) -> List[T]:
         joined = b''.join(datas)
         if len(joined) <= COMPARED_BYTES and self._packed(list(objects))[1 if len(keys) < 16 else 3:] == joined:
-            if joined.translate(IN_LONG).isascii():
+            if plain or joined.translate(IN_LONG).isascii():
                 return []
             no_headers = map(bytes.isascii, map(bytes.translate, datas, repeat(IN_LONG)))
             return [key for key, obj, has_none in zip(keys, objects, no_headers) if not has_none and hides(obj)]
@@ -131,13 +135,17 @@ class Codec:
         """
         if len(datas) == 1:  # of any size: without a copy of it
             return [unpackb(datas[0], ext_hook=self.ext_hook, strict_map_key=False)]
-        joined = b''.join(datas)
-        unpacker = Unpacker(ext_hook=_hook_for_many, strict_map_key=False, max_buffer_size=len(joined))
-        unpacker.feed(joined)
-        objects = list(unpacker)
-        if len(objects) != len(datas):
-            raise ValueError('the bytes do not end where their values do')
-        return objects
+        return _unpacked_many(datas)
+
+    def loads_plain(self, datas: Sequence[bytes]) -> Optional[List[Any]]:
+        """Return the objects of many `data`; None where there are bytes or ExtTypes among them, or damage.
+
+        No type can hide in what packs to the same as such a value.
+        """
+        try:
+            return _unpacked_many(datas, max_bin_len=NOT_EVEN_EMPTY, max_ext_len=NOT_EVEN_EMPTY)
+        except MALFORMED:
+            return None
 
     def _loads_deep(self, data: bytes) -> Any:
         """Load what msgpack packs, and does not unpack: its packer goes a level deeper, and pure Python's less deep."""
@@ -170,6 +178,16 @@ class Codec:
             raise UntrustedPickleError(f'the value holds itself, which only a pickle can keep: store it without the '
                                        f'circle. {error}') from error
         return data
+
+
+def _unpacked_many(datas: Sequence[bytes], **limits: int) -> List[Any]:
+    joined = b''.join(datas)
+    unpacker = Unpacker(ext_hook=_hook_for_many, strict_map_key=False, max_buffer_size=len(joined), **limits)
+    unpacker.feed(joined)
+    objects = list(unpacker)
+    if len(objects) != len(datas):
+        raise ValueError('the bytes do not end where their values do')
+    return objects
 
 
 # --- packed objects, one after another ------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ class SerializerCodec(Codec):
                                      f'{error}') from error
         return data
 
-    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes]) -> List[T]:
+    def changed(self, keys: Sequence[T], objects: Sequence[Any], datas: Sequence[bytes],
+                plain: bool = False) -> List[T]:
         """Return all keys: there is no quicker look than dumps()."""
         return list(keys)
 

@@ -100,4 +100,4 @@ class Changes:
     def none_in(self, group: Group) -> bool:
         """Tell whether all of a group pack, at a first look, to what is stored."""
         immutable = {*map(type, group.values)} <= IMMUTABLE
-        return immutable or not self._codec.changed(group.keys, group.values, group.datas)
+        return immutable or not self._codec.changed(group.keys, group.values, group.datas, group.plain)

@@ -41,13 +41,15 @@ class Journal:
 class Group:
     """Live entries of a page that a walk has met, in columns, for as long as nobody else has asked for any.
 
-    A walk over more than there is room for lets go of most of them so. `whole`: nobody has.
+    A walk over more than there is room for lets go of most of them so. `whole`: nobody has. `plain`: as they
+    are stored, they have no bytes in them and nothing that travels as an ExtType.
     """
 
-    __slots__ = ('checks', 'datas', 'keys', 'values', 'whole')
+    __slots__ = ('checks', 'datas', 'keys', 'plain', 'values', 'whole')
 
     def __init__(self, keys: Sequence[Stored], datas: Sequence[bytes], checks: Checks) -> None:
         self.keys, self.datas, self.checks, self.whole = keys, datas, checks, True
+        self.plain = False
         self.values: Sequence[object] = ()  # until they are loaded
 
     def __len__(self) -> int:

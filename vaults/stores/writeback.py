@@ -143,7 +143,9 @@ class LiveStore(StoreBefore):
         """Return a group with its objects; entries one by one, where the user's code has asked for others meanwhile."""
         try:
             self.make_room(0)
-            group.values = registry.writable(self._codec.loads_many, group.datas)
+            plain = self._codec.loads_plain(group.datas)
+            group.plain = plain is not None
+            group.values = plain or registry.writable(self._codec.loads_many, group.datas)
         except codes.MALFORMED:
             self._cache.drop(group)
             return self._loaded(group.keys, group.datas, group.checks)
