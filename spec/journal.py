@@ -28,6 +28,7 @@ from .helpers import needs_fork, run
 
 _KEYS = st.sampled_from('abcdefghijklmnop')
 _VALUES = st.one_of(st.integers(0, 9), st.lists(st.integers(0, 9), max_size=2))
+_ASKS = st.sampled_from([None, 'read', 'read_bytes', 'delete'])
 _STORES = {'dict': DictionaryStore, 'sqlite': lambda: opening.open_store(':memory:')}
 
 
@@ -61,6 +62,11 @@ class LiveMachine(RuleBasedStateMachine):
     @rule(key=_KEYS)
     def read(self, key):
         assert self.value(key) == self.model.get(key)
+
+    @rule(key=_KEYS)
+    def read_bytes(self, key):
+        data = self.store.get(key)
+        assert (None if data is None else vaults.loads(data)) == self.model.get(key)
 
     @rule(key=_KEYS, value=_VALUES)
     def put(self, key, value):
@@ -97,19 +103,20 @@ class LiveMachine(RuleBasedStateMachine):
 
     # --- walks, of which several may be open ---
 
-    @rule(reverse=st.booleans(), steps=st.integers(0, 16), number=st.integers(0, 9), looks=st.booleans())
-    def walk(self, reverse, steps, number, looks):
+    @rule(reverse=st.booleans(), steps=st.integers(0, 16), number=st.integers(0, 9), ask=_ASKS)
+    def walk(self, reverse, steps, number, ask):
         walk = ((key, value) for keys, met, _ in self.entries.scan(reverse=reverse)
                 for key, value in zip(keys, met.values()))
         self.walks = [walk, *self.walks[:2]]
-        self.go_on(walk, steps, number, looks)
+        self.go_on(walk, steps, number, ask)
 
     @precondition(lambda self: self.walks)
-    @rule(which=st.integers(0, 2), steps=st.integers(1, 4), number=st.integers(0, 9), looks=st.booleans())
-    def step(self, which, steps, number, looks):
-        self.go_on(self.walks[which % len(self.walks)], steps, number, looks)
+    @rule(which=st.integers(0, 2), steps=st.integers(1, 4), number=st.integers(0, 9), ask=_ASKS)
+    def step(self, which, steps, number, ask):
+        self.go_on(self.walks[which % len(self.walks)], steps, number, ask)
 
-    def go_on(self, walk, steps, number, looks):
+    def go_on(self, walk, steps, number, ask):
+        key = 'a'
         try:
             for key, value in itertools.islice(walk, steps):
                 if key in self.model:  # else it was deleted since the page was read
@@ -117,10 +124,12 @@ class LiveMachine(RuleBasedStateMachine):
                     if isinstance(value, list) and len(value) < 4:
                         value.append(number)
                         self.model[key].append(number)
-                    assert not looks or self.store.held(key) == (value,)
+                    assert self.store.held(key)[0] is value
         except vaults.VaultError as error:
             assert 'rolled back' in str(error) or 'undone' in str(error), error
             self.walks.remove(walk)
+        if ask:
+            getattr(self, ask)(key)
 
     # --- calls that fail ---
 

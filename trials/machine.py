@@ -75,7 +75,7 @@ MODES = {
     'write-back of all': {'writeback': True},
     'serializer': {'serializer': ('pickled', pickle.dumps, pickle.loads)},
     'validate': {'validate': refuse},
-    'validate write-back': {'validate': refuse, 'writeback': True, 'cache_size': 4},
+    'validate write-back': {'validate': refuse, 'writeback': True, 'cache_size': 18},
     'memory': {},
 }
 TINY = {  # by the package whose modules have these constants

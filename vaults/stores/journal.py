@@ -180,6 +180,8 @@ class Cache:
     def forget(self) -> None:
         """Let go of all objects, changed or not."""
         self.writes += 1
+        for group in list(self.groups):
+            self.drop(group)
         self.live.clear()
         self.dirty.clear()
         self.journal = None

@@ -201,9 +201,9 @@ class LiveStore(StoreBefore):
         def packed() -> Iterator[Entry]:
             for key, value in pairs:
                 data = self._changes.dumps(key, value)
-                if key not in self.cache.live:
+                if key not in self._live:
                     self.make_room()
-                self.cache.replace(key, (value, data, checks))
+                self._cache.replace(key, (value, data, checks))
                 yield key, data
         with self.lock:
             self._write(list(self.cache.dirty))  # what cannot be packed waits for its own turn
@@ -258,6 +258,11 @@ class LiveStore(StoreBefore):
         """Write what was put: keys that the store does not know yet are counted and walked there."""
         if self._cache.dirty:
             self._raise(self._write(list(self._cache.dirty)), KEPT)
+
+    def _write_first(self, key: Stored) -> None:
+        """Write the entry, whose bytes are asked for, and what was put."""
+        self._cache.settle()
+        self._raise(self._write(self._with_dirty([key])), KEPT)
 
     def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
@@ -369,7 +374,7 @@ class LiveStore(StoreBefore):
 
     def get(self, key: Stored) -> Optional[bytes]:
         with self.lock:
-            self._raise(self._write(self._with_dirty([key])), KEPT)
+            self._write_first(key)
             return self._store.get(key)
 
     def glance(self, key: Stored, most: int) -> Tuple[int, Optional[bytes]]:
@@ -441,7 +446,7 @@ class LiveStore(StoreBefore):
 
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         with self.lock:
-            self._raise(self._write(self._with_dirty([key])), KEPT)
+            self._write_first(key)
             return self._store.get_both(key, owner, number)
 
     def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
@@ -514,14 +519,14 @@ class LiveStore(StoreBefore):
                 failed = self._write_all()
             if failed:
                 self._raise(failed, UNDONE)
-            journal = self.cache.block_of(who)
+            journal = self._cache.block_of(who)
         except BaseException:
             self.rollback(who)
             raise
         try:
             self._store.commit(who)
             if journal is not None:
-                self.cache.keep(journal)
+                self._cache.keep(journal)
         except BaseException:
             self._undo_block(journal)
             raise
@@ -536,7 +541,7 @@ class LiveStore(StoreBefore):
         here, journal = True, None
         try:
             here = not self._depth or self._lock.is_mine()
-            journal = self.cache.block_of(who)
+            journal = self._cache.block_of(who)
             self._store.rollback(who)
         except VaultTaskError as error:
             if not here:
@@ -562,8 +567,8 @@ class LiveStore(StoreBefore):
     def _leave(self, said: str) -> None:
         """End here a block that another thread has begun, which is told at its next call."""
         self._depth, self.hot = 0, self._live
-        self._undo_block(self.cache.outermost())
-        self.cache.journal = None
+        self._undo_block(self._cache.outermost())
+        self._cache.journal = None
         if is_alive(self._thread):
             self._idle = Asking(self._lock, partial(self._tell, self._thread, said))
         self.lock = self._idle
@@ -646,7 +651,7 @@ class LiveStore(StoreBefore):
     def _refuse(self) -> None:
         """Take no object any more: a thread that waited for the lock would put it where nobody writes it."""
         self._finished = True
-        self.cache.forget()
+        self._cache.forget()
 
     def close(self) -> None:
         self._detach()
@@ -671,7 +676,7 @@ class LiveStore(StoreBefore):
         """Begin without objects in a child: what the parent has changed is the parent's to write."""
         self.lock = self._lock = self._idle = Lock()
         self._depth, self._packing, self.hot = 0, False, self._live
-        self.cache.forget()
+        self._cache.forget()
         if 'multiprocessing.util' in modules and not self._finished:  # it begins by clearing what is to end with it
             modules['multiprocessing.util'].register_after_fork(self, end_with_process)
 
