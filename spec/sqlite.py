@@ -21,7 +21,7 @@ import vaults
 from vaults import Vault, moving
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
-from vaults.stores.sqlite import connection, guard, schema
+from vaults.stores.sqlite import connection, driver, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
@@ -59,7 +59,7 @@ class TestTraps:
     @pytest.mark.parametrize('act', ['delete', 'replace', 'empty'])
     def test_a_file_deleted_or_replaced_underneath_is_noticed(self, root, act):
         v = Vault('t')
-        v['k'] = 1
+        v.update(dict.fromkeys(range(-65, 0)), k=1)
         if act == 'delete':
             os.unlink(v.db_path)
         elif act == 'empty':
@@ -69,9 +69,10 @@ class TestTraps:
             os.replace(root / 'vaults' / 'u.db', v.db_path)
         with pytest.raises(vaults.VaultNotFoundError, match='deleted, emptied or replaced'), v:
             pass
-        with pytest.raises(vaults.VaultNotFoundError):
-            for n in range(200):
-                v[n] = n
+        for write in (lambda n: v.put(n, n), lambda n: v.__delitem__(-n)):
+            with pytest.raises(vaults.VaultNotFoundError):
+                for n in range(1, 66):
+                    write(n)
         v.close()
 
     @pytest.mark.parametrize('times', [1, 3])
@@ -258,6 +259,24 @@ class TestTraps:
         monkeypatch.setattr(sqlite.SQLiteStore, 'newest', interrupted)
         del v['d']
         assert len(v) == len(list(v)) and v.check() == []
+        v._check()
+
+    @pytest.mark.parametrize('meanwhile', [
+        lambda v: v.update(new=1), lambda v: v.move_to_end('a'), lambda v: v.move_to_end('a', last=False),
+        lambda v: v.popitem(), lambda v: v.__delitem__('a'), lambda v: v.clear()])
+    def test_what_a_signal_handler_does_while_an_entry_within_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
+        v.update(dict.fromkeys('abcd'))
+        changed = driver.RawConnection.changed
+
+        def interrupted(raw, sql, arguments):
+            monkeypatch.setattr(driver.RawConnection, 'changed', changed)
+            deleted = changed(raw, sql, arguments)
+            meanwhile(v)
+            return deleted
+        monkeypatch.setattr(driver.RawConnection, 'changed', interrupted)
+        del v['b']
+        v['after'] = 1
+        assert len(v) == len(list(v)) and 'b' not in v and v.check() == []
         v._check()
 
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):

@@ -53,11 +53,18 @@ class QueuedStore(SQLiteStore):
     compact = locked(SQLiteStore.compact)
 
     def begin(self, who: Any = None) -> None:
+        self._queued(super().begin, who)
+
+    def write_alone(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        return self._queued(super().write_alone, operation, *arguments)
+
+    def _queued(self, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a method does that begins a transaction, and gives the lock back where that ends."""
         blocks.make_room()
         c = self.local.c  # here: another task is not to take the lock, which is its thread's
         try:
             self.lock.acquire()
-            super().begin(who)
+            return method(*arguments)
         except BaseException:
             if not c.depth:
                 self.ended()

@@ -39,10 +39,9 @@ CREATE = """CREATE TABLE entries
 CREATE_MARKER = "INSERT INTO entries VALUES (0, x'', x'', 0)"
 MARK = """UPDATE entries SET crc = crc + ?, id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
 MARK_ONE = "UPDATE entries SET crc = crc + 1 WHERE key = x''"
-# For one deleted id, of an entry that was not the newest, or was. A signal handler may have put a new entry between the
-# two statements, with the very same id: then there is nothing to count. (No ?1, which would be bound once: Python 3.12
-# warns of it, up to 3.12.3.)
-MARK_DELETED = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?) WHERE key = x''"""
+# For the deleted id of the newest entry. A signal handler may have put a new entry between the two statements, with the
+# very same id: then there is nothing to count. (No ?1, which would be bound once: Python 3.12 warns of it, up to
+# 3.12.3.) Of another entry it is MARK_ONE: ids never go down, so nobody gets that one again.
 MARK_NEWEST = """UPDATE entries SET crc = crc + NOT EXISTS (SELECT 1 FROM entries WHERE id = ?),
  id = iif(? > (SELECT max(id) FROM entries), ?, id) WHERE key = x''"""
 UNMARK_ONE = "UPDATE entries SET crc = crc - 1 WHERE key = x''"
@@ -89,6 +88,9 @@ ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 # The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.
 PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_CHUNKS | CRC})"""
+# The first one deletes an entry that is neither the newest nor has chunks, as its number of rows tells. The second one
+# deletes any, and says what it was: RETURNING takes a tenth of the time of a `del`.
+DELETE_QUICKLY = f"""DELETE FROM entries WHERE key = ? AND id < (SELECT max(id) FROM entries) AND crc < {HAS_CHUNKS}"""
 DELETE = 'DELETE FROM entries WHERE key = ? RETURNING id, crc'
 DELETE_RANGE = "DELETE FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 DELETE_ALL = 'DELETE FROM entries'  # alone and without a WHERE, SQLite drops whole pages

@@ -31,12 +31,12 @@ from .schema import (
     DATA_VERSION,
     DELETE,
     DELETE_ALL,
+    DELETE_QUICKLY,
     DELETE_RANGE,
     GET,
     HAS_CHUNKS,
     MARK,
     MARK_ALL,
-    MARK_DELETED,
     MARK_FIRST,
     MARK_NEWEST,
     MARK_ONE,
@@ -125,21 +125,30 @@ class SQLiteStore(ChunkTable):
         return int(self.transact(lambda: c.raw.many(PUT, _counted(c, pairs))))
 
     def delete(self, key: Stored) -> bool:
-        return bool(self.transact(lambda: self._delete(self.local.c, key)))
+        return bool(self.write_alone(self._delete, key))
 
     def _delete(self, c: Connection, key: Stored) -> bool:
         before = c.raw.total_changes
+        if c.raw.changed(DELETE_QUICKLY, (key,)):
+            c.execute(MARK_ONE)  # leaves a page of the index alone
+            self._count_anew_if_disturbed(c, before)
+        elif not self._delete_any(c, key, before):
+            return False
+        c.written += ALONE
+        self.deletions += 1
+        return True
+
+    def _delete_any(self, c: Connection, key: Stored, before: int) -> bool:
+        """Delete an entry that may be the newest, have chunks, be damaged or not be there."""
         rows = self.rows(c, DELETE, (key,))
         if rows:
             (deleted, crc), = rows
             if self.newest(c) < deleted:
                 c.execute(MARK_NEWEST, (deleted,) * 3)
             else:
-                c.execute(MARK_DELETED, (deleted,))  # leaves a page of the index alone
+                c.execute(MARK_ONE)
             if type(crc) is int and crc < HAS_CHUNKS:  # else the chunks are changes as well, or the row is damaged
                 self._count_anew_if_disturbed(c, before)
-            c.written += ALONE
-            self.deletions += 1
         return bool(rows)
 
     def _count_anew_if_disturbed(self, c: Connection, before: int) -> None:
