@@ -235,7 +235,7 @@ class TestTraps:
 
         def signalled(store, c, sql, arguments):
             rows = page(store, c, sql, arguments)
-            if sql == sqlite.DELETE:
+            if sql == schema.DELETE:
                 v.update(dict.fromkeys(range(added)))
             return rows
         monkeypatch.setattr(sqlite.SQLiteStore, 'rows', signalled)

@@ -2,8 +2,7 @@
 
 The trap: it takes two calls to ask for a row and to get it, and between them a signal handler or a finalizer may use
 the vault, and with it the cursor. So what reads an entry always has one row, found or not, and asks again where there
-is none; whatever takes several rows has a cursor of its own. A signal handler may also put and delete between the two
-statements that delete or move an entry: then the entries are counted anew.
+is none; whatever takes several rows has a cursor of its own.
 
 Each thread has a connection of its own, which closes when the thread ends or the store does.
 """
@@ -16,38 +15,23 @@ from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
-from .chunks import ChunkTable
-from .connection import ALONE, TOGETHER, Broken, Connection
+from .connection import TOGETHER, Broken, Connection
 from .fork import open_stores, own
+from .removal import Removal
 from .retry import retry
 from .schema import (
     ALIVE,
-    CACHE,
     CONTAINS,
     COUNT,
-    COUNT_ALL,
     COUNT_RANGE,
     COUNT_SOME,
     DATA_VERSION,
-    DELETE,
-    DELETE_ALL,
-    DELETE_QUICKLY,
-    DELETE_RANGE,
     GET,
     HAS_CHUNKS,
-    MARK,
-    MARK_ALL,
-    MARK_FIRST,
-    MARK_NEWEST,
-    MARK_ONE,
-    MARKED,
-    MOVE_FIRST,
-    MOVE_LAST,
     OF_BYTES,
     OF_TEXT,
     PAGE_COUNT,
     PUT,
-    RECOUNT,
     SIZE,
     SIZE_OF_PAGE,
     entry_crc,
@@ -64,7 +48,7 @@ FEW = 1 << 24  # entries that there may well be; of more than that, the size of 
 SMALLEST = 8   # bytes of an entry
 
 
-class SQLiteStore(ChunkTable):
+class SQLiteStore(Removal):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
     lock: Any = None  # what writers queue on, where they do: see locking.py
@@ -123,73 +107,6 @@ class SQLiteStore(ChunkTable):
     def put_many(self, pairs: Iterable[Entry]) -> int:
         c = self.local.c
         return int(self.transact(lambda: c.raw.many(PUT, _counted(c, pairs))))
-
-    def delete(self, key: Stored) -> bool:
-        return bool(self.write_alone(self._delete, key))
-
-    def _delete(self, c: Connection, key: Stored) -> bool:
-        before = c.raw.total_changes
-        if c.raw.changed(DELETE_QUICKLY, (key,)):
-            c.execute(MARK_ONE)  # leaves a page of the index alone
-            self._count_anew_if_disturbed(c, before)
-        elif not self._delete_any(c, key, before):
-            return False
-        c.written += ALONE
-        self.deletions += 1
-        return True
-
-    def _delete_any(self, c: Connection, key: Stored, before: int) -> bool:
-        """Delete an entry that may be the newest, have chunks, be damaged or not be there."""
-        rows = self.rows(c, DELETE, (key,))
-        if rows:
-            (deleted, crc), = rows
-            if self.newest(c) < deleted:
-                c.execute(MARK_NEWEST, (deleted,) * 3)
-            else:
-                c.execute(MARK_ONE)
-            if type(crc) is int and crc < HAS_CHUNKS:  # else the chunks are changes as well, or the row is damaged
-                self._count_anew_if_disturbed(c, before)
-        return bool(rows)
-
-    def _count_anew_if_disturbed(self, c: Connection, before: int) -> None:
-        """Count the entries where a signal handler came between the two statements of a call, and took or gave ids."""
-        if c.raw.total_changes > before + 2:
-            c.execute(RECOUNT)
-
-    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
-        return int(self.transact(lambda: self._delete_range(self.local.c, low, high)))
-
-    def _delete_range(self, c: Connection, low: Stored, high: Stored) -> int:
-        newest = self.newest(c)
-        self.deletions += 1
-        if (low, high) == (LOWEST, HIGHEST):
-            count = self.rows(c, COUNT_ALL, ())[0][0]
-            lowest = self.rows(c, MARKED, ())
-            c.execute(DELETE_ALL)
-            c.execute(MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest))
-        else:
-            count = c.raw.changed(DELETE_RANGE, (low, high))
-            c.execute(MARK, (count, newest, newest))
-        c.written += min(count * ALONE, CACHE)
-        return int(count)
-
-    def move(self, key: Stored, last: bool = True) -> bool:
-        return bool(self.transact(lambda: self._move(self.local.c, key, last)))
-
-    def _move(self, c: Connection, key: Stored, last: bool) -> bool:
-        if not self.rows(c, CONTAINS, (key,))[0][0]:
-            return False
-        self.newest(c)  # raises where there is no next id
-        self.deletions += 1
-        before = c.raw.total_changes
-        if not last:
-            c.execute(MARK_FIRST)
-        moved = c.raw.changed(MOVE_LAST if last else MOVE_FIRST, (key,))
-        if last and moved:
-            c.execute(MARK_ONE)
-        self._count_anew_if_disturbed(c, before)
-        c.written += ALONE
-        return bool(moved)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))

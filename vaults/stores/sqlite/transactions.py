@@ -164,31 +164,6 @@ class Transactional(Store):
             raise
         return result
 
-    def write_alone(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what a single write does that takes several statements, as `transact`; outside a block in less time.
-
-        As before a put, which takes one, there is no look at the file: it is looked at every so many bytes. And no task
-        is asked for, as none can go on before it has ended.
-        """
-        c = self.local.c
-        if c.depth:
-            return self.transact(partial(operation, c, *arguments))
-        blocks.make_room()
-        try:
-            c.depth, c.row, c.begun, c.changes, c.thread = 1, TOGETHER, c.written, c.raw.total_changes, get_ident()
-            self.run(c, BEGIN)
-            result = operation(c, *arguments)
-            c.execute(COMMIT)
-            c.depth, c.row = 0, ALONE
-            self.ended()
-        except BaseException as error:
-            if isinstance(error, driver.Error) or is_too_big(error):
-                raise self._undone(error, self._undo, c, 0) from error
-            self._undo(c, 0)
-            raise
-        self._settle(c)
-        return result
-
     def _take_back(self, c: Connection, depth: int, operation: Callable[[], Any]) -> None:
         """Roll back what is open of an operation's transaction; begin and commit have done so where they raised."""
         if c.depth > depth and c.thread == get_ident():
