@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from vaults import Vault
+from vaults.stores import journal
 
 from .internals import calls_of
 
@@ -45,6 +46,32 @@ class WriteBackWalks:
             assert len(vault.values()) == sum(1 for _ in vault.items())
         plain, live = (calls_of(lambda vault=vault: [None for _ in vault.items()]) for vault in (v, w))
         assert live < plain + 2.5 * 4000 and len(w._store.cache.live) <= 400
+
+    def test_a_walk_that_changes_what_it_meets_finds_the_rest_of_its_page_up_to_date(self, root):
+        Vault('test').update((n, {'n': n}) for n in range(2000))
+        w = Vault('test', writeback=True, cache_size=80)
+
+        def change():
+            for value in w.values():
+                value['n'] += 1
+        change()
+        assert calls_of(change) < 70 * 2000  # with each read alone, 85
+        w.close()
+        assert Vault('test').values() == [{'n': n + 2} for n in range(2000)]
+
+    @pytest.mark.parametrize('rewritten', [1, 50, 10_000])
+    def test_a_walk_meets_what_it_made_leave_the_cache_after_its_page_was_read(self, root, monkeypatch, rewritten):
+        monkeypatch.setattr(journal, 'REWRITTEN', rewritten)
+        Vault('test').update((n, [n]) for n in range(2000))
+        w = Vault('test', writeback=True, cache_size=80)
+        walk = iter(w.items())
+        met = dict(itertools.islice(walk, 500))
+        for n in range(500, 2000, 3):
+            w[n].append('changed')
+        for n in range(200):
+            assert w[n] == [n]  # for which those leave
+        met.update(walk)
+        assert met == {n: [n] if n < 500 or (n - 500) % 3 else [n, 'changed'] for n in range(2000)}
 
     def test_what_changes_among_many_is_written_when_it_leaves_the_cache_whatever_it_packs_to(self, root):
         for count in (3, 16, 300):
@@ -112,7 +139,9 @@ class WriteBackWalks:
         w.sync()
         assert dict(w.items()) == dict(other.items())
 
-    def test_what_two_walks_meet_are_the_same_objects(self, root):
+    @pytest.mark.parametrize('rewritten', [1, 50, 10_000])
+    def test_what_two_walks_meet_are_the_same_objects(self, root, monkeypatch, rewritten):
+        monkeypatch.setattr(journal, 'REWRITTEN', rewritten)
         Vault('test').update({n: [n] for n in range(300)})
         w = Vault('test', writeback=True, cache_size=80)
         for (key, value), (_, again) in zip(w.items(), w.items()):

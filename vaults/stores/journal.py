@@ -10,6 +10,7 @@ not show in them; it is `Cache.dirty` that says so.
 """
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict, deque
 from itertools import compress, repeat
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from .base import Checks, Live
 
     Unsure = Tuple[List[Stored], Sequence[Stored], Sequence[object], Sequence[bytes]]
+
+
+REWRITTEN = 10_000  # keys that are kept to tell which entries of a walk's page are out of date, and not all of it
 
 
 class Journal:
@@ -62,6 +66,12 @@ class Group:
         return list(self)[at]
 
 
+class LiveWalk:
+    """A walk, for as long as it goes on."""
+
+    __slots__ = ('__weakref__',)
+
+
 class Cache:
     """Live entries by key, and the journals. Not safe in threads: whoever has it has a lock."""
 
@@ -69,12 +79,14 @@ class Cache:
         self.live: OrderedDict[Stored, Live] = OrderedDict()  # the least recently used first
         # And their keys; of one walk, and used since all of those; the least recently used first as well.
         self.groups: Dict[Group, Sequence[Stored]] = {}
-        self.walk: object = None
+        self.walk: Optional[LiveWalk] = None
+        self.walks: weakref.WeakSet[LiveWalk] = weakref.WeakSet()
+        self.rewritten: Dict[Stored, None] = {}  # what was written here, as it had changed, since a page was read
         # The keys of those that were put and are not written yet, in the order in which they were first put: new keys
         # are written in it. Also most calls have nothing to write, and need not look at all entries to know.
         self.dirty: Dict[Stored, None] = {}
         self.journal: Optional[Journal] = None                # of the innermost call or block
-        self.writes = 0  # counts what may have changed stored entries: a walk asks whether its page is out of date
+        self.writes = 0  # counts what else may have changed stored entries: then the page of a walk is out of date
 
     # --- entries ---
 
@@ -84,7 +96,17 @@ class Cache:
         entry = self.live.get(key) or next(filter(None, grouped), None)
         return entry and entry[:1]
 
-    def meet(self, walk: object, found: Sequence[Stored], datas: Sequence[bytes], checks: Checks) -> Optional[Group]:
+    def turn(self, walk: LiveWalk) -> None:
+        """Tell that a walk reads its next page."""
+        self.walks.add(walk)
+        if len(self.walks) == 1:
+            self.rewritten.clear()
+
+    def is_stale(self, found: Sequence[Stored], writes: int) -> bool:
+        """Tell whether these entries of a page may be stored otherwise than when it was read."""
+        return self.writes != writes or not self.rewritten.keys().isdisjoint(found)
+
+    def meet(self, walk: LiveWalk, found: Sequence[Stored], datas: Sequence[bytes], checks: Checks) -> Optional[Group]:
         """Have a page of a walk be live, its objects still to be loaded; None where each needs a look of its own."""
         if self.journal is not None:
             return None
@@ -148,8 +170,11 @@ class Cache:
 
     def wrote(self, key: Stored, value: object, data: Optional[bytes]) -> None:
         """Have the entry be stored as `data`, or as it was, where that is what it has: not another object by now."""
-        if data is not None:
-            self.writes += 1
+        if data is not None and self.walks:
+            if len(self.rewritten) == REWRITTEN:
+                self.writes += 1
+                self.rewritten.clear()
+            self.rewritten[key] = None
         self.note(key)
         live = self.live
         # No call in between, in which a signal handler may put another object, and that one be lost.

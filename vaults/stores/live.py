@@ -10,7 +10,7 @@ from operator import itemgetter, length_hint
 
 from ..codecs import registry
 from ..keys import HIGHEST, LOWEST
-from .journal import Group
+from .journal import Group, LiveWalk
 from .writeback import LiveStore, end_with_process
 
 TYPE_CHECKING = False
@@ -88,9 +88,8 @@ class LiveEntries:
         They are no more than may leave the cache at once: what a page gives is live until the next one. The first one
         is of one entry, because there may be no need of others.
         """
-        store, size = self._store, 1
-        walk = object()
-        for found, datas, ids, writes, deletions in store.pages(low, high, by_key, reverse):
+        store, walk, size = self._store, LiveWalk(), 1
+        for found, datas, ids, writes, deletions in store.pages(walk, low, high, by_key, reverse):
             while found:
                 entries = store.fetch_all(walk, found[:size], datas[:size], writes, self._checks)
                 keys, now = found[:size], ids[:size]

@@ -25,7 +25,7 @@ from ..errors import (
 from ..keys import HIGHEST, LOWEST
 from .base import Store, StoreBefore
 from .changes import Changes
-from .journal import Cache, Group, Journal
+from .journal import Cache, Group, Journal, LiveWalk
 from .tasks import Asking, Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
@@ -97,11 +97,11 @@ class LiveStore(StoreBefore):
             data = self._store.get(key)
             return data if data is None or codes.is_header(data) else self._loaded([key], [data], checks)[0]
 
-    def fetch_all(self, walk: object, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
+    def fetch_all(self, walk: LiveWalk, found: Sequence[Stored], datas: Sequence[bytes], writes: int,
                   checks: Checks) -> Entries:
         """Return the same of the entries of a walk's page, which is out of date when something was written since."""
         with self.lock:
-            if self._cache.writes != writes:
+            if self._cache.is_stale(found, writes):
                 return [self.fetch(key, checks) for key in found]
             group = self._cache.meet(walk, found, datas, checks)
             if group is not None:
@@ -177,7 +177,7 @@ class LiveStore(StoreBefore):
             return data
         return next(self.cache.load([key], [(value, data, checks)]))
 
-    def pages(self, low: Stored, high: Stored, by_key: bool,
+    def pages(self, walk: LiveWalk, low: Stored, high: Stored, by_key: bool,
               reverse: bool) -> Iterator[Tuple[Sequence[Stored], Sequence[bytes], List[int], int, int]]:
         """Yield a scan's pages, and with each the numbers of writes and deletions when it was read."""
         with self.lock:
@@ -185,6 +185,7 @@ class LiveStore(StoreBefore):
         pages = self._store.scan(low, high, by_key=by_key, reverse=reverse)
         while True:
             with self.lock:
+                self._cache.turn(walk)
                 page, writes, deletions = next(pages, None), self._cache.writes, self.deletions
             if page is None:
                 return
