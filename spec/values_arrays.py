@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault
-from vaults.codecs import codes, frames, images, registry
+from vaults.codecs import arrays, codes, frames, images, large, packing, pickles, registry
 
 from .helpers import UTC, run
 from .samples import as_ext
@@ -241,6 +241,143 @@ def assert_same(pd, one, other):
     assert_same(pd, one.index, other.index)
     if isinstance(one, pd.DataFrame):
         assert_same(pd, one.columns, other.columns)
+
+
+class TestLarge:
+    """Large arrays, frames and bytes are packed and read with fewer copies: to the same bytes, and the same objects."""
+
+    @staticmethod
+    def both_ways(monkeypatch, obj):
+        """Return what is packed with every array and frame as a large one, and with none."""
+        packed = []
+        for least in (17, 1 << 62):  # an ExtType of up to 16 bytes has other headers
+            for module in (arrays, large, packing):
+                monkeypatch.setattr(module, 'BULK', least)
+            packed.append(vaults.dumps(obj))
+        return packed
+
+    KINDS = ['?', 'i1', '>i2', '<u8', 'f2', '>f8', 'g', '>c16', 'S3', '>U2', 'M8[D]', '>M8[us]', 'm8[ns]', 'V4', [('a', 'i4'), ('b', '>f8', (2, 2))],
+             {'names': ['x', 'y'], 'formats': ['i1', 'f8'], 'offsets': [0, 8], 'itemsize': 24}]
+
+    @pytest.mark.parametrize('kind', KINDS, ids=str)
+    def test_an_array_is_packed_to_the_bytes_that_it_always_was(self, monkeypatch, kind):
+        np = pytest.importorskip('numpy')
+        count = 1 << 16
+        raw = np.arange(count * np.dtype(kind).itemsize, dtype='u1') % 2
+        array = raw.view(f'V{np.dtype(kind).itemsize}').view(kind).reshape(64, 32, -1)
+        for one in (array, np.asfortranarray(array), array.T, array[:, ::2], array[::-1], array[:0], array.ravel(), array[0, 0, 0:1].reshape(()),
+                    np.broadcast_to(array[0], (9, *array.shape[1:]))):
+            order = 'F' if one.flags.f_contiguous and not one.flags.c_contiguous else 'C'
+            descr = np.lib.format.dtype_to_descr(one.dtype)
+            bare = one.view(f'V{one.dtype.itemsize}') if one.dtype.names else one
+            expected = msgpack.packb(msgpack.ExtType(codes.NDARRAY, vaults.dumps([descr, list(one.shape), order, bare.tobytes(order)])))
+            for obj, data in ((one, expected), ({'a': [1, one], 'b': one}, b'\x82\xa1a\x92\x01' + expected + b'\xa1b' + expected),
+                              ((one, 'x'), msgpack.packb(msgpack.ExtType(codes.TUPLE, b'\x92' + expected + b'\xa1x')))):
+                assert vaults.dumps(obj) == data
+                assert self.both_ways(monkeypatch, obj) == [data, data]
+                monkeypatch.undo()
+            back = vaults.loads(expected)
+            assert (back.dtype, back.shape) == (one.dtype, one.shape) and back.flags.aligned and not back.flags.writeable
+            assert vaults.dumps(back) == expected
+
+    def test_objects_are_pickled_or_refused(self):
+        np = pytest.importorskip('numpy')
+        array = np.full(1 << 17, None)
+        assert vaults.loads(vaults.dumps(array), allow_pickle=True).tolist() == array.tolist()
+        with pytest.raises(vaults.UntrustedPickleError):
+            vaults.dumps(array, allow_pickle=False)
+
+    def test_a_frame_is_packed_to_the_bytes_that_it_always_was(self, monkeypatch):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pytest.importorskip('pyarrow')
+        for name, frame in frames_by_name(pd, np).items():
+            for obj in (frame, *([frame.iloc[:, 0]] if frame.shape[1] else []), [frame, 1, frame], {'x': (frame,)}):
+                quickly, ordinarily = self.both_ways(monkeypatch, obj)
+                assert quickly == ordinarily, name
+                monkeypatch.setattr(large, 'BULK', 17)
+                monkeypatch.setattr(packing, 'BULK', 17)
+                if type(obj) not in (list, dict):
+                    assert_same(pd, obj, vaults.loads(quickly, allow_pickle=True))
+                monkeypatch.undo()
+
+    def test_large_frames_come_back(self, v):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pytest.importorskip('pyarrow')
+        numbers = np.arange(100_000)
+        for frame in (pd.DataFrame({'a': numbers, 'b': numbers / 2}), pd.DataFrame({'a': numbers / 2}), pd.DataFrame({1: numbers}, index=numbers[::-1])):
+            for obj in (frame, frame.iloc[:, 0], frame.index):
+                v['f'] = obj
+                assert_same(pd, obj, v['f'])
+                if obj is not frame.index:
+                    back = v['f']
+                    back.iloc[0] = 1
+        pl = pytest.importorskip('polars')
+        frame = pl.DataFrame({'a': numbers, 'b': numbers / 2})
+        for obj in (frame, frame['a']):
+            v['f'] = obj
+            assert v['f'].equals(obj)
+
+    def test_a_large_array_is_there_whatever_is_beside_it(self, v):
+        np = pytest.importorskip('numpy')
+        array = np.arange(100_000.0)
+        value = {'a': array, 'b': bytearray(b'x'), 'c': 'a\ud800', 'd': (array, {'e': array}), 'f': b'x' * 500_000, 'g': bytearray(500_000), 'h': 1 << 80}
+        v['x'] = value
+        v.put_many({'y': value})
+        for back in (v['x'], v.get('y'), dict(v.items())['x'], vaults.loads(vaults.dumps(value))):
+            assert list(back) == list(value) and (back['a'] == array).all() and (back['d'][1]['e'] == array).all()
+            assert {key: back[key] for key in 'bcfgh'} == {key: value[key] for key in 'bcfgh'}
+        deep = array
+        for _ in range(40):
+            deep = (deep,)
+        v['x'] = deep
+        back = v['x']
+        for _ in range(40):
+            back, = back
+        assert (back == array).all()
+
+    @pytest.mark.parametrize('size', [0, 1, 255, 256, 65535, 65536, large.BULK - 1, large.BULK, large.BULK + 1])
+    def test_bytes_of_every_length(self, v, size):
+        data = b'\xc7' * size
+        assert vaults.dumps(data) == msgpack.packb(data)
+        v['x'] = data
+        assert v['x'] == data == vaults.loads(vaults.dumps(data))
+
+    def test_what_is_damaged_is_an_error_of_ours(self):
+        np = pytest.importorskip('numpy')
+        data = vaults.dumps(np.arange(100_000.0))
+        for wrong in (data[:-1], data + b'x', data[:6] + b'\x93' + data[7:], data[:2] + b'\xff' + data[3:],
+                      as_ext(codes.NDARRAY, ['<f8', [10], 'C', b'x' * 400_000, 1]), as_ext(codes.NDARRAY, ['<f8', [100_000], b'x' * 800_000]),
+                      as_ext(codes.NDARRAY, [b'x' * 800_000, [0], 'C', b'']), as_ext(codes.NDARRAY, b'x' * 800_000),
+                      as_ext(codes.NDARRAY, ['<f8', [100_001], 'C', b'x' * 800_000]),
+                      as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', {'x': b'x' * 800_000}]),
+                      as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', {'arrow': b'x' * 800_000}]),
+                      as_ext(codes.REGISTERED, ['pandas.DataFrame+arrow', [b'x' * 800_000]])):
+            with pytest.raises((vaults.VaultCorruptError, vaults.SerializationError)):
+                vaults.loads(wrong)
+
+    def test_in_a_write_back_vault_a_change_of_a_large_array_is_seen_and_nothing_else_is(self, root):
+        np = pytest.importorskip('numpy')
+        plain = Vault('w')
+        plain.update(a=np.zeros(100_000), b={'x': np.zeros(100_000)}, c=1)
+        with contextlib.closing(Vault('w', writeback=True)) as v:
+            assert v['a'][0] == v['b']['x'][0] == 0
+            v['b']['x'][5] = 7
+        assert plain['a'][5] == 0 and plain['b']['x'][5] == 7
+
+    def test_a_packer_keeps_no_memory_of_a_large_array(self):
+        np = pytest.importorskip('numpy')
+        tracemalloc = pytest.importorskip('tracemalloc')
+        array = np.zeros(1 << 20)
+        codec = packing.Codec(pickles.Refusing())
+        codec.dumps(array[:10])
+        tracemalloc.start()
+        try:
+            data = codec.dumps(array)
+            size, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(data) < size < len(data) + 100_000 and peak < len(data) + 400_000
+        assert all(not places for _, places in codec._pool)
 
 
 class TestFrames:

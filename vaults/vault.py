@@ -11,6 +11,7 @@ from msgpack import unpackb
 from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import codes, registry
+from .codecs.large import BULK
 from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnlyError, plural
 from .place import MISSING, Place
 from .stores.base import MEMORY, ClosedStore
@@ -142,7 +143,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         if type(data) is tuple:  # a live entry
             return data[0]
         try:
-            return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+            return unpackb(data, ext_hook=self._hook, strict_map_key=False, max_ext_len=BULK)
         except codes.MALFORMED:
             return self._reread(stored, data)  # type: ignore[arg-type]  # no tuple is left
 
@@ -204,7 +205,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         if type(data) is tuple:  # a live entry
             return data[0]
         try:
-            return unpackb(data, ext_hook=self._hook, strict_map_key=False)
+            return unpackb(data, ext_hook=self._hook, strict_map_key=False, max_ext_len=BULK)
         except codes.MALFORMED:
             return self._reread(stored, data, default)  # type: ignore[arg-type]  # no tuple is left
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from ..errors import VaultCorruptError
+from .large import BULK, uncopied, viewed
 from .registry import intent
 
 TYPE_CHECKING = False
@@ -17,7 +18,14 @@ def dump_array(obj: Any, inner: Pack) -> Optional[bytes]:
     """Describe a NumPy array as [dtype, shape, order, bytes], the dtype as in NumPy's own .npy files."""
     descr = None if _is_endless(obj) else _describe(obj.dtype)
     order = 'F' if obj.flags.f_contiguous and not obj.flags.c_contiguous else 'C'
-    return None if descr is None else inner([descr, list(obj.shape), order, _unfielded(obj).tobytes(order)])
+    return None if descr is None else inner([descr, list(obj.shape), order, _raw(obj, order)])
+
+
+def _raw(array: Any, order: str) -> bytes:
+    """Return the bytes of an array, of a large one without a copy where they are in that order in memory."""
+    if array.nbytes < BULK or not array.flags.forc:
+        return _unfielded(array).tobytes(order)  # type: ignore[no-any-return]  # NumPy's
+    return uncopied(memoryview((array.T if order == 'F' else array).reshape(-1).view('u1')))
 
 
 def _is_endless(array: Any) -> bool:
@@ -68,12 +76,14 @@ def _retupled(descr: Any) -> Any:
 
 
 def load_array(data: bytes, inner: Unpack) -> Any:
-    descr, shape, order, raw = inner(data)
+    (descr, shape, order, raw), view = viewed(data, inner, at_end=True)
     dtype = _dtype(descr)
     import numpy
     if type(shape) is not list or type(raw) is not bytes:  # of None, NumPy makes an array of what is in memory
         raise ValueError('the shape of an array is no array of integers, or its bytes are none')
-    array = numpy.ndarray(tuple(shape), dtype, raw, order=order)  # looks at the bytes, which nobody can change
+    array = numpy.ndarray(tuple(shape), dtype, view or raw, order=order)  # looks at bytes that nobody can change
+    if not array.flags.aligned:  # it takes longer to work with, and other packages refuse it
+        array = numpy.ndarray(tuple(shape), dtype, bytes(view or raw), order=order)
     if _is_endless(array):
         raise ValueError('an array has more items of no bytes than could be looked at')
     return _unfielded(array).copy(order).view(dtype) if intent.writable() else array

@@ -13,6 +13,7 @@ from msgpack import ExtType, Packer, Timestamp, Unpacker
 
 from ..errors import SerializationError
 from . import codes
+from .large import Pieces
 from .types import HIDING, PLAIN, encoded, revealed
 
 TYPE_CHECKING = False
@@ -91,7 +92,7 @@ class Opener:
         if kind is dict:
             plain = PLAIN.issuperset(map(type, obj)) and PLAIN.issuperset(map(type, obj.values()))
             return self._leaf(obj) if plain else self._map(obj)
-        if kind in PLAIN or kind in HIDING or kind is Timestamp:
+        if kind in PLAIN or kind in HIDING or kind in (Timestamp, Pieces):
             return self._leaf(obj)
         return self._typed(obj)
 
@@ -99,7 +100,8 @@ class Opener:
         """Pack what has no parts but plain ones."""
         kind = type(obj)
         try:
-            return None, self._pack(revealed(obj) if kind is str or kind in HIDING else obj)
+            return None, self._pack(revealed(obj) if kind is str or kind in HIDING else
+                                    b''.join(obj.pieces) if kind is Pieces else obj)
         except (UnicodeEncodeError, OverflowError):  # a lone surrogate, an int past 64 bits
             return self._typed(obj) if kind is int else self._array(obj) if kind is list else self._map(obj)
 

@@ -9,6 +9,7 @@ from io import BytesIO
 
 from ..errors import SerializationError
 from .foreign import Foreign, encoder_among
+from .large import uncopied
 from .registry import Provider
 
 TYPE_CHECKING = False
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from .registry import Encoder
 
+ALIGNED = 8  # bytes, as Arrow has it of its buffers
 OLDEST_PYARROW = (14, 0, 1)  # before it, reading Arrow could run a pickle: CVE-2023-47248
 
 
@@ -56,8 +58,9 @@ def _dump_table(frame: Any, owner: Any) -> Optional[Dict[str, Any]]:
     if owner is not None and owner.attrs:
         payload['attrs'] = owner.attrs
     try:
-        payload['arrow'] = _to_arrow(pyarrow, bare)
-        return payload if _is_exact(bare, payload) else None
+        arrow = _to_arrow(pyarrow, bare)
+        payload['arrow'] = uncopied(memoryview(arrow))
+        return payload if _is_exact(bare, payload, arrow) else None
     except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
         return None  # a type that Arrow does not have
 
@@ -91,27 +94,29 @@ def _are_plain(columns: Any) -> bool:
             and type(columns.name) in (str, type(None)) and set(map(type, columns)) <= {str})
 
 
-def _to_arrow(pyarrow: Any, frame: Any) -> bytes:
+def _to_arrow(pyarrow: Any, frame: Any) -> Any:
+    """Return the buffer of the frame as an Arrow IPC file."""
     table = pyarrow.Table.from_pandas(frame)
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return sink.getvalue()
 
 
 def _arrow_table(data: bytes) -> Any:
     import pyarrow
+    if pyarrow.py_buffer(data).address % ALIGNED:
+        data = bytes(data)
     table = pyarrow.ipc.open_file(pyarrow.BufferReader(data)).read_all()
     table.validate(full=True)  # offsets that point outside the buffers would be followed
     return table
 
 
-def _is_exact(frame: Any, payload: Dict[str, Any]) -> bool:
+def _is_exact(frame: Any, payload: Dict[str, Any], arrow: Any) -> bool:
     """Tell whether the types, names and index come back, from a frame without rows; and objects are text or None."""
     import pandas
     import pyarrow
-    back = pyarrow.ipc.open_file(pyarrow.BufferReader(payload['arrow'])).read_all().slice(0, 0).to_pandas()
+    back = pyarrow.ipc.open_file(pyarrow.BufferReader(arrow)).read_all().slice(0, 0).to_pandas()
     index = frame.index
     if 'freq' in payload and pandas.tseries.frequencies.to_offset(payload['freq']) != index.freq:
         return False
@@ -199,7 +204,7 @@ def _dump_polars(frame: Any) -> Optional[bytes]:
         return None  # Python's objects
     if any(map(_is_empty_array, frame.schema.values())):
         raise SerializationError('a column of arrays of width 0 is not stored: Polars could not read it again')
-    return data if back.schema == frame.schema and (frame.width or not frame.height) else None
+    return uncopied(memoryview(data)) if back.schema == frame.schema and (frame.width or not frame.height) else None
 
 
 def _is_empty_array(dtype: Any) -> bool:

@@ -21,6 +21,7 @@ from .codes import (
     IN_SHORT,
     MALFORMED,
     MAX_EXT_DEPTH,
+    NDARRAY,
     PICKLE,
     QUICK_DEPTH,
     REGISTERED,
@@ -28,13 +29,15 @@ from .codes import (
     TooDeep,
     no_header,
 )
+from .large import BULK, MOST, PLACEHOLDER, filled, packed_bytes, pieces_of, viewed, with_header
 from .registry import named_type
-from .types import DECODERS, encoded, hides, revealed
+from .types import DECODERS, LOOKED_INTO, encoded, hides, revealed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, NoReturn, Optional, Sequence, TypeVar
+    from typing import Any, Callable, List, NoReturn, Optional, Sequence, Tuple, TypeVar
 
+    from .large import Places
     from .pickles import Pickles
     from .registry import Pack, Unpack
 
@@ -47,6 +50,9 @@ COMPARED, COMPARED_BYTES = 256, 1 << 16
 # A limit of msgpack's that the length 0 is beyond; -1 stands for none.
 NOT_EVEN_EMPTY = -2
 
+# The ExtTypes whose payload may be a memoryview, so that a large one is not copied.
+VIEWED = frozenset([NDARRAY, REGISTERED])
+
 # What packing raises for text with lone surrogates, for circles, and for what is nested too deep.
 UNPACKABLE = (ValueError, OverflowError, RecursionError, TooDeep)
 
@@ -57,7 +63,7 @@ class Codec:
     def __init__(self, pickles: Pickles) -> None:
         self.pickles = pickles
         # Packers that no call uses at the moment. Of threads that pop one at a time each gets another: pop is atomic.
-        self._pool: List[Pack] = []
+        self._pool: List[Tuple[Pack, Places]] = []
         self.ext_hook = _hook(pickles)
 
     def dumps(self, obj: Any) -> bytes:
@@ -65,15 +71,21 @@ class Codec:
 
         Raises: SerializationError, UntrustedPickleError.
         """
+        if type(obj) is bytes and len(obj) < MOST:
+            return packed_bytes(obj)
         try:
-            pack = self._pool.pop()
+            packer = self._pool.pop()
         except IndexError:
-            pack = _Packer(self.pickles).pack
+            packer = _Packer(self.pickles).both
         try:
-            data = pack(obj)
-            if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii() and hides(obj):
-                data = pack(revealed(obj))
-            self._pool.append(pack)
+            data = packer[0](obj)
+            if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii():
+                if type(obj) in LOOKED_INTO and hides(obj):
+                    packer[1].clear()
+                    data = packer[0](revealed(obj))
+                if packer[1]:
+                    data = b''.join(filled(data, packer[1]))
+            self._pool.append(packer)
             return data
         except UNPACKABLE as error:
             has_surrogates = isinstance(error, UnicodeEncodeError)
@@ -105,14 +117,16 @@ class Codec:
     def _packed(self, obj: Any) -> bytes:
         """Return what msgpack makes of the object at first, which may be less than is in it; of what it refuses b''."""
         try:
-            pack = self._pool.pop()
+            packer = self._pool.pop()
         except IndexError:
-            pack = _Packer(self.pickles).pack
+            packer = _Packer(self.pickles).both
         try:
-            data = pack(obj)
+            data = packer[0](obj)
         except Exception:  # of the user's code as well: dumps() meets it again
             return b''  # that packer's buffer is half full
-        self._pool.append(pack)
+        if packer[1]:
+            return b''
+        self._pool.append(packer)
         return data
 
     def loads(self, data: bytes) -> Any:
@@ -122,6 +136,9 @@ class Codec:
         known here, UntrustedPickleError.
         """
         try:
+            if len(data) >= BULK and data[0] == 0xC9 and len(data) == 6 + int.from_bytes(data[1:5], 'big') and (
+                    data[5] in VIEWED):
+                return self.ext_hook(data[5], memoryview(data)[6:])  # type: ignore[arg-type]  # as bytes, uncopied
             return unpackb(data, ext_hook=self.ext_hook, strict_map_key=False)
         except StackError:
             return self._loads_deep(data)
@@ -162,7 +179,8 @@ class Codec:
         from .deep import Circle, Opener, packed
         with suppress(*UNPACKABLE):
             if has_surrogates:
-                return _Packer(self.pickles).pack(revealed(obj))
+                packer = _Packer(self.pickles)
+                return b''.join(filled(packer.pack(revealed(obj)), packer.large))
         try:
             with suppress(Circle):
                 return packed(obj, Opener(self.pickles))
@@ -237,12 +255,21 @@ class _Packer:
     def __init__(self, pickles: Pickles, depth: int = 0) -> None:
         self.pickles = pickles
         self.depth = depth
-        self.pack: Pack = Packer(default=self.default, strict_types=True).pack
+        packer = Packer(default=self.default, strict_types=True)
+        self.pack: Pack = packer.pack
+        self.large: Places = []  # where what has been packed has a placeholder, and for what
+        self.both = self.pack, self.large
+        self._so_far = packer.getbuffer
         self._deeper: Optional[_Packer] = None
 
     def default(self, obj: Any) -> ExtType:
         """Return what msgpack cannot carry as an ExtType. It must not call the packer that calls it."""
-        return ExtType(*encoded(obj, self.inner, self.pickles))
+        code, payload = encoded(obj, self.inner, self.pickles)
+        if len(payload) < BULK:
+            return ExtType(code, payload)
+        with self._so_far() as packed:
+            self.large.append((len(packed), with_header(code, payload)))
+        return PLACEHOLDER
 
     def inner(self, obj: Any) -> bytes:
         """Pack a payload, one level deeper."""
@@ -250,11 +277,19 @@ class _Packer:
             if self.depth == MAX_EXT_DEPTH:
                 raise TooDeep
             self._deeper = _Packer(self.pickles, self.depth + 1)
+        deeper = self._deeper
         try:
-            data = self._deeper.pack(obj)
+            data = deeper.pack(obj)
         except UnicodeEncodeError:
-            return self._deeper.pack(revealed(obj))
-        return data if data.translate(IN_LONG).isascii() or not hides(obj) else self._deeper.pack(revealed(obj))
+            deeper.large.clear()
+            data = deeper.pack(revealed(obj))
+        else:
+            if data.translate(IN_LONG).isascii():
+                return data
+            if hides(obj):
+                deeper.large.clear()
+                data = deeper.pack(revealed(obj))
+        return pieces_of(filled(data, deeper.large)) if deeper.large else data
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -311,8 +346,22 @@ def _object_of(pickles: Pickles, inner: Unpack, is_outermost: bool, code: int, d
     if code != REGISTERED:
         raise SerializationError(f'a value has the ExtType code {code}, which this version does not know: '
                                  'it was written by a newer one, install that')
-    name, payload = inner(data)
+    name, payload = _name_and_payload(data, inner)
     return pickles.rebuild(name, payload)
+
+
+def _name_and_payload(data: bytes, inner: Unpack) -> Any:
+    """Return the name of a type and its payload; of a large frame, a view of its Arrow file."""
+    if len(data) < BULK or b'+arrow' not in bytes(data[:64]):
+        return inner(data)
+    (name, payload), view = viewed(data, inner)
+    if view is not None and payload == b'':
+        return name, view
+    if view is not None:
+        if payload.get('arrow') != b'':
+            return inner(data)
+        payload['arrow'] = view
+    return name, payload
 
 
 def _object_of_deep(pickles: Pickles, is_outermost: bool, data: bytes) -> Any:

@@ -38,6 +38,7 @@ from .codes import (
     UUID,
     TooDeep,
 )
+from .large import BIN, Pieces
 from .registry import Unbuilt, by_class, inside_another, live_types, provided
 
 TYPE_CHECKING = False
@@ -152,6 +153,7 @@ ENCODERS: Dict[type, Encoder] = {
     datetime: (DATETIME, _dump_moment), time: (TIME, _dump_moment),
     timedelta: (TIMEDELTA, lambda obj, inner: inner([obj.days, obj.seconds, obj.microseconds])),
     range: (RANGE, lambda obj, inner: inner([obj.start, obj.stop, obj.step])),
+    Pieces: (BIN, lambda obj, _: obj),
 }
 DECODERS: Dict[int, Callable[[bytes, Unpack], Any]] = {
     INT: lambda data, _: int.from_bytes(data, 'big', signed=True),
@@ -221,6 +223,7 @@ def encoded(obj: Any, inner: Pack, pickles: Pickles) -> Tuple[int, bytes]:
 
 HIDING = frozenset([bytearray, memoryview, ExtType])
 PLAIN = frozenset([type(None), bool, int, float, str, bytes])
+LOOKED_INTO = HIDING | {list, dict}
 
 
 def hides(obj: Any) -> bool:
