@@ -53,6 +53,22 @@ class TestWalks:
         assert set(there) - set(seen) <= deleted
         assert seen == sorted(seen, reverse='back' in walk or walk == 'reversed')
 
+    @pytest.mark.parametrize('at', [5, 31, 32, 100, 1055, 1056, 2500])
+    @pytest.mark.parametrize('other', [True, False, 1, 2.5, b'', ('t', 1), None])
+    def test_keys_of_another_kind_among_text_are_what_was_put(self, v, at, other):
+        keys = [f'k{n:04}' for n in range(2600)]
+        keys[at] = other
+        v.update(dict.fromkeys(keys, 0))
+        back, by_key = keys[::-1], sorted(keys[:at] + keys[at + 1:])
+        by_key.insert(0 if isinstance(other, (int, float)) else len(by_key), other)
+        walks = list(v), list(reversed(v)), list(v[:]), list(reversed(v[:]))
+        assert walks == (keys, back, by_key, by_key[::-1])
+        assert all(type(other) in map(type, walk) for walk in walks)
+        walk = iter(v)
+        seen = list(itertools.islice(walk, at + 1))
+        del v['k2598']
+        assert [*seen, *walk] == [key for key in keys if key != 'k2598'] and type(seen[-1]) is type(other)
+
     def test_an_id_is_never_used_twice(self, v):
         v.update(dict.fromkeys(range(100)))
         walk = iter(v)

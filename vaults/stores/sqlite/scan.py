@@ -23,7 +23,7 @@ from .pace import Pace, end_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Generator, Iterator, List, Optional, Tuple
+    from typing import Any, Dict, Generator, Iterator, List, Optional, Tuple
 
     from ...keys import Stored
     from ..base import Page
@@ -62,6 +62,7 @@ class Walk:
         self.store, self.reverse, self.what = store, reverse, 'entries' if values else 'keys'
         self.pace = Pace(values)
         self.more = True
+        self.texts: List[Any] = []  # the keys of the page that is being made, where all are text
         self.ready: List[Page] = []
         c = store.local.c
         self._began = c.epoch if c.depth else None  # rollbacks before the block around it
@@ -93,7 +94,10 @@ class Walk:
         """
         if not rows:
             return None
-        page: Page = (verified if self.pace.values else keys_alone)(self.store, rows, self.pace.size > 1)
+        page: Page = self.texts, (), map(itemgetter(0), rows)
+        self.texts = []  # lest who waits holds them
+        if self.what != 'texts':
+            page = (verified if self.pace.values else keys_alone)(self.store, rows, self.pace.size > 1)
         taken = len(page[0])
         left: Optional[int] = rows[taken][0] if taken < len(rows) else None
         del rows[taken:]
@@ -122,10 +126,22 @@ class _Indexed(Walk):
         self.more = self.more or left is not None
         if rows:
             self._go_behind(rows[-1])
+            if self.what == 'keys' and not self._walked and type(rows[-1][1]) is str:
+                self.what = 'texts'
             self._walked += len(rows)
 
     def _rows(self) -> List[Any]:
         raise NotImplementedError
+
+    def _found(self, sql: Dict[str, str], *arguments: Stored) -> List[Any]:
+        """Return the rows of a page. If the first ends in text, keys are text, without flags, until some are not."""
+        rows = self._asked(sql[self.what], *self.pace.limits, *arguments, self.pace.size)
+        if self.what == 'texts':
+            self.texts = list(map(itemgetter(1), rows))
+            if not all_text(self.texts):
+                self.what = 'keys'
+                return self._found(sql, *arguments)
+        return rows
 
     def _go_behind(self, row: Any) -> None:
         raise NotImplementedError
@@ -146,10 +162,10 @@ class ById(_Indexed):
         super().__init__(store, True, reverse, values)
         oldest = self._asked(schema.OLDEST)[0][0] if reverse else 0
         self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
-        self._sql = (schema.BY_ID_BACK if reverse else schema.BY_ID)[self.what]
+        self._sql = schema.BY_ID_BACK if reverse else schema.BY_ID
 
     def _rows(self) -> List[Any]:
-        return self._asked(self._sql, *self.pace.limits, self._position, self._end, self.pace.size)
+        return self._found(self._sql, self._position, self._end)
 
     def _go_behind(self, row: Any) -> None:
         require_advance(self.store, self._position, row[0], self.reverse)
@@ -162,16 +178,16 @@ class ByKey(_Indexed):
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
         super().__init__(store, (low, high) == (LOWEST, HIGHEST), reverse, values)
         self._low, self._high = low, high
-        self._sql = (schema.BY_KEY_BACK if reverse else schema.BY_KEY)[self.what]
+        self._sql = schema.BY_KEY_BACK if reverse else schema.BY_KEY
 
     def _rows(self) -> List[Any]:
-        return self._asked(self._sql, *self.pace.limits, self._low, self._high, self.newest, self.pace.size)
+        return self._found(self._sql, self._low, self._high, self.newest)
 
     def _go_behind(self, row: Any) -> None:
         if self.reverse:
             self._high = row[1]
         else:
-            self._low, self._sql = row[1], schema.BY_KEY_ON[self.what]
+            self._low, self._sql = row[1], schema.BY_KEY_ON
 
 
 class WithinById(Walk):
@@ -258,10 +274,8 @@ def require_advance(store: SQLiteStore, before: int, last: int, reverse: bool) -
 
 def keys_alone(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
     """Return the page of rows without values."""
-    if type(rows[0][1]) is not str or not all_text(keys := list(map(itemgetter(1), rows))):
-        keys = [bool(key) if flag else key for _, key, flag in rows]
-        keys = keys[:end_of(keys)] if may_end else keys
-    return keys, (), map(itemgetter(0), rows)
+    keys = [bool(key) if flag else key for _, key, flag in rows]
+    return keys[:end_of(keys)] if may_end else keys, (), map(itemgetter(0), rows)
 
 
 def verified(store: SQLiteStore, rows: List[Any], may_end: bool) -> Page:
