@@ -20,6 +20,7 @@ from spec.dictionary_walks import *
 from spec.places import *
 from spec.transactions import *
 from spec.blocks import *
+from spec.batches import *
 from spec.tasks import *
 from spec.processes import *
 from spec.errors import *

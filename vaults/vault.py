@@ -286,7 +286,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """Set what dict.update would, in one transaction: all, or when anything fails, none."""
-        self.put_many(pairs_of(other, named))
+        self.put_many(pairs_of(other, named) if named else other)
 
     def clear(self) -> None:
         """Delete everything, in one statement."""

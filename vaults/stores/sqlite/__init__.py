@@ -8,8 +8,8 @@ is_promising) and sources (files that are read and stay as they are). The others
 
 - schema: every line of SQL, what is persisted, checksums; driver: SQLite's module; failures: what its errors mean;
 - connection: a thread's connection, and the file; retry, waiting: for others; checkpoint: moving the log into the file;
-- statements: what runs SQL; store, removal and chunks: the entries, deleting and moving them, and values in chunks;
-- transactions and nesting: blocks;
+- statements: what runs SQL; store, batch and removal: the entries, putting many of them, deleting and moving them;
+- chunks: values in chunks; transactions and nesting: blocks;
 - scan and pace: walks; locking: threads that queue; fork: what becomes of open stores in a child;
 - opening: what a file is; snapshot: reading where nothing can be written; guard: locks that nobody here drops;
 - upkeep: sync, compact, check; backup; whole: its facts, files and end;

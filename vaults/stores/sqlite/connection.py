@@ -169,7 +169,7 @@ class Connection(Nesting):
 
 
 class Asked:
-    """What `c` is met as while a block of a task is open: asks for the task.
+    """What `c` is met as while a block of a task is open, or a batch is filled: asks for the task, writes the batch.
 
     The connection is an attribute of its own, which Python takes before one of the class, and which is taken away as
     long as the block is open: so nobody else pays for the question, and whoever asks for the connection is asked.
@@ -180,6 +180,9 @@ class Asked:
         owner = held.owner
         if owner is not None:  # or its thread, where one connection serves all, has just ended the block
             owner.require()
+        batch = held.batch
+        if batch is not None and held.thread == get_ident():  # or it is the one connection of a vault in memory
+            batch.write()
         return held
 
 
@@ -189,13 +192,14 @@ def put_aside(local: Any, c: Connection, owner: Optional[Owner]) -> None:
         attributes = vars(local)
         c.owner = owner
         attributes['held'] = c
-        del attributes['c']
+        attributes.pop('c', None)
 
 
 def give_back(local: Any, c: Connection) -> None:
-    """Let all tasks have the connection again, unless a block of the owner is still open."""
-    if c.owner is not None and c.depth <= c.owner.depth:
-        vars(local)['c'] = c
+    """Let everybody have the connection again, unless a block of its task is still open, or a batch is filled."""
+    if c.owner is None or c.depth <= c.owner.depth:
+        if c.batch is None:
+            vars(local)['c'] = c
         c.owner = None
 
 

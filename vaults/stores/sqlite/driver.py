@@ -25,11 +25,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Optional, Tuple
 
-__all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'code', 'connect']
+__all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'code', 'connect', 'quick_blob']
 
 NAME = 'sqlite3'
 VERSION: str = sqlite_version
 VERSION_INFO: Tuple[int, ...] = sqlite_version_info
+
+
+quick_blob = bytearray  # makes of bytes what is bound in half the time: the module asks nobody for an adapter
 
 
 class Cursor(sqlite3.Cursor):

@@ -119,7 +119,8 @@ def _orphan(store: SQLiteStore) -> None:
         if c and c.raw.in_transaction:
             c.raw.execute(ROLLBACK)
         if c:
-            c.depth, c.undone = 0, []
+            c.forget(0)
+            c.undone = []
             give_back(store.local, c)
         return
     for connection in (c, second):

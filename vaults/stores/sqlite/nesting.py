@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from ...errors import VaultError
     from ..tasks import Owner
+    from .batch import Batch
     from .driver import RawConnection
     from .snapshot import Snapshot
 
@@ -50,6 +51,7 @@ class Nesting:
         self.thread = 0      # the one whose they are
         self.changes = 0     # of the connection when the outermost began
         self.begun = 0       # bytes written then
+        self.batch: Optional[Batch] = None      # of the call that puts many entries, and is given them
 
     def place(self, who: Any) -> int:
         """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
@@ -73,6 +75,11 @@ class Nesting:
 
     def forget(self, depth: int) -> None:
         """Let go of those who began what lies deeper than `depth`."""
+        while self.batch is not None and self.depth > depth:  # what waits was put in the innermost one
+            self.batch.rows.clear()
+            if self.batch.depth <= depth:
+                break
+            self.batch = self.batch.around
         for place in range(depth, self.depth):
             self.blocks[place] = None
         self.depth = min(self.depth, depth)

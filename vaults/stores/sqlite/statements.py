@@ -64,7 +64,7 @@ class Statements(Transactional):
     def failed(self, error: BaseException, key: Optional[Stored] = None) -> VaultError:
         """Explain an error of SQLite's. Where it rolled the whole transaction back, the rest of the block must fail."""
         problem = self.file.explain(error, key)
-        c = self.local.c
+        c = self._here()  # which asks for nothing, as what failed may be a batch that whoever asks has written
         if c.depth and not c.raw.in_transaction and not c.lost:
             def refuse(*_: Any) -> NoReturn:
                 raise type(problem)(f'an earlier error undid the transaction, leave the block: {problem}') from problem

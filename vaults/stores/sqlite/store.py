@@ -15,7 +15,8 @@ from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
-from .connection import TOGETHER, Broken, Connection
+from .batch import Batch
+from .connection import Broken, Connection
 from .fork import open_stores, own
 from .removal import Removal
 from .retry import retry
@@ -105,8 +106,7 @@ class SQLiteStore(Removal):
         self.put(key, data, HAS_CHUNKS)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        c = self.local.c
-        return int(self.transact(lambda: c.raw.many(PUT, _counted(c, pairs))))
+        return int(self.transact(lambda: Batch(self, self.local.c).put(pairs)))
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))
@@ -208,13 +208,3 @@ class SQLiteStore(Removal):
         self.local = Broken(VaultClosedError, f'the vault at {self.file.path} is closed: open it again')
         if c is not None and not c.depth:
             c.close()
-
-
-def _counted(c: Connection, pairs: Iterable[Entry]) -> Iterator[Tuple[Stored, bytes, int]]:
-    """Yield the rows of `pairs`, and count the bytes."""
-    written = 0
-    for key, data in pairs:
-        written += TOGETHER + len(data)
-        yield key, data, (crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str  # see checksum
-                          else entry_crc(key, data))
-    c.written += written  # chunks may have been put in passing

@@ -1,0 +1,95 @@
+"""Batches: many entries in few statements. Knows the table of entries, and neither values nor what keys mean.
+
+A row takes half as long where it is one of 64 in a statement, and its checksum where C makes those of all of them.
+SQLite takes the rows of a statement one after another: of a key that comes twice the last value wins, in the first
+place.
+
+The trap: what gives the entries may use the vault, and so may a signal handler, and has to find what was given so far,
+though it waits here for its statement. So while a batch is filled its connection is put aside, as it is for a task:
+whoever asks for it has the batch written first, and nobody else pays for the question. A signal handler may do so at
+any moment, in the middle of a write too. So rows wait until they are written, and the one call that writes them, which
+no handler comes into, asks itself whether they still wait. To write them twice in a row is to write them once.
+"""
+from __future__ import annotations
+
+from itertools import chain
+from operator import itemgetter
+
+from . import driver
+from .connection import TOGETHER, Connection, give_back
+from .failures import is_too_big
+from .fork import own
+from .schema import PUT_ROWS, entry_crcs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterable, List
+
+    from ..base import Entry
+    from .store import SQLiteStore
+
+MOST_ROWS = max(PUT_ROWS)   # that wait
+MOST_BYTES = 1 << 20        # of their values, unless one has more
+
+_first, _second = itemgetter(0), itemgetter(1)
+
+
+class Batch:
+    """What one call puts: the rows that wait to be written. For one thread, that of the block around it."""
+
+    def __init__(self, store: SQLiteStore, c: Connection) -> None:
+        self._store, self._c = store, c
+        self.rows: List[Entry] = []
+        self.around = c.batch   # that of another call, whose entries this one is a part of giving
+        self.depth = c.depth
+
+    def put(self, pairs: Iterable[Entry]) -> int:
+        """Put all pairs and return how many there were. Where that fails, the block is to be undone."""
+        c, local = self._c, self._store.local
+        c.batch = self
+        vars(local).pop('c', None)
+        try:
+            return self._put(pairs)
+        finally:
+            c.batch = self.around
+            give_back(local, c)
+
+    def _put(self, pairs: Iterable[Entry]) -> int:
+        rows = self.rows
+        append = rows.append
+        count = size = 0
+        for count, pair in enumerate(pairs, 1):  # noqa: B007  # it is used behind the loop
+            append(pair)
+            size += len(pair[1])
+            if len(rows) >= MOST_ROWS or size > MOST_BYTES:
+                self.write()
+                size = 0
+        self.write()
+        return count
+
+    def write(self) -> None:
+        """Write the rows that wait; where their block was undone meanwhile, forget them."""
+        c, rows = self._c, self.rows
+        if rows and c.depth >= self.depth and c.raw.in_transaction and own(self._store) is c:
+            try:
+                self._write(c, rows)
+            except Exception as error:
+                if isinstance(error, driver.Error) or is_too_big(error):
+                    raise self._store.failed(error) from error
+                raise
+        rows.clear()
+
+    def _write(self, c: Connection, rows: List[Entry]) -> None:
+        keys, datas = list(map(_first, rows)), list(map(_second, rows))
+        crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
+        values = map(driver.quick_blob, datas) if size <= MOST_BYTES else datas
+        flat = list(chain.from_iterable(zip(keys, values, crcs)))
+        start = 0
+        for count, sql in PUT_ROWS.items():
+            width = 3 * count
+            end = len(flat) - (len(flat) - start) % width
+            if end > start:
+                statements = [flat[at:at + width] for at in range(start, end, width)]
+                c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
+                start = end
+        c.written += size + TOGETHER * len(keys)
