@@ -34,6 +34,7 @@ from spec.recovery import *
 from spec.writeback import *
 from spec.writeback_others import *
 from spec.writeback_walks import *
+from spec.read_cache import *
 from spec.chunks import *
 from spec.lists import *
 from spec.columns import *

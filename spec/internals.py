@@ -65,3 +65,8 @@ def calls_of(act):
     finally:
         sys.setprofile(None)
     return len(seen)
+
+
+def kept_of(v):
+    """Return what a read cache holds, by stored keys."""
+    return v._entries._state[2]

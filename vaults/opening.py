@@ -46,10 +46,11 @@ _root: Optional[str] = None
 
 def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thread_safe: bool, flag: Flag,
              timeout: float, synchronous: Synchronous, allow_pickle: Optional[AllowPickle], writeback: bool,
-             cache_size: int, serializer: Any, validate: Optional[Check]) -> Place:
+             cache_size: int, serializer: Any, validate: Optional[Check], read_cache: Optional[int] = None) -> Place:
     """Return the place of the vault that these options, which are those of `Vault`, open or make. Raises: as that."""
     require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
     require_options(flag, synchronous, timeout, cache_size, validate)
+    require_read_cache(read_cache, writeback)
     if serializer is not None:
         from .codecs.serializers import Serializer
         serializer = Serializer.of(serializer)
@@ -60,12 +61,15 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
         raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
     engine, codec = _engine_and_codec(path, store, options, allow_pickle, serializer)
     again = _again(path, store is None, (path, title, validate, thread_safe, 'r' if flag == 'r' else 'w', timeout,
-                                         options.synchronous, allow_pickle, writeback, cache_size, serializer))
+                                         options.synchronous, allow_pickle, writeback, cache_size, serializer,
+                                         read_cache))
     place = Place(engine, keys, codec, title, path, flag == 'r', validate, again)
     if writeback and flag != 'r':  # a reader has nothing to write back
         from .stores.live import before
         place.store, place.entries, place.values = before(engine, keys, codec, path, cache_size, timeout, validate,
                                                           place)
+    elif read_cache:
+        place.entries = engine.cached(read_cache)
     return place
 
 
@@ -109,11 +113,12 @@ def _again(path: str, is_ours: bool, arguments: Tuple[Any, ...]) -> Again:
 
 
 def reopened(path: str, name: str, validate: Any, thread_safe: bool, flag: Any, timeout: float, synchronous: Any,
-             allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any) -> Place:
+             allow_pickle: Any, writeback: bool, cache_size: int, serializer: Any,
+             read_cache: Optional[int] = None) -> Place:
     """Open again, by its path, the place of a vault that was pickled. Named in pickles: it stays."""
     try:
         place = place_at(exactly(path), None, True, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
-                         cache_size, serializer, validate)
+                         cache_size, serializer, validate, read_cache)
     except VaultNotFoundError as error:
         raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
                                  'back, or open it where it is and pickle that') from error
@@ -232,6 +237,14 @@ def require_options(flag: Any, synchronous: Any, timeout: Any, cache_size: Any, 
     if not _is(cache_size, int) or cache_size < 1:
         raise _wrong(cache_size, int)(f'cache_size is a number of entries, at least 1, not {cache_size!r}')
     require_function(validate)
+
+
+def require_read_cache(read_cache: Any, writeback: bool) -> None:
+    if read_cache is not None and (not _is(read_cache, int) or read_cache < 0):
+        raise _wrong(read_cache, int)(f'read_cache is a number of entries, or None or 0 for none, not {read_cache!r}')
+    if read_cache and writeback:
+        raise VaultValueError('with writeback=True what is read is kept anyway, as many entries as cache_size says: '
+                              'leave read_cache out')
 
 
 def require_function(validate: Any) -> None:

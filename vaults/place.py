@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     Again = Union[str, Tuple[Any, ...]]
 
     class Entries(Protocol):
-        """What is kept under stored keys: a Store or, in write-back mode, what has a Live in the place of bytes.
+        """What is kept under stored keys: a Store, a read cache, or in write-back mode what has a Live for bytes.
 
         What `values` packs is what `put` takes.
         """
 
-        def get(self, key: Stored) -> Union[bytes, Live, None]: ...
+        def get(self, key: Stored) -> Union[bytes, Live, Tuple[Any], None]: ...
         def put(self, key: Stored, data: Any) -> None: ...
         def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int: ...
         def scan(self, low: Stored, high: Stored, *, by_key: bool, reverse: bool) -> Iterator[Any]: ...
 
     class LiveEntries(Entries, Protocol):
-        """Those of a vault in write-back mode."""
+        """Those of a vault in write-back mode, or with a read cache."""
 
         def within(self, keys: KeyCodec, validate: Optional[Check]) -> LiveEntries: ...
 
@@ -128,7 +128,7 @@ class Place:
         inside = Place(self.store, keys, self.codec, self.name, self.path, self.read_only, validate, again, self)
         inside.engine = self.engine
         if self.entries is not self.store:
-            live: LiveEntries = self.entries  # type: ignore[assignment]  # what is no store has live entries
+            live: LiveEntries = self.entries  # type: ignore[assignment]  # what is no store
             inside.entries, inside.values = live.within(keys, validate), self.values
         return inside
 

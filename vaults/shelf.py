@@ -40,7 +40,8 @@ class Shelf(Vault[K, V]):
         must be pickled has protocol 4.
         `serializer`, `deserializer`: two functions in place of msgpack, as in shelve: of an object and the protocol the
         first makes bytes, of which the second makes the object. A `serializer` alone is what Vault takes.
-        `writeback`: see Vault, as for the other `options`: timeout, synchronous, thread_safe, allow_pickle, cache_size.
+        `writeback`: see Vault, as for the other `options`: timeout, synchronous, thread_safe, allow_pickle, cache_size,
+        read_cache.
 
         Raises: VaultFormatError, which says how to move it, when there is a shelve or dbm file of that name; and
         whatever Vault raises.

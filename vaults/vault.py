@@ -73,7 +73,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
                  store: Optional[Store] = None, flag: Flag = 'c',
                  timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
                  allow_pickle: Optional[AllowPickle] = None, writeback: bool = False,
-                 cache_size: int = 1000, serializer: Any = None,
+                 cache_size: int = 1000, read_cache: Optional[int] = None, serializer: Any = None,
                  validate: Optional[Callable[[Any, Any], object]] = None) -> None:
         """Open the vault `name`, or make it.
 
@@ -87,6 +87,8 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         `allow_pickle`: True, False, a list of types, or None: only in a file that nobody else may write.
         `writeback`: True keeps up to `cache_size` entries that were read or set as live objects, and writes those that
         have changed on sync(), at the end of a block, on close(), at exit and when one more would be too many.
+        `read_cache`: entries of up to 4 KB that are read from memory again, as long as nobody has written since; None
+        or 0 keeps none. It is for a file on Linux, outside of blocks; elsewhere all is as without.
         `serializer`: a module or object with dumps and loads, or (name, dumps, loads), in place of msgpack for all
         values. Its name is kept in the file, which is not opened with another.
         `validate`: a function that is called with key and value before each write, and refuses by raising.
@@ -97,7 +99,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         from .opening import place_at  # here, and below: `import vaults` does without
         self._store = ClosedStore(str(name))  # until it is open
         self._settle(place_at(name, store, to_create, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
-                              cache_size, serializer, validate))
+                              cache_size, serializer, validate, read_cache))
 
     def _settle(self, place: Place) -> None:
         """Be the vault of a place: take from it what each call reads, lest each look it up there."""
@@ -140,7 +142,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         data = self._entries.get(stored)
         if data is None:
             return self._missing(key)
-        if type(data) is tuple:  # a live entry
+        if type(data) is tuple:  # a live entry, or kept by a read cache
             return data[0]
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False, max_ext_len=BULK)
@@ -202,7 +204,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         data = self._entries.get(stored)
         if data is None:
             return default
-        if type(data) is tuple:  # a live entry
+        if type(data) is tuple:  # a live entry, or kept by a read cache
             return data[0]
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False, max_ext_len=BULK)

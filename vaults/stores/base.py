@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
 
     from ..keys import Stored
+    from ..place import Entries
 
     T = TypeVar('T')
     Entry = Tuple[Stored, bytes]
@@ -109,6 +110,13 @@ class Store(ABC):
     def held(self, key: Stored) -> Optional[Tuple[object]]:
         """Return the object that is kept for the entry, alone in a tuple; None when there is none."""
         return None
+
+    def cached(self, size: int) -> Entries:
+        """Return what reads up to `size` entries from memory, as long as nobody has committed since; else the store.
+
+        Its `get` may return an object alone in a tuple, of those that nobody can change.
+        """
+        return self
 
     def contains(self, key: Stored) -> bool:
         """Tell whether the key is there. A store need not read its value then."""
@@ -433,7 +441,7 @@ class ClosedStore(Store):
     def refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
-    get = glance = held = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
+    get = glance = held = cached = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
     get_chunk = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse

@@ -11,6 +11,7 @@ is_promising) and sources (files that are read and stay as they are). The others
 - statements: what runs SQL; store, batch and removal: the entries, putting many of them, deleting and moving them;
 - chunks: values in chunks; transactions and nesting: blocks;
 - scan and pace: walks; locking: threads that queue; fork: what becomes of open stores in a child;
+- cache: what was read, as long as nobody has committed;
 - opening: what a file is; snapshot: reading where nothing can be written; guard: locks that nobody here drops;
 - upkeep: sync, compact, check; backup; whole: its facts, files and end;
 - recovery, survey, salvage, pages, records: what is left of a damaged file.

@@ -63,6 +63,7 @@ class File:
         self.identity: Optional[Tuple[int, int]] = None
         self.connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()  # by the thread that opened it
         self.permissions: Optional[int] = None  # the mode of the file, as last seen
+        self.shares = False  # whether connections are to have a map of the shared memory
 
     def connect(self, parameters: Optional[str] = None) -> driver.RawConnection:
         uri = MEMORY if self.path == MEMORY else uri_of(self.path, parameters or self.mode)
@@ -132,6 +133,8 @@ class Connection(Nesting):
         self.row = ALONE
         self.written = self.due = self.checkpointed = 0  # bytes, estimated
         self.version: Optional[int] = None         # of the data, as last asked for
+        self.reading = False                       # whether a statement of several rows is not done
+        self.shared: Any = None                    # a map of the shared memory: see cache.py
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
             self.raw = Snapshot(file)
@@ -155,6 +158,12 @@ class Connection(Nesting):
         patiently(lambda: self.execute(CONTAINS, (b'',)).fetchall(), file.timeout)
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
+        self.share(file)
+
+    def share(self, file: File) -> None:
+        """Have the map of the shared memory, if somebody reads by it, and there can be one."""
+        if file.shares:
+            self.shared = guard.shared(self.guard)
 
     def close(self) -> None:
         raw = vars(self).pop('raw', None)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
+    from ...place import Entries
     from ..base import Entry, Page, Progress
 
 FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
@@ -90,6 +91,10 @@ class SQLiteStore(Removal):
             return bool(row[0])
         except driver.Error as error:
             return bool(retry(self, error, CONTAINS, (key,), key)[0][0])
+
+    def cached(self, size: int) -> Entries:
+        from .cache import ReadCache  # here: few vaults are read so
+        return ReadCache(self, size)
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
