@@ -1,4 +1,5 @@
-"""Time columns, lists and streams against kohakuvault, and streams against shutil.copyfile; write docs/performance.md.
+"""Time columns, lists and streams against kohakuvault, streams against shutil.copyfile, arrays and frames against
+sqlite3 and diskcache; write docs/performance.md.
 
     pip install -e '.[bench]'                  # kohakuvault
     python benchmarks/large.py                 # a few minutes, 5 GB of disk; prints the tables and writes them
@@ -11,6 +12,7 @@ rounds. What was read is compared with what was written, outside the time taken.
 from __future__ import annotations
 
 import argparse
+import pickle
 import random
 import shutil
 import sys
@@ -158,6 +160,58 @@ def make_file(path: Path, size: int) -> None:
             file.write(CHANCE.getrandbits(8 * PIECE).to_bytes(PIECE, 'big')[:size - at])
 
 
+# Arrays and frames.
+
+class Floor:
+    """The bytes of an array, inserted by hand with the pragmas of a vault, and the log moved, as a vault does."""
+
+    def __init__(self, path: Path) -> None:
+        import sqlite3
+        self.run = sqlite3.connect(path, isolation_level=None).execute
+        for pragma in ('journal_mode = WAL', 'synchronous = NORMAL', 'cache_size = -16384', 'wal_autocheckpoint = 0'):
+            self.run(f'PRAGMA {pragma}')
+        self.run('CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL, crc INTEGER)')
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.run('INSERT INTO entries(key, value, crc) VALUES (?, ?, 1)', (key, value))
+        self.run('PRAGMA wal_checkpoint(PASSIVE)').fetchall()
+
+    def __getitem__(self, key: str) -> Any:
+        return self.run('SELECT value, crc FROM entries WHERE key = ?', (key,)).fetchone()[0]
+
+
+def values_round(items: int, times: Times) -> None:
+    """Time an array of 8 bytes an item and a frame of half of it, going in and out. Without the packages, nothing."""
+    try:
+        import diskcache
+        import numpy
+        import pandas
+    except ImportError as error:
+        print(f'{error}: arrays and frames are left out', file=sys.stderr)
+        return
+    import vaults
+
+    array = numpy.random.default_rng(2026).random(items)
+    frame = pandas.DataFrame({name: array[:items // 10] + place for place, name in enumerate('abcde')})
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        vault = vaults.Vault(folder / 'vaults.db')
+        for label, value, floor, who, other in (
+                ('an array', array, Floor(folder / 'floor.db'), 'sqlite3', array.tobytes()),
+                ('a frame', frame, diskcache.Cache(str(folder / 'cache')), 'diskcache', frame)):
+            for holder, place, one in CHANCE.sample([('vaults', vault, value), (who, floor, other)], 2):
+                _, seconds = clocked(lambda one, place=place, label=label: place.__setitem__(label, one), one)
+                times[f'{label} of {value.size * 8 / 1e6:,.0f} MB in, {who}'][holder].append(seconds)
+                got, seconds = clocked(place.__getitem__, label)
+                times[f'{label} of {value.size * 8 / 1e6:,.0f} MB out, {who}'][holder].append(seconds)
+                if holder == 'vaults' and not (got == value).all(None):
+                    raise SystemExit(f'{label} came back wrong')
+    small = frame.head(10).copy()
+    for who, dumps in CHANCE.sample([('vaults', vaults.dumps), ('pickle', pickle.dumps)], 2):
+        _, seconds = clocked(lambda small, dumps=dumps: [dumps(small) for _ in range(100)], small)
+        times['a frame of 10 rows to bytes, pickle'][who].append(seconds / 100)
+
+
 # How they grow.
 
 def event(number: int) -> dict[str, Any]:
@@ -194,6 +248,15 @@ def sequences_said(times: Times, items: int) -> str:
     return table(rows)
 
 
+def values_said(times: Times) -> str:
+    rows = [('operation, compared with, ms', 'vaults', 'the other', 'times as long')]
+    for label, by in times.items():
+        (other,), mine = [by[who] for who in by if who != 'vaults'], by['vaults']
+        rows.append((label, f'{median(mine) * 1e3:,.2f}', f'{median(other) * 1e3:,.2f}',
+                     f'{median(a / b for a, b in zip(mine, other)):.2f}'))
+    return table(rows)
+
+
 def streams_said(times: Times, size: int) -> str:
     rows = [(f'a file of {size / 1e9:.2f} GB, MB/s', 'copyfile and CRC', 'vaults', 'kohakuvault',
              'of copyfile and CRC', 'times kohakuvault')]
@@ -222,15 +285,18 @@ def main() -> None:
     makers = {'vaults': ours, **({'kohakuvault': theirs} if kohaku else {})}
     sequences: Times = defaultdict(lambda: defaultdict(list))
     streams: Times = defaultdict(lambda: defaultdict(list))
+    values: Times = defaultdict(lambda: defaultdict(list))
     with TemporaryDirectory(dir=options.folder) as name:
         source = Path(name) / 'source'
         make_file(source, options.bytes)
         for _ in range(options.rounds):
             sequence_round(makers, options.items, 1000 if options.quick else 20_000, sequences)
             stream_round(kohaku, source, streams)
+            values_round(100_000 if options.quick else 10_000_000, values)
     grown = growth(options.largest, 1000 if options.quick else 20_000)
     body = (f'{machine()} {options.rounds} rounds, medians. Columns and lists in microseconds, streams in MB per '
             f'second.\n\n{sequences_said(sequences, options.items)}\n\n{streams_said(streams, options.bytes)}\n\n'
+            f'Arrays and frames:\n\n{values_said(values)}\n\n'
             f'How a list grows, in microseconds:\n\n{grown}')
     print(body)
     if not (options.quick or options.no_write):

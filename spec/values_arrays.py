@@ -323,8 +323,12 @@ class TestLarge:
         value = {'a': array, 'b': bytearray(b'x'), 'c': 'a\ud800', 'd': (array, {'e': array}), 'f': b'x' * 500_000, 'g': bytearray(500_000), 'h': 1 << 80}
         v['x'] = value
         v.put_many({'y': value})
+        del value['c']
+        v['z'] = value
+        value['c'] = 'a\ud800'
+        assert list(v['z']) == [*'abdfgh'] and (v['z']['a'] == array).all() and v['z']['b'] == value['b']
         for back in (v['x'], v.get('y'), dict(v.items())['x'], vaults.loads(vaults.dumps(value))):
-            assert list(back) == list(value) and (back['a'] == array).all() and (back['d'][1]['e'] == array).all()
+            assert sorted(back) == sorted(value) and (back['a'] == array).all() and (back['d'][1]['e'] == array).all()
             assert {key: back[key] for key in 'bcfgh'} == {key: value[key] for key in 'bcfgh'}
         deep = array
         for _ in range(40):
@@ -412,6 +416,17 @@ class TestFrames:
         assert pickled >= self.PICKLED
         if pd.__version__ >= '3':  # others have fewer types in Arrow
             assert pickled - self.PICKLED == {'objects, text'}
+
+    @pytest.mark.parametrize('kind', ['?', 'i1', 'u2', 'i4', 'u8', 'f2', 'f4', 'f8', 'g', 'c8'])
+    def test_frames_of_numbers_come_back_exactly(self, kind):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pytest.importorskip('pyarrow')
+        for columns in (['a', 'b'], [0, 1], ['a', 'a'], pd.Index(['a', 'b'], name='n'), pd.MultiIndex.from_tuples([('a', 1), ('b', 2)]), ['a', None], []):
+            for count in (0, 1, 5):
+                for index in (None, pd.RangeIndex(3, 3 + 2 * count, 2, name='x'), pd.RangeIndex(count, name=5), range(count, 0, -1)):
+                    frame = pd.DataFrame(np.arange(count * len(columns)).reshape(count, len(columns)).astype(kind), columns=columns, index=index)
+                    for obj in (frame, *([frame.iloc[:, 0]] if len(columns) else [])):
+                        assert_same(pd, obj, vaults.loads(vaults.dumps(obj), allow_pickle=True))
 
     def test_a_loaded_frame_can_be_changed(self, v):
         pd = pytest.importorskip('pandas')
