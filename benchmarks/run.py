@@ -135,20 +135,20 @@ def text(key: Any) -> Any:
 
 # In this order, which fills an empty dict, reads it, changes it, and deletes what was added.
 OPERATIONS = (
-    Operation('update(), all in one go', 1.30, 'update', lambda s: s.entries, was_written),
+    Operation('update(), all in one go', 1.05, 'update', lambda s: s.entries, was_written),
     Operation('v[k], hit', 1.20, 'hit', lambda s: s.known, was_read),
     Operation('v.get(k), hit', 1.20, 'get', lambda s: s.known, was_read, drawn=False),
     Operation('v.get(k), miss', 1.20, 'get', lambda s: s.missing, was_read),
     Operation('k in v', 1.20, 'has', lambda s: dict.fromkeys(s.known, True), was_read),
     Operation('v[k], hot', None, 'hit', lambda s: s.known, was_read, warm=True),
-    Operation('for k, x in v.items()', 1.30, 'items', lambda s: s.entries, were_items),
-    Operation('list(v.keys())', None, 'keys', lambda s: s.entries, were_keys, drawn=False),
-    Operation('len(v)', None, 'length', lambda s: dict.fromkeys(range(100), len(s.entries)), was_read, drawn=False),
-    Operation('v[k] = x, overwrite', 1.10, 'put', lambda s: s.changed, was_written),
+    Operation('for k, x in v.items()', 1.40, 'items', lambda s: s.entries, were_items),
+    Operation('list(v.keys())', 1.60, 'keys', lambda s: s.entries, were_keys, drawn=False),
+    Operation('len(v)', 1.20, 'length', lambda s: dict.fromkeys(range(100), len(s.entries)), was_read, drawn=False),
+    Operation('v[k] = x, overwrite', 1.15, 'put', lambda s: s.changed, was_written),
     Operation('v[k] = x, hot', None, 'put', lambda s: s.hot, was_written, warm=True),
-    Operation('v[k] = x, new key', 1.10, 'put', lambda s: s.new, was_written),
-    Operation(f'with v: {BLOCK:,} writes', 1.30, 'block', lambda s: s.block, was_written),
-    Operation('del v[k]', None, 'delete', lambda s: s.new, was_deleted),
+    Operation('v[k] = x, new key', 1.15, 'put', lambda s: s.new, was_written),
+    Operation(f'with v: {BLOCK:,} writes', 1.25, 'block', lambda s: s.block, was_written),
+    Operation('del v[k]', 1.60, 'delete', lambda s: s.new, was_deleted),
 )
 IMPORT = 'import'
 LIMITS = {**{row.label: row.limit for row in OPERATIONS}, IMPORT: 1.20}
