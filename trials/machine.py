@@ -71,7 +71,6 @@ def refuse(key, value):
 MODES = {
     'plain': {},
     'thread_safe': {'thread_safe': True},
-    'read cache': {'read_cache': 5},
     'write-back': {'writeback': True, 'cache_size': 3},
     'write-back of all': {'writeback': True},
     'serializer': {'serializer': ('pickled', pickle.dumps, pickle.loads)},
