@@ -339,7 +339,7 @@ class TestLarge:
             back, = back
         assert (back == array).all()
 
-    @pytest.mark.parametrize('size', [0, 1, 255, 256, 65535, 65536, large.BULK - 1, large.BULK, large.BULK + 1])
+    @pytest.mark.parametrize('size', [0, 1, 255, 256, 65535, 65536, codes.BULK - 1, codes.BULK, codes.BULK + 1])
     def test_bytes_of_every_length(self, v, size):
         data = b'\xc7' * size
         assert vaults.dumps(data) == msgpack.packb(data)

@@ -11,7 +11,7 @@ from msgpack import unpackb
 from . import keys
 from ._typing import TYPE_CHECKING, K, Mapping, MutableMapping, Self, T, V, overload
 from .codecs import codes, registry
-from .codecs.large import BULK
+from .codecs.codes import BULK
 from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnlyError, plural
 from .place import MISSING, Place
 from .stores.base import MEMORY, ClosedStore

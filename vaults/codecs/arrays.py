@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 from ..errors import VaultCorruptError
-from .large import BULK, uncopied, viewed
+from .codes import BULK
+from .large import uncopied, viewed
 from .registry import intent
 
 TYPE_CHECKING = False

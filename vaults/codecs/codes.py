@@ -48,6 +48,8 @@ MAX_EXT_DEPTH = 16
 QUICK_DEPTH = 2
 MOST_LEVELS = 1024   # of arrays and maps that any msgpack packs
 
+BULK = 1 << 18       # bytes of a payload from which it goes by what large.py does, which takes less time then
+
 # Where msgpack has an ExtType's code, by the first byte of its header: behind the length of the payload, or, where the
 # header itself says that it is of 1, 2, 4, 8 or 16 bytes, at once.
 CODE_AT = {0xC7: 2, 0xC8: 3, 0xC9: 5, **dict.fromkeys(range(0xD4, 0xD9), 1)}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from io import BytesIO
 
 from ..errors import SerializationError
+from .codes import BULK
 from .foreign import Foreign, encoder_among
-from .large import BULK, uncopied
+from .large import uncopied
 from .registry import Provider
 
 TYPE_CHECKING = False

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from msgpack import ExtType, OutOfData, Unpacker
 
+from .codes import BULK
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, List, Optional, Tuple, Union
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     Piece = Union[bytes, memoryview]
     Places = List[Tuple[int, List[Piece]]]
 
-BULK = 1 << 18            # bytes of a payload from which this takes less time
 LOOKED_THROUGH = 1 << 12  # bytes of a payload in which its long bytes begin, or are not looked for
 PLACEHOLDER = ExtType(0, b'')
 PLACE = 3        # bytes that it is packed to

@@ -15,6 +15,7 @@ from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
 from .codes import (
+    BULK,
     CHUNKED,
     DEEP,
     IN_LONG,
@@ -29,7 +30,7 @@ from .codes import (
     TooDeep,
     no_header,
 )
-from .large import BULK, MOST, PLACEHOLDER, filled, packed_bytes, pieces_of, viewed, with_header
+from .large import MOST, PLACEHOLDER, filled, packed_bytes, pieces_of, viewed, with_header
 from .registry import named_type
 from .types import DECODERS, LOOKED_INTO, encoded, hides, revealed
 
