@@ -307,11 +307,12 @@ class TestBatches:
         return trace
 
     def traced(self, v, pairs, act):
+        before = sys.gettrace()
         sys.settrace(self.lines(act, 'batch.py', 'connection.py'))
         try:
             return v.put_many(pairs)
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def signalled(self, act, place):
         """Let a signal handler _look and act before the line of that number; return how many lines have run."""

@@ -264,7 +264,8 @@ class TestWriteBackWhatComesBetween:
 
     @pytest.mark.parametrize('act', ['sync', 'block', 'block that fails', 'put in a block', 'pop', 'walk'])
     def test_a_signal_handler_may_put_wherever_it_comes(self, root, act):
-        rooms = tuple(os.path.join(os.path.dirname(vaults.__file__), 'stores', room) for room in ('writeback.py', 'journal.py'))
+        rooms = tuple(os.path.join(os.path.dirname(vaults.__file__), 'stores', room)
+                      for room in ('writeback.py', 'changes.py', 'journal.py'))
 
         def in_block(w, fails=False):
             with contextlib.suppress(ZeroDivisionError), w:
