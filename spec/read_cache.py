@@ -174,7 +174,7 @@ class TestReadCache:
         other, seen = Vault('test'), []
 
         def handler(frame, event, argument):
-            if event == 'c_return' and frame.f_code.co_name == 'rows' and argument.__name__ == 'execute':
+            if event == 'c_return' and frame.f_code.co_name == 'gathered' and argument.__name__ == 'execute':
                 sys.setprofile(None)
                 other['n'] = 2
                 seen.append(c['n'])

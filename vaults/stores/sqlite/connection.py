@@ -31,10 +31,12 @@ from .waiting import patiently
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, NoReturn, Optional, Tuple
+    from typing import Any, Callable, Iterable, List, NoReturn, Optional, Tuple, TypeVar
 
     from ...keys import Stored
     from ..tasks import Owner
+
+    T = TypeVar('T')
 
 ALONE = 8192    # bytes that an entry takes in the log besides its value, estimated: two pages in a commit of its own;
 TOGETHER = 512  # in a transaction entries share their pages
@@ -159,6 +161,15 @@ class Connection(Nesting):
         if file.identity:
             self.guard = guard.enter(file.path, file.identity)
         self.share(file)
+
+    def gathered(self, gather: Callable[[Iterable[Any]], T], sql: str, arguments: Tuple[Any, ...]) -> T:
+        """Return what `gather` makes of the rows of a statement, by a cursor of its own."""
+        was = self.reading
+        try:
+            self.reading = True
+            return gather(self.raw.execute(sql, arguments))
+        finally:
+            self.reading = was
 
     def share(self, file: File) -> None:
         """Have the map of the shared memory, if somebody reads by it, and there can be one."""

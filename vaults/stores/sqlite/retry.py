@@ -33,15 +33,11 @@ def retry(store: Statements, error: BaseException, sql: str, arguments: Tuple[An
     if is_locked(error):
         require_another(store)
     while store.file.journal == 'wal' and is_locked(error) and paused(began, timeout):
-        was = c.reading
         try:
-            c.reading = True
-            rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
+            rows: List[Any] = c.gathered(list, sql, arguments)
             return rows
         except driver.Error as again:
             error = again
-        finally:
-            c.reading = was
     raise store.failed(error, key) from error
 
 

@@ -46,17 +46,12 @@ class Statements(Transactional):
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
         if c.lost:
             c.execute(sql)  # raises
-        was = c.reading
         try:
-            c.reading = True
-            rows: List[Any] = c.raw.execute(sql, arguments).fetchall()
+            return c.gathered(list, sql, arguments)
         except driver.Error as error:
             if not is_locked(error):
                 raise
-            rows = retry(self, error, sql, arguments)
-        finally:
-            c.reading = was
-        return rows
+            return retry(self, error, sql, arguments)
 
     def run(self, c: Connection, sql: str) -> None:
         """Run a statement that takes the write lock."""
@@ -77,12 +72,7 @@ class Statements(Transactional):
 
     def ids(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> array[int]:
         """Return the ids that a statement finds."""
-        was = c.reading
-        try:
-            c.reading = True
-            return array('q', chain.from_iterable(c.raw.execute(sql, arguments)))
-        finally:
-            c.reading = was
+        return c.gathered(lambda rows: array('q', chain.from_iterable(rows)), sql, arguments)
 
     def newest(self, c: Connection) -> int:
         newest = self.rows(c, NEWEST, ())[0][0]
