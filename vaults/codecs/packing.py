@@ -78,14 +78,15 @@ class Codec:
             packer = self._pool.pop()
         except IndexError:
             packer = _Packer(self.pickles).both
+        pack, places = packer
         try:
-            data = packer[0](obj)
+            data = pack(obj)
             if not data.translate(IN_SHORT if len(data) < 256 else IN_LONG).isascii():
                 if type(obj) in LOOKED_INTO and hides(obj):
-                    packer[1].clear()
-                    data = packer[0](revealed(obj))
-                if packer[1]:
-                    data = b''.join(filled(data, packer[1]))
+                    places.clear()
+                    data = pack(revealed(obj))
+                if places:
+                    data = b''.join(filled(data, places))
             self._pool.append(packer)
             return data
         except UNPACKABLE as error:
@@ -121,11 +122,12 @@ class Codec:
             packer = self._pool.pop()
         except IndexError:
             packer = _Packer(self.pickles).both
+        pack, places = packer
         try:
-            data = packer[0](obj)
+            data = pack(obj)
         except Exception:  # of the user's code as well: dumps() meets it again
             return b''  # that packer's buffer is half full
-        if packer[1]:
+        if places:
             return b''
         self._pool.append(packer)
         return data
