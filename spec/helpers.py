@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import gc
 import os
 import pathlib
 import pickle
@@ -27,6 +28,13 @@ needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes 
 settings.register_profile('vaults', deadline=None, max_examples=45, suppress_health_check=list(HealthCheck))
 settings.load_profile('vaults')
 UTC = dt.timezone.utc
+
+
+@pytest.fixture(scope='class', autouse=True)
+def frozen():
+    """Keep what is there for good, most of it modules, out of the collections of garbage: each would look through all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
