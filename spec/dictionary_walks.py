@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import datetime as dt
 import gc
 import io
@@ -140,6 +141,27 @@ class TestWalks:
         with pytest.raises(ZeroDivisionError), v:
             1 / 0
         assert len(list(before)) == 499
+
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'read_cache': 5}, {'writeback': True, 'cache_size': 9},
+                                         {'name': ':memory:'}], ids=str)
+    def test_a_walk_goes_on_where_a_call_that_came_later_was_undone(self, root, options):
+        def refuse(key, value):
+            if value is None:
+                raise ValueError
+        v = Vault(**{'name': 't', 'validate': refuse, **options})
+        v.update(zip(range(5000), range(5000)))
+        with v:
+            walks = [iter(v), iter(v.items()), reversed(v), iter(v[2:].values()), iter(v[:].keys())]
+            for walk in walks:
+                next(walk)
+            for call in (lambda: v.update(new=1, wrong=None), lambda: v.setdefault('wrong', None)):
+                with pytest.raises(ValueError):
+                    call()
+            with contextlib.suppress(ZeroDivisionError), v:
+                del v[7]
+                1 / 0
+            assert [len(list(walk)) for walk in walks] == [4999, 4999, 4999, 4997, 4999]
+        v.close()
 
     WALKS = {'iter': iter, 'reversed': reversed, 'keys': lambda v: iter(v.keys()), 'values': lambda v: iter(v.values()),
              'items': lambda v: iter(v.items()), 'items back': lambda v: reversed(v.items()), 'slice': lambda v: iter(v[:]),

@@ -71,6 +71,7 @@ def refuse(key, value):
 MODES = {
     'plain': {},
     'thread_safe': {'thread_safe': True},
+    'read cache': {'read_cache': 5},
     'write-back': {'writeback': True, 'cache_size': 3},
     'write-back of all': {'writeback': True},
     'serializer': {'serializer': ('pickled', pickle.dumps, pickle.loads)},
@@ -268,7 +269,7 @@ class Walk:
         self.full = Model(program, program.path).full
         fulls = [(key, self.full(key)) for key in keys]
         self.left = collections.deque((key, full, program.entries[full]) for key, full in fulls)
-        self.undone = program.undone if program.saved else None     # it ends when what it began in is rolled back
+        self.block, self.is_undone = program.saved[-1] if program.saved else None, False    # it ends where that is rolled back
         self.gone = {}                                              # numbers of entries, and who deleted them
 
     def look(self, program):
@@ -279,21 +280,20 @@ class Walk:
 
     def step(self, program):
         """Take one element. Return whether there was one."""
-        is_undone = self.undone not in (None, program.undone)
         try:
             found = next(self.iterator, self)
         except vaults.VaultError as error:
-            assert is_undone, f'a walk broke off: {error}'
+            assert self.is_undone, f'a walk broke off: {error}'
             return False
         if found is self:
             left = [key for key, _, (number, _) in self.left if number not in self.gone]
-            assert not left or is_undone, f'a walk left out {left!r}'
+            assert not left or self.is_undone, f'a walk left out {left!r}'
             return False
         key, value = found if self.with_values else (found, None)
         number = program.entries.get(self.full(key), (0,))[0]
         if number in program.moved and all(number != entry[0] for _, _, entry in self.left):
             return True  # it was moved to the front since, where it is as if it was older than the walk
-        while not is_undone:
+        while not self.is_undone:
             assert self.left, f'a walk yielded {key!r}, which was not there when it began, or came twice'
             own, full, entry = self.left.popleft()
             if own == key:
@@ -692,6 +692,9 @@ class Surface(stateful.RuleBasedStateMachine):
 
     # --- blocks ---
 
+    def begun_in(self, block):
+        return [walk for walk in self.walks if walk.block is block]
+
     @precondition(lambda self: len(self.saved) < 3)
     @step()
     def begin(self):
@@ -700,13 +703,19 @@ class Surface(stateful.RuleBasedStateMachine):
     @in_block
     @step()
     def commit(self):
-        self.saved.pop()[1].__exit__(None, None, None)
+        block = self.saved.pop()
+        block[1].__exit__(None, None, None)
+        for walk in self.begun_in(block):
+            walk.block = self.saved[-1] if self.saved else None
 
     @in_block
     @step()
     def roll_back(self):
-        self.entries, block = self.saved.pop()
-        block.__exit__(ValueError, ValueError(), None)
+        block = self.saved.pop()
+        self.entries = block[0]
+        block[1].__exit__(ValueError, ValueError(), None)
+        for walk in self.begun_in(block):
+            walk.is_undone = True
         self.was_undone()
 
     # --- others who have the file open ---

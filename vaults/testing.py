@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
     from .keys import Stored
-    from .stores.base import Entry
+    from .stores.base import Entry, Page
 
 MANY_ENTRIES = 5000  # entries: of any engine more than one page
 
@@ -393,6 +393,30 @@ class StoreConformance:
         with pytest.raises(VaultError):
             list(walk)
         assert walked(store) == ['before']
+
+    def test_a_walk_goes_on_where_a_transaction_was_rolled_back_that_began_later(self, store: Store) -> None:
+        def begun() -> Iterator[Page]:
+            walk = store.scan()
+            next(walk)
+            return walk
+        store.put_many((number, b'') for number in range(MANY_ENTRIES))
+        store.begin()
+        around = begun(), begun()
+        store.begin()
+        committed = begun(), begun()
+        store.commit()
+        for walks in (around, committed):
+            store.begin()
+            undone = begun()
+            assert store.delete(0)
+            store.rollback()
+            assert list(walks[0])[-1][0][-1] == MANY_ENTRIES - 1
+            with pytest.raises(VaultError):
+                list(undone)
+        store.rollback()
+        for walk in (around[1], committed[1]):
+            with pytest.raises(VaultError):
+                list(walk)
 
     def test_a_walk_without_values_has_none(self, store: Store) -> None:
         store.put('a', b'1')

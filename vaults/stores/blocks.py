@@ -1,4 +1,7 @@
-"""Blocks: what is said of one that ends when, or where, it must not; the same for all engines. Knows only errors."""
+"""Blocks: what is said of one that ends when, or where, it must not, and which walks end with it. Knows only errors.
+
+It is the same for all engines.
+"""
 from __future__ import annotations
 
 import sys
@@ -9,11 +12,55 @@ from ..errors import VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict
+    from typing import Dict, List, Optional
 
 MAX_NESTED = 100  # blocks around one
 FRAME_TYPE = type(sys._getframe())  # who begins a block, where it is a `with` that does
 NEST = 'Let blocks end in the reverse of the order in which they began, and hold none over a `yield`'
+
+
+class Epoch:
+    """A block, to walks that began in it: they end where it is rolled back, or one that is around it."""
+
+    __slots__ = ('_around', 'undone')
+
+    def __init__(self, around: Optional[Epoch]) -> None:
+        self._around, self.undone = around, False
+
+    def require(self, path: str) -> None:
+        """Raise when what was read in the block is no more."""
+        if self.undone:
+            raise VaultError(f'the transaction this walk began in was rolled back: vault {path}; begin a new one')
+        if self._around is not None:
+            self._around.require(path)
+
+
+class Epochs:
+    """Those of the blocks that are open, one within the other. Made when a walk begins: a block does not pay for it.
+
+    One that was committed is part of what is around it, which its own knows.
+    """
+
+    __slots__ = ('_open',)
+
+    def __init__(self) -> None:
+        self._open: List[Epoch] = []
+
+    def at(self, depth: int) -> Optional[Epoch]:
+        """Return the innermost one of so many open blocks; None outside of all."""
+        while len(self._open) < depth:
+            self._open.append(Epoch(self._open[-1] if self._open else None))
+        return self._open[depth - 1] if depth else None
+
+    def leave(self, depth: int) -> None:
+        """Let go of those of blocks that are deeper, and have ended."""
+        del self._open[depth:]
+
+    def undo(self, depth: int) -> None:
+        """Have walks end that began in blocks which are deeper, and are rolled back."""
+        for epoch in self._open[depth:]:
+            epoch.undone = True
+        self.leave(depth)
 
 
 def too_deep(path: str) -> VaultError:

@@ -52,7 +52,7 @@ class LockedStore(Store):
                                  'where it is, or what it is called, is another argument')
         self.name, self.options = name, options
         self.lock = Lock()
-        self._undone = 0            # counts what went back: a walk that began before is of what is no more
+        self._epochs = blocks.Epochs()  # a walk that began in what was rolled back cannot go on
         self.inside: List[Tuple[ReferenceType[_Turn], Before]] = []  # the turns of the thread whose turn it is
         self._blocks: List[Tuple[object, object]] = []  # who began each open transaction, and the state before it
         self._thread = 0            # the one whose they are
@@ -89,32 +89,32 @@ class LockedStore(Store):
         with self.reading:
             return self.find(key) is not None
 
-    def pages(self, found: Sequence[Kept], values: bool, began: Optional[int]) -> Iterator[Page]:
+    def pages(self, found: Sequence[Kept], values: bool, began: Optional[blocks.Epoch]) -> Iterator[Page]:
         """Yield a walk's pages, given the entries that were there when it began, in order, and what `began_in` said."""
         for at in range(0, len(found), PAGE):
             with self.reading:
-                self._require_not_undone(began)
+                self._require(began)
                 now = [(entry, self.find(entry[1])) for entry in found[at:at + PAGE]]
                 page = [one for entry, one in now if one is not None and one[0] == entry[0]]  # the same one: see alive
             if page:
                 positions, keys, datas = zip(*page)
                 yield keys, datas if values else (), positions
         with self.reading:
-            self._require_not_undone(began)
+            self._require(began)
 
     def alive(self, key: Stored, id: int) -> bool:
         with self.reading:
             found = self.find(key)
         return found is not None and found[0] == id  # a new entry with its key has another position
 
-    def began_in(self) -> Optional[int]:
+    def began_in(self) -> Optional[blocks.Epoch]:
         """Return what `pages` is to be told by a walk that begins now: in which transaction, or None."""
-        return self._undone if self._blocks else None
+        return self._epochs.at(len(self._blocks))
 
-    def _require_not_undone(self, began_in: Optional[int]) -> None:
+    def _require(self, began: Optional[blocks.Epoch]) -> None:
         """Raise in a walk that began in a transaction which was rolled back since."""
-        if began_in is not None and began_in != self._undone:
-            raise VaultError(f'the transaction this walk began in was rolled back: vault {self.name}; begin a new one')
+        if began is not None:
+            began.require(self.name)
 
     # --- turns ---
 
@@ -252,7 +252,7 @@ class LockedStore(Store):
         """Undo the transactions from `depth` on. What an interrupt has met of that is to be done again."""
         try:
             if depth < len(self._blocks):
-                self._undone += 1
+                self._epochs.undo(depth)
                 self.deletions += 1
                 self.go_back(self._blocks[depth][1])
         except Exception:
@@ -273,6 +273,7 @@ class LockedStore(Store):
     def _leave(self, depth: int) -> None:
         """Have no transaction open from `depth` on; outside all of them, let the next thread in."""
         del self._blocks[depth:]
+        self._epochs.leave(depth)
         if self._owner is not None and depth <= self._owner.depth:
             self._owner = None
         for turn, (who, before) in enumerate(self.inside):
@@ -328,7 +329,7 @@ class LockedStore(Store):
             raise blocks.not_here(self.name)
         said = blocks.left_elsewhere(self.name, self._thread)
         self._waiting_error = (self._thread, said) if is_alive(self._thread) else None
-        self._undone += 1
+        self._epochs.undo(0)
         self.deletions += 1
         self.go_back(self._blocks[0][1])
         self._blocks.clear()
@@ -368,7 +369,7 @@ class LockedStore(Store):
             self._inherited += [who for who, _ in self._blocks]
         self.lock, self._thread, self._owner, self._waiting_error = Lock(), 0, None, None
         if marks:
-            self._undone += 1
+            self._epochs.undo(0)
             self.go_back(marks[0])
         self._blocks.clear()
         self.inside.clear()

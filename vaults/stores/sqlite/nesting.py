@@ -13,7 +13,7 @@ import gc
 import sys
 from _thread import get_ident
 
-from ..blocks import FRAME_TYPE, MAX_NESTED
+from ..blocks import FRAME_TYPE, MAX_NESTED, Epochs
 from .schema import WRITING
 
 TYPE_CHECKING = False
@@ -45,7 +45,7 @@ class Nesting:
         self.depth = 0       # how many are open; raised before one begins, lowered after it has ended
         self.blocks: List[Any] = [None] * (MAX_NESTED + 2)  # who began each, by the number of those around it
         self.undone: List[Any] = []              # the frames of those that an older one took along, and that go on
-        self.epoch = 0       # rollbacks so far: a walk that began in what was rolled back cannot go on
+        self.epochs = Epochs()                   # a walk that began in what was rolled back cannot go on
         self.lost: Optional[VaultError] = None   # why SQLite rolled all of it back by itself: the block is to be left
         self.owner: Optional[Owner] = None       # the task whose they are
         self.thread = 0      # the one whose they are
@@ -74,7 +74,7 @@ class Nesting:
         return True
 
     def forget(self, depth: int) -> None:
-        """Let go of those who began what lies deeper than `depth`."""
+        """Let go of those who began what lies deeper than `depth`, and is rolled back."""
         while self.batch is not None and self.depth > depth:  # what waits was put in the innermost one
             self.batch.rows.clear()
             if self.batch.depth <= depth:
@@ -82,6 +82,7 @@ class Nesting:
             self.batch = self.batch.around
         for place in range(depth, self.depth):
             self.blocks[place] = None
+        self.epochs.undo(depth)
         self.depth = min(self.depth, depth)
 
     def renew(self, refusal: Callable[[], VaultError]) -> None:

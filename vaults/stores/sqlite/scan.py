@@ -65,7 +65,7 @@ class Walk:
         self.texts: List[Any] = []  # the keys of the page that is being made, where all are text
         self.ready: List[Page] = []
         c = store.local.c
-        self._began = c.epoch if c.depth else None  # rollbacks before the block around it
+        self._began = c.epochs.at(c.depth)
 
     def page(self) -> None:
         raise NotImplementedError
@@ -78,7 +78,7 @@ class Walk:
         """Return this thread's connection, where the transaction in which the walk began was not rolled back."""
         c: Connection = self.store.local.c
         if self._began is not None:
-            self.store.require_not_undone(c, self._began)
+            self._began.require(self.store.file.path)
         return c
 
     def _asked(self, sql: str, *arguments: Stored) -> List[Any]:

@@ -85,11 +85,6 @@ class Statements(Transactional):
         """Return what is the same later when nobody has written meanwhile."""
         return self.rows(c, DATA_VERSION, ())[0][0], c.raw.total_changes
 
-    def require_not_undone(self, c: Connection, began: Optional[int]) -> None:
-        if began is not None and c.epoch != began:
-            raise VaultError(f'the transaction this walk began in was rolled back: vault {self.file.path}; '
-                             'begin a new one')
-
     def intact(self, key: Stored, data: bytes, crc: int) -> Stored:
         """Return the key in the form it was put, when it and the value are what was written."""
         try:

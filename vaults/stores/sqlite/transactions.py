@@ -114,6 +114,7 @@ class Transactional(Store):
                 raise refusal()
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
+                c.epochs.leave(depth)
                 c.depth = depth
                 c.blocks[depth] = None
                 if c.owner is not None:
@@ -227,7 +228,6 @@ class Transactional(Store):
 
     def _undo(self, c: Connection, depth: int) -> None:
         """Roll back to `depth` what is open deeper; also what is half begun or ended, or was half undone before."""
-        c.epoch += 1
         self.deletions += 1
         if not c.lost:
             c.renew(self._was_undone)
