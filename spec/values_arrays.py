@@ -428,6 +428,35 @@ class TestFrames:
                     for obj in (frame, *([frame.iloc[:, 0]] if len(columns) else [])):
                         assert_same(pd, obj, vaults.loads(vaults.dumps(obj), allow_pickle=True))
 
+    def test_a_simple_frame_is_stored_as_any_other_and_what_was_stored_before_does_not_matter(self, monkeypatch):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pytest.importorskip('pyarrow')
+        made = []
+        for kind in ('?', 'i4', 'u8', 'f2', 'f8', 'M8[s]', 'M8[ns]', 'm8[ms]', 'str', 'U', 'O', 'Int64', 'datetime64[ns, UTC]', 'category'):
+            for count in (1, 40):
+                numbers = np.arange(count) % 7
+                with contextlib.suppress(TypeError):  # older releases have fewer types
+                    column = pd.Series(numbers).astype(kind)
+                    made += [pd.DataFrame({'a': column, 'b': column}), pd.DataFrame({'a': column, 'stop': numbers / 2, '"stop": 1,': ['x'] * count}),
+                             pd.DataFrame({'a': column}, index=pd.RangeIndex(3, 3 + 2 * count, 2)), pd.DataFrame({'a': column}, columns=pd.Index(['a'], name='n')),
+                             pd.DataFrame({'a': column}, index=pd.RangeIndex(count, name='i')), pd.DataFrame({3: column}), pd.DataFrame({'a': column}, index=numbers)]
+        numbers = np.array([[1.5, np.nan], [2.5, 3.5]])
+        made += [pd.DataFrame(numbers, columns=['a', 'b']), pd.DataFrame(numbers.astype('>f8'), columns=['a', 'b']), pd.DataFrame(np.asfortranarray(numbers), columns=['a', 'b']), pd.DataFrame(numbers[:, ::-1], columns=['a', 'b']),
+                 pd.DataFrame({'a': [pd.NaT, pd.Timestamp(3)], 'b': ['x', None]}), pd.DataFrame({'a': np.arange(1e5), 'b': np.arange(1e5) * np.nan}),
+                 pd.DataFrame({'a': np.arange(1e5), 'b': ['x', 'é'] * 50_000}), pd.DataFrame({'a': []}), pd.DataFrame(index=range(3)), pd.DataFrame()]
+        made += [pd.concat([frame, frame], ignore_index=True) for frame in made[::3]]
+        made += [frame.iloc[1:] for frame in made[::5]] + [frame['a'] for frame in made[::7] if 'a' in frame]
+        read = frames._simple_schema
+        monkeypatch.setattr(frames, '_simple_schema', lambda *_: ())
+        expected = [vaults.dumps(obj) for obj in made]
+        seen = []
+        monkeypatch.setattr(frames, '_simple_schema', lambda *given: seen.append(read(*given)) or seen[-1])
+        for most in (1, 1 << 20):
+            monkeypatch.setattr(frames, 'MOST_SIMPLE', most)
+            for obj, data in zip(made, expected):
+                assert vaults.dumps(obj) == data, obj
+        assert 100 < len(list(filter(None, seen))) < len(seen) - 100
+
     def test_a_loaded_frame_can_be_changed(self, v):
         pd = pytest.importorskip('pandas')
         v['f'] = pd.DataFrame({'a': [1.5, 2.5]})

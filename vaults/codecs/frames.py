@@ -10,7 +10,7 @@ from io import BytesIO
 from ..errors import SerializationError
 from .codes import BULK
 from .foreign import Foreign, encoder_among
-from .large import uncopied
+from .large import Pieces, pieces_of, uncopied
 from .registry import Provider
 
 TYPE_CHECKING = False
@@ -55,13 +55,16 @@ def _dump_table(frame: Any, owner: Any) -> Optional[Dict[str, Any]]:
         return None
     if owner is not None and not owner.flags.allows_duplicate_labels:
         return None
-    bare, payload = _stripped(frame)
-    if owner is not None and owner.attrs:
-        payload['attrs'] = owner.attrs
+    attrs = {'attrs': owner.attrs} if owner is not None and owner.attrs else {}
     try:
-        arrow = _to_arrow(pyarrow, bare)
-        payload['arrow'] = uncopied(memoryview(arrow))
-        return payload if _is_exact(bare, payload, arrow) else None
+        simple = _simple_schema(pyarrow, frame)
+        if simple:
+            index = frame.index
+            return {'range': [index.start, index.stop, index.step], **attrs,
+                    'arrow': _simple_file(pyarrow, frame, *simple)}
+        bare, payload = _stripped(frame)
+        arrow = _to_arrow(pyarrow, pyarrow.Table.from_pandas(bare))
+        return {**payload, **attrs, 'arrow': arrow} if _is_exact(bare, payload, arrow) else None
     except (pyarrow.ArrowException, ValueError, TypeError, NotImplementedError):
         return None  # a type that Arrow does not have
 
@@ -95,13 +98,94 @@ def _are_plain(columns: Any) -> bool:
             and type(columns.name) in (str, type(None)) and set(map(type, columns)) <= {str})
 
 
-def _to_arrow(pyarrow: Any, frame: Any) -> Any:
-    """Return the buffer of the frame as an Arrow IPC file."""
-    table = pyarrow.Table.from_pandas(frame)
+def _to_arrow(pyarrow: Any, table: Any) -> bytes:
+    """Return a table as an Arrow IPC file."""
     sink = pyarrow.BufferOutputStream()
+    _write_arrow(pyarrow, table, sink)
+    return uncopied(memoryview(sink.getvalue()))
+
+
+def _write_arrow(pyarrow: Any, table: Any, sink: Any) -> None:
     with pyarrow.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
+        writer.write(table)
+
+
+# --- simple frames --------------------------------------------------------------------------------------------------
+# To find Arrow's schema of a frame takes most of the time of a small one, and to try whether it comes back as long
+# again. Of simple ones both are the same for all that have the same names and types, whatever the values are. So it is
+# found once. The schema has what pandas wants to know in JSON, of which the number of rows is all that differs.
+
+MOST_SIMPLE = 64  # kinds that are kept
+STOP = b'"stop": %d,'  # of rows, in that JSON; a name of a column would have other quotes
+
+# By names and types: the schema, what is before and behind the number of rows, and whether all are numbers of one type;
+# nothing where it is not exact.
+_simple: Dict[Tuple[Any, ...], Tuple[Any, ...]] = {}
+
+
+def _simple_schema(pyarrow: Any, frame: Any) -> Tuple[Any, ...]:
+    """Return what is known of all frames with these names and types; nothing where this one is not simple."""
+    import pandas
+    index, columns = frame.index, frame.columns
+    if type(index) is not pandas.RangeIndex or index.name is not None or not len(index):
+        return ()
+    names, dtypes = columns.tolist(), frame.dtypes.tolist()
+    if not all(map(_is_kept_if_its_type_is, dtypes)):
+        return ()
+    kind = (type(columns), columns.dtype, type(columns.name), columns.name, *names, *dtypes, *map(type, names))
+    known = _simple.get(kind)
+    if known is None:
+        if len(_simple) >= MOST_SIMPLE:
+            _simple.clear()
+        known = _simple[kind] = _learned(pyarrow, frame.iloc[:1], dtypes) if names and _are_plain(columns) else ()
+    return known
+
+
+def _is_kept_if_its_type_is(dtype: Any) -> bool:
+    """Tell whether Arrow keeps each value of a type of NumPy or pandas, if it keeps the type."""
+    return _is_number(dtype) or getattr(dtype, 'char', '') in ('M', 'm') or type(dtype).__qualname__ == 'StringDtype'
+
+
+def _learned(pyarrow: Any, row: Any, dtypes: List[Any]) -> Tuple[Any, ...]:
+    """Learn of one row how all others are stored."""
+    bare, payload = _stripped(row)
+    table = pyarrow.Table.from_pandas(bare)
+    metadata = table.schema.metadata
+    before, found, behind = metadata[b'pandas'].partition(STOP % 1)
+    if not found or len(metadata) > 1 or not _is_exact(bare, payload, _to_arrow(pyarrow, table)):
+        return ()
+    return table.schema, before, behind, len(set(dtypes)) == 1 and _is_number(dtypes[0])
+
+
+def _simple_file(pyarrow: Any, frame: Any, schema: Any, before: bytes, behind: bytes, is_one_type: bool) -> bytes:
+    """Return what Arrow makes of a simple frame."""
+    is_small = frame.size < BULK >> 3
+    schema = schema.with_metadata({b'pandas': b'%b%b%b' % (before, STOP % len(frame), behind)})
+    if is_one_type and is_small:  # of a large one, to_numpy() may be a copy
+        arrays = [pyarrow.array(column, from_pandas=True) for column in frame.to_numpy().T]
+        return _to_arrow(pyarrow, pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+    arrays = [pyarrow.array(column, from_pandas=True) for _, column in frame.items()]
+    table = pyarrow.Table.from_arrays(arrays, schema=schema)
+    if is_small:
+        return _to_arrow(pyarrow, table)
+    sink = _Sink()
+    _write_arrow(pyarrow, table, sink)
+    return pieces_of(sink.pieces)
+
+
+class _Sink:
+    """A file that keeps what is written to it, buffers without a copy."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self.pieces: List[Any] = []
+
+    def write(self, data: Any) -> None:
+        self.pieces.append(data if type(data) is bytes else memoryview(data).cast('B'))
+
+    def close(self) -> None:
+        pass
 
 
 def _arrow_table(data: bytes) -> Any:
@@ -113,13 +197,14 @@ def _arrow_table(data: bytes) -> Any:
     return table
 
 
-def _is_exact(frame: Any, payload: Dict[str, Any], arrow: Any) -> bool:
+def _is_exact(frame: Any, payload: Dict[str, Any], arrow: bytes) -> bool:
     """Tell whether the types, names and index come back, from a frame without rows; and objects are text or None."""
     import pandas
     import pyarrow
     if 'range' in payload and len(frame.columns) and all(map(_is_number, frame.dtypes)):
         return True  # to try it takes as long again; test_frames_of_numbers_come_back_exactly does
-    back = pyarrow.ipc.open_file(pyarrow.BufferReader(arrow)).read_all().slice(0, 0).to_pandas(use_threads=False)
+    whole = arrow.pieces[0] if isinstance(arrow, Pieces) else arrow
+    back = pyarrow.ipc.open_file(pyarrow.BufferReader(whole)).read_all().slice(0, 0).to_pandas(use_threads=False)
     index = frame.index
     if 'freq' in payload and pandas.tseries.frequencies.to_offset(payload['freq']) != index.freq:
         return False
