@@ -133,7 +133,7 @@ class TestArchitecture:
 
     def test_one_room_imports_sqlite3_and_those_that_read_files_of_others(self):
         assert {room for room, tree in ROOMS.items() for node in running(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
-                and 'sqlite3' in [getattr(node, 'module', ''), *(name.name for name in node.names)]} == {'stores.sqlite.driver'}
+                and 'sqlite3' in [getattr(node, 'module', ''), *(name.name for name in node.names)]} == {'stores.sqlite.with_sqlite3'}
 
     def test_the_rooms_of_an_engine_are_its_own_but_for_those_that_it_names(self):
         assert not [(room, other) for room in ROOMS for other in imported(room) if other.startswith('stores.sqlite.')

@@ -347,7 +347,7 @@ class TestErrors:
             assert 'big' not in v
 
     def test_an_old_sqlite_is_a_clear_error(self, monkeypatch, root):
-        monkeypatch.setattr(driver, 'VERSION_INFO', (3, 34, 1))
+        monkeypatch.setattr(driver.current(), 'VERSION_INFO', (3, 34, 1))
         with pytest.raises(vaults.VaultError, match=r'3\.35'):
             Vault('x')
 

@@ -21,7 +21,7 @@ import vaults
 from vaults import Vault, moving
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
-from vaults.stores.sqlite import connection, driver, guard, schema
+from vaults.stores.sqlite import connection, guard, schema, with_sqlite3
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
@@ -266,14 +266,14 @@ class TestTraps:
         lambda v: v.popitem(), lambda v: v.__delitem__('a'), lambda v: v.clear()])
     def test_what_a_signal_handler_does_while_an_entry_within_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
         v.update(dict.fromkeys('abcd'))
-        changed = driver.RawConnection.changed
+        changed = with_sqlite3.RawConnection.changed
 
         def interrupted(raw, sql, arguments):
-            monkeypatch.setattr(driver.RawConnection, 'changed', changed)
+            monkeypatch.setattr(with_sqlite3.RawConnection, 'changed', changed)
             deleted = changed(raw, sql, arguments)
             meanwhile(v)
             return deleted
-        monkeypatch.setattr(driver.RawConnection, 'changed', interrupted)
+        monkeypatch.setattr(with_sqlite3.RawConnection, 'changed', interrupted)
         del v['b']
         v['after'] = 1
         assert len(v) == len(list(v)) and 'b' not in v and v.check() == []

@@ -13,6 +13,7 @@ from time import monotonic
 from ...files import NewFile
 from ..base import MEMORY
 from . import SIDE_FILES, driver
+from .connection import uri_of
 from .failures import BUSY, WAITING
 from .schema import NEWEST, ROLLBACK
 from .snapshot import Snapshot
@@ -45,7 +46,7 @@ def _copy(store: SQLiteStore, path: str, progress: Progress, own: bool) -> None:
     try:
         source.execute('BEGIN')
         source.execute(NEWEST).fetchall()  # from here on the copy sees this commit and no later one
-        source.copy_to(path, _reported(progress, store.file.timeout))
+        source.copy_to(uri_of(path, 'mode=rwc'), _reported(progress, store.file.timeout))
     finally:
         if not own:
             source.close()
@@ -71,5 +72,5 @@ def _reported(progress: Progress, timeout: float) -> Callable[[int, int, int], o
             if progress:
                 progress(total - remaining, total)
         elif monotonic() > moved + timeout:
-            raise driver.Error(BUSY.words)
+            raise driver.DriverError(BUSY.words)
     return step

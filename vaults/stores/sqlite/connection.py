@@ -52,6 +52,14 @@ def uri_of(path: str, parameters: str) -> str:
     return f"file:{'' if path.startswith('/') else '/'}{path}?{parameters}"
 
 
+def connected(with_: driver.Driver, path: str, parameters: str, timeout: float) -> driver.RawConnection:
+    """Open the file at `path`. Raises: VaultBusyError where another driver has it open in this process."""
+    claim = driver.claim(with_, path)
+    raw = with_.connect(uri_of(path, parameters), timeout)
+    raw.claim = claim
+    return raw
+
+
 class File:
     """What every connection to one vault's file must know. `journal` is chosen once, by `prepare`."""
 
@@ -59,6 +67,7 @@ class File:
         self.path = path
         self.flag = flag
         self.timeout = timeout
+        self.driver = driver.current()
         self.synchronous = f'PRAGMA synchronous = {synchronous}'
         self.mode = 'mode=rwc' if flag in 'cn' else 'mode=rw'
         self.journal: Optional[str] = None
@@ -68,8 +77,9 @@ class File:
         self.shares = False  # whether connections are to have a map of the shared memory
 
     def connect(self, parameters: Optional[str] = None) -> driver.RawConnection:
-        uri = MEMORY if self.path == MEMORY else uri_of(self.path, parameters or self.mode)
-        return driver.connect(uri, self.timeout)
+        if self.path == MEMORY:
+            return self.driver.connect(MEMORY, self.timeout)
+        return connected(self.driver, self.path, parameters or self.mode, self.timeout)
 
     def stat(self) -> Optional[Tuple[int, int]]:
         try:
@@ -168,6 +178,8 @@ class Connection(Nesting):
         try:
             self.reading = True
             return gather(self.raw.execute(sql, arguments))
+        except UnicodeDecodeError as error:  # of damaged text, which some drivers raise as they decode it
+            raise driver.DriverError(f'could not decode to UTF-8: {error}') from error
         finally:
             self.reading = was
 
@@ -232,7 +244,7 @@ class Local(threading.local):
         file.require_same()  # a later thread, or a forked child, must not have another vault under this one's name
         try:
             self.c = self.held = file.connections[get_ident()] = Connection(file)
-        except (driver.Error, UnicodeError) as error:
+        except driver.error_or(UnicodeError) as error:
             raise file.explain(error) from error
         file.require_same()
 

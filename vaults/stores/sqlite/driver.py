@@ -1,88 +1,188 @@
-"""Driver: what the store needs of SQLite's module, in one place. Knows sqlite3, and nothing of a vault.
+"""Driver: the seam to SQLite's module, and which one is taken: sqlite3, or another one that is asked for.
 
-The traps are those of the module, and a second driver has its own. It has to provide what stands here, under the same
-names, and to keep in mind that
+A module is with_sqlite3.py or a room like it, which the rest of the engine meets as `file.driver`. The traps are those
+of the modules. Each has to provide what stands in `Driver` and `RawConnection` below, and to keep in mind that
 
 - `execute` is called and its rows are taken without a Python frame in between: an interrupt there leaves a statement
   open. So it returns a cursor, whose `fetchall()` and `get` are the module's own;
 - `get` is one row or None, of statements that have no more than one row. Of a row with one column some modules give
-  the bare value: who asks takes two columns, or only the truth of it;
+  the bare value: who asks takes two columns;
 - what `statements()` returns is used by a signal handler or a finalizer as well, which may come between the two: then
-  there is no row. What must not happen goes through the connection's `execute`;
-- a transaction begins where it is said to, and nowhere else: `isolation_level=None`, and never `autocommit`, whose
-  meaning Python 3.12 changed;
+  there is no row. What must not happen goes through the connection's `execute`, or through `changed`, which nobody
+  comes into;
+- a transaction begins where it is said to, and nowhere else;
 - a connection is made in one thread and may be closed in another, and an iterable given to `many` may use the
   connection that is running it;
-- damaged text is a UnicodeError or an Error, and too much of it an OverflowError: see failures.py;
-- two copies of SQLite in one process do not see each other's locks. So a driver is asked for, and never found.
+- damaged text is a UnicodeError or an Error, and too much of it an OverflowError or an Error: see failures.py.
+
+The other trap: two copies of SQLite in one process do not see each other's locks. Of 6,000 transactions that two
+threads did, one with each, all were acknowledged, 1,385 were kept, and the file was damaged. So a driver is asked for,
+and never found; and a connection has a claim on its file, beside which no other driver gets one.
 """
 from __future__ import annotations
 
-import sqlite3
-from sqlite3 import Error, sqlite_version, sqlite_version_info
+import os
+from importlib import import_module
+from weakref import WeakValueDictionary
+
+from ...errors import VaultBusyError, VaultError, VaultValueError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Tuple, Type
 
-__all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'code', 'connect', 'quick_blob']
+    class Cursor(Protocol):
+        """One statement at a time, and its rows: `execute` returns it."""
 
-NAME = 'sqlite3'
-VERSION: str = sqlite_version
-VERSION_INFO: Tuple[int, ...] = sqlite_version_info
+        @property
+        def get(self) -> Any: ...
+        def execute(self, sql: str, arguments: Any = ..., /) -> Cursor: ...
+        def fetchall(self) -> List[Any]: ...
+
+    class RawConnection(Protocol):
+        """A connection. `execute` makes a cursor for each statement, which nobody else uses."""
+
+        claim: Optional[Claim]
+
+        @property
+        def in_transaction(self) -> bool: ...
+        @property
+        def total_changes(self) -> int: ...
+        def execute(self, sql: str, arguments: Any = ..., /) -> Any: ...
+        def set_progress_handler(self, handler: Any, steps: int, /) -> None: ...
+        def close(self) -> None: ...
+
+        def statements(self) -> Any:
+            """Return a cursor to run one statement after another with, which takes less time than `execute` here."""
+
+        def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
+            """Run a statement and return how many rows it changed."""
+
+        def many(self, sql: str, rows: Iterable[Any]) -> None:
+            """Run a statement for each of the rows."""
+
+        def copy_to(self, target: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
+            """Write all to the file of a URI, so many pages at a time.
+
+            Calls `step` with a result code, BUSY or LOCKED where nothing could be copied, and how many of how many
+            pages are left. What it raises ends the copy.
+            """
+
+    class Driver(Protocol):
+        """A module of SQLite's, as the engine uses it."""
+
+        NAME: str
+        VERSION: str
+        VERSION_INFO: Tuple[int, ...]
+
+        def connect(self, target: str, timeout: float) -> RawConnection:
+            """Open the file of a URI, or ':memory:'. `timeout` is in seconds."""
+
+        def quick_blob(self, data: bytes, /) -> Any:
+            """Return bytes as what is bound soonest."""
 
 
-quick_blob = bytearray  # makes of bytes what is bound in half the time: the module asks nobody for an adapter
+class DriverError(Exception):
+    """What a driver itself cannot say."""
 
 
-class Cursor(sqlite3.Cursor):
-    """One statement at a time, and its rows: `execute` returns it."""
+ROOMS = {'sqlite3': 'with_sqlite3', 'apsw': 'with_apsw'}
+VARIABLE = 'VAULTS_DRIVER'
 
-    __slots__ = ()
+Error: Tuple[Type[Exception], ...] = (DriverError,)  # what SQLite and its modules raise, to be caught
+_asked: Optional[str] = None
+_loaded: Dict[str, Driver] = {}
 
-    get = property(sqlite3.Cursor.fetchone)  # in C: on the hot path it takes as long as the call of a method
 
+def set_driver(name: Optional[str]) -> None:
+    """Open vaults from now on with the SQLite of the module `name`, 'sqlite3' or 'apsw'; None forgets it.
 
-class RawConnection(sqlite3.Connection):
-    """A connection, with `execute`, `in_transaction`, `total_changes`, `set_progress_handler` and `close` as they are.
+    Without it the driver is that of the environment variable VAULTS_DRIVER, and without that Python's own sqlite3.
+    Vaults that are open stay with theirs. APSW (`pip install 'vaults[apsw]'`) brings a newer SQLite, and is quicker. A
+    program that opens a vault's file by itself does so with the same module, or not while the vault is open: two copies
+    of SQLite in one process do not see each other's locks.
 
-    `execute` makes a cursor for each statement, which nobody else uses.
+    Raises: VaultValueError for another name, VaultError when the module is not installed.
     """
+    global _asked
+    if name is not None:
+        _load(name, 'set_driver()')
+    _asked = name
 
-    __slots__ = ()
 
-    def statements(self) -> Cursor:
-        """Return a cursor to run one statement after another with, which takes less time than `execute` here."""
-        return self.cursor(Cursor)
+def current() -> Driver:
+    """Return the driver that a vault is opened with now."""
+    return _load(_asked, '') if _asked else _load(os.environ.get(VARIABLE) or 'sqlite3', VARIABLE)
 
-    def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
-        """Run a statement and return how many rows it changed."""
-        return self.execute(sql, arguments).rowcount
 
-    def many(self, sql: str, rows: Iterable[Tuple[Any, ...]]) -> int:
-        """Run a statement for each of the rows and return how many it changed."""
-        return max(self.executemany(sql, rows).rowcount, 0)  # -1 where there was none
-
-    def copy_to(self, path: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
-        """Write all to the file at `path`, so many pages at a time.
-
-        Calls `step` with a result code, BUSY or LOCKED where nothing could be copied, and how many of how many pages
-        are left. What it raises ends the copy.
-        """
-        target = sqlite3.connect(path)
+def _load(name: str, whence: str) -> Driver:
+    global Error
+    found = _loaded.get(name) if type(name) is str else None
+    if found is None:
+        if type(name) is not str or name not in ROOMS:
+            raise VaultValueError(f"there is no driver {name!r}, which {whence} asks for: it is 'sqlite3' or 'apsw'")
         try:
-            self.backup(target, pages=pages, progress=step)
-        finally:
-            target.close()
+            found = import_module(f'.{ROOMS[name]}', __package__)
+        except ImportError as error:
+            raise VaultError(f"the driver {name!r}, which {whence} asks for, cannot be loaded ({error}): "
+                             f"pip install 'vaults[{name}]', or leave it out") from error
+        _loaded[name] = found
+        Error += (found.Error,)
+    return found
 
 
-def connect(target: str, timeout: float) -> RawConnection:
-    """Open the file of a URI, or ':memory:'. `timeout` is in seconds."""
-    return sqlite3.connect(target, timeout=timeout, isolation_level=None, check_same_thread=False,
-                           factory=RawConnection, uri=target != ':memory:')
+def error_or(*others: Type[Exception]) -> Tuple[Type[Exception], ...]:
+    """Return what SQLite raises and others, to be caught together."""
+    return Error + others
 
 
 def code(error: BaseException) -> Optional[int]:
-    """Return SQLite's extended result code; None where there is none, or before Python 3.11, which does not tell."""
-    found: Optional[int] = getattr(error, 'sqlite_errorcode', None)
+    """Return SQLite's extended result code; None where there is none, or sqlite3 before Python 3.11 does not tell."""
+    found: Optional[int] = getattr(error, 'sqlite_errorcode', None) or getattr(error, 'extendedresult', None)
     return found
+
+
+# --- one file, one driver ---
+
+class Claim:
+    """The use of a file by one driver. It ends when nobody holds it: a connection does, until it is closed."""
+
+    __slots__ = ('__weakref__', 'driver', 'identity', 'path')
+
+    def __init__(self, driver: Driver, path: str) -> None:
+        self.driver, self.path, self.identity = driver, path, _identity(path)
+
+
+_claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
+
+
+def claim(driver: Driver, path: str) -> Claim:
+    """Claim the file at `path` for a driver. Raises: VaultBusyError where another one has it open in this process.
+
+    Of two that claim it at once with two drivers, both may be refused.
+    """
+    mine = Claim(driver, path)
+    _claims[id(mine)] = mine
+    for reference in _claims.valuerefs():
+        other = reference()
+        if other is not None and other.driver is not driver and _is_same(mine, other):
+            raise VaultBusyError(f'{path} is open in this process with the driver {other.driver.NAME}, and cannot be '
+                                 f'opened with {driver.NAME} beside it: their copies of SQLite do not see each '
+                                 f"other's locks; close it first, or use one driver: {VARIABLE} or set_driver()")
+    return mine
+
+
+def _is_same(one: Claim, other: Claim) -> bool:
+    """Tell whether two claims are on one file, which may not be there yet, or be there under another path by now."""
+    if os.path.realpath(one.path) == os.path.realpath(other.path):
+        return True
+    identities = {_identity(other.path), other.identity} - {None}
+    return one.identity in identities
+
+
+def _identity(path: str) -> Optional[Tuple[int, int]]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -58,6 +58,7 @@ KEY_UNDECODED = Failure(None, 'decode to UTF-8', VaultCorruptError,
 MESSAGE_UNDECODED = Failure(None, 'codec', VaultCorruptError, FILE_DAMAGED)  # SQLite's message quotes damaged text
 CLOSED = Failure(None, 'closed database', VaultClosedError,
                  'it was closed meanwhile: {where}; open it again')
+LET_GO = Failure(None, 'has been closed', VaultClosedError, CLOSED.cure)  # the same, as another driver says it
 BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, VALUE_TOO_LARGE)
 NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
 NO_CHUNKS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
@@ -84,8 +85,8 @@ NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
 UNKNOWN = Failure(None, '', VaultError, OTHER)
 
 # The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
-FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, BEYOND_INT, NO_SAVEPOINT, NO_CHUNKS, IN_PROGRESS, BUSY, LOCKED,
-            READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
+FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, LET_GO, BEYOND_INT, NO_SAVEPOINT, NO_CHUNKS, IN_PROGRESS, BUSY,
+            LOCKED, READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
 WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
 
 

@@ -57,10 +57,10 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
 
     Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError.
     """
-    if driver.VERSION_INFO < OLDEST_SQLITE:
-        raise VaultError(f'vaults needs SQLite 3.35 or newer, this Python has {driver.VERSION}: '
-                         'use a newer Python, or one linked to a newer SQLite')
     file = File(path, flag, timeout, synchronous)
+    if file.driver.VERSION_INFO < OLDEST_SQLITE:
+        raise VaultError(f'vaults needs SQLite 3.35 or newer, {file.driver.NAME} has {file.driver.VERSION}: '
+                         'use a newer Python, or one linked to a newer SQLite')
     if path == MEMORY:
         store = _store_class(path, thread_safe)(file)
         _create(store.local.c, file)
@@ -68,7 +68,7 @@ def open_store(path: str, flag: str = 'c', timeout: float = 5.0, synchronous: st
     else:
         try:
             store = _opened(_store_class(path, thread_safe), file)
-        except (driver.Error, UnicodeError) as error:  # SQLite quotes damaged text in its message
+        except driver.error_or(UnicodeError) as error:  # SQLite quotes damaged text in its message
             raise file.explain(error) from error
     open_stores.add(store)
     return store
@@ -186,7 +186,7 @@ def _undone(file: File) -> bool:
     """Have SQLite wait for who is making the file, or undo what a power cut has left; tell whether it is empty then."""
     raw = file.connect()
     try:
-        return raw.execute('PRAGMA page_count').fetchall() == [(0,)]
+        return bool(raw.execute('PRAGMA page_count').fetchall() == [(0,)])
     finally:
         raw.close()
 
@@ -258,7 +258,7 @@ def _create(c: Connection, file: File) -> None:
     c.execute(PAGE_SIZE)
     c.execute(BEGIN)
     try:
-        if c.execute('PRAGMA application_id').get[0] != APPLICATION_ID:
+        if c.execute('PRAGMA application_id').fetchall() != [(APPLICATION_ID,)]:
             c.execute(f'PRAGMA application_id = {APPLICATION_ID}')
             c.execute(f'PRAGMA user_version = {FORMAT}')
             c.execute(CREATE)
@@ -285,8 +285,8 @@ def require_schema(c: Any, file: File) -> None:
 def _choose_journal(c: Connection, file: File) -> str:
     """Use a write-ahead log where there can be one: it lets readers read while a writer writes."""
     if file.flag == 'r':
-        return str(c.execute('PRAGMA journal_mode').get[0])
-    mode = c.execute('PRAGMA journal_mode = WAL').get[0]
+        return str(c.execute('PRAGMA journal_mode').fetchall()[0][0])
+    mode = c.execute('PRAGMA journal_mode = WAL').fetchall()[0][0]
     if mode == 'wal':
         return 'wal'
     log.get_logger().warning('no write-ahead log is possible for %s: using a rollback journal, where readers and '

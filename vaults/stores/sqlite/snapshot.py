@@ -73,8 +73,8 @@ class Snapshot:
     def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
         return self._raw.changed(sql, arguments)  # which only says that nothing can be written
 
-    def many(self, sql: str, rows: Iterable[Any]) -> int:
-        return self._raw.many(sql, rows)  # as above
+    def many(self, sql: str, rows: Iterable[Any]) -> None:
+        self._raw.many(sql, rows)  # as above
 
     def execute(self, sql: str, arguments: Tuple[Any, ...] = ()) -> _Rows:
         while True:

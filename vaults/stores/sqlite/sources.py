@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from ...errors import VaultBusyError, VaultError
 from ...files import stamps
 from . import LOGS, SHARED_FILE, WAL_FILE, driver, side_files
-from .connection import File, uri_of
+from .connection import File, connected
 from .failures import is_locked
 from .opening import is_new, require_schema
 from .schema import APPLICATION_ID
@@ -40,14 +40,14 @@ def unreadable(path: str, error: Exception, is_held: bool = False) -> VaultError
 
 def is_vault(raw: driver.RawConnection) -> bool:
     """Tell whether the database says that it is a vault."""
-    return bool(raw.execute('PRAGMA application_id').fetchone()[0] == APPLICATION_ID)
+    return bool(raw.execute('PRAGMA application_id').fetchall() == [(APPLICATION_ID,)])
 
 
 @contextmanager
 def one_state(path: str) -> Iterator[driver.RawConnection]:
     """Give a connection that sees one state of an SQLite file, which stays as it is."""
     with _left_alone(path) as (place, parameters), closing(
-            driver.connect(uri_of(place, parameters), TIMEOUT)) as raw:
+            connected(driver.current(), place, parameters, TIMEOUT)) as raw:
         raw.execute('PRAGMA query_only = ON')
         raw.execute('PRAGMA trusted_schema = OFF')
         raw.execute('BEGIN')  # one state of all its tables
@@ -115,7 +115,7 @@ def _as_it_is(path: str) -> Iterator[Tuple[str, str]]:
     else:
         try:
             yield path, 'mode=ro&immutable=1'
-        except (driver.Error, VaultError):
+        except driver.error_or(VaultError):
             _require_unchanged(path, before)
             raise
         _require_unchanged(path, before)

@@ -131,7 +131,7 @@ class Statements(Transactional):
         """
         try:
             self._checkpointer.move_log(self, c)
-        except (driver.Error, VaultError) as error:
+        except driver.error_or(VaultError) as error:
             if is_failed_sync(error):
                 log.get_logger().error('%s', self.break_off(error))
             else:

@@ -63,7 +63,7 @@ class SQLiteStore(Removal):
             row = c.execute(GET, (key,)).get
             while row is None:
                 row = c.execute(GET, (key,)).get
-        except driver.Error as error:
+        except driver.error_or(UnicodeDecodeError) as error:  # as in Connection.gathered
             row = retry(self, error, GET, (key,), key)[0]
         data, crc = row
         if data is None and crc is None:
@@ -101,7 +101,7 @@ class SQLiteStore(Removal):
         c = self.local.c
         try:
             c.execute(PUT, (key, data, crc | flag))
-        except (driver.Error, OverflowError) as error:
+        except driver.error_or(OverflowError) as error:
             retry(self, error, PUT, (key, data, crc | flag), key)
         c.written += c.row + len(data)
         if c.written > c.due:

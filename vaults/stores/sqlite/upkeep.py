@@ -110,7 +110,7 @@ def check(store: SQLiteStore, examine: Callable[[Stored, bytes], Optional[str]],
             del row  # before the next one is read
             if progress and (done % LAST_PAGE == 0 or done == total):
                 progress(done, total)
-    except (driver.Error, VaultCorruptError, UnicodeError) as error:
+    except driver.error_or(VaultCorruptError, UnicodeError) as error:
         problems.append(f'the entries cannot all be read: {error}')
     return problems
 

@@ -50,8 +50,9 @@ def destroy(store: SQLiteStore) -> None:
 def describe(store: SQLiteStore) -> Dict[str, object]:
     """Return what `vaults info` tells of the file, and of the SQLite that reads it."""
     size = sum(os.path.getsize(path) for path in store.files[:2] if os.path.exists(path))
-    return {'engine': 'sqlite', 'format': FORMAT, 'bytes': size, 'sqlite': driver.VERSION,
-            'journal': store.file.journal, 'wal_reset_race': has_wal_reset_race(driver.VERSION_INFO)}
+    return {'engine': 'sqlite', 'format': FORMAT, 'bytes': size, 'driver': store.file.driver.NAME,
+            'sqlite': store.file.driver.VERSION, 'journal': store.file.journal,
+            'wal_reset_race': has_wal_reset_race(store.file.driver.VERSION_INFO)}
 
 
 class Interruptible:
@@ -64,7 +65,7 @@ class Interruptible:
         self._watch(self._interrupted)
 
     def __exit__(self, *error: object) -> None:
-        with suppress(driver.Error):  # the store was closed in the block
+        with suppress(*driver.Error):  # the store was closed in the block
             self._watch(None)
 
     def _watch(self, look: Any) -> None:
