@@ -27,6 +27,7 @@ from spec.errors import *
 from spec.stores import *
 from spec.engines import *
 from spec.sqlite import *
+from spec.drivers import *
 from spec.files import *
 from spec.failures import *
 from spec.upkeep import *

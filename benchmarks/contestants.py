@@ -98,15 +98,17 @@ class Floor(Contestant):
 
     page_size = 4096  # bytes; a run sets it to what a vault's file says
 
-    def open(self, module: str, folder: Path) -> sqlite3.Connection:
+    def open(self, module: str, folder: Path) -> Any:
         db = sqlite3.connect(str(folder / 'floor.db'), isolation_level=None)
-        db.execute(f'PRAGMA page_size = {self.page_size}')
-        db.execute('PRAGMA journal_mode = WAL')
-        db.execute('PRAGMA synchronous = NORMAL')
-        db.execute('PRAGMA cache_size = -16384')  # KiB, as a vault has
-        db.execute('CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL)')
+        for statement in self.prepared():
+            db.execute(statement)
         self.execute, self.pack = db.cursor().execute, msgpack.Packer().pack
         return db
+
+    def prepared(self) -> tuple[str, ...]:
+        return (f'PRAGMA page_size = {self.page_size}', 'PRAGMA journal_mode = WAL', 'PRAGMA synchronous = NORMAL',
+                'PRAGMA cache_size = -16384',  # KiB, as a vault has
+                'CREATE TABLE entries (id INTEGER PRIMARY KEY, key NOT NULL UNIQUE, value BLOB NOT NULL)')
 
     def hit(self, keys: Iterable[str]) -> list[Any]:
         execute, unpackb = self.execute, msgpack.unpackb
@@ -162,6 +164,41 @@ class Floor(Contestant):
         return ((key, unpackb(data)) for key, data in self.execute(ENTRIES))
 
 
+class FloorApsw(Floor):
+    """The same by APSW, with what it has for one row: `get` is the bare value of one column, or None."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        db = import_module(module).Connection(str(folder / 'floor.db'))
+        for statement in self.prepared():
+            db.execute(statement)
+        self.execute, self.pack = db.cursor().execute, msgpack.Packer().pack
+        return db
+
+    def hit(self, keys: Iterable[str]) -> list[Any]:
+        execute, unpackb = self.execute, msgpack.unpackb
+        return [unpackb(execute(SELECT, (key,)).get) for key in keys]
+
+    def get(self, keys: Iterable[str]) -> list[Any]:
+        execute, unpackb = self.execute, msgpack.unpackb
+        found = (execute(SELECT, (key,)).get for key in keys)
+        return [None if data is None else unpackb(data) for data in found]
+
+    def has(self, keys: Iterable[str]) -> list[bool]:
+        execute = self.execute
+        return [execute('SELECT 1 FROM entries WHERE key = ?', (key,)).get is not None for key in keys]
+
+    def length(self, times: Iterable[object]) -> list[int]:
+        execute = self.execute
+        return [execute('SELECT count(*) FROM entries').get for _ in times]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        execute, changes = self.execute, self.db.changes
+        for key in keys:
+            execute('DELETE FROM entries WHERE key = ?', (key,))
+            if not changes():
+                raise KeyError(key)
+
+
 class Vaults(Contestant):
     """The package that all this is about, with its defaults."""
 
@@ -177,6 +214,25 @@ class Vaults(Contestant):
 
     def walk(self) -> Iterator[tuple[str, Any]]:
         return iter(self.db.items())
+
+
+class VaultsApsw(Vaults):
+    """With the other driver, each on a file of its own: the copies of SQLite do not see each other's locks."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        vaults = import_module('vaults')
+        vaults.set_driver(module)
+        try:
+            return vaults.Vault(folder / 'vault.db')
+        finally:
+            vaults.set_driver('sqlite3')
+
+
+class VaultsReadCache(Vaults):
+    """What was read is given again, as long as nobody has committed."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        return import_module(module).Vault(folder / 'vault.db', read_cache=1000)
 
 
 class VaultsWriteBack(Vaults):
@@ -297,7 +353,10 @@ class Spec(NamedTuple):
 # The promises were tried on vaults and on each peer: 8 processes killed as they wrote (gdbm: 250), 4 writing at once.
 SPECS = (
     Spec('floor', Floor, 'msgpack', True, True, 'sqlite3 and msgpack by hand; WAL, synchronous=NORMAL', PRECISE),
+    Spec('floor, apsw', FloorApsw, 'apsw', True, True, 'apsw and msgpack by hand; the same', PRECISE),
     Spec('vaults', Vaults, 'vaults', True, True, 'defaults', PRECISE),
+    Spec('vaults, apsw', VaultsApsw, 'apsw', True, True, "set_driver('apsw')", PRECISE),
+    Spec('vaults, read cache', VaultsReadCache, 'vaults', True, True, 'read_cache=1000', PRECISE),
     Spec('vaults, write-back', VaultsWriteBack, 'vaults', False, True, 'writeback=True'),
     # Each call with autocommit waits until its writer thread has committed. synchronous=OFF, which cannot be changed,
     # survives a killed process, though not a power cut.

@@ -42,6 +42,7 @@ from contestants import BLOCK, SPECS, Contestant, Floor, Spec, vault_page_size
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / 'docs'
 FLOOR, OURS = 'floor', 'vaults'
+FLOOR_APSW, OURS_APSW = 'floor, apsw', 'vaults, apsw'
 WRITE_BACK, HOT_RIVALS, HOT_FACTOR = 'vaults, write-back', ('shelve (dbm.gnu)', 'lmdbm'), 3  # at least so much faster
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 GROWTH = 2.5  # v[k] at the largest size, at most this many times that at the smallest
@@ -245,14 +246,27 @@ def table(rows: Rows, align: Callable[[str, int], str] = str.rjust) -> str:
 
 
 def compare(times: Times) -> Rows:
-    rows: Rows = [('operation', 'floor', 'vaults', 'ratio', 'at most', 'verdict')]
+    apsw = OURS_APSW in times[OPERATIONS[0].label]
+    rows: Rows = [('operation', FLOOR, OURS, 'ratio', 'at most', 'verdict',
+                   *((FLOOR_APSW, OURS_APSW, 'ratio') if apsw else ()))]
     for label, limit in LIMITS.items():
-        floor, ours = times[label][FLOOR], times[label][OURS]
-        ratio = median(a / b for a, b in zip(ours, floor)) if ours else None
+        ratio = over(times, label, OURS, FLOOR)
         verdict = '' if ratio is None or limit is None else 'ok' if ratio <= limit else 'over'
-        rows.append((label, micro(median(floor)), micro(middle(times, label, OURS)),
-                     f'{ratio:.2f}' if ratio else '-', f'{limit:.2f}' if limit else '', verdict))
+        rows.append((label, micro(middle(times, label, FLOOR)), micro(middle(times, label, OURS)), factor(ratio),
+                     factor(limit, ''), verdict,
+                     *((micro(middle(times, label, FLOOR_APSW)), micro(middle(times, label, OURS_APSW)),
+                        factor(over(times, label, OURS_APSW, FLOOR_APSW))) if apsw else ())))
     return rows
+
+
+def over(times: Times, label: str, one: str, other: str) -> float | None:
+    """Return how many times the other's one's time is, in the middle of the rounds."""
+    pairs_of = list(zip(times[label].get(one, ()), times[label].get(other, ())))
+    return median(a / b for a, b in pairs_of) if pairs_of else None
+
+
+def factor(ratio: float | None, none: str = '-') -> str:
+    return f'{ratio:.2f}' if ratio else none
 
 
 def compare_peers(times: Times, specs: Sequence[Spec]) -> Rows:
@@ -277,14 +291,19 @@ def version(module: str) -> str:
         return ''  # it is part of Python
 
 
-def beaten(times: Times, peers: Sequence[Spec]) -> str:
-    """Say on which rows a peer that makes both promises was faster than vaults."""
-    rivals = [peer.name for peer in peers if peer.durable and peer.shared]
-    behind = []
-    for label in (row.label for row in OPERATIONS):
-        ours = middle(times, label, OURS) or 0.0
-        behind += [f'{name} at {label}' for name in rivals if (middle(times, label, name) or ours) < ours]
-    return f'Faster than vaults, of the peers that make both promises: {"; ".join(behind) or "none, on any row"}.'
+def beaten(times: Times, specs: Sequence[Spec]) -> str:
+    """Say on which rows a peer that makes both promises was faster than vaults, with each driver."""
+    rivals = [spec.name for spec in specs
+              if spec.durable and spec.shared and spec.name.split(',')[0] not in (FLOOR, OURS)]
+    said = []
+    for who in (spec.name for spec in specs if spec.name in (OURS, OURS_APSW)):
+        behind = []
+        for label in (row.label for row in OPERATIONS):
+            ours = middle(times, label, who) or 0.0
+            behind += [f'{name} at {label}' for name in rivals if (middle(times, label, name) or ours) < ours]
+        said.append(f'Faster than {who}, of the peers that make both promises: '
+                    f'{"; ".join(behind) or "none, on any row"}.')
+    return '\n'.join(said)
 
 
 def hot(times: Times) -> str:
@@ -311,19 +330,19 @@ def machine() -> str:
 
 def report(times: Times, specs: Sequence[Spec], entries: int, rounds: int) -> str:
     ours = [spec for spec in specs if spec.name == OURS]
-    peers = [spec for spec in specs if spec.name not in (FLOOR, OURS)]
+    peers = [spec for spec in specs if spec.name not in (FLOOR, FLOOR_APSW, OURS)]
     parts = [f'{machine()} {entries:,} entries, medians of {rounds} rounds, in microseconds per operation. {RATIOS}',
              table(compare(times))]
     if peers:
         parts += ['The peers, as fast as their own documentation shows, in microseconds per operation:',
-                  table(compare_peers(times, ours + peers)), beaten(times, peers), hot(times)]
+                  table(compare_peers(times, ours + peers)), beaten(times, specs), hot(times)]
     return '\n\n'.join([*parts, PROMISES, table(facts(specs), str.ljust)])
 
 
 # The chart.
 
 TITLE = 'Microseconds per operation, on a logarithmic scale: shorter is faster'
-LEGEND = 'floor: sqlite3 and msgpack by hand; pale: not durable when killed, or not safe with several processes'
+LEGEND = 'floor: SQLite and msgpack by hand; pale: not durable when killed, or not safe with several processes'
 BAR, LABEL, PANEL, COLUMNS = 17, 128, 320, 3  # pixels, but for the last
 INK, FAINT = '#24292f', '#57606a'
 STYLE = f'text{{font:11px system-ui,sans-serif;fill:{INK}}}.head{{font-weight:600}}.faint{{fill:{FAINT}}}'
@@ -331,18 +350,19 @@ STYLE = f'text{{font:11px system-ui,sans-serif;fill:{INK}}}.head{{font-weight:60
 
 def colour(spec: Spec) -> str:
     promises = spec.durable and spec.shared
-    ours = {FLOOR: '#0969da', OURS: '#cf222e', WRITE_BACK: '#cf222e'}
-    return ours.get(spec.name, '#8c959f' if promises else '#d8dee4')
+    if 'floor' in spec.name:
+        return '#0969da'
+    return '#cf222e' if 'vaults' in spec.name else '#8c959f' if promises else '#d8dee4'
 
 
 def bars(label: str, specs: Sequence[Spec], times: Times, low: float, pixels: float) -> Iterator[str]:
     """Yield one panel: a bar for each contestant, the fastest on top, its length the logarithm of its time."""
     found = [(seconds, spec) for spec in specs for seconds in [middle(times, label, spec.name)]
-             if seconds and ('write-back' not in spec.name or 'hot' in label)]
+             if seconds and ('hot' in label or not ('write-back' in spec.name or 'cache' in spec.name))]
     yield f'<text class="head" x="{LABEL}" y="12">{escape(label)}</text>'
     for row, (seconds, spec) in enumerate(sorted(found, key=itemgetter(0))):
         y, width = 20 + row * BAR, max(2.0, log10(seconds / low) * pixels)
-        bold = ' class="head"' if spec.name in (FLOOR, OURS, WRITE_BACK) else ''
+        bold = ' class="head"' if 'floor' in spec.name or 'vaults' in spec.name else ''
         yield f'<text x="{LABEL - 6}" y="{y + 11}" text-anchor="end"{bold}>{escape(spec.name)}</text>'
         yield f'<rect x="{LABEL}" y="{y}" width="{width:.1f}" height="{BAR - 3}" rx="2" fill="{colour(spec)}"/>'
         yield f'<text x="{LABEL + width + 4:.1f}" y="{y + 11}"{bold}>{micro(seconds)}</text>'
@@ -460,7 +480,8 @@ def importable(spec: Spec) -> bool:
 
 def choose(only: Sequence[str]) -> list[Spec]:
     """Return the contestants that are installed, always with the floor, and say plainly which are not."""
-    wanted = [spec for spec in SPECS if not only or spec.name in (FLOOR, *only)]
+    wanted = [spec for spec in SPECS if not only or spec.name in (FLOOR, *only)
+              or (spec.name == FLOOR_APSW and OURS_APSW in only)]
     missing = [spec.module for spec in wanted if not importable(spec)]
     if missing:
         print(f"Missing: {', '.join(missing)}. From PyPI: pip install -e '.[bench]'. Each dbm is a part of Python, "

@@ -23,7 +23,7 @@ from vaults.cli import progress as progress_line
 from vaults.cli.arguments import OTHER_WORDS
 from vaults.cli.commands import COMMANDS, unmake
 from vaults.cli.show import OUR_CURES, RACE
-from vaults.stores.sqlite import checkpoint
+from vaults.stores.sqlite import checkpoint, driver
 from vaults.views import SortedSlice
 
 from .helpers import needs_posix, output, run
@@ -154,10 +154,10 @@ class TestCommand:
         size = os.path.getsize(root / 'vaults' / 'books.db')
         assert facts.pop('largest')[0] == {'key': 'large', 'bytes': 5003}
         assert facts == {'name': 'books', 'path': str(root / 'vaults' / 'books.db'), 'format': 1, 'bytes': size,
-                         'entries': 6, 'sections': ['log'], 'sqlite': sqlite3.sqlite_version, 'journal': 'wal',
-                         'wal_reset_race': checkpoint.has_wal_reset_race(sqlite3.sqlite_version_info)}
+                         'entries': 6, 'sections': ['log'], 'driver': driver.current().NAME, 'sqlite': driver.current().VERSION,
+                         'journal': 'wal', 'wal_reset_race': checkpoint.has_wal_reset_race(driver.current().VERSION_INFO)}
         lines = command('info', 'books').out.splitlines()
-        assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 13
+        assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 14
         race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
         assert race == facts['wal_reset_race'] and RACE.index('can damage') < RACE.index('keep other') < RACE.index('cannot')
         affected = [checkpoint.has_wal_reset_race(version) for version in (

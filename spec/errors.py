@@ -22,7 +22,7 @@ from vaults.stores.sqlite import store as sqlite
 from vaults.stores.sqlite.snapshot import Snapshot
 
 from .helpers import HERE, LINUX, needs_posix, needs_root, output
-from .internals import connection_of, raw_of
+from .internals import connection_of, limit_length, raw_of
 
 
 class TestErrors:
@@ -289,7 +289,7 @@ class TestErrors:
 
         def damaged(self, c, sql, arguments):
             if sql == schema.ALIVE:
-                raise sqlite3.DatabaseError('database disk image is malformed')
+                raise driver.DriverError('database disk image is malformed')
             return plain(self, c, sql, arguments)
         monkeypatch.setattr(sqlite.SQLiteStore, 'rows', damaged)
         with pytest.raises(vaults.VaultCorruptError, match='malformed'):
@@ -340,8 +340,7 @@ class TestErrors:
 
     def test_a_value_too_large_for_sqlite_is_said_to_be(self, v):
         raw_of(v).execute('PRAGMA user_version')
-        if hasattr(sqlite3.Connection, 'setlimit'):
-            raw_of(v).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100000)
+        if limit_length(v, 100000):
             with pytest.raises(vaults.SerializationError, match='larger'):
                 v['big'] = b'x' * 200000
             assert 'big' not in v
@@ -355,7 +354,7 @@ class TestErrors:
         other = Vault('test', timeout=0)
         with v, pytest.raises(vaults.VaultBusyError) as caught, concurrent.futures.ThreadPoolExecutor(1) as another:
             another.submit(other.__setitem__, 'k', 1).result()
-        assert isinstance(caught.value.__cause__, sqlite3.Error)
+        assert isinstance(caught.value.__cause__, driver.Error)
 
 
 class TestLog:

@@ -5,6 +5,7 @@ import sys
 
 from vaults import Vault
 from vaults.opening import over
+from vaults.stores.sqlite import driver
 
 
 def engine_of(v):
@@ -25,8 +26,25 @@ def connection_of(v):
 
 
 def raw_of(v):
-    """Return this thread's connection as `sqlite3` has it."""
+    """Return this thread's connection as its driver has it."""
     return connection_of(v).raw
+
+
+def another(path, timeout=0):
+    """Return a connection beside a vault's own, of the same driver."""
+    return driver.current().connect(f'file:{path}?mode=rwc', timeout)
+
+
+def limit_length(v, most):
+    """Let SQLite take no text, BLOB or statement that is longer; return whether the driver can say so to it."""
+    raw = raw_of(v)
+    if driver.current().NAME == 'apsw':
+        raw.limit(0, most)  # SQLITE_LIMIT_LENGTH
+    elif hasattr(raw, 'setlimit'):  # from Python 3.11 on
+        raw.setlimit(0, most)
+    else:
+        return False
+    return True
 
 
 def depth_of(v):
@@ -46,14 +64,18 @@ def run_checkpoint(v):
 
 def statements(v):
     """Return a list that will hold the SQL which this thread's connection runs from now on."""
-    seen = []
-    raw_of(v).set_trace_callback(seen.append)
+    seen, raw = [], raw_of(v)
+    if hasattr(raw, 'set_exec_trace'):
+        raw.set_exec_trace(lambda cursor, sql, bindings: not seen.append(sql))
+    else:
+        raw.set_trace_callback(seen.append)
     return seen
 
 
 def unwatched(v):
     """End what `statements` has begun."""
-    raw_of(v).set_trace_callback(None)
+    raw = raw_of(v)
+    (raw.set_exec_trace if hasattr(raw, 'set_exec_trace') else raw.set_trace_callback)(None)
 
 
 def calls_of(act):

@@ -23,7 +23,7 @@ def steps(v, work):
     """Return how many steps SQLite's machine takes for the work, in tens: what grows with the rows it looks at."""
     seen = []
     raw = raw_of(v)
-    raw.set_progress_handler(lambda: seen.append(1) and None, 10)
+    raw.set_progress_handler(lambda: bool(seen.append(1)), 10)
     try:
         work()
     finally:

@@ -21,11 +21,11 @@ import vaults
 from vaults import Vault, moving
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
-from vaults.stores.sqlite import connection, guard, schema, with_sqlite3
+from vaults.stores.sqlite import connection, driver, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
-from .internals import connection_of, depth_of, is_in_transaction, raw_of, run_checkpoint
+from .internals import another, connection_of, depth_of, is_in_transaction, raw_of, run_checkpoint
 
 
 class TestTraps:
@@ -79,7 +79,7 @@ class TestTraps:
     def test_who_opens_waits_for_one_who_recovers_the_log_or_closes_the_file_as_the_last(self, root, monkeypatch, times):
         with contextlib.closing(Vault('t')) as v:
             v['k'] = 1
-        keeper, other = (sqlite3.connect(root / 'locked.db', isolation_level=None, timeout=0) for _ in range(2))
+        keeper, other = (another(root / 'locked.db') for _ in range(2))
         keeper.execute('CREATE TABLE locked (a)')
         keeper.execute('BEGIN EXCLUSIVE')
         real, met = connection.Connection.shield, []
@@ -266,14 +266,15 @@ class TestTraps:
         lambda v: v.popitem(), lambda v: v.__delitem__('a'), lambda v: v.clear()])
     def test_what_a_signal_handler_does_while_an_entry_within_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
         v.update(dict.fromkeys('abcd'))
-        changed = with_sqlite3.RawConnection.changed
+        kind = type(raw_of(v))
+        changed = kind.changed
 
         def interrupted(raw, sql, arguments):
-            monkeypatch.setattr(with_sqlite3.RawConnection, 'changed', changed)
+            monkeypatch.setattr(kind, 'changed', changed)
             deleted = changed(raw, sql, arguments)
             meanwhile(v)
             return deleted
-        monkeypatch.setattr(with_sqlite3.RawConnection, 'changed', interrupted)
+        monkeypatch.setattr(kind, 'changed', interrupted)
         del v['b']
         v['after'] = 1
         assert len(v) == len(list(v)) and 'b' not in v and v.check() == []
@@ -343,7 +344,7 @@ class TestTraps:
 
     def test_a_long_log_is_moved_when_those_who_were_reading_are_done(self, v, monkeypatch):
         v['k'] = 1
-        reader = sqlite3.connect(v.db_path, isolation_level=None)
+        reader = another(v.db_path)
         reader.execute('BEGIN')
         reader.execute('SELECT * FROM entries').fetchall()
         v['k'] = 2
@@ -370,8 +371,8 @@ class TestTraps:
         class Watched:
             def execute(self, sql):
                 states.append((sql, is_in_transaction(store)))
-                other = sqlite3.connect(v.db_path, timeout=0, isolation_level=None)
-                with pytest.raises(sqlite3.OperationalError, match='locked'):
+                other = another(v.db_path)
+                with pytest.raises(driver.Error, match='locked'):
                     other.execute('BEGIN IMMEDIATE')
                 other.close()
                 return self
@@ -410,7 +411,7 @@ class TestTraps:
 
         class Failing:
             def execute(self, sql):
-                raise sqlite3.OperationalError('disk I/O error')
+                raise driver.DriverError('disk I/O error')
         store._checkpointer.connection = Failing()
         c = connection_of(store)
         c.due = c.checkpointed = c.written - checkpointing.CHECKPOINT
@@ -429,7 +430,7 @@ class TestTraps:
 
         def failing(sql, *arguments):
             if sql in ('COMMIT', 'PRAGMA wal_checkpoint(TRUNCATE)'):
-                raise sqlite3.OperationalError('disk I/O error')
+                raise driver.DriverError('disk I/O error')
             return real(sql, *arguments)
         c.execute = failing
         with pytest.raises(vaults.VaultFullError, match='opened again'):
@@ -626,7 +627,7 @@ class TestFileFormat:
         del v[3:9]
         v.popitem()
         seen = []
-        raw_of(v).set_progress_handler(lambda: seen.append(1), 50)
+        raw_of(v).set_progress_handler(lambda: bool(seen.append(1)), 50)
         assert len(v) == 993
         raw_of(v).set_progress_handler(None, 0)
         assert len(seen) < 5

@@ -24,7 +24,7 @@ from vaults.collections.kind import kind_of
 
 from .chunks import BIG, a_node, chunk_count, filled_stream, planted
 from .helpers import LINUX, output, run
-from .internals import raw_of
+from .internals import limit_length
 
 
 class TestStreamsAreKeptWhole:
@@ -50,10 +50,9 @@ class TestStreamsAreKeptWhole:
         vault.close()
 
     def test_a_value_longer_than_sqlite_takes_in_one_is_written_and_read(self, root, monkeypatch):
-        if not hasattr(sqlite3.Connection, 'setlimit'):
-            pytest.skip('the limit cannot be set before Python 3.11')
         vault = Vault('test')
-        raw_of(vault).setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 400_000)
+        if not limit_length(vault, 400_000):
+            pytest.skip('the limit cannot be set')
         data = os.urandom(1_000_000)
         with pytest.raises(vaults.VaultError):
             vault['key'] = data

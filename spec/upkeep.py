@@ -20,9 +20,10 @@ import vaults
 from vaults import Vault, moving, recovery
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import backup as sqlite_backup
+from vaults.stores.sqlite import driver
 
 from .helpers import HERE, in_thread, needs_posix, needs_root, output
-from .internals import connection_of, statements
+from .internals import another, connection_of, statements
 from .samples import Custom, plant
 
 
@@ -106,7 +107,7 @@ class TestUpkeep:
             with pytest.raises(vaults.VaultFullError, match=r'copy\.db failed'):
                 v.backup(root / 'copy.db')
         with monkeypatch.context() as patch:
-            patch.setattr(v._store.file, 'connect', lambda: sqlite3.connect(str(root)))
+            patch.setattr(v._store.file, 'connect', lambda: another(root))
             with pytest.raises(vaults.VaultError, match='unable to open'):
                 v.backup(root / 'other.db')
         with pytest.raises(vaults.VaultError, match='unable to open'):
@@ -115,15 +116,14 @@ class TestUpkeep:
     def test_a_backup_does_not_wait_longer_for_a_lock_than_the_vault(self, v, root, monkeypatch):
         v['k'] = 1
         v._store.file.timeout = 0.05
-        real = sqlite3.connect
+        real = driver.current().connect
 
-        def connect(path, *arguments, **options):
-            if str(path).endswith('.partial'):
-                options['timeout'] = 0
-                self.other = real(path)
+        def connect(target, timeout):
+            if '.partial' in target:
+                self.other = real(target, 0)
                 self.other.execute('BEGIN EXCLUSIVE')
-            return real(path, *arguments, **options)
-        monkeypatch.setattr(sqlite3, 'connect', connect)
+            return real(target, timeout)
+        monkeypatch.setattr(driver.current(), 'connect', connect)
         with pytest.raises(vaults.VaultBusyError, match='nothing was written'):
             v.backup(root / 'copy.db')
         self.other.close()
@@ -154,7 +154,7 @@ class TestUpkeep:
     def test_sync_commits_retry_with_an_fsync(self, root, safe):
         v = Vault('test', thread_safe=safe)
         v['k'] = 1
-        other = sqlite3.connect(v.db_path)
+        other = another(v.db_path)
         before = other.execute('PRAGMA data_version').fetchall()
         seen = statements(v)
         v.sync()

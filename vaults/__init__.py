@@ -7,7 +7,7 @@
     open, Shelf     in place of shelve: `import vaults as shelve`
     register        how values of a class of yours are stored
     dumps, loads    the same without a vault; dumps_many, loads_many
-    set_root_path   where vaults are kept, set_logger: where warnings go
+    set_root_path   where vaults are kept, set_logger: where warnings go, set_driver: which SQLite
     Store, Options  what an engine of one's own is made of; LockedStore, DictionaryStore; vaults.testing
     VaultError      the base of the errors; each says what to do
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .shelf import Shelf, open
     from .stores.dictionary import DictionaryStore
     from .stores.locked import LockedStore
+    from .stores.sqlite.driver import set_driver
 
 __version__ = '0.1.0'
 
@@ -88,6 +89,7 @@ __all__ = [
     'loads_many',
     'open',
     'register',
+    'set_driver',
     'set_logger',
     'set_root_path',
 ]
@@ -95,6 +97,7 @@ __all__ = [
 MODULES = ('moving', 'recovery')  # public as modules; the others are rooms of the house
 LAZY = {'DictionaryStore': 'stores.dictionary', 'LockedStore': 'stores.locked', 'Section': 'sections', 'Shelf': 'shelf',
         'open': 'shelf', 'set_logger': 'log', 'set_root_path': 'opening',
+        'set_driver': 'stores.sqlite.driver',
         **dict.fromkeys(('dumps', 'dumps_many', 'loads', 'loads_many'), 'codecs.standalone')}
 
 if 'logging' in sys.modules:

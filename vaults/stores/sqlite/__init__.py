@@ -3,10 +3,12 @@
 The trap: a file and its logs are one. Who copies, deletes or looks at the file alone loses what was committed last, and
 a log that is left beside another file is taken for that file's. They lie beside the file that a link leads to.
 
-The rest of the house uses what stands here and three rooms: opening (open_store, is_open_here), recovery (recover,
-is_promising) and sources (files that are read and stay as they are). The others are the package's own:
+The rest of the house uses what stands here and four rooms: opening (open_store, is_open_here), recovery (recover,
+is_promising), sources (files that are read and stay as they are) and driver (set_driver). The others are the package's
+own:
 
-- schema: every line of SQL, what is persisted, checksums; driver: SQLite's module; failures: what its errors mean;
+- schema: every line of SQL, what is persisted, checksums; failures: what its errors mean;
+- driver: SQLite's module, and which one; with_sqlite3 and with_apsw: the two;
 - connection: a thread's connection, and the file; retry, waiting: for others; checkpoint: moving the log into the file;
 - statements: what runs SQL; store, batch and removal: the entries, putting many of them, deleting and moving them;
 - chunks: values in chunks; transactions and nesting: blocks;

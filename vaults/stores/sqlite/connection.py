@@ -56,6 +56,7 @@ def connected(with_: driver.Driver, path: str, parameters: str, timeout: float) 
     """Open the file at `path`. Raises: VaultBusyError where another driver has it open in this process."""
     claim = driver.claim(with_, path)
     raw = with_.connect(uri_of(path, parameters), timeout)
+    claim.identify()  # which has made the file, where it was not there
     raw.claim = claim
     return raw
 

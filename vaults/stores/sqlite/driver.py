@@ -25,7 +25,7 @@ import os
 from importlib import import_module
 from weakref import WeakValueDictionary
 
-from ...errors import VaultBusyError, VaultError, VaultValueError
+from ...errors import VaultBusyError, VaultError, VaultTypeError, VaultValueError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,24 +102,26 @@ def set_driver(name: Optional[str]) -> None:
     program that opens a vault's file by itself does so with the same module, or not while the vault is open: two copies
     of SQLite in one process do not see each other's locks.
 
-    Raises: VaultValueError for another name, VaultError when the module is not installed.
+    Raises: VaultValueError or VaultTypeError for another name, VaultError when the module is not installed.
     """
     global _asked
     if name is not None:
+        if not isinstance(name, str):
+            raise VaultTypeError(f"the name of a driver is 'sqlite3' or 'apsw', not {name!r}")
         _load(name, 'set_driver()')
     _asked = name
 
 
 def current() -> Driver:
     """Return the driver that a vault is opened with now."""
-    return _load(_asked, '') if _asked else _load(os.environ.get(VARIABLE) or 'sqlite3', VARIABLE)
+    return _load(_asked, 'set_driver()') if _asked else _load(os.environ.get(VARIABLE) or 'sqlite3', VARIABLE)
 
 
 def _load(name: str, whence: str) -> Driver:
     global Error
-    found = _loaded.get(name) if type(name) is str else None
+    found = _loaded.get(name)
     if found is None:
-        if type(name) is not str or name not in ROOMS:
+        if name not in ROOMS:
             raise VaultValueError(f"there is no driver {name!r}, which {whence} asks for: it is 'sqlite3' or 'apsw'")
         try:
             found = import_module(f'.{ROOMS[name]}', __package__)
@@ -150,7 +152,13 @@ class Claim:
     __slots__ = ('__weakref__', 'driver', 'identity', 'path')
 
     def __init__(self, driver: Driver, path: str) -> None:
-        self.driver, self.path, self.identity = driver, path, _identity(path)
+        self.driver, self.path = driver, path
+        self.identity: Optional[Tuple[int, int]] = None
+        self.identify()
+
+    def identify(self) -> None:
+        """Note which file it is, if there is one."""
+        self.identity = self.identity or _identity(self.path)
 
 
 _claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
@@ -165,14 +173,14 @@ def claim(driver: Driver, path: str) -> Claim:
     _claims[id(mine)] = mine
     for reference in _claims.valuerefs():
         other = reference()
-        if other is not None and other.driver is not driver and _is_same(mine, other):
+        if other is not None and other.driver is not driver and _on_one_file(mine, other):
             raise VaultBusyError(f'{path} is open in this process with the driver {other.driver.NAME}, and cannot be '
                                  f'opened with {driver.NAME} beside it: their copies of SQLite do not see each '
                                  f"other's locks; close it first, or use one driver: {VARIABLE} or set_driver()")
     return mine
 
 
-def _is_same(one: Claim, other: Claim) -> bool:
+def _on_one_file(one: Claim, other: Claim) -> bool:
     """Tell whether two claims are on one file, which may not be there yet, or be there under another path by now."""
     if os.path.realpath(one.path) == os.path.realpath(other.path):
         return True

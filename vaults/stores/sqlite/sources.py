@@ -88,7 +88,7 @@ def readable(path: str) -> Iterator[None]:
     """Raise a VaultError for what SQLite raises meanwhile."""
     try:
         yield
-    except driver.Error as error:
+    except driver.error_or(UnicodeDecodeError) as error:
         raise unreadable(path, error, is_locked(error)) from error
 
 

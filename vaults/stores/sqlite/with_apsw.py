@@ -22,7 +22,7 @@ __all__ = ['NAME', 'VERSION', 'VERSION_INFO', 'Error', 'RawConnection', 'connect
 NAME = 'apsw'
 VERSION: str = apsw.sqlite_lib_version()
 VERSION_INFO: Tuple[int, ...] = tuple(map(int, VERSION.split('.')))
-PAUSE = 0.25  # seconds before a step of a copy that met a lock is tried again, as sqlite3 has it
+COPY_PAUSE = 0.25  # seconds before a step of a copy that met a lock is tried again, as sqlite3 has it
 
 quick_blob = bytes  # which bytes are
 
@@ -61,7 +61,7 @@ class RawConnection(apsw.Connection):
                         result = error.extendedresult  # type: ignore[union-attr]
                     step(result, copying.remaining, copying.page_count)
                     if result:
-                        sleep(PAUSE)
+                        sleep(COPY_PAUSE)
         finally:
             copy.close()
 

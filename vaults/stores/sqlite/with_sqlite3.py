@@ -43,7 +43,7 @@ class RawConnection(sqlite3.Connection):
         self.executemany(sql, rows)
 
     def copy_to(self, target: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
-        copy = sqlite3.connect(target, uri=True)
+        copy = connect(target, 0)
         try:
             self.backup(copy, pages=pages, progress=step)
         finally:
