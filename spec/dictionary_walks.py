@@ -22,7 +22,7 @@ from vaults.codecs import packing
 from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import store as sqlite
 
-from .internals import is_in_transaction
+from .internals import is_in_transaction, statements, unwatched
 from .samples import texts
 
 
@@ -162,6 +162,41 @@ class TestWalks:
                 1 / 0
             assert [len(list(walk)) for walk in walks] == [4999, 4999, 4999, 4997, 4999]
         v.close()
+
+    @pytest.mark.parametrize('odd', ['', 'gap', 'number', 'bool', 'large value', 'large key', 'front', 'end'])
+    @pytest.mark.parametrize('values', [False, True])
+    def test_ids_are_asked_for_where_some_are_missing_alone(self, root, odd, values):
+        v, expected = Vault('t'), collections.OrderedDict()
+        for mapping in (v, expected):
+            for start in (0, 2000):
+                mapping.update((f'k{n}', n) for n in range(start, start + 2000))
+                mapping.update({'number': {start: 0}, 'bool': {start == 0: 0}, 'large value': {f'v{start}': 'x' * 900_000},
+                                'large key': {'x' * 30_000 + str(start): 0}}.get(odd, {}))
+                if odd == 'gap':
+                    del mapping[f'k{start + 1500}']
+                elif odd in ('front', 'end'):
+                    mapping.move_to_end(f'k{start + 1500}', odd == 'end')
+        expected = list(expected.items() if values else expected)
+        view = v.items() if values else v.keys()
+        seen = statements(v)
+        assert list(view) == expected and list(reversed(view)) == expected[::-1]
+        unwatched(v)
+        assert odd or len([sql for sql in seen if sql.startswith('SELECT key')]) > 4
+        v.close()
+
+    @pytest.mark.parametrize('who', ['this vault', 'another one'])
+    def test_what_is_deleted_from_a_span_of_ids_is_left_out(self, root, who):
+        v, other = Vault('t'), Vault('t')
+        v.update((f'k{n}', n) for n in range(5000))
+        walks = [iter(v), iter(v.items())]
+        for walk in walks:
+            collections.deque(itertools.islice(walk, 1500), maxlen=0)
+        for n in (1501, 4000):
+            del (v if who == 'this vault' else other)[f'k{n}']
+        for walk in walks:
+            left = [one if type(one) is str else one[0] for one in walk]
+            assert 'k4000' not in left and ('k1501' not in left or who != 'this vault')
+            assert len({*left, 'k1501'}) == len([*left, *{'k1501'}.difference(left)]) == 3499
 
     WALKS = {'iter': iter, 'reversed': reversed, 'keys': lambda v: iter(v.keys()), 'values': lambda v: iter(v.values()),
              'items': lambda v: iter(v.items()), 'items back': lambda v: reversed(v.items()), 'slice': lambda v: iter(v[:]),

@@ -16,7 +16,6 @@ from ...keys import SIGN, named
 from . import driver
 from .failures import is_failed_sync
 from .pace import LAST_PAGE, Pace, end_of
-from .scan import require_advance
 from .schema import (
     ALL_OBJECTS,
     BY_ID,
@@ -31,6 +30,7 @@ from .schema import (
     UNMARK_ONE,
     normalized,
 )
+from .walks import require_advance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
