@@ -397,6 +397,48 @@ class TestLists:
             found.extend(walk)
         assert len(seen[0]) == len(set(seen[0])) and seen[0][:3001] == seen[1][:3001]
 
+    @pytest.mark.parametrize('direction', [iter, reversed])
+    @pytest.mark.parametrize('where', ['section', 'vault', 'vault of a section'])
+    def test_a_walk_over_many_chunks_raises_at_its_next_step_after_close(self, v, direction, where):
+        section = v.section('s')
+        place, closed = (v, v) if where == 'vault' else (section, section if where == 'section' else v)
+        lists = place.list('list'), place.column('column', 'int64')
+        for one in lists:
+            one.extend(range(10_000))
+        other = iter(v.section('s').list('list'))
+        walks = [direction(one) for one in lists for _ in range(3)]
+        steps = [1, 2000, 10_000] * 2
+        for walk, many in zip(walks, steps):
+            assert len(list(itertools.islice(walk, many))) == many
+        assert where == 'vault' or next(other) == 0
+        closed.close()
+        for walk in walks:
+            with pytest.raises(vaults.VaultClosedError):
+                next(walk)
+        if where == 'section':
+            assert list(other) == [*range(1, 10_000)]
+
+    def test_a_walk_of_a_section_ends_with_its_vault_where_another_thread_is_about_to_close_it(self, v, monkeypatch):
+        one = v.section('s').list('one')
+        one.extend(range(10_000))
+        monkeypatch.setattr(v._store, 'close', lambda: None)  # it has not come so far yet
+        begun, fresh = iter(one), iter(one)
+        assert [next(begun), next(begun)] == [0, 1]
+        v.close()
+        for walk in begun, fresh:
+            with pytest.raises(vaults.VaultClosedError):
+                next(walk)
+        monkeypatch.undo()
+
+    def test_walks_that_are_left_leave_nothing_behind(self, v):
+        one = v.list('one')
+        one.extend(range(10_000))
+        walks = [iter(one) for _ in range(5)]
+        assert [next(walk) for walk in walks] == [0] * 5 and len(v._place.walks) == 5
+        del walks[2:]
+        assert len(v._place.walks) == 2
+        assert [len(list(walk)) for walk in walks] == [9999] * 2 and not v._place.walks
+
     def test_items_that_are_packed_one_by_one_are_taken_among_others(self, root):
         v = Vault('letters', serializer=('utf8', str.encode, bytes.decode))
         v.list('a').extend(['a', 'b'] * 20)

@@ -8,8 +8,11 @@
                 objects in the place of bytes
     name, path  what the vault is called, and what errors call it
     read_only, validate     what may be written
+    walks       what walks over lists and columns have read, and give item by item: it goes when the place is closed
 """
 from __future__ import annotations
+
+from itertools import chain
 
 from . import keys
 from .errors import VaultError, about
@@ -17,7 +20,7 @@ from .stores.base import ClosedStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple, Union
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Protocol, Sequence, Tuple, Union
 
     from .codecs.packing import Codec
     from .keys import Stored
@@ -110,7 +113,7 @@ class Place:
     """
 
     __slots__ = ('__weakref__', 'again', 'codec', 'engine', 'entries', 'keys', 'name', 'parent', 'path', 'read_only',
-                 'store', 'validate', 'values')
+                 'store', 'validate', 'values', 'walks')
     entries: Entries
     values: ValueCodec
 
@@ -122,6 +125,7 @@ class Place:
         self.read_only, self.validate = read_only, validate
         self.again = again      # a function and its arguments: what opens it again; or why that cannot be
         self.parent = parent    # the place that a section is in
+        self.walks: Dict[int, Tuple[Place, List[Any]]] = {} if parent is None else parent.walks
 
     def within(self, keys: KeyCodec, validate: Optional[Check], again: Again) -> Place:
         """Return the place of a section in this one."""
@@ -135,6 +139,34 @@ class Place:
     def shut(self, store: ClosedStore) -> None:
         """Put a store that refuses everything in the place of what was closed."""
         self.store = self.engine = self.entries = store
+        for place, items in list(self.walks.values()):
+            if place is self or self.parent is None:
+                items.clear()
+
+    def one_by_one(self, batches: Iterator[List[Any]]) -> Iterator[Any]:
+        """Return an iterator over the items of the lists, as long as this is open.
+
+        An item takes no Python, so nothing asks at each whether it is open: who closes it empties the lists instead,
+        and the next step raises.
+        """
+        return chain.from_iterable(self._lent(batches))
+
+    def _lent(self, batches: Iterator[List[Any]]) -> Iterator[List[Any]]:
+        above = self
+        while above.parent is not None:
+            above = above.parent
+        for items in batches:
+            try:
+                self.walks[id(items)] = self, items
+                if isinstance(self.store, ClosedStore) or isinstance(above.store, ClosedStore):  # by another thread
+                    items.clear()
+                yield items
+            finally:
+                self.walks.pop(id(items), None)
+            if not items:  # they were taken away
+                above.store.contains(NOWHERE)
+                self.store.contains(NOWHERE)
+            del items  # before the next ones are read
 
     @property
     def closed(self) -> bool:

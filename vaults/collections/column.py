@@ -210,7 +210,8 @@ class Column(LiveSequence[T]):
 
     def _joined(self, chunks: PlainList[ChunkSlice]) -> bytes:
         size = self._type.size
-        return b''.join([chunk[start * size:stop * size] for chunk, start, stop in chunks])
+        return b''.join([chunk if not start and stop * size == len(chunk) else chunk[start * size:stop * size]
+                         for chunk, start, stop in chunks])
 
     def _loaded(self, chunks: PlainList[ChunkSlice]) -> Any:
         return self._type.unpacked(self._joined(chunks))

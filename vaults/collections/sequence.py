@@ -19,7 +19,7 @@ from .kind import title_of
 from .tree import Header, StaleRead, Tree, forbid_cycle, inconsistent, missing, retry_stale
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, SupportsIndex, Tuple, Union
+    from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, Set, SupportsIndex, Tuple, Union
     from typing import List as PlainList
 
     from typing_extensions import Self
@@ -191,13 +191,37 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _chunks(self, header: Header, start: int, stop: int) -> Iterator[ChunkSlice]:
         """Yield the chunks with the items from `start` to `stop`, and where in each these begin and end."""
-        at, end, seen = start + header.skip, stop + header.skip, set()  # type: ignore[var-annotated]  # of numbers
-        while at < end:
-            chunk, first, last, number = self._leaf(header, at)
-            forbid_cycle(number, seen)
-            upto = min(last, end)
-            yield chunk, at - first, upto - first
-            at = upto
+        at, end, inside, last = start + header.skip, stop + header.skip, header.inside, self._last
+        seen: Set[int] = set()
+        if last[0] is header and last[2] <= at < last[3]:
+            yield last[4], at - last[2], min(end, last[3]) - last[2]
+            at = last[3]
+            seen.add(last[1])
+        if at < min(end, inside):
+            yield from self._more_chunks(header, at, end, seen)
+        if end > inside and end > at:
+            yield header.tail, max(at - inside, 0), end - inside
+
+    def _more_chunks(self, header: Header, at: int, end: int, seen: Set[int]) -> Iterator[ChunkSlice]:
+        """Yield the same of leaves that are to be read; the skipped items count here. One is read at once."""
+        tree, can_be = Tree(self._place.store, header), self._items.can_be
+        some = [tree.find(at)]
+        forbid_cycle(some[0][0], seen)
+        leaves = tree.leaves(some[0][2], min(end, header.inside), seen)
+        if some[0][2] < end:
+            some += islice(leaves, AHEAD - 1)
+        while some:
+            numbers = [leaf[0] for leaf in some]
+            if 0 in numbers:
+                raise inconsistent(f'the {self.kind.name}', self._where())
+            chunks = tree.chunks(numbers) if len(numbers) > 1 else [tree.chunk(numbers[0])]
+            for (_, first, after), chunk in zip(some, chunks):
+                count = after - first
+                if not can_be(chunk, count):
+                    self._sound(chunk, count)  # raises
+                yield chunk, at - first if at > first else 0, end - first if end < after else count
+            self._last = (header, *some[-1], chunks[-1])
+            some = list(islice(leaves, AHEAD))
 
     def __len__(self) -> int:
         return self._header().size
@@ -234,44 +258,42 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Walk by position, as a list does: what is added at the end meanwhile is visited."""
+        return self._place.one_by_one(self._batches())
+
+    def _batches(self) -> Iterator[PlainList[T]]:
         at = 0
         while True:
             items = self._read(partial(self._after, at))
-            if not len(items):
+            if not items:
                 return
-            yield from self._steps(items)
             at += len(items)
+            yield items
+            del items  # before the next ones are read
 
-    def _after(self, at: int, header: Header) -> Any:
+    def _after(self, at: int, header: Header) -> PlainList[T]:
         """Return the items from `at` to the end of a leaf."""
         return self._listed(list(islice(self._chunks(header, at, header.size), AHEAD)))
 
     def __reversed__(self) -> Iterator[T]:
+        return self._place.one_by_one(self._batches_back())
+
+    def _batches_back(self) -> Iterator[PlainList[T]]:
         at = len(self)
         while at > 0:
             items = self._read(partial(self._before, at))
-            if not len(items):
-                return
-            yield from self._steps(reversed(items))
             at -= len(items)
+            if not items:
+                return
+            yield items
+            del items  # as above
 
-    def _steps(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yield items that were read, as long as the vault is open."""
-        place = self._place
-        seen = place.store.deletions
-        for item in items:
-            yield item
-            if place.store.deletions != seen:  # which raises when it was closed alone, a section
-                seen = place.store.deletions
-                place.store.contains(self._stored)  # this, when its vault was
-
-    def _before(self, at: int, header: Header) -> Any:
-        """Return the items from the beginning of the leaf before `at` up to it."""
+    def _before(self, at: int, header: Header) -> PlainList[T]:
+        """Return the items from the beginning of a leaf up to `at`, the last one first."""
         if at > header.size:
-            return ()  # it has become shorter: the walk ends, as a list's does
+            return []  # it has become shorter: the walk ends, as a list's does
         _, start, stop, _ = self._leaf(header, at - 1 + header.skip)
         start = max(start - header.skip - AHEAD * (stop - start), 0)
-        return self._listed(list(self._chunks(header, start, at)))
+        return self._listed(list(self._chunks(header, start, at)))[::-1]
 
     def _plain(self, items: Any) -> PlainList[Any]:
         """Return an iterable's items in a list."""
@@ -447,7 +469,10 @@ class LiveSequence(Displayed, MutableSequence[T]):
         def listed(header: Header) -> Any:
             first, last, _ = slice(start, stop).indices(header.size)
             return self._listed(list(self._chunks(header, first, last)))
-        return self._read(listed)  # type: ignore[no-any-return]
+        try:
+            return listed(self._header_with(start))  # type: ignore[no-any-return]
+        except StaleRead:
+            return self._read(listed)  # type: ignore[no-any-return]
 
     @overload
     def __setitem__(self, index: SupportsIndex, value: T) -> None: ...

@@ -166,10 +166,20 @@ class Tree:
             raise StaleRead
         return data
 
-    def find(self, at: int) -> Tuple[int, int, int]:
-        """Return the leaf with the item at `at`, of those in the tree: its number, first item, and end."""
+    def chunks(self, numbers: Sequence[int]) -> Sequence[bytes]:
+        """Return many chunks, which takes a third of the time of one after another."""
+        datas = self.store.get_chunks(self.header.owner, numbers)
+        if None in datas:
+            raise StaleRead
+        return datas  # type: ignore[return-value]  # none is None
+
+    def find(self, at: int, above: int = 0) -> Tuple[int, int, int]:
+        """Return the leaf with the item at `at`, of those in the tree: its number, first item, and end.
+
+        Or the node so many levels `above` it.
+        """
         number, start, stop = self.header.root, 0, self.header.inside
-        for _ in range(self.header.depth):
+        for _ in range(self.header.depth - above):
             numbers, ends = self.header.nodes.get(number) or self._node(number)
             child = bisect_right(ends, at - start)
             if child == len(ends) or start + ends[-1] != stop:
@@ -179,15 +189,24 @@ class Tree:
             number = numbers[child]
         return number, start, stop
 
-    def leaves(self, start: int, stop: int) -> Iterator[Tuple[int, int, int]]:
+    def leaves(self, start: int, stop: int, seen: Optional[Set[int]] = None) -> Iterator[Tuple[int, int, int]]:
         """Yield the leaves that hold the items from `start` to `stop`, as `find` does; 0 is the number of a hole."""
-        seen: Set[int] = set()
+        seen = set() if seen is None else seen
         while start < stop:
-            leaf = self.find(start)
-            if leaf[0]:
-                forbid_cycle(leaf[0], seen)
-            yield leaf
-            start = leaf[2]
+            node, first, end = self.find(start, 1)
+            numbers, ends = self.header.nodes.get(node) or self._node(node)
+            place = bisect_right(ends, start - first)
+            if first + ends[-1] != end:
+                raise inconsistent()
+            start = first + (ends[place - 1] if place else 0)
+            for number, length in zip(numbers[place:], ends[place:]):
+                if number:
+                    forbid_cycle(number, seen)
+                if first + length > start:
+                    yield number, start, first + length
+                    start = first + length
+                if start >= stop:
+                    return
 
     def _node(self, number: int) -> Node:
         flat = self._flat(number)

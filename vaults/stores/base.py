@@ -231,6 +231,10 @@ class Store(ABC):
         """Return a chunk, or None. Raises VaultCorruptError rather than return what was not put."""
         return self.get(_chunk(owner, number))
 
+    def get_chunks(self, owner: bytes, numbers: Sequence[int]) -> Sequence[Optional[bytes]]:
+        """Return chunks, and None for each that is not there. A store that finds many at once is quicker."""
+        return [self.get_chunk(owner, number) for number in numbers]
+
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         """Return a value and a chunk, which may be None without one. A store that answers both at once is quicker."""
         return self.get(key), self.get_chunk(owner, number)
@@ -392,13 +396,25 @@ def new_owner() -> bytes:
 
 
 class StoreBefore(Store):
-    """A store that stands before another one, whose files and facts are that one's. What else it is, it says itself."""
+    """A store that stands before another one, whose files, facts and chunks are that one's. The rest it says itself."""
 
     _store: Store
 
     @property
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
         return self._store.deletions
+
+    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
+        return self._store.get_chunk(owner, number)
+
+    def get_chunks(self, owner: bytes, numbers: Sequence[int]) -> Sequence[Optional[bytes]]:
+        return self._store.get_chunks(owner, numbers)
+
+    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
+        return self._store.chunk_numbers(owner)
+
+    def chunk_owners(self) -> Iterator[bytes]:
+        return self._store.chunk_owners()
 
     def flush(self) -> None:
         self._store.flush()
@@ -443,7 +459,7 @@ class ClosedStore(Store):
 
     get = glance = held = cached = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
-    get_chunk = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
+    get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)

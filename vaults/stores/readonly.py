@@ -52,17 +52,8 @@ class ReadOnlyStore(StoreBefore):
     def alive(self, key: Stored, id: int) -> bool:
         return self._store.alive(key, id)
 
-    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
-        return self._store.get_chunk(owner, number)
-
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         return self._store.get_both(key, owner, number)
-
-    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._store.chunk_numbers(owner)
-
-    def chunk_owners(self) -> Iterator[bytes]:
-        return self._store.chunk_owners()
 
     def begin(self, who: object = None) -> None:
         self._store.begin(who)

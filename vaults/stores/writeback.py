@@ -442,9 +442,6 @@ class LiveStore(StoreBefore):
 
     # Values in chunks are no live objects of this store: what changes them has written it on return.
 
-    def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
-        return self._store.get_chunk(owner, number)
-
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         with self.lock:
             self._write_first(key)
@@ -457,12 +454,6 @@ class LiveStore(StoreBefore):
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         with self.lock:
             self._store.delete_chunks(owner, numbers)
-
-    def chunk_numbers(self, owner: bytes) -> Iterator[int]:
-        return self._store.chunk_numbers(owner)
-
-    def chunk_owners(self) -> Iterator[bytes]:
-        return self._store.chunk_owners()
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         def put(_: Journal) -> None:

@@ -8,6 +8,7 @@ none.
 from __future__ import annotations
 
 from itertools import chain
+from zlib import crc32
 
 from ...errors import VaultCorruptError
 from . import driver
@@ -16,19 +17,25 @@ from .failures import lacks_chunks
 from .schema import (
     CHUNK_NUMBERS,
     CHUNK_OWNERS,
+    CHUNKS_AT_ONCE,
     CREATE_CHUNKS,
     DELETE_CHUNK,
     DELETE_CHUNKS,
     GET_BOTH,
     GET_CHUNK,
+    GET_CHUNKS,
+    GET_SOME_CHUNKS,
+    HAS_CHUNKS,
+    OF_TEXT,
     PUT_CHUNK,
     chunk_crc,
+    chunk_crcs,
 )
 from .statements import Statements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
+    from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
 
@@ -46,6 +53,33 @@ class ChunkTable(Statements):
             raise self.failed(error) from error
         return self._whole(owner, number, *rows[0]) if rows else None
 
+    def get_chunks(self, owner: bytes, numbers: Sequence[int]) -> Sequence[Optional[bytes]]:
+        if len(numbers) < 2:
+            return super().get_chunks(owner, numbers)
+        rows = self._rows_of(owner, numbers)
+        found, datas, crcs = zip(*rows) if rows else ((), (), ())
+        try:
+            if found == tuple(numbers) and crcs == tuple(chunk_crcs(owner, numbers, datas)):
+                return datas
+        except TypeError:
+            pass  # a damaged row: as below
+        chunks = {number: self._whole(owner, number, data, crc) for number, data, crc in rows}
+        return [chunks.get(number) for number in numbers]
+
+    def _rows_of(self, owner: bytes, numbers: Sequence[int]) -> List[Tuple[int, bytes, int]]:
+        c = self.local.c
+        rows: List[Tuple[int, bytes, int]] = []
+        try:
+            if numbers[-1] - numbers[0] == len(numbers) - 1 and [*numbers] == [*range(numbers[0], numbers[-1] + 1)]:
+                return self.rows(c, GET_CHUNKS, (owner, numbers[0], numbers[-1]))
+            for at in range(0, len(numbers), CHUNKS_AT_ONCE):
+                some = numbers[at:at + CHUNKS_AT_ONCE]
+                rows += self.rows(c, GET_SOME_CHUNKS, (owner, *some, *[some[-1]] * (CHUNKS_AT_ONCE - len(some))))
+        except driver.Error as error:
+            if not lacks_chunks(error):
+                raise self.failed(error) from error
+        return rows
+
     def get_both(self, key: Stored, owner: bytes, number: int) -> Tuple[Optional[bytes], Optional[bytes]]:
         c = self.local.c
         try:
@@ -57,7 +91,9 @@ class ChunkTable(Statements):
         if not rows:
             return None, None
         data, crc, chunk, chunk_crc = rows[0]
-        self.intact(key, data, crc)
+        if type(key) is not str or type(data) is not bytes or (
+                crc != crc32(data, crc32(key.encode(), OF_TEXT)) | HAS_CHUNKS):  # the common case in line, as in get
+            self.intact(key, data, crc)
         return data, None if chunk_crc is None else self._whole(owner, number, chunk, chunk_crc)
 
     def _whole(self, owner: bytes, number: int, data: bytes, crc: int) -> bytes:

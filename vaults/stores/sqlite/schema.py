@@ -72,6 +72,11 @@ CREATE_CHUNKS = (
 SCHEMA = "SELECT sql FROM sqlite_master WHERE sql LIKE '%entries%' OR sql LIKE '%parts%'"
 ALL_OBJECTS = 'SELECT sql FROM sqlite_master WHERE sql IS NOT NULL'
 GET_CHUNK = 'SELECT data, crc FROM parts WHERE owner = ? AND number = ?'
+# Of many: those with numbers one after another, as nearly all are that one call has put, or any so many.
+GET_CHUNKS = 'SELECT number, data, crc FROM parts WHERE owner = ? AND number BETWEEN ? AND ? ORDER BY number'
+CHUNKS_AT_ONCE = 16
+GET_SOME_CHUNKS = f"""SELECT number, data, crc FROM parts
+ WHERE owner = ? AND number IN ({', '.join('?' * CHUNKS_AT_ONCE)})"""
 GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
  WHERE e.key = ?"""
 PUT_CHUNK = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
@@ -207,6 +212,12 @@ def entry_crcs(keys: Sequence[Stored], datas: Sequence[bytes]) -> Iterable[int]:
 def chunk_crc(owner: bytes, number: int, data: bytes) -> int:
     """Return the CRC-32 of a chunk: of its owner, its number, folded to 32 bits, and its data."""
     return crc32(data, crc32(owner) ^ (number ^ number >> 32) & CRC)
+
+
+def chunk_crcs(owner: bytes, numbers: Iterable[int], datas: Iterable[bytes]) -> Iterable[int]:
+    """Return the chunk_crc of each chunk, in C."""
+    of_owner = crc32(owner)
+    return map(crc32, datas, [of_owner ^ (number ^ number >> 32) & CRC for number in numbers])
 
 
 def normalized(sql: str) -> str:
