@@ -227,8 +227,8 @@ class StoreConformance:
         assert store.count_up_to(2) == min(2, len(oracle.entries))
         assert list(store.chunk_owners()) == oracle.chunk_owners()
         for owner in SOME_OWNERS:
-            assert list(store.chunk_numbers(owner)) == oracle.chunk_numbers(owner)
             numbers = [*oracle.chunk_numbers(owner), 0]
+            assert [*store.chunk_numbers(owner), 0] == numbers
             assert [store.get_chunk(owner, one) for one in numbers] == list(store.get_chunks(owner, numbers)) == [
                 oracle.chunks.get((owner, one)) for one in numbers]
         for options in WALKS:
@@ -623,8 +623,7 @@ class StoreConformance:
             store.put_chunks(SOME_OWNERS[0], failing((1, b'one'), (2, b'two')))
         assert list(store.chunk_owners()) == []
         store.put_chunks(SOME_OWNERS[0], [(number, b'') for number in (3, 1, 2)])
-        assert list(store.chunk_numbers(SOME_OWNERS[0])) == [1, 2, 3]
-        assert [*store.get_chunks(SOME_OWNERS[0], [2, 3, 4])] == [b'', b'', None]
+        assert [*store.chunk_numbers(SOME_OWNERS[0]), *store.get_chunks(SOME_OWNERS[0], [3, 4])] == [1, 2, 3, b'', None]
         assert store.count() == 0 and listed(store) == [] and listed(store, by_key=True) == []
         assert store.delete_range() == 0 and store.get_both('a', SOME_OWNERS[0], 1)[0] is None
         store.delete_chunks(SOME_OWNERS[0], [2, 9])
