@@ -394,6 +394,14 @@ class TestEachDriver:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
             assert len(met) > 5 and all(one == ([2], None, False) for one in met)
 
+    def test_chunks_that_are_given_one_by_one_are_all_put_where_the_first_makes_the_table(self, name):
+        asked(name)
+        owner, chunks = b'o' * 12, [(number, bytes([number]) * 10) for number in range(5)]
+        for given in (iter(chunks), (chunk for chunk in chunks), chunks):
+            with contextlib.closing(Vault(':memory:')) as v:
+                v._store.put_chunks(owner, given)
+                assert [(n, v._store.get_chunk(owner, n)) for n in v._store.chunk_numbers(owner)] == chunks
+
     def test_a_mistake_of_the_program_is_not_one_of_the_file(self, name):
         asked(name)
 

@@ -7,7 +7,7 @@ none.
 """
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from zlib import crc32
 
 from ...errors import VaultCorruptError
@@ -106,7 +106,11 @@ class ChunkTable(Statements):
 
     def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
         c = self.local.c
-        self.transact(lambda: self._with_chunks(c, lambda: c.raw.many(PUT_CHUNK, _chunk_rows(c, owner, chunks))))
+        self.transact(lambda: self._put_chunks(c, _chunk_rows(c, owner, chunks)))
+
+    def _put_chunks(self, c: Connection, rows: Iterator[Tuple[Any, ...]]) -> None:
+        first = tuple(islice(rows, 1))  # some drivers take it before they find that there is no table
+        self._with_chunks(c, lambda: c.raw.many(PUT_CHUNK, chain(first, rows)))
 
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         c = self.local.c

@@ -11,8 +11,9 @@ of the modules. Each has to provide what stands in `Driver` and `RawConnection` 
   there is no row. What must not happen goes through the connection's `execute`, or through `changed`, which nobody
   comes into;
 - a transaction begins where it is said to, and nowhere else;
-- a connection is made in one thread and may be closed in another, and an iterable given to `many` may use the
-  connection that is running it;
+- a connection is made in one thread and may be closed in another;
+- an iterable given to `many` may use the connection that is running it, and its first row may be taken before the
+  statement is found wrong;
 - damaged text is a UnicodeError or an Error, and too much of it an OverflowError or an Error: see failures.py.
 
 The other trap: two copies of SQLite in one process do not see each other's locks. Of 6,000 transactions that two
