@@ -5,6 +5,7 @@ import contextlib
 import io
 import itertools
 import os
+import platform
 import signal
 import sqlite3
 import struct
@@ -222,6 +223,22 @@ class TestStreamsAreKeptWhole:
         ''', root / 'big.db', root / 'file')
         assert done.returncode == 0, done.stderr
         assert int(done.stdout) // (1024 if sys.platform == 'darwin' else 1) < 32_000  # KiB, SQLite's cache among them
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc' or 'MALLOC_TOP_PAD_' in os.environ, reason='of glibc, as it is')
+    def test_memory_is_not_asked_of_the_system_for_each_leaf(self, root):
+        put, get = """
+            import io, pathlib, sys
+            from vaults import Vault
+            Vault(pathlib.Path(sys.argv[1])).put_file('key', io.BytesIO(bytes(range(1, 251)) * 200_000))
+        """, """
+            import pathlib, resource, sys
+            from vaults import Vault
+            vault = Vault(pathlib.Path(sys.argv[1]))
+            assert vault.get_file('key', '/dev/null') == 50_000_000
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt * resource.getpagesize())
+        """
+        output(put, root / 'big.db')
+        assert int(output(get, root / 'big.db')) < 50_000_000  # bytes, those of Python and the modules among them
 
     def test_a_write_back_vault_has_them_too(self, root, small_leaves):
         vault = Vault('test', writeback=True)
