@@ -248,20 +248,22 @@ def _is_kept(values: Any) -> bool:
     return values.dtype != object or set(map(type, values)) <= {str, type(None)}
 
 
-def _changeable(frame: Any) -> Any:
+def _changeable(frame: Any) -> None:
     """Copy the codes of categoricals, which are Arrow's own and cannot be written; all else pandas has copied."""
     import pandas
     for name in frame.columns[[isinstance(dtype, pandas.CategoricalDtype) for dtype in frame.dtypes]]:
         frame[name] = frame[name].copy()
     if any(isinstance(level.dtype, pandas.CategoricalDtype) for level in _levels(frame.index)):
         frame.index = frame.index.copy(deep=True)
-    return frame
 
 
 def _load_frame(payload: Dict[str, Any]) -> Any:
     import pandas
     data = payload['arrow']
-    frame = _changeable(_arrow_table(data).to_pandas(use_threads=len(data) >= BULK))  # threads take 80 us
+    table = _arrow_table(data)
+    frame = table.to_pandas(use_threads=len(data) >= BULK)  # threads take 80 us
+    if any(hasattr(kind, 'index_type') for kind in table.schema.types):  # of dictionaries, as categoricals are
+        _changeable(frame)
     if 'columns' in payload:
         frame.columns = payload['columns']
     if 'range' in payload:
