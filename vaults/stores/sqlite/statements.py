@@ -41,6 +41,7 @@ class Statements(Transactional):
         self.local = self.local_class(file)
         self._checkpointer = Checkpointer()
         self._notice_from = 0.0  # seconds, on the monotonic clock
+        self.deletions = 0       # an object's own: each step of a walk looks at it, and finds a class's later
 
     def rows(self, c: Connection, sql: str, arguments: Tuple[Any, ...]) -> List[Any]:
         """Return the rows, by a cursor of their own, which nobody else uses meanwhile."""
