@@ -82,7 +82,7 @@ class Batch:
     def _write(self, c: Connection, rows: List[Entry]) -> None:
         keys, datas = list(map(_first, rows)), list(map(_second, rows))
         crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
-        values = map(self._store.file.driver.quick_blob, datas) if size <= MOST_BYTES else datas
+        values = map(bytearray, datas) if size <= c.copied else datas
         flat = list(chain.from_iterable(zip(keys, values, crcs)))
         start = 0
         for count, sql in PUT_ROWS.items():

@@ -148,6 +148,7 @@ class Connection(Nesting):
         self.version: Optional[int] = None         # of the data, as last asked for
         self.reading = False                       # whether a statement of several rows is not done
         self.shared: Any = None                    # a map of the shared memory: see cache.py
+        self.copied = file.driver.COPIED
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
             self.raw = Snapshot(file)

@@ -75,12 +75,10 @@ if TYPE_CHECKING:
         NAME: str
         VERSION: str
         VERSION_INFO: Tuple[int, ...]
+        COPIED: int     # bytes of values up to which they are bound sooner as a bytearray, which is a copy
 
         def connect(self, target: str, timeout: float) -> RawConnection:
             """Open the file of a URI, or ':memory:'. `timeout` is in seconds."""
-
-        def quick_blob(self, data: bytes, /) -> Any:
-            """Return bytes as what is bound soonest."""
 
 
 class DriverError(Exception):

@@ -129,7 +129,7 @@ def _both(clauses: str) -> Dict[str, str]:
 
 BY_ID = _both("WHERE id > ? AND id <= ? AND key <> x'' ORDER BY id LIMIT ?")
 BY_ID_BACK = _both("WHERE id < ? AND id >= ? AND key <> x'' ORDER BY id DESC LIMIT ?")
-# Of a span of ids, where each is there and fits: else rows are missing. Whoever asks for text sees that the marker's key
+# Of a span of ids, where each is there and fits: else rows are missing. Who asks for text sees that the marker's key
 # is none, which SQLite takes longer to leave out.
 _OF_SPAN = 'FROM entries WHERE id BETWEEN ? AND ? AND length(key) <= ?'
 _SPAN = {'texts': f'SELECT key {_OF_SPAN} ORDER BY id',

@@ -98,12 +98,12 @@ class SQLiteStore(Removal):
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
         crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
-        c = self.local.c
+        c, size = self.local.c, len(data)
         try:
-            c.execute(PUT, (key, data, crc | flag))
+            c.execute(PUT, (key, bytearray(data) if size < c.copied else data, crc | flag))
         except driver.error_or(OverflowError) as error:
             retry(self, error, PUT, (key, data, crc | flag), key)
-        c.written += c.row + len(data)
+        c.written += c.row + size
         if c.written > c.due:
             self._look(c)
 
