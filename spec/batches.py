@@ -347,7 +347,7 @@ class TestBatches:
         place = last = 1
         while place <= last:
             last = max(last, self.signalled(act, place))
-            place += 1 if place < 60 or place > last - 90 else 7
+            place += 1 if place < 50 or place > last - 70 else 11
         assert last > 300
 
     def test_an_interrupt_undoes_all_wherever_it_comes(self, root):

@@ -150,9 +150,9 @@ class TestColumns:
     @pytest.mark.parametrize('dtype', DTYPES)
     @given(data=st.data())
     @settings(max_examples=20)
-    def test_every_type_gives_back_what_was_put(self, dtype, data, tmp_path_factory):
+    def test_every_type_gives_back_what_was_put(self, dtype, data):
         items = data.draw(st.lists(sample(dtype), max_size=30))
-        v = Vault(tmp_path_factory.mktemp('types') / 'v.db')
+        v = Vault(':memory:')
         column = v.column('one', dtype)
         column.extend(iter(items))
         assert column.tolist() == items == list(column) and [*map(type, column)] == [*map(type, items)]

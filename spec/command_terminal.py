@@ -248,7 +248,8 @@ class TestCompletion:
         # The scripts ask `command vaults`, so what is typed can call a function that shows its arguments.
         assert answer(f"""{prepare} eval "$(vaults completion {program[0]})"; {self.BEHIND.get(shell, '')}"""
                       """ vaults() { local IFS='|'; echo BEGIN"=$*="END; }; vaults ready""") == 'ready'
-        for line, expected in self.TYPED.items():
+        lines = list(self.TYPED.items())
+        for line, expected in lines if shell in ('bash', 'zsh') else lines[:3]:  # these have zsh's script, begun otherwise
             assert answer(line + '\t').rstrip() == expected
         os.close(terminal)
         os.waitpid(process, 0)

@@ -27,6 +27,7 @@ needs_posix = pytest.mark.skipif(os.name == 'nt', reason='signals and terminals 
 needs_root = pytest.mark.skipif(not LINUX or os.geteuid() != 0, reason='becomes another user, which only root may')
 settings.register_profile('vaults', deadline=None, max_examples=45, suppress_health_check=list(HealthCheck))
 settings.load_profile('vaults')
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)  # hundreds of processes would each compile vaults anew: twice the time of a start
 UTC = dt.timezone.utc
 
 

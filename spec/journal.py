@@ -285,7 +285,7 @@ class TestWriteBackWhatComesBetween:
                 w.update({f'handler {n}': [n] for n in range(3)})
                 w['handler'] = ['last']
             return trace
-        for at in itertools.count(1, 3):
+        for at in itertools.count(1, 4):
             w, left = Vault(f'{at}', writeback=True, cache_size=6), [at]
             w.update({key: [key] for key in 'abcdef'})
             w['a'].append(1)

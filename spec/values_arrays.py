@@ -422,7 +422,7 @@ class TestFrames:
         pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
         pytest.importorskip('pyarrow')
         for columns in (['a', 'b'], [0, 1], ['a', 'a'], pd.Index(['a', 'b'], name='n'), pd.MultiIndex.from_tuples([('a', 1), ('b', 2)]), ['a', None], []):
-            for count in (0, 1, 5):
+            for count in (0, 1, 5) if kind in ('?', 'i4', 'f8', 'c8') else (5,):
                 for index in (None, pd.RangeIndex(3, 3 + 2 * count, 2, name='x'), pd.RangeIndex(count, name=5), range(count, 0, -1)):
                     frame = pd.DataFrame(np.arange(count * len(columns)).reshape(count, len(columns)).astype(kind), columns=columns, index=index)
                     for obj in (frame, *([frame.iloc[:, 0]] if len(columns) else [])):

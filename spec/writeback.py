@@ -705,7 +705,7 @@ class TestWriteBack(WriteBackWalks, WriteBackAmongOthers):
             return trace
         where, reached = [], False
         gc.collect()
-        for at in itertools.count(1, 2):  # trials/traps.py does it at each point
+        for at in itertools.count(1, 3):  # trials/traps.py does it at each point
             w = Vault(f'{act}{at}', writeback=True, cache_size=3)
             w.update(x=[1], p=[1])
             w['x'].append(2)
