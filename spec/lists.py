@@ -439,6 +439,29 @@ class TestLists:
         assert len(v._place.walks) == 2
         assert [len(list(walk)) for walk in walks] == [9999] * 2 and not v._place.walks
 
+    def test_an_append_meets_what_others_have_put_meanwhile(self, root, small):
+        for options in {}, {'writeback': True}, {'thread_safe': True}:
+            with contextlib.closing(Vault('shared', **options)) as v, contextlib.closing(Vault('shared')) as w:
+                v.clear()
+                mine, theirs = v.list(True), w.list(1)
+                for number in range(40):
+                    (mine if number % 3 else theirs).append(number)
+                with contextlib.suppress(KeyError), v:
+                    mine.append('undone')
+                    v.list('other').append(mine[-1])
+                    raise KeyError
+                for number in range(40, 80):
+                    (mine if number % 7 else theirs).append(number)
+                assert list(mine) == list(theirs) == [*range(80)] and v.keys() == [True] and v.keys()[0] is True
+                del w[1]
+                with pytest.raises(vaults.VaultError, match='deleted or replaced'):
+                    mine.append(1)
+                w[1] = 'plain'
+                with pytest.raises(vaults.VaultError, match='deleted or replaced'):
+                    mine.append(1)
+                w.list(2)
+                assert v.check() == [] and v[1] == 'plain'
+
     def test_items_that_are_packed_one_by_one_are_taken_among_others(self, root):
         v = Vault('letters', serializer=('utf8', str.encode, bytes.decode))
         v.list('a').extend(['a', 'b'] * 20)

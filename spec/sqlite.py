@@ -25,11 +25,28 @@ from vaults.stores.sqlite import connection, driver, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
-from .internals import another, connection_of, depth_of, is_in_transaction, raw_of, run_checkpoint
+from .internals import (
+    another,
+    connection_of,
+    depth_of,
+    is_in_transaction,
+    raw_of,
+    run_checkpoint,
+    statements,
+    unwatched,
+)
 
 
 class TestTraps:
     """What SQLite does that a dict may not, each forced."""
+
+    def test_an_append_outside_of_a_block_is_one_statement(self, v):
+        one = v.list('one')
+        one.append(0)
+        seen = statements(v)
+        one.append(1)
+        unwatched(v)
+        assert len(seen) == 1 and seen[0].startswith('UPDATE entries') and one == [0, 1]
 
     @pytest.mark.skipif(not guard.AVAILABLE, reason='no OFD locks on this system')
     def test_somebody_opens_and_closes_the_file_in_this_process(self, root):

@@ -203,6 +203,11 @@ class Column(LiveSequence[T]):
                       ) from error
 
     def _packed_one(self, item: Any) -> bytes:
+        if type(item) is self._type.plain:
+            try:
+                return self._type.packed_one(item)
+            except (struct.error, OverflowError):
+                pass  # as below
         return self._fitting(self._type.pack, [item])  # type: ignore[no-any-return]
 
     def _one(self, chunk: bytes, at: int) -> Any:

@@ -43,6 +43,8 @@ class Type:
         self.code: Optional[str] = NUMBER_FORMATS.get(self.name)
         self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
+        self.plain = {None: None, 'f': float, 'd': float}.get(self.code, int)  # what is packed as it is
+        self.packed_one: Callable[[Any], bytes] = struct.Struct(f'<{self.code or "x"}').pack
 
     def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
         """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""

@@ -386,17 +386,27 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
-        chunk, store = self._packed_one(value), self._place.store
+        chunk = self._packed_one(value)
         self._place.allow_chunks(self._key)
+        known, deletions, header = self._view
+        if header is None or known is None or not self._replaced_by(header, chunk, known, deletions):
+            self._place.store.transact(lambda: self._append(chunk))
 
-        def add() -> None:
-            header = self._parsed(store.get(self._stored))
-            if self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1):
-                self._change(lambda _, change: change.append(chunk, 1))
-            else:  # as above, in short
-                header.size, header.tail = header.size + 1, header.tail + chunk
-                store.put_owner(self._stored, header.packed())
-        store.transact(add)
+    def _append(self, chunk: bytes) -> None:
+        store = self._place.store
+        header = self._known(store.get(self._stored))
+        if not self._replaced_by(header, chunk, header.data, store.deletions):
+            self._change(lambda _, change: change.append(chunk, 1))
+
+    def _replaced_by(self, header: Header, chunk: bytes, known: bytes, deletions: int) -> bool:
+        """Add an item to the tail in one statement, where there is room, and the header is the one that is known."""
+        if self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1):
+            return False
+        longer = header.longer(chunk, 1)
+        if not self._place.store.put_owner_if(self._stored, known, longer.data):
+            return False
+        self._view = longer.data, deletions, longer
+        return True
 
     def extend(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""

@@ -127,6 +127,15 @@ class Header:
                                                     self.depth, self.tail, self.owner])))
         return data
 
+    def longer(self, chunk: bytes, count: int) -> Header:
+        """Return the header with items more in its tail, and its bytes."""
+        header = type(self).__new__(type(self))
+        header.code, header.meta, header.skip, header.inside = self.code, self.meta, self.skip, self.inside
+        header.next, header.root, header.depth, header.owner = self.next, self.root, self.depth, self.owner
+        header.size, header.tail, header.nodes = self.size + count, self.tail + chunk, self.nodes
+        header.data = header.packed()
+        return header
+
     def number(self) -> int:
         """Return a number for a new chunk."""
         self.next += 1

@@ -25,7 +25,7 @@ class ReadOnlyStore(StoreBefore):
         raise VaultReadOnlyError(f"it can only be read: vault {self._name}; open it without flag='r'")
 
     put = put_many = delete = delete_range = move = put_chunks = delete_chunks = put_owner = free_chunks = _refuse
-    sync = compact = destroy = _refuse
+    put_owner_if = sync = compact = destroy = _refuse
 
     def get(self, key: Stored) -> Optional[bytes]:
         return self._store.get(key)

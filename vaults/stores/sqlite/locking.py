@@ -50,6 +50,7 @@ class QueuedStore(SQLiteStore):
         self.lock = Lock()
 
     put = locked(SQLiteStore.put)
+    put_owner_if = locked(SQLiteStore.put_owner_if)
     compact = locked(SQLiteStore.compact)
 
     def begin(self, who: Any = None) -> None:

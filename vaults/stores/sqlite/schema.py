@@ -79,7 +79,8 @@ GET_SOME_CHUNKS = f"""SELECT number, data, crc FROM parts
  WHERE owner = ? AND number IN ({', '.join('?' * CHUNKS_AT_ONCE)})"""
 GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
  WHERE e.key = ?"""
-PUT_CHUNK = 'INSERT INTO parts VALUES (?, ?, ?, ?)'
+_CHUNK = '(?, ?, ?, ?)'
+PUT_CHUNKS = {count: f"INSERT INTO parts VALUES {', '.join([_CHUNK] * count)}" for count in (64, 8, 1)}  # as PUT_ROWS
 DELETE_CHUNK = 'DELETE FROM parts WHERE owner = ? AND number = ?'
 DELETE_CHUNKS = 'DELETE FROM parts WHERE owner = ?'
 CHUNK_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
@@ -94,6 +95,8 @@ ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 # The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.
 PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key) DO UPDATE
  SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_CHUNKS | CRC})"""
+# Only where the value is still the one that is known. What is left of crc is as above.
+REPLACE = f'UPDATE entries SET value = ?, crc = (crc & {BOOL}) | ? WHERE key = ? AND value = ?'
 # Of many entries, by how many rows are in a statement. Each is compiled once, and of more than 64 a row takes as long.
 _ROW = '(?, ?, ?)'
 PUT_ROWS = {count: PUT.replace(_ROW, ', '.join([_ROW] * count)) for count in (64, 8, 1)}
