@@ -390,13 +390,9 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._place.allow_chunks(self._key)
         known, deletions, header = self._view
         if header is None or known is None or not self._replaced_by(header, chunk, known, deletions):
-            self._place.store.transact(lambda: self._append(chunk))
-
-    def _append(self, chunk: bytes) -> None:
-        store = self._place.store
-        header = self._known(store.get(self._stored))
-        if not self._replaced_by(header, chunk, header.data, store.deletions):
-            self._change(lambda _, change: change.append(chunk, 1))
+            deletions, header = self._place.store.deletions, self._header()
+            if not self._replaced_by(header, chunk, header.data, deletions):
+                self._change(lambda _, change: change.append(chunk, 1))
 
     def _replaced_by(self, header: Header, chunk: bytes, known: bytes, deletions: int) -> bool:
         """Add an item to the tail in one statement, where there is room, and the header is the one that is known."""
