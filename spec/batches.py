@@ -298,10 +298,8 @@ class TestBatches:
         def trace(frame, event, _):
             if frame.f_code.co_filename.endswith(within):
                 if event == 'line':
-                    sys.settrace(None)
                     count[0] += 1
-                    act(count[0])
-                    sys.settrace(trace)
+                    act(count[0])  # Python traces nothing in here
                 return trace
             return None
         return trace
