@@ -1,5 +1,5 @@
 """Time columns, lists and streams against kohakuvault, streams against shutil.copyfile, arrays and frames against
-sqlite3 and diskcache; write docs/performance.md.
+kohakuvault, sqlite3 and diskcache; write docs/performance.md.
 
     pip install -e '.[bench]'                  # kohakuvault
     python benchmarks/large.py                 # a few minutes, 5 GB of disk; prints the tables and writes them
@@ -206,7 +206,7 @@ class Floor:
         return self.run('SELECT value, crc FROM entries WHERE key = ?', (key,)).fetchone()[0]
 
 
-def values_round(items: int, times: Times) -> None:
+def values_round(with_kohaku: bool, items: int, times: Times) -> None:
     """Time an array of 8 bytes an item and a frame of half of it, going in and out. Without the packages, nothing."""
     try:
         import diskcache
@@ -221,21 +221,32 @@ def values_round(items: int, times: Times) -> None:
     frame = pandas.DataFrame({name: array[:items // 10] + place for place, name in enumerate('abcde')})
     with TemporaryDirectory() as name:
         folder = Path(name)
-        vault = vaults.Vault(folder / 'vaults.db')
-        for label, value, floor, who, other in (
-                ('an array', array, Floor(folder / 'floor.db'), 'sqlite3', array.tobytes()),
-                ('a frame', frame, diskcache.Cache(str(folder / 'cache')), 'diskcache', frame)):
-            for holder, place, one in CHANCE.sample([('vaults', vault, value), (who, floor, other)], 2):
+        both: dict[str, Any] = {'vaults': vaults.Vault(folder / 'vaults.db')}
+        if with_kohaku:
+            import kohakuvault
+            both['kohakuvault'] = kohakuvault.KVault(str(folder / 'kohakuvault.db'))
+        raw = array.tobytes()
+        for label, value, others in (
+                ('an array', array, {'sqlite3': Floor(folder / 'floor.db')}),
+                ('a frame', frame, {'diskcache': diskcache.Cache(str(folder / 'cache'))})):
+            places = {**both, **others}
+            label = f'{label} of {value.size * 8 / 1e6:,.0f} MB'
+            for who, place in CHANCE.sample(sorted(places.items()), len(places)):
+                one = raw if who == 'sqlite3' else value
                 _, seconds = clocked(lambda one, place=place, label=label: place.__setitem__(label, one), one)
-                times[f'{label} of {value.size * 8 / 1e6:,.0f} MB in, {who}'][holder].append(seconds)
+                times[f'{label} in'][who].append(seconds)
                 got, seconds = clocked(place.__getitem__, label)
-                times[f'{label} of {value.size * 8 / 1e6:,.0f} MB out, {who}'][holder].append(seconds)
-                if holder == 'vaults' and not (got == value).all(None):
-                    raise SystemExit(f'{label} came back wrong')
+                times[f'{label} out'][who].append(seconds)
+                if got != raw if who == 'sqlite3' else not (got == value).all(axis=None):
+                    raise SystemExit(f'{who}: {label} came back wrong')
+                del got
     small = frame.head(10).copy()
-    for who, dumps in CHANCE.sample([('vaults', vaults.dumps), ('pickle', pickle.dumps)], 2):
-        _, seconds = clocked(lambda small, dumps=dumps: [dumps(small) for _ in range(100)], small)
-        times['a frame of 10 rows to bytes, pickle'][who].append(seconds / 100)
+    for who, dumps, loads in CHANCE.sample([('vaults', vaults.dumps, vaults.loads),
+                                            ('pickle', pickle.dumps, pickle.loads)], 2):
+        many, seconds = clocked(lambda small, dumps=dumps: [dumps(small) for _ in range(100)], small)
+        times['a frame of 10 rows to bytes'][who].append(seconds / 100)
+        _, seconds = clocked(lambda many, loads=loads: [loads(one) for one in many], many)
+        times['a frame of 10 rows from bytes'][who].append(seconds / 100)
 
 
 # How they grow.
@@ -277,9 +288,11 @@ def sequences_said(times: Times, items: int) -> str:
 def values_said(times: Times) -> str:
     rows = [('operation, compared with, ms', 'vaults', 'the other', 'times as long')]
     for label, by in times.items():
-        (other,), mine = [by[who] for who in by if who != 'vaults'], by['vaults']
-        rows.append((label, f'{median(mine) * 1e3:,.2f}', f'{median(other) * 1e3:,.2f}',
-                     f'{median(a / b for a, b in zip(mine, other)):.2f}'))
+        mine = by['vaults']
+        for who, other in sorted(by.items()):
+            if who != 'vaults':
+                rows.append((f'{label}, {who}', f'{median(mine) * 1e3:,.2f}', f'{median(other) * 1e3:,.2f}',
+                             f'{median(a / b for a, b in zip(mine, other)):.2f}'))
     return table(rows)
 
 
@@ -318,7 +331,7 @@ def main() -> None:
         for _ in range(options.rounds):
             sequence_round(makers, options.items, 1000 if options.quick else 20_000, sequences)
             stream_round(kohaku, source, streams)
-            values_round(100_000 if options.quick else 10_000_000, values)
+            values_round(kohaku, 100_000 if options.quick else 10_000_000, values)
     grown = growth(options.largest, 1000 if options.quick else 20_000)
     body = (f'{machine()} {options.rounds} rounds, medians. Columns and lists in microseconds, streams in MB per '
             f'second.\n\n{sequences_said(sequences, options.items)}\n\n{table(FACTS, str.ljust)}\n\n'
