@@ -26,7 +26,7 @@ from vaults.stores import writeback
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import in_thread, is_free
-from .internals import depth_of, statements
+from .internals import calls_of, depth_of, statements
 from .machines import DictMachine
 from .samples import Custom
 from .writeback_others import WriteBackAmongOthers
@@ -655,6 +655,24 @@ class TestWriteBack(WriteBackWalks, WriteBackAmongOthers):
             w[n] = []
             w[n].append(n)
         assert w.items() == [(n, [n]) for n in range(10)]
+
+    def test_a_block_takes_few_calls_more_than_without_it(self, w, monkeypatch):
+        def one(vault):
+            with vault:
+                vault['n'] += 1
+
+        def nested(vault):
+            with vault, vault:
+                vault['n'] += 1
+        monkeypatch.setattr(writeback, 'may_run', lambda: False)  # other tests import asyncio
+        v = Vault('plain')
+        v['n'] = w['n'] = 0
+        w.update((n, 'text') for n in range(10))
+        for block, most in (one, 50), (nested, 80):
+            block(v)
+            block(w)
+            plain, live = (calls_of(lambda vault=vault, block=block: block(vault)) for vault in (v, w))
+            assert live <= plain + most
 
     @pytest.mark.parametrize('call', ['acquire', 'may_run'])
     def test_an_interrupt_as_a_block_begins_leaves_no_lock(self, w, monkeypatch, call):

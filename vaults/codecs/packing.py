@@ -100,6 +100,8 @@ class Codec:
         It is a first look, and takes no call for each: of what seems to have changed, or cannot be packed, dumps()
         knows more. What it does not return has not changed. The bytes are `plain` where loads_plain() has loaded them.
         """
+        if len(keys) <= COMPARED:
+            return self._changed(keys, objects, datas, plain)
         found: List[T] = []
         for start in range(0, len(keys), COMPARED):
             some = slice(start, start + COMPARED)

@@ -14,7 +14,7 @@ from ..errors import SerializationError, VaultCorruptError, VaultError, about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional
+    from typing import Any, Dict, List, Optional
 
     from ..keys import Stored
     from .base import Live
@@ -93,9 +93,25 @@ class Changes:
                 raise self.about(refused, key) from error
 
     def suspects(self, wanted: List[Stored]) -> List[Stored]:
-        """Return which of the entries were put, or do not pack, at a first look, to what is stored."""
-        put, found, objects, datas = self._cache.unsure(wanted, IMMUTABLE)
-        return put + self._codec.changed(found, objects, datas)
+        """Return which of the entries were put, or do not pack, at a first look, to what is stored.
+
+        What was put is returned once, and first, where it is wanted twice.
+        """
+        live, dirty = self._cache.live, self._cache.dirty
+        put: Dict[Stored, None] = {}
+        found, objects, datas = [], [], []
+        for key in wanted:
+            try:
+                value, data, _ = live[key]
+            except KeyError:  # a signal handler has had it leave
+                continue
+            if data is None or key in dirty:
+                put[key] = None
+            elif type(value) not in IMMUTABLE:
+                found.append(key)
+                objects.append(value)
+                datas.append(data)
+        return [*put, *self._codec.changed(found, objects, datas)] if found else [*put]
 
     def none_in(self, group: Group) -> bool:
         """Tell whether all of a group pack, at a first look, to what is stored."""

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict, deque
-from itertools import compress, repeat
+from itertools import repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Collection, Dict, FrozenSet, Iterable, Iterator, List, Optional, Sequence, Tuple
+    from typing import Any, Callable, Collection, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
     from ..keys import Stored
     from .base import Checks, Live
-
-    Unsure = Tuple[List[Stored], Sequence[Stored], Sequence[object], Sequence[bytes]]
 
 
 REWRITTEN = 10_000  # keys that are kept to tell which entries of a walk's page are out of date, and not all of it
@@ -144,25 +142,6 @@ class Cache:
                 self.note(key)
         return map(self.live.setdefault, found, entries)
 
-    def unsure(self, wanted: Sequence[Stored], immutable: FrozenSet[type]) -> Unsure:
-        """Return which of the entries were put, and keys, objects and bytes of those that may have changed in place.
-
-        Lists of all of them at once, which C makes: what leaves the cache is looked at here.
-        """
-        entries = list(map(self.live.get, wanted))
-        if not all(entries):
-            wanted, entries = list(compress(wanted, entries)), list(filter(None, entries))
-        objects, datas, _ = zip(*entries) if entries else ((), (), ())
-        kinds, put = set(map(type, objects)), {}
-        if self.dirty or not all(datas):
-            put = {key: None for key, data in zip(wanted, datas) if key in self.dirty or data is None}
-        if kinds <= immutable:
-            return list(put), (), (), ()
-        if put or not kinds.isdisjoint(immutable):
-            mask = [key not in put and type(obj) not in immutable for key, obj in zip(wanted, objects)]
-            wanted, objects, datas = (list(compress(column, mask)) for column in (wanted, objects, datas))
-        return list(put), wanted, objects, datas
-
     def replace(self, key: Stored, entry: Live) -> None:
         """Have the entry be this one, which is being stored."""
         self.remove([key])
@@ -175,8 +154,9 @@ class Cache:
                 self.writes += 1
                 self.rewritten.clear()
             self.rewritten[key] = None
-        self.note(key)
-        live = self.live
+        live, journal = self.live, self.journal
+        if journal is not None and key not in journal.before:
+            self.note(key)
         # No call in between, in which a signal handler may put another object, and that one be lost.
         if key in live and live[key][0] is value:
             live[key] = value, data or live[key][1], live[key][2]

@@ -37,10 +37,10 @@ def before(store: Store, coder: KeyCodec, codec: Codec, path: str, size: int, ti
 class LiveEntries:
     """The entries of a live store, each a Live, for a vault or section. Safe in any thread."""
 
-    __slots__ = ('_checks', '_store')
+    __slots__ = ('_cache', '_checks', '_store')
 
     def __init__(self, store: LiveStore, checks: Checks) -> None:
-        self._store, self._checks = store, checks
+        self._store, self._cache, self._checks = store, store.cache, checks
 
     def within(self, coder: KeyCodec, validate: Optional[Check]) -> LiveEntries:
         """Return the entries for a section whose keys `coder` codes and whose values `validate` may refuse."""
@@ -65,11 +65,14 @@ class LiveEntries:
         """Set the entry's object, to be written later."""
         store = self._store
         with store.lock:
-            cache = store.cache
+            cache = self._cache
+            if cache.groups:
+                cache.settle()
             live = cache.live
             if key not in live:
                 store.make_room()
-            if cache.journal is not None:
+            journal = cache.journal
+            if journal is not None and key not in journal.before:
                 cache.note(key)
             # The mark first: an interrupt between the two leaves one without a change, which is harmless. And no call
             # in between, in which a signal handler may have the entry be stored otherwise.

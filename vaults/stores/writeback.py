@@ -246,14 +246,12 @@ class LiveStore(StoreBefore):
 
     def _write_all(self) -> Dict[Stored, VaultError]:
         """Write every entry that has changed, and then what was put as these were packed or validated."""
-        failed = self._write(self._with_dirty(list(self.cache.live)))
-        put = [key for key in list(self.cache.dirty) if key not in failed]
+        cache = self._cache
+        if cache.groups:
+            cache.settle()
+        failed = self._write([*cache.dirty, *cache.live])
+        put = cache.dirty and [key for key in list(cache.dirty) if key not in failed]
         return {**failed, **self._write(put)} if put else failed
-
-    def _with_dirty(self, wanted: List[Stored]) -> List[Stored]:
-        """Return what was put, in the order in which it was, and then the rest of what is wanted."""
-        dirty = self._cache.dirty
-        return list(dict.fromkeys([*dirty, *wanted])) if dirty else wanted
 
     def _write_dirty(self) -> None:
         """Write what was put: keys that the store does not know yet are counted and walked there."""
@@ -263,11 +261,11 @@ class LiveStore(StoreBefore):
     def _write_first(self, key: Stored) -> None:
         """Write the entry, whose bytes are asked for, and what was put."""
         self._cache.settle()
-        self._raise(self._write(self._with_dirty([key])), KEPT)
+        self._raise(self._write([*self._cache.dirty, key]), KEPT)
 
     def _write(self, wanted: List[Stored]) -> Dict[Stored, VaultError]:
         """Write those of the entries that have changed; return why some could not be."""
-        if self._is_packing():
+        if self._packing and self._is_packing():
             return {}  # an object that is being packed uses the vault
         self._packing = True
         try:
@@ -291,7 +289,7 @@ class LiveStore(StoreBefore):
 
     def _is_packing(self) -> bool:
         """Tell whether a caller packs an object, which uses the vault: an interrupt may have left `_packing` set."""
-        frame = _getframe(1).f_back if self._packing else None
+        frame = _getframe(1).f_back
         while frame is not None and (frame.f_code.co_name not in PACKING or frame.f_locals.get('self') is not self):
             frame = frame.f_back
         return frame is not None
@@ -325,7 +323,7 @@ class LiveStore(StoreBefore):
             raise VaultClosedError(f'the vault {self._path!r} is closed: open it again')
         groups = self._cache.groups
         excess = len(self._live) + more - self._size + (sum(map(len, [*groups.values()])) if groups else 0)
-        if excess <= 0 or self._is_packing():
+        if excess <= 0 or (self._packing and self._is_packing()):
             return
         oldest = list(islice(self._live, max(self.share, excess)))
         if oldest:
@@ -340,7 +338,7 @@ class LiveStore(StoreBefore):
         if journal is not None and journal.in_call:
             kept = set(filter(self._changes.has, self._changes.suspects(oldest)))
         else:
-            kept = set(self._write(self._with_dirty(oldest)))
+            kept = set(self._write([*self._cache.dirty, *oldest]))
         if kept:
             for key in kept.intersection(oldest):
                 self._live.move_to_end(key)
@@ -492,7 +490,7 @@ class LiveStore(StoreBefore):
                 self.lock.release()
             raise
         try:
-            if self._store.others_wrote() or self._changes.foreign:
+            if self._store.others_wrote() or self._changes.foreign:  # in a block too: a signal handler's may be first
                 self._forget_theirs()
         except BaseException:
             self.rollback()
