@@ -148,10 +148,10 @@ class Connection(Nesting):
         self.version: Optional[int] = None         # of the data, as last asked for
         self.reading = False                       # whether a statement of several rows is not done
         self.shared: Any = None                    # a map of the shared memory: see cache.py
-        self.copied = file.driver.COPIED
+        self.copied, self.one = file.driver.COPIED, file.driver.ONE
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
-            self.raw = Snapshot(file)
+            self.raw, self.one = Snapshot(file), Snapshot.ONE
             self.execute = self.raw.execute
             return
         self.raw = file.connect()

@@ -6,7 +6,7 @@ of the modules. Each has to provide what stands in `Driver` and `RawConnection` 
 - `execute` is called and its rows are taken without a Python frame in between: an interrupt there leaves a statement
   open. So it returns a cursor, whose `fetchall()` and `get` are the module's own;
 - `get` is one row or None, of statements that have no more than one row. Of a row with one column some modules give
-  the bare value: who asks takes two columns;
+  the bare value: who asks takes two columns, or compares it with `ONE`;
 - what `statements()` returns is used by a signal handler or a finalizer as well, which may come between the two: then
   there is no row. What must not happen goes through the connection's `execute`, or through `changed`, which nobody
   comes into;
@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         NAME: str
         VERSION: str
         VERSION_INFO: Tuple[int, ...]
+        ONE: Any        # the `get` of a row with the number 1 alone
         COPIED: int     # bytes of values up to which they are bound sooner as a bytearray, which is a copy
 
         def connect(self, target: str, timeout: float) -> RawConnection:

@@ -89,7 +89,7 @@ CHUNK_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 # These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
 # between the two calls that it takes to get the row.
 GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
-CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?), 0'
+CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
 SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLite knows without reading the value
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
 # The key stays as it was first put, and so does BOOL, which is of the key. The rest of the new crc is taken.

@@ -51,7 +51,7 @@ class Snapshot:
     """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
     statement, that the file is still what was opened, which `immutable` does not."""
 
-    total_changes = 0
+    total_changes, ONE = 0, (1,)
 
     def __init__(self, file: File) -> None:
         self._file = file

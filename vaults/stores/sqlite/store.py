@@ -88,7 +88,7 @@ class SQLiteStore(Removal):
             row = c.execute(CONTAINS, (key,)).get
             while row is None:
                 row = c.execute(CONTAINS, (key,)).get
-            return bool(row[0])
+            return row == c.one  # type: ignore[no-any-return]  # a row is Any
         except driver.Error as error:
             return bool(retry(self, error, CONTAINS, (key,), key)[0][0])
 

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
     from .driver import Claim
 
-__all__ = ['COPIED', 'NAME', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'connect']
+__all__ = ['COPIED', 'NAME', 'ONE', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'connect']
 
 NAME = 'sqlite3'
 VERSION: str = sqlite_version
 VERSION_INFO: Tuple[int, ...] = sqlite_version_info
 
+ONE = (1,)
 COPIED = 1 << 20  # for bytes the module looks for an adapter each time; a bytearray of a few is bound in half the time
 
 
