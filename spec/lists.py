@@ -462,6 +462,73 @@ class TestLists:
                 w.list(2)
                 assert v.check() == [] and v[1] == 'plain'
 
+    @pytest.mark.parametrize('options', [{}, {'thread_safe': True}, {'name': ':memory:'}, {'writeback': True}], ids=str)
+    def test_what_a_block_appends_is_there_for_whoever_asks(self, root, small, options):
+        with contextlib.closing(Vault(**{'name': 'blocks', **options})) as v:
+            one, same, column, plain = v.list('one'), v.list('one'), v.column('column', 'int64'), []
+            with v:
+                for number in range(3000):
+                    (one if number % 50 else same).append(number)
+                    column.append(number)
+                    if number % 400 < 30:
+                        assert len(v['one']) == number + 1 and one[-1] == column[-1] == number
+                for number in range(2000):
+                    one.append(number)
+                with contextlib.suppress(KeyError), v.transaction():
+                    one.append('undone')
+                    one.append('undone')
+                    raise KeyError
+                one.append('last')
+                one.append('of all')
+            plain = [*range(3000), *range(2000), 'last', 'of all']
+            assert one == plain and list(same) == plain and column.tolist() == [*range(3000)]
+            with contextlib.suppress(KeyError), v:
+                for _ in range(20):
+                    one.append('undone')
+                    column.append(5)
+                raise KeyError
+            with v:
+                for number in range(10):
+                    column.append(number)
+                v['other'] = 5
+                one.append('end')
+            assert one == [*plain, 'end'] and len(column) == 3010 and v.check() == []
+            with pytest.raises(vaults.VaultError, match='deleted or replaced'), v:
+                one.append(1)
+                one.append(2)
+                del v['one']
+                one.append(3)
+            assert one == [*plain, 'end']
+
+    def test_another_thread_does_not_append_to_what_a_block_keeps_back(self, v):
+        one, order = v.list('one'), []
+
+        def other():
+            one.append('theirs')
+            order.append('theirs')
+        thread = threading.Thread(target=other)
+        with v:
+            one.append(1)
+            one.append(2)
+            thread.start()
+            time.sleep(0.2)
+            one.append(3)
+            order.append('mine')
+        thread.join()
+        assert one == [1, 2, 3, 'theirs'] and order == ['mine', 'theirs']
+
+    @needs_fork
+    def test_a_child_that_is_forked_in_a_block_appends_by_itself(self, root):
+        v = Vault('forked')
+        one = v.list('one')
+        one.append(0)
+        with v:
+            one.append(1)
+            one.append(2)
+            child = in_child(lambda: (time.sleep(0.5), one.append('child'), len(one))[2])
+            one.append(3)
+        assert child.answer() == 5 and one == [0, 1, 2, 3, 'child']
+
     def test_items_that_are_packed_one_by_one_are_taken_among_others(self, root):
         v = Vault('letters', serializer=('utf8', str.encode, bytes.decode))
         v.list('a').extend(['a', 'b'] * 20)

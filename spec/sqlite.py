@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import re
 import shutil
+import signal
 import sqlite3
 import struct
 import threading
@@ -47,6 +48,38 @@ class TestTraps:
         one.append(1)
         unwatched(v)
         assert len(seen) == 1 and seen[0].startswith('UPDATE entries') and one == [0, 1]
+
+    def test_what_a_block_appends_takes_few_statements(self, v):
+        one, column = v.list('one'), v.column('column', 'int64')
+        seen = statements(v)
+        with v:
+            for number in range(100):
+                one.append(number)
+            for number in range(400):
+                column.append(number)
+        unwatched(v)
+        assert len(seen) < 12 and one == [*range(100)] and len(column) == 400
+
+    @needs_posix
+    def test_a_signal_handler_finds_all_that_a_block_has_appended(self, v):
+        one, column, done, wrong = v.list('one'), v.column('column', 'int64'), [0], []
+
+        def look(*_):
+            found = len(one), len(column)
+            if not done[0] <= found[1] <= found[0] <= done[0] + 1:
+                wrong.append((found, *done))
+        before = signal.signal(signal.SIGALRM, look)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+            with v:
+                for number in range(20_000):
+                    one.append(number)
+                    column.append(number)
+                    done[0] += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert not wrong and one == [*range(20_000)] == column.tolist()
 
     @pytest.mark.skipif(not guard.AVAILABLE, reason='no OFD locks on this system')
     def test_somebody_opens_and_closes_the_file_in_this_process(self, root):

@@ -70,7 +70,7 @@ class TestStores:
 
     @pytest.mark.parametrize('layer', [LiveStore, readonly.ReadOnlyStore], ids=lambda layer: layer.__name__)
     def test_a_store_before_another_one_hands_on_all_of_the_contract(self, layer):
-        made_of_others = {'transact', 'put_owner_if', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
+        made_of_others = {'transact', 'put_owner_if', 'waiting', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
         own = {name for cls in layer.__mro__[:-3] for name in vars(cls)}
         assert {name for name in dir(Store) if not name.startswith('_')} - own <= made_of_others
 

@@ -43,8 +43,12 @@ class Type:
         self.code: Optional[str] = NUMBER_FORMATS.get(self.name)
         self.as_item: Callable[[Any], Any] = lambda item: item
         self.size, self.pack = self._known()
-        self.plain = {None: None, 'f': float, 'd': float}.get(self.code, int)  # what is packed as it is
-        self.packed_one: Callable[[Any], bytes] = struct.Struct(f'<{self.code or "x"}').pack
+        of_bytes = bytes if self.name[:1] == 'S' else None
+        self.plain = {'f': float, 'd': float, None: of_bytes}.get(self.code, int)
+        # Of one that is plain; what it raises, `pack` says again.
+        self.packed_one: Callable[[Any], bytes] = self._pack_one
+        if self.code:
+            self.packed_one = struct.Struct(f'<{self.code}').pack
 
     def _known(self) -> Tuple[int, Callable[[PlainList[Any]], bytes]]:
         """Return the bytes of an item, and what packs many. Raises: TypeError for another name."""
@@ -88,6 +92,11 @@ class Type:
                 raise ValueError(f'{item[:40]!r} is longer than {self.size} bytes, or ends with NUL, which would be '
                                  'lost')
         return b''.join([item.ljust(self.size, b'\0') for item in items])
+
+    def _pack_one(self, item: bytes) -> bytes:
+        if len(item) > self.size or item[-1:] == b'\0':
+            raise OverflowError  # `pack` says why
+        return item.ljust(self.size, b'\0')
 
     def one(self, chunk: bytes, at: int) -> Any:
         """Return an item of a chunk as a Python object; a datetime64 as the number of its units since 1970."""

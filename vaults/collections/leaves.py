@@ -44,6 +44,10 @@ class PackedItems:
         """Tell whether the chunk is to be a leaf."""
         return len(chunk) > LEAF or count > ITEMS
 
+    def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
+        """Return how many bytes and how many items more it takes before it is full."""
+        return LEAF - len(chunk), ITEMS - count
+
     def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         """Yield a chunk in chunks that fit leaves."""
         if count < 2 or not self.is_full(chunk, count):
@@ -81,6 +85,10 @@ class SizedItems:
     def is_full(self, chunk: bytes, count: int) -> bool:
         """Tell whether the chunk is to be a leaf."""
         return len(chunk) > self.leaf
+
+    def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
+        """Return how many bytes and how many items more it takes before it is full."""
+        return self.leaf - len(chunk), self.leaf - len(chunk)
 
     def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         """Yield a chunk in chunks that fit leaves."""

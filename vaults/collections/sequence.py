@@ -5,6 +5,7 @@ few chunks that it has read, so that any number of them, in any thread and proce
 """
 from __future__ import annotations
 
+from _thread import get_ident
 from array import array
 from functools import partial
 from itertools import islice
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from ..keys import Stored
+    from ..stores.base import KeptBack
     from .kind import Kind
     from .leaves import Items
 
@@ -34,13 +37,23 @@ if TYPE_CHECKING:
 AHEAD = 16        # leaves that a walk reads at a time
 
 
+class _NotWaiting:
+    """In place of what waits, where nothing may."""
+
+    thread = deletions = left = most = 0
+    rows: PlainList[bytes] = []
+
+
+NOT_WAITING = _NotWaiting()
+
+
 class LiveSequence(Displayed, MutableSequence[T]):
     """What lists and columns share: where the items are. How many bytes they take, the subclasses know.
 
     A chunk is the bytes of items, with their number beside it.
     """
 
-    __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view')
+    __slots__ = ('__weakref__', '_key', '_last', '_place', '_stored', '_view', '_waiting')
     kind: ClassVar[Kind]
     _wanted: Any = None     # what the header is to say besides the kind; None: anything
     _items: Items
@@ -56,6 +69,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
         self._key, self._stored = key, place.keys.encode(key)
         # What was read last: the header with its bytes, and a leaf. Each is replaced as one, for the sake of threads.
         self._view: View = (None, -1, None)         # the bytes, the store's count of deletions, the header
+        self._waiting: KeptBack = NOT_WAITING              # what a block has appended that is not written yet
         self._last: Leaf = (None, 0, 0, 0, b'')     # the header, the leaf's number, start, stop and bytes
 
     # --- what the subclasses know ---
@@ -386,22 +400,48 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def append(self, value: T) -> None:
         """Add an item at the end."""
-        chunk = self._packed_one(value)
-        self._place.allow_chunks(self._key)
-        known, deletions, header = self._view
-        if header is None or known is None or not self._replaced_by(header, chunk, known, deletions):
-            deletions, header = self._place.store.deletions, self._header()
-            if not self._replaced_by(header, chunk, header.data, deletions):
-                self._change(lambda _, change: change.append(chunk, 1))
+        chunk, waiting = self._packed_one(value), self._waiting
+        if waiting.thread == get_ident() and waiting.deletions == self._place.store.deletions:
+            left, rows = waiting.left - len(chunk), waiting.rows
+            if left >= 0 and len(rows) < waiting.most:
+                waiting.left = left
+                rows.append(chunk)
+                if waiting.thread or not rows:
+                    return
+                rows.pop()  # a signal handler has ended it just before
+        self._append(chunk)
 
-    def _replaced_by(self, header: Header, chunk: bytes, known: bytes, deletions: int) -> bool:
-        """Add an item to the tail in one statement, where there is room, and the header is the one that is known."""
-        if self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1):
-            return False
-        longer = header.longer(chunk, 1)
-        if not self._place.store.put_owner_if(self._stored, known, longer.data):
+    def _append(self, chunk: bytes) -> None:
+        self._place.allow_chunks(self._key)
+        _, deletions, header = self._view
+        for _ in range(2):  # with the header that is known, and if others came before, with the one that is there
+            if header is None:
+                deletions, header = self._place.store.deletions, self._header()
+            if not self._fits_tail(header, chunk):
+                break
+            if self._replaced_by(header, chunk, deletions):
+                return
+            header = None
+        self._change(lambda _, change: change.append(chunk, 1))
+        self._view = None, -1, None  # what is known is full
+
+    def _fits_tail(self, header: Header, chunk: bytes) -> bool:
+        """Tell whether the tail has room for one item more."""
+        return not self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1)
+
+    def _replaced_by(self, header: Header, chunk: bytes, deletions: int) -> bool:
+        """Add an item to the tail in one statement, where the header is the one that is known."""
+        store, longer = self._place.store, header.longer(chunk, 1)
+        if not store.put_owner_if(self._stored, header.data, longer.data):
             return False
         self._view = longer.data, deletions, longer
+
+        def made(chunks: PlainList[bytes]) -> Tuple[Stored, bytes, bytes]:
+            longest = longer.longer(b''.join(chunks), len(chunks))
+            self._view = longest.data, deletions, longest  # if it is: see `_known`
+            return self._stored, longer.data, longest.data
+        count = longer.size + longer.skip - longer.inside
+        self._waiting = store.waiting(made, *self._items.room(longer.tail, count)) or NOT_WAITING
         return True
 
     def extend(self, values: Iterable[T]) -> None:

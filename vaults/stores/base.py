@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         NamedTuple,
         NoReturn,
         Optional,
+        Protocol,
         Sequence,
         Tuple,
         TypeVar,
@@ -64,6 +65,15 @@ MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
 if TYPE_CHECKING:
+    class KeptBack(Protocol):
+        """What a block keeps back: see Store.waiting."""
+
+        rows: List[bytes]
+        left: int           # bytes
+        most: int           # pieces
+        thread: int
+        deletions: int
+
     class Options(NamedTuple):
         flag: str = 'c'
         timeout: float = 5.0
@@ -294,6 +304,16 @@ class Store(ABC):
             return True
         return self.transact(put)
 
+    def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
+                ) -> Optional[KeptBack]:
+        """Return where this thread's block may leave what it appends to a value, or None: then it is put at once.
+
+        There is room for so many pieces of so many bytes. It ends when anybody uses the store in this thread, which is
+        at the end of the block at last: then `thread` is 0, and what `made` makes of all that waits is put as by
+        `put_owner_if`: the key, the known value, and the new one.
+        """
+        return None
+
     def free_chunks(self, key: Stored) -> None:
         """Remove the chunks of an entry that is being replaced or deleted.
 
@@ -472,7 +492,7 @@ class ClosedStore(Store):
     get = glance = held = cached = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
     get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
-    put_owner_if = refuse
+    put_owner_if = waiting = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse
     destroy = describe = interruptible = refuse
     files = property(refuse)

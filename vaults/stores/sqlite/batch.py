@@ -12,19 +12,23 @@ no handler comes into, asks itself whether they still wait. To write them twice 
 """
 from __future__ import annotations
 
+from _thread import get_ident
 from itertools import chain
 from operator import itemgetter
 
+from ...errors import VaultCorruptError
+from ...keys import named
 from . import driver
 from .connection import TOGETHER, Connection, give_back
 from .failures import is_too_big
 from .fork import own
-from .schema import PUT_ROWS, entry_crcs
+from .schema import GET, HAS_CHUNKS, PUT_ROWS, REPLACE, checksum, entry_crcs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterable, List
+    from typing import Callable, Iterable, List, Tuple
 
+    from ...keys import Stored
     from ..base import Entry
     from .store import SQLiteStore
 
@@ -79,6 +83,10 @@ class Batch:
                 raise
         rows.clear()
 
+    def drop(self) -> None:
+        """Forget the rows: what they were put in was undone."""
+        self.rows.clear()
+
     def _write(self, c: Connection, rows: List[Entry]) -> None:
         keys, datas = list(map(_first, rows)), list(map(_second, rows))
         crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
@@ -93,3 +101,53 @@ class Batch:
                 c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
                 start = end
         c.written += size + TOGETHER * len(keys)
+
+
+class Waiting:
+    """What a block appends to one value, kept back until anybody uses the vault. For the thread of that block.
+
+    It stands where a batch does, and is written as one is: by whoever asks for the connection, in one statement, which
+    does nothing where the value is not the one that is known. So a signal handler may come at any moment, and write it
+    itself: what it has interrupted finds nothing left to do. Who appends looks afterwards whether it has ended
+    meanwhile, and finds what was appended too late. Where writing fails, it waits on, lest the block goes without it.
+
+    `made` returns the key, the known value, and the one with what waits.
+    """
+
+    around = None
+
+    def __init__(self, store: SQLiteStore, depth: int, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]],
+                 size: int, many: int) -> None:
+        self._store, self._made = store, made
+        self.rows: List[bytes] = []
+        self.left, self.most = size, many
+        self.depth, self.deletions = depth, store.deletions
+        self.thread = get_ident()   # 0: it has ended
+
+    def drop(self) -> None:
+        """End it, as what was put was undone."""
+        self.thread = 0
+        self.rows.clear()
+
+    def write(self) -> None:
+        """End it, and put what waits."""
+        c = own(self._store)
+        if c is None or c.batch is not self:
+            return
+        self.thread = 0
+        if self.rows and c.depth >= self.depth and c.raw.in_transaction:
+            self._write(c, *self._made(self.rows))
+        if c.batch is self:
+            c.batch = None
+            give_back(self._store.local, c)
+        self.rows.clear()
+
+    def _write(self, c: Connection, key: Stored, known: bytes, data: bytes) -> None:
+        try:
+            is_put = c.raw.changed(REPLACE, (data, checksum(key, data) | HAS_CHUNKS, key, known))
+            if not is_put and c.batch is self and c.raw.execute(GET, (key,)).fetchall()[0][0] != data:
+                raise VaultCorruptError(f'what a block appends to was changed below it: key {named(key)}; vault '
+                                        f'{self._store.file.path}')
+        except driver.error_or(OverflowError) as error:
+            raise self._store.failed(error, key) from error
+        c.written += TOGETHER + len(data)

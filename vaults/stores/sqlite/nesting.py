@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ...errors import VaultError
     from ..tasks import Owner
-    from .batch import Batch
+    from .batch import Batch, Waiting
     from .driver import RawConnection
     from .snapshot import Snapshot
 
@@ -51,7 +51,7 @@ class Nesting:
         self.thread = 0      # the one whose they are
         self.changes = 0     # of the connection when the outermost began
         self.begun = 0       # bytes written then
-        self.batch: Optional[Batch] = None      # of the call that puts many entries, and is given them
+        self.batch: Union[Batch, Waiting, None] = None  # what waits to be written
 
     def place(self, who: Any) -> int:
         """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
@@ -76,7 +76,7 @@ class Nesting:
     def forget(self, depth: int) -> None:
         """Let go of those who began what lies deeper than `depth`, and is rolled back."""
         while self.batch is not None and self.depth > depth:  # what waits was put in the innermost one
-            self.batch.rows.clear()
+            self.batch.drop()
             if self.batch.depth <= depth:
                 break
             self.batch = self.batch.around
@@ -84,6 +84,11 @@ class Nesting:
             self.blocks[place] = None
         self.epochs.undo(depth)
         self.depth = min(self.depth, depth)
+
+    def drop_waiting(self, who: object) -> None:
+        """Forget what waits to be written in the block of `who`, which is undone."""
+        if self.batch is not None and self.depth and self.blocks[self.depth - 1] is who and self.thread == get_ident():
+            self.batch.drop()
 
     def renew(self, refusal: Callable[[], VaultError]) -> None:
         """Take a new cursor: the old one may have a statement in progress.

@@ -9,13 +9,14 @@ Each thread has a connection of its own, which closes when the thread ends or th
 from __future__ import annotations
 
 import os
+from _thread import get_ident
 from zlib import crc32
 
 from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
-from .batch import Batch
+from .batch import Batch, Waiting
 from .connection import Broken, Connection
 from .fork import open_stores, own
 from .removal import Removal
@@ -112,6 +113,15 @@ class SQLiteStore(Removal):
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         return int(self.transact(lambda: Batch(self, self.local.c).put(pairs)))
+
+    def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
+                ) -> Optional[Waiting]:
+        c = self.local.c
+        if not c.depth or c.thread != get_ident() or c.owner or c.batch or c.lost or c.undone:
+            return None
+        c.batch = waiting = Waiting(self, c.depth, made, size, many)
+        vars(self.local).pop('c', None)
+        return waiting
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))

@@ -143,6 +143,7 @@ class Transactional(Store):
         depth = None
         try:
             self._still_open()
+            self._here().drop_waiting(who)
             c, depth, _ = self._level(who)
             self._undo(c, depth) if depth >= 0 else self._end_of_another(who)
         except VaultError:
