@@ -380,7 +380,7 @@ class Tree:
             self._added = []
         if self._fresh:
             self.store.put_chunks(self.header.owner, [
-                (number, b''.join(struct.pack('<QQ', *child) for child in children))
+                (number, struct.pack(f'<{2 * len(children)}Q', *chain.from_iterable(children)))
                 for number, children in self._fresh.items()])
         if self._dead:
             self.store.delete_chunks(self.header.owner, self._dead)
