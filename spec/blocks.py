@@ -211,6 +211,8 @@ class TestOrderOfBlocks:
 
         def hold():
             with {'with': lambda: t, 'transaction': t.transaction, 'edit': lambda: t.edit('a', [])}[kind]():
+                write(-2)
+                write(-1)
                 yield
         held, ready, go, found = hold(), threading.Event(), threading.Event(), []
         if kind == 'with' and isinstance(t, vaults.Shelf):

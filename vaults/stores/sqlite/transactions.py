@@ -285,14 +285,13 @@ class Transactional(Store):
         raise VaultTaskError(said)
 
     def _abandon(self, c: Connection, said: str) -> None:
-        """Roll back what another thread has open, and have that thread's next call, which believes in it, raise.
-
-        It is that call which ends it: what is Python's here is not for two threads at once.
-        """
+        """Roll back what another thread has open. What is Python's of it that thread's next call ends, and raises."""
         def end(*_: Any) -> NoReturn:
             self._undo(c, 0)
             raise blocks.undone_since(said)
         c.lost, c.execute = VaultError(said), end
+        if c.batch is not None:
+            c.batch.drop()  # so that what is given to it from now on asks for the connection
         try:  # noqa: SIM105  # contextlib is not imported for this
             c.raw.execute(ROLLBACK)
         except driver.Error:
