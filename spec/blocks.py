@@ -238,6 +238,25 @@ class TestOrderOfBlocks:
         assert "left in another thread" in found[0] and found[1] == 'put'
         assert t.items() == ([('k', 1)] if verb == 'put' else [('rows', ['before', 1])])
 
+    def test_a_thread_that_has_the_number_of_one_that_ended_in_a_block_appends_for_itself(self, v):
+        rows, idents = v.list('rows'), []
+        rows.append('before')
+
+        def begin():
+            v.__enter__()
+            rows.append('never ended')
+            rows.append('nor this')
+            idents.append(threading.get_ident())  # another gets it sooner or later
+
+        def append():
+            if threading.get_ident() in idents and len(rows) == 1:
+                rows.append('after')
+        for act in (begin, *[append] * 200):
+            thread = threading.Thread(target=act)
+            thread.start()
+            thread.join()
+        assert rows == ['before', 'after']
+
     @pytest.mark.parametrize('fails', [False, True])
     @pytest.mark.parametrize('kind', ['transaction', 'edit'])
     def test_a_block_that_is_left_in_another_thread_keeps_nobody_waiting(self, t, kind, fails):

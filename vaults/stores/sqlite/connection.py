@@ -194,6 +194,8 @@ class Connection(Nesting):
         raw = vars(self).pop('raw', None)
         if raw is None:
             return
+        if self.batch is not None:
+            self.batch.drop()
         if self.pid != os.getpid():
             inherited.append(raw)
         else:
