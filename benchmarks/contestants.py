@@ -216,16 +216,21 @@ class Vaults(Contestant):
         return iter(self.db.items())
 
 
+def vault_with(driver: str, path: Path) -> Any:
+    """Return a vault that is opened with the SQLite of a driver."""
+    vaults = import_module('vaults')
+    vaults.set_driver(driver)
+    try:
+        return vaults.Vault(path)
+    finally:
+        vaults.set_driver(None)
+
+
 class VaultsApsw(Vaults):
     """With the other driver, each on a file of its own: the copies of SQLite do not see each other's locks."""
 
     def open(self, module: str, folder: Path) -> Any:
-        vaults = import_module('vaults')
-        vaults.set_driver(module)
-        try:
-            return vaults.Vault(folder / 'vault.db')
-        finally:
-            vaults.set_driver('sqlite3')
+        return vault_with(module, folder / 'vault.db')
 
 
 class VaultsReadCache(Vaults):

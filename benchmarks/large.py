@@ -19,11 +19,15 @@ import sys
 import time
 import zlib
 from collections import defaultdict
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from contestants import vault_with
+from run import OURS_APSW as APSW
 from run import ROOT, machine, micro, save, seconds_for, table
 
 if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
@@ -61,10 +65,8 @@ def importable() -> bool:
 
 # Columns and lists.
 
-def ours(folder: Path) -> Maker:
-    import vaults
-
-    vault = vaults.Vault(folder / 'vaults.db')
+def ours(folder: Path, driver: str = 'sqlite3') -> Maker:
+    vault = vault_with(driver, folder / f'{driver}.db')
     return lambda kind: (vault.column(kind, kind) if kind in FIXED else vault.list(kind), lambda: vault)
 
 
@@ -277,12 +279,17 @@ def growth(largest: int, singles: int) -> str:
 # What is said of it.
 
 def sequences_said(times: Times, items: int) -> str:
-    rows = [(f'operation, {items:,} items', 'vaults', 'kohakuvault', 'times faster')]
+    whom = [who for who in ('vaults', APSW) if who in next(iter(times.values()))]
+    rows = [(f'operation, {items:,} items', 'kohakuvault', *(said for who in whom for said in (who, 'times faster')))]
     for label, by in times.items():
-        other = by.get('kohakuvault')
-        ratio = f"{median(b / a for a, b in zip(by['vaults'], other)):.2f}" if other else '-'
-        rows.append((label, micro(median(by['vaults'])), micro(median(other)) if other else '-', ratio))
+        other = by.get('kohakuvault', [])
+        rows.append((label, micro(median(other)) if other else '-', *(
+            said for who in whom for said in (micro(median(by[who])), faster(by[who], other)))))
     return table(rows)
+
+
+def faster(mine: list[float], other: list[float]) -> str:
+    return f'{median(b / a for a, b in zip(mine, other)):.2f}' if other else '-'
 
 
 def values_said(times: Times) -> str:
@@ -300,10 +307,9 @@ def streams_said(times: Times, size: int) -> str:
     rows = [(f'a file of {size / 1e9:.2f} GB, MB/s', 'copyfile and CRC', 'vaults', 'kohakuvault',
              'of copyfile and CRC', 'times kohakuvault')]
     for verb, by in times.items():
-        floor, mine, other = by['copyfile and CRC'], by['vaults'], by.get('kohakuvault')
+        floor, mine, other = by['copyfile and CRC'], by['vaults'], by.get('kohakuvault', [])
         rows.append((verb, *(f'{size / 1e6 / median(one):,.0f}' if one else '-' for one in (floor, mine, other)),
-                     f'{median(a / b for a, b in zip(floor, mine)):.2f}',
-                     f'{median(a / b for a, b in zip(other, mine)):.2f}' if other else '-'))
+                     faster(mine, floor), faster(mine, other)))
     return table(rows)
 
 
@@ -321,7 +327,8 @@ def main() -> None:
     if options.quick:
         options.rounds, options.items, options.bytes, options.largest = 1, 20_000, 8 * PIECE, 30_000
     kohaku = importable()
-    makers = {'vaults': ours, **({'kohakuvault': theirs} if kohaku else {})}
+    makers = {'vaults': ours, **({APSW: partial(ours, driver='apsw')} if find_spec('apsw') else {}),
+              **({'kohakuvault': theirs} if kohaku else {})}
     sequences: Times = defaultdict(lambda: defaultdict(list))
     streams: Times = defaultdict(lambda: defaultdict(list))
     values: Times = defaultdict(lambda: defaultdict(list))
