@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pathlib
 import shutil
@@ -393,6 +394,31 @@ class TestEachDriver:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
             assert len(met) > 5 and all(one == ([2], None, False) for one in met)
+
+    def test_what_runs_in_the_middle_of_a_statement_may_use_the_vault(self, name):
+        asked(name)
+        met, depth = [], []
+
+        def collecting(phase, info):
+            if not depth and phase == 'start':
+                depth.append(1)
+                try:
+                    met.append((v.get('b'), 'a' in v, v.put('n', len(met))))
+                finally:
+                    depth.clear()
+        with contextlib.closing(Vault('x')) as v:
+            v.update(a=[1], b=[2])
+            before = gc.get_threshold()
+            gc.callbacks.append(collecting)
+            gc.set_threshold(1, 1, 1)
+            try:
+                for _ in range(200):
+                    assert v['a'] == [1] and 'a' in v and v.get('none') is None
+                    v['own'] = 1
+            finally:
+                gc.set_threshold(*before)
+                gc.callbacks.remove(collecting)
+            assert met and all(one == ([2], True, None) for one in met) and v['n'] == len(met) - 1
 
     def test_chunks_that_are_given_one_by_one_are_all_put_where_the_first_makes_the_table(self, name):
         asked(name)

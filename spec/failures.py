@@ -86,6 +86,9 @@ OTHERS = {'CLOSED': driver.DriverError('Cannot operate on a closed database.'),
           'LET_GO': driver.DriverError('The connection has been closed'),
           'MESSAGE_UNDECODED': UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'invalid start byte')}
 SAID = {
+    'IN_USE': (driver.DriverError('Recursive use of cursors not allowed.'), None),
+    'RE_ENTERED': (driver.DriverError('You are trying to use the same object concurrently in two threads or re-entrantly within '
+                                      'the same thread which is not allowed.'), None),
     **{name: (error, None) for name, error in OTHERS.items()},  # as a disk or a value of 2 GB would; SQLite's extended code, where there is one
     'FAILED_SYNC': (sqlite3.OperationalError('disk I/O error'), 1034),
     'FAILED_DISK': (sqlite3.OperationalError('disk I/O error'), 266),

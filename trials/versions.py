@@ -243,7 +243,7 @@ class Combination:
 
     def __init__(self, version, python, msgpack='', sqlite='', is_pure=False):
         self.version, self.python, self.msgpack, self.sqlite = version, python, msgpack, sqlite
-        self.env = {**os.environ, 'PYTHONDONTWRITEBYTECODE': '1', 'MSGPACK_PUREPYTHON': '1' * is_pure}
+        self.env = {**os.environ, 'VAULTS_DRIVER': 'sqlite3', 'PYTHONDONTWRITEBYTECODE': '1', 'MSGPACK_PUREPYTHON': '1' * is_pure}
         parts = [part.split()[0] for part in (msgpack, sqlite, 'pure' * is_pure) if part]
         self.name = ' with '.join([f'Python {version}', *parts])
 

@@ -60,6 +60,10 @@ CLOSED = Failure(None, 'closed database', VaultClosedError,
                  'it was closed meanwhile: {where}; open it again')
 LET_GO = Failure(None, 'has been closed', VaultClosedError, CLOSED.cure)  # the same, as another driver says it
 BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, VALUE_TOO_LARGE)
+# What runs Python in the middle of a statement, as a collection of garbage does, may run a signal handler that uses the
+# vault, and with it the cursor. Each driver has words of its own for that.
+IN_USE = Failure(None, 'Recursive use of cursors', VaultError, OTHER)
+RE_ENTERED = Failure(None, 're-entrantly', VaultError, OTHER)
 NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
 NO_CHUNKS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
 IN_PROGRESS = Failure(5, 'statements in progress', VaultError, OTHER, vague=True)
@@ -85,8 +89,9 @@ NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
 UNKNOWN = Failure(None, '', VaultError, OTHER)
 
 # The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
-FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, LET_GO, BEYOND_INT, NO_SAVEPOINT, NO_CHUNKS, IN_PROGRESS, BUSY,
-            LOCKED, READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG, NO_DATABASE)
+FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, LET_GO, BEYOND_INT, IN_USE, RE_ENTERED, NO_SAVEPOINT, NO_CHUNKS,
+            IN_PROGRESS, BUSY, LOCKED, READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG,
+            NO_DATABASE)
 WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
 
 
@@ -99,6 +104,11 @@ def failure(error: BaseException) -> Failure:
 def is_locked(error: BaseException) -> bool:
     """Tell whether another holds a lock: it can be tried again."""
     return failure(error) is BUSY
+
+
+def is_in_use(error: BaseException) -> bool:
+    """Tell whether the cursor is in the middle of a statement: another one is not."""
+    return failure(error) in (IN_USE, RE_ENTERED)
 
 
 def is_too_big(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from time import monotonic
 
 from ...errors import VaultBusyError
 from . import driver
-from .failures import is_locked
+from .failures import is_in_use, is_locked
 from .fork import all_open, own
 from .waiting import paused
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 def retry(store: Statements, error: BaseException, sql: str, arguments: Tuple[Any, ...] = (),
           key: Optional[Stored] = None) -> List[Any]:
-    """Repeat a statement that met another's lock until it has been let in, and return its rows.
+    """Repeat a statement that met another's lock until it has been let in, and return its rows; by a cursor of its own.
 
     Raises what the error means: where it is another one than that, or when the timeout is over.
     """
     c, began, timeout = store.local.c, monotonic(), store.file.timeout
     if is_locked(error):
         require_another(store)
-    while store.file.journal == 'wal' and is_locked(error) and paused(began, timeout):
+    while is_in_use(error) or (store.file.journal == 'wal' and is_locked(error) and paused(began, timeout)):
         try:
             rows: List[Any] = c.gathered(list, sql, arguments)
             return rows
