@@ -23,6 +23,7 @@ and never found; and a connection has a claim on its file, beside which no other
 from __future__ import annotations
 
 import os
+import threading
 from importlib import import_module
 from weakref import WeakValueDictionary
 
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
         NAME: str
         VERSION: str
         VERSION_INFO: Tuple[int, ...]
+        Error: Type[Exception]
         ONE: Any        # the `get` of a row with the number 1 alone
         COPIED: int     # bytes of values up to which they are bound sooner as a bytearray, which is a copy
 
@@ -92,6 +94,7 @@ VARIABLE = 'VAULTS_DRIVER'
 Error: Tuple[Type[Exception], ...] = (DriverError,)  # what SQLite and its modules raise, to be caught
 _asked: Optional[str] = None
 _loaded: Dict[str, Driver] = {}
+_loading = threading.Lock()
 
 
 def set_driver(name: Optional[str]) -> None:
@@ -128,8 +131,9 @@ def _load(name: str, whence: str) -> Driver:
         except ImportError as error:
             raise VaultError(f"the driver {name!r}, which {whence} asks for, cannot be loaded ({error}): "
                              f"pip install 'vaults[{name}]', or leave it out") from error
-        _loaded[name] = found
-        Error += (found.Error,)
+        with _loading:
+            _loaded[name] = found
+            Error = DriverError, *(one.Error for one in _loaded.values())
     return found
 
 
