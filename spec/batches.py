@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import sys
 import threading
 import time
@@ -543,3 +546,68 @@ class TestBatches:
             assert children[0].answer() == (0, None)
         v.put_many(pairs())
         assert v == dict(_PAIRS)
+
+
+ADDED = {'the same list': (2, 0), 'another list': (0, 2), 'a block': (1, 1)}  # to the one, to the other
+
+
+class TestWhatIsKeptBack:
+    """What a block appends waits in memory. A signal handler may come at any line, also while that is being written."""
+
+    HANDLERS = {
+        'the same list': lambda v, one, other: (one.append('H'), one.append('H')),
+        'another list': lambda v, one, other: (other.append('H'), other.append('H')),
+        'a block': lambda v, one, other: v._store.transact(lambda: (one.append('H'), other.append('H'))),
+        'one that fails': lambda v, one, other: _undone(v, lambda: (one.append('U'), other.append('U'))),
+        'reading': lambda v, one, other: (one[-1], len(other), v.get('k'))}
+
+    @pytest.mark.parametrize('kind', HANDLERS)
+    def test_what_a_signal_handler_does_among_appends_loses_and_doubles_nothing(self, v, kind):
+        added, w, at, goes_on = ADDED.get(kind, (0, 0)), Vault('test'), 0, True
+        while goes_on:
+            at += 1
+            one, other = v.list(f'one{at}'), v.list(f'other{at}')
+            one.append('before')
+            other.append('before')
+            goes_on = self.appended(v, one, at, lambda one=one, other=other: self.HANDLERS[kind](v, one, other))
+            one.append('after')
+            other.append('after')
+            for name, mine, plain, count in (('one', one, ['before', 0, 1, 2, 3, 4, 'after'], added[0]),
+                                             ('other', other, ['before', 'after'], added[1])):
+                found = mine.tolist()
+                assert w.list(f'{name}{at}') == found and found[-1] == 'after', at
+                assert [item for item in found if item != 'H'] == plain and found.count('H') == count * goes_on, at
+        assert at > 200 and w.check() == []
+
+    @staticmethod
+    def appended(v, one, at, handler):
+        """Append in a block, with a signal handler at that line; tell whether there was one."""
+        package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
+
+        def trace(frame, event, argument):
+            if not frame.f_code.co_filename.startswith(package):
+                return None
+            left[0] -= event == 'line'
+            if not left[0]:
+                sys.settrace(before)
+                handler()
+                return None
+            return trace
+        gc.disable()
+        try:
+            sys.settrace(trace)
+            with v:
+                for n in range(4):
+                    one.append(n)
+                v.update(k=at)
+                one.append(4)
+        finally:
+            sys.settrace(before)
+            gc.enable()
+        return left[0] <= 0
+
+
+def _undone(v, act):
+    with contextlib.suppress(ZeroDivisionError), v:
+        act()
+        1 / 0

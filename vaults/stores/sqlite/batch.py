@@ -26,7 +26,7 @@ from .schema import GET, HAS_CHUNKS, PUT_ROWS, REPLACE, checksum, entry_crcs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, List, Tuple
+    from typing import Callable, Iterable, List, Optional, Tuple, Union
 
     from ...keys import Stored
     from ..base import Entry
@@ -44,19 +44,23 @@ class Batch:
     def __init__(self, store: SQLiteStore, c: Connection) -> None:
         self._store, self._c = store, c
         self.rows: List[Entry] = []
-        self.around = c.batch   # that of another call, whose entries this one is a part of giving
+        self.around: Union[Batch, Waiting, None] = None  # of another call, whose entries this one is a part of giving
         self.depth = c.depth
 
     def put(self, pairs: Iterable[Entry]) -> int:
         """Put all pairs and return how many there were. Where that fails, the block is to be undone."""
         c, local = self._c, self._store.local
-        c.batch = self
-        vars(local).pop('c', None)
+        c.changing += 1
         try:
+            if c.batch is not None:
+                c.batch.write()
+            self.around, c.batch = c.batch, self
+            vars(local).pop('c', None)
             return self._put(pairs)
         finally:
             c.batch = self.around
             give_back(local, c)
+            c.changing -= 1
 
     def _put(self, pairs: Iterable[Entry]) -> int:
         rows = self.rows
@@ -129,18 +133,37 @@ class Waiting:
         self.thread = 0
         self.rows.clear()
 
+    def begun(self, c: Connection) -> Optional[Waiting]:
+        """Return it, in its place; None where it cannot be, or a signal handler came before it."""
+        c.changing += 1
+        try:
+            if c.batch is not None:
+                return None
+            c.batch = self
+            vars(self._store.local).pop('c', None)
+            key, known, _ = self._made([])
+            if c.raw.execute(GET, (key,)).fetchall()[0][0] != known:
+                self.write()
+        finally:
+            c.changing -= 1
+        return self if self.thread else None
+
     def write(self) -> None:
         """End it, and put what waits."""
         c = own(self._store)
         if c is None or c.batch is not self:
             return
-        self.thread = 0
-        if self.rows and c.depth >= self.depth and c.raw.in_transaction:
-            self._write(c, *self._made(self.rows))
-        if c.batch is self:
-            c.batch = None
-            give_back(self._store.local, c)
-        self.rows.clear()
+        c.changing += 1
+        try:
+            self.thread = 0
+            if self.rows and not c.lost:  # nor was the block undone, which drops them
+                self._write(c, *self._made(self.rows))
+            if c.batch is self:
+                c.batch = None
+                give_back(self._store.local, c)
+            self.rows.clear()
+        finally:
+            c.changing -= 1
 
     def _write(self, c: Connection, key: Stored, known: bytes, data: bytes) -> None:
         try:

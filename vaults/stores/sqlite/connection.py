@@ -217,8 +217,9 @@ class Asked:
         if owner is not None:  # or its thread, where one connection serves all, has just ended the block
             owner.require()
         batch = held.batch
-        if batch is not None and held.thread == get_ident():  # or it is the one connection of a vault in memory
+        while batch is not None and held.thread == get_ident():  # or it is the one connection of a vault in memory
             batch.write()
+            batch = None if held.batch is batch else held.batch  # of a signal handler
         return held
 
 

@@ -52,6 +52,7 @@ class Nesting:
         self.changes = 0     # of the connection when the outermost began
         self.begun = 0       # bytes written then
         self.batch: Union[Batch, Waiting, None] = None  # what waits to be written
+        self.changing = 0    # above 0 while that is about to be another: a signal handler keeps nothing back then
 
     def place(self, who: Any) -> int:
         """Return how many blocks are around that of `who`, or around the innermost one where `who` is not known."""
@@ -84,6 +85,14 @@ class Nesting:
             self.blocks[place] = None
         self.epochs.undo(depth)
         self.depth = min(self.depth, depth)
+
+    def leave(self, depth: int) -> None:
+        """Have the block at `depth` ended, which is committed; put what a signal handler has left in it meanwhile."""
+        self.epochs.leave(depth)
+        self.depth = depth
+        self.blocks[depth] = None
+        if self.batch is not None and self.batch.depth > depth:
+            self.batch.write()
 
     def drop_waiting(self, who: object) -> None:
         """Forget what waits to be written in the block of `who`, which is undone."""

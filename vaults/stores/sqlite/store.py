@@ -117,11 +117,10 @@ class SQLiteStore(Removal):
     def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
                 ) -> Optional[Waiting]:
         c = self.local.c
-        if not c.depth or c.thread != get_ident() or c.owner or c.batch or c.lost or c.undone:
+        if (c.changing or not c.depth or c.blocks[c.depth - 1] is None or c.thread != get_ident() or c.owner is not None
+                or c.undone):
             return None
-        c.batch = waiting = Waiting(self, c.depth, made, size, many)
-        vars(self.local).pop('c', None)
-        return waiting
+        return Waiting(self, c.depth, made, size, many).begun(c)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))

@@ -114,9 +114,7 @@ class Transactional(Store):
                 raise refusal()
             if depth >= 0:
                 c.execute(RELEASE[depth] if depth else COMMIT)
-                c.epochs.leave(depth)
-                c.depth = depth
-                c.blocks[depth] = None
+                c.leave(depth)
                 if c.owner is not None:
                     give_back(self.local, c)
             if not depth:
