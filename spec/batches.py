@@ -13,7 +13,7 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.stores.sqlite import batch
+from vaults.stores.sqlite import batch, driver, schema
 
 from .helpers import in_child, in_thread, needs_posix
 from .internals import connection_of, engine_of, is_in_transaction, raw_of
@@ -578,6 +578,24 @@ class TestWhatIsKeptBack:
                 assert w.list(f'{name}{at}') == found and found[-1] == 'after', at
                 assert [item for item in found if item != 'H'] == plain and found.count('H') == count * goes_on, at
         assert at > 200 and w.check() == []
+
+    def test_a_disk_that_fails_as_the_header_is_looked_at_is_an_error_of_ours(self, v, monkeypatch):
+        one, kind = v.list('one'), type(raw_of(v))
+        one.append('before')
+        real = kind.execute
+
+        def failing(raw, sql, *arguments):
+            if sql == schema.GET:
+                raise driver.DriverError('disk I/O error')
+            return real(raw, sql, *arguments)
+        with pytest.raises(vaults.VaultFullError), v:
+            monkeypatch.setattr(kind, 'execute', failing)
+            try:
+                one.append(1)
+            finally:
+                monkeypatch.undo()
+        one.append('after')
+        assert one == ['before', 'after'] and Vault('test').list('one') == one
 
     @staticmethod
     def appended(v, one, at, handler):

@@ -26,7 +26,7 @@ from .schema import GET, HAS_CHUNKS, PUT_ROWS, REPLACE, checksum, entry_crcs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterable, List, Optional, Tuple, Union
+    from typing import Any, Callable, Iterable, List, Optional, Tuple, Union
 
     from ...keys import Stored
     from ..base import Entry
@@ -142,7 +142,7 @@ class Waiting:
             c.batch = self
             vars(self._store.local).pop('c', None)
             key, known, _ = self._made([])
-            if c.raw.execute(GET, (key,)).fetchall()[0][0] != known:
+            if self._now(c, key) != known:
                 self.write()
         finally:
             c.changing -= 1
@@ -168,9 +168,16 @@ class Waiting:
     def _write(self, c: Connection, key: Stored, known: bytes, data: bytes) -> None:
         try:
             is_put = c.raw.changed(REPLACE, (data, checksum(key, data) | HAS_CHUNKS, key, known))
-            if not is_put and c.batch is self and c.raw.execute(GET, (key,)).fetchall()[0][0] != data:
-                raise VaultCorruptError(f'what a block appends to was changed below it: key {named(key)}; vault '
-                                        f'{self._store.file.path}')
         except driver.error_or(OverflowError) as error:
             raise self._store.failed(error, key) from error
+        if not is_put and c.batch is self and self._now(c, key) != data:
+            raise VaultCorruptError(f'what a block appends to was changed below it: key {named(key)}; vault '
+                                    f'{self._store.file.path}')
         c.written += TOGETHER + len(data)
+
+    def _now(self, c: Connection, key: Stored) -> Any:
+        """Return what the value is, without asking for the connection."""
+        try:
+            return c.raw.execute(GET, (key,)).fetchall()[0][0]
+        except driver.error_or(UnicodeDecodeError) as error:
+            raise self._store.failed(error, key) from error
