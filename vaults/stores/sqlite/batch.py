@@ -22,7 +22,7 @@ from . import driver
 from .connection import TOGETHER, Connection, give_back
 from .failures import is_too_big
 from .fork import own
-from .schema import GET, HAS_CHUNKS, PUT_ROWS, REPLACE, checksum, entry_crcs
+from .schema import GET, PUT_ROWS, entry_crcs, in_statements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,14 +96,8 @@ class Batch:
         crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
         values = map(bytearray, datas) if size <= c.copied else datas
         flat = list(chain.from_iterable(zip(keys, values, crcs)))
-        start = 0
-        for count, sql in PUT_ROWS.items():
-            width = 3 * count
-            end = len(flat) - (len(flat) - start) % width
-            if end > start:
-                statements = [flat[at:at + width] for at in range(start, end, width)]
-                c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
-                start = end
+        for sql, statements in in_statements(PUT_ROWS, flat, 3):
+            c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
         c.written += size + TOGETHER * len(keys)
 
 
@@ -167,7 +161,7 @@ class Waiting:
 
     def _write(self, c: Connection, key: Stored, known: bytes, data: bytes) -> None:
         try:
-            is_put = c.raw.changed(REPLACE, (data, checksum(key, data) | HAS_CHUNKS, key, known))
+            is_put = self._store.replaced(c, key, known, data)
         except driver.error_or(OverflowError) as error:
             raise self._store.failed(error, key) from error
         if not is_put and c.batch is self and self._now(c, key) != data:

@@ -33,16 +33,17 @@ from .schema import (
     checksum,
     chunk_crc,
     chunk_crcs,
+    in_statements,
 )
 from .statements import Statements
-
-BUILTIN = type(len)     # of what a cursor has, in C
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
+
+BUILTIN = type(len)     # of what a cursor has, in C
 
 
 class ChunkTable(Statements):
@@ -118,14 +119,8 @@ class ChunkTable(Statements):
         numbers, datas = [number for number, _ in chunks], [data for _, data in chunks]
         size = sum(map(len, datas))
         flat = list(chain.from_iterable(zip(repeat(owner), numbers, datas, chunk_crcs(owner, numbers, datas))))
-        start = 0
-        for count, sql in PUT_CHUNKS.items():
-            width = 4 * count
-            end = len(flat) - (len(flat) - start) % width
-            statements = [flat[at:at + width] for at in range(start, end, width)]
-            if statements:
-                self._with_chunks(c, partial(c.raw.many, sql, statements))
-                start = end
+        for sql, statements in in_statements(PUT_CHUNKS, flat, 4):
+            self._with_chunks(c, partial(c.raw.many, sql, statements))
         c.written += size + TOGETHER * len(chunks)
 
     def put_owner_if(self, key: Stored, known: bytes, data: bytes) -> bool:
@@ -133,7 +128,7 @@ class ChunkTable(Statements):
         if type(c.execute) is not BUILTIN:  # something stands in its place, which refuses
             return super().put_owner_if(key, known, data)
         try:
-            done = c.raw.changed(REPLACE, (data, checksum(key, data) | HAS_CHUNKS, key, known))
+            done = self.replaced(c, key, known, data)
         except driver.error_or(OverflowError) as error:
             if c.depth or not is_locked(error):
                 raise self.failed(error, key) from error
@@ -142,7 +137,11 @@ class ChunkTable(Statements):
             c.written += c.row + len(data)
             if c.written > c.due:
                 self._look(c)
-        return bool(done)
+        return done
+
+    def replaced(self, c: Connection, key: Stored, known: bytes, data: bytes) -> bool:
+        """Put a header in the place of the one that is known, in one statement; tell whether that was there."""
+        return bool(c.raw.changed(REPLACE, (data, checksum(key, data) | HAS_CHUNKS, key, known)))
 
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         c = self.local.c
@@ -175,4 +174,3 @@ class ChunkTable(Statements):
                 return iter(())
             raise self.failed(error) from error
         return chain.from_iterable(rows)
-

@@ -16,7 +16,7 @@ from ..blocks import MAX_NESTED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Sequence, Tuple
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Sequence, Tuple
 
     from ...keys import Stored
 
@@ -79,8 +79,6 @@ GET_SOME_CHUNKS = f"""SELECT number, data, crc FROM parts
  WHERE owner = ? AND number IN ({', '.join('?' * CHUNKS_AT_ONCE)})"""
 GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN parts p ON p.owner = ? AND p.number = ?
  WHERE e.key = ?"""
-_CHUNK = '(?, ?, ?, ?)'
-PUT_CHUNKS = {count: f"INSERT INTO parts VALUES {', '.join([_CHUNK] * count)}" for count in (64, 8, 1)}  # as PUT_ROWS
 DELETE_CHUNK = 'DELETE FROM parts WHERE owner = ? AND number = ?'
 DELETE_CHUNKS = 'DELETE FROM parts WHERE owner = ?'
 CHUNK_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
@@ -97,9 +95,15 @@ PUT = f"""INSERT INTO entries(key, value, crc) VALUES (?, ?, ?) ON CONFLICT(key)
  SET value = excluded.value, crc = (crc & {BOOL}) | (excluded.crc & {HAS_CHUNKS | CRC})"""
 # Only where the value is still the one that is known. What is left of crc is as above.
 REPLACE = f'UPDATE entries SET value = ?, crc = (crc & {BOOL}) | ? WHERE key = ? AND value = ?'
-# Of many entries, by how many rows are in a statement. Each is compiled once, and of more than 64 a row takes as long.
-_ROW = '(?, ?, ?)'
-PUT_ROWS = {count: PUT.replace(_ROW, ', '.join([_ROW] * count)) for count in (64, 8, 1)}
+
+
+def _of_many(sql: str, row: str) -> Dict[int, str]:
+    """Return a statement by how many rows are in it. Each is compiled once, and of more than 64 a row takes as long."""
+    return {count: sql.replace(row, ', '.join([row] * count)) for count in (64, 8, 1)}
+
+
+PUT_ROWS = _of_many(PUT, '(?, ?, ?)')
+PUT_CHUNKS = _of_many('INSERT INTO parts VALUES (?, ?, ?, ?)', '(?, ?, ?, ?)')
 # The first one deletes an entry that is neither the newest nor has chunks, as its number of rows tells. The second one
 # deletes any, and says what it was: RETURNING takes a tenth of the time of a `del`.
 DELETE_QUICKLY = f"""DELETE FROM entries WHERE key = ? AND id < (SELECT max(id) FROM entries) AND crc < {HAS_CHUNKS}"""
@@ -222,6 +226,17 @@ def chunk_crcs(owner: bytes, numbers: Iterable[int], datas: Iterable[bytes]) -> 
     """Return the chunk_crc of each chunk, in C."""
     of_owner = crc32(owner)
     return map(crc32, datas, [of_owner ^ (number ^ number >> 32) & CRC for number in numbers])
+
+
+def in_statements(sqls: Dict[int, str], values: List[Any], columns: int) -> Iterator[Tuple[str, List[List[Any]]]]:
+    """Yield the statements that put the values of many rows, one behind the other, and what each is to be run with."""
+    start = 0
+    for count, sql in sqls.items():
+        width = columns * count
+        end = len(values) - (len(values) - start) % width
+        if end > start:
+            yield sql, [values[at:at + width] for at in range(start, end, width)]
+            start = end
 
 
 def normalized(sql: str) -> str:
