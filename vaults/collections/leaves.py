@@ -42,7 +42,7 @@ class PackedItems:
 
     def is_full(self, chunk: bytes, count: int) -> bool:
         """Tell whether the chunk is to be a leaf."""
-        return len(chunk) > LEAF or count > ITEMS
+        return min(self.room(chunk, count)) < 0
 
     def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
         """Return how many bytes and how many items more it takes before it is full."""
@@ -84,7 +84,7 @@ class SizedItems:
 
     def is_full(self, chunk: bytes, count: int) -> bool:
         """Tell whether the chunk is to be a leaf."""
-        return len(chunk) > self.leaf
+        return min(self.room(chunk, count)) < 0
 
     def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
         """Return how many bytes and how many items more it takes before it is full."""
