@@ -88,7 +88,7 @@ class DriverError(Exception):
     """What a driver itself cannot say."""
 
 
-ROOMS = {'sqlite3': 'with_sqlite3', 'apsw': 'with_apsw'}
+DRIVERS = 'sqlite3', 'apsw'   # each has a room, with_...
 VARIABLE = 'VAULTS_DRIVER'
 
 Error: Tuple[Type[Exception], ...] = (DriverError,)  # what SQLite and its modules raise, to be caught
@@ -124,10 +124,10 @@ def _load(name: str, whence: str) -> Driver:
     global Error
     found = _loaded.get(name)
     if found is None:
-        if name not in ROOMS:
+        if name not in DRIVERS:
             raise VaultValueError(f"there is no driver {name!r}, which {whence} asks for: it is 'sqlite3' or 'apsw'")
         try:
-            found = import_module(f'.{ROOMS[name]}', __package__)
+            found = import_module(f'.with_{name}', __package__)
         except ImportError as error:
             raise VaultError(f"the driver {name!r}, which {whence} asks for, cannot be loaded ({error}): "
                              f"pip install 'vaults[{name}]', or leave it out") from error
