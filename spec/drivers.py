@@ -28,6 +28,17 @@ def asked(name):
     vaults.set_driver(name)
 
 
+@contextlib.contextmanager
+def one_with_each(first, second):
+    """Give a vault with APSW and one with sqlite3, both written to."""
+    vaults.set_driver('apsw')
+    with contextlib.closing(Vault(first)) as a:
+        vaults.set_driver('sqlite3')
+        with contextlib.closing(Vault(second)) as b:
+            a['k'], b['k'] = 1, 2
+            yield a, b
+
+
 @pytest.fixture(autouse=True)
 def driver_as_before():
     before = driver._asked
@@ -56,14 +67,10 @@ class TestDrivers:
                 assert v._store.describe()['driver'] == expected
 
     def test_a_vault_that_is_open_stays_with_its_driver_and_others_may_have_the_other(self, two):
-        vaults.set_driver('apsw')
-        with contextlib.closing(Vault('a')) as a:
-            vaults.set_driver('sqlite3')
-            with contextlib.closing(Vault('b')) as b:
-                a['k'], b['k'] = 1, 2
-                in_thread(lambda: a.update(thread=1))  # in a connection that is opened now
-                assert (a._store.describe()['driver'], b._store.describe()['driver']) == ('apsw', 'sqlite3')
-                assert dict(a) == {'k': 1, 'thread': 1} and dict(b) == {'k': 2}
+        with one_with_each('a', 'b') as (a, b):
+            in_thread(lambda: a.update(thread=1))  # in a connection that is opened now
+            assert (a._store.describe()['driver'], b._store.describe()['driver']) == ('apsw', 'sqlite3')
+            assert dict(a) == {'k': 1, 'thread': 1} and dict(b) == {'k': 2}
 
     def test_one_that_is_installed_is_not_taken_for_that(self, two, root):
         program = '''
@@ -166,12 +173,8 @@ class TestDrivers:
         v.close()
 
     def test_a_vault_in_memory_is_nobodys_file(self, two):
-        vaults.set_driver('apsw')
-        with contextlib.closing(Vault(':memory:')) as a:
-            vaults.set_driver('sqlite3')
-            with contextlib.closing(Vault(':memory:')) as b:
-                a['k'], b['k'] = 1, 2
-                assert dict(a) == {'k': 1} and dict(b) == {'k': 2}
+        with one_with_each(':memory:', ':memory:') as (a, b):
+            assert dict(a) == {'k': 1} and dict(b) == {'k': 2}
 
     @pytest.mark.parametrize('first', DRIVERS)
     def test_a_vault_that_cannot_be_opened_holds_no_file(self, two, root, first):
