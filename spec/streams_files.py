@@ -173,7 +173,8 @@ class TestWholeFilesAtOdds:
             v.get_file('a', file)
         os.close(reader)
 
-    def test_what_is_no_file_is_named(self, v):
+    def test_what_is_no_file_is_named(self, v, root, monkeypatch):
+        monkeypatch.chdir(root)  # where nothing is called data, as the folder of the example is
         for wrong in (5, None, [b'data']):
             with pytest.raises(TypeError, match='takes a path or an open binary file'):
                 v.put_file('a', wrong)
