@@ -13,7 +13,7 @@ import vaults
 from spec.helpers import HERE, output
 from vaults import keys, stores
 from vaults.codecs import packing, pickles
-from vaults.stores import readonly
+from vaults.stores import readonly, urls
 from vaults.stores.base import ClosedStore, Options, Store
 from vaults.stores.dictionary import DictionaryStore
 from vaults.stores.live import LiveEntries
@@ -87,6 +87,18 @@ class TestStores:
             with contextlib.closing(stores.open_engine(target, Options())) as store:
                 assert store.files == store.sources == ()
         assert sorted(os.listdir(root)) == ['vaults', 'x.db']  # and the folder of the root
+
+    @pytest.mark.parametrize('url, shown', [
+        ('postgresql://ann:1234@host:5432/db?vault=x', 'postgresql://ann@host:5432/db?vault=x'),
+        ('postgresql://ann:a:b@c@host/db', 'postgresql://ann@host/db'), ('ftp://:pw@host/x@y', 'ftp://@host/x@y'),
+        ('postgresql://ann:pa/ss@host/db', 'postgresql://ann@host/db'), ('postgresql://ann:p?s#s@host/db', 'postgresql://ann@host/db'),
+        ('postgresql://ann:p%40w@h1:1,h2:2/db?vault=a&password=b&sslpassword=c', 'postgresql://ann@h1:1,h2:2/db?vault=a'),
+        ('postgresql:///db?PASSWORD=b', 'postgresql:///db'), ('https://host/v?token=t&x=1', 'https://host/v?x=1'),
+        *[(url, url) for url in ('plain', 'json+file:///home/a@b:c/x.json', 'ftp://ann@host/x', 'ftp://host:21/a@b', '',
+                                 'postgresql://[::1]:5432/db?vault=a@b', 'postgresql://h1:1,h2:2/d@b', 'memory:', 'x://h/v?', 'x://h:/a@b',
+                                 'postgresql://ann@host/db?sslkey=/k&passfile=/p', 'C:\\a@b')]])
+    def test_a_url_is_shown_without_its_password(self, url, shown):
+        assert urls.without_password(url) == shown == urls.without_password(shown)
 
     def test_the_engine_of_another_package_is_found_by_its_scheme(self, tmp_path):
         info = tmp_path / 'engines-1.0.dist-info'

@@ -34,6 +34,8 @@ from .errors import (
     VaultReadOnlyError,
     VaultTaskError,
     VaultTypeError,
+    VaultUnreachableError,
+    VaultUnsureError,
     VaultValueError,
 )
 from .stores.base import Options, Store
@@ -82,6 +84,8 @@ __all__ = [
     'VaultReadOnlyError',
     'VaultTaskError',
     'VaultTypeError',
+    'VaultUnreachableError',
+    'VaultUnsureError',
     'VaultValueError',
     'dumps',
     'dumps_many',

@@ -6,6 +6,8 @@
       VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
       VaultClosedError      (also ValueError)         used after close()
       VaultTaskError        (also RuntimeError)       another task of this thread has a block open
+      VaultUnreachableError (also ConnectionError)    no answer, or the connection was lost: nothing was done
+      VaultUnsureError      (also ConnectionError)    the connection was lost in a write: it may have been done, or not
       VaultReadOnlyError    (also PermissionError)    a write with flag='r', or to a file you may not write
       VaultCorruptError                               damaged bytes were met; no wrong value was returned
       VaultFormatError                                not a vault, or one of a newer format
@@ -16,7 +18,7 @@
       VaultValueError       (also ValueError)         an argument that is none of those that there are, or no name
       VaultTypeError        (also TypeError)          an argument of another type than is wanted
 
-An error changes nothing: the vault is as it was before the call.
+An error changes nothing: the vault is as it was before the call. A VaultUnsureError alone cannot promise it.
 """
 
 from os.path import isdir
@@ -69,6 +71,14 @@ class VaultClosedError(VaultError, ValueError):
 
 class VaultTaskError(VaultError, RuntimeError):
     """Another task of this thread's event loop has a block of the vault open."""
+
+
+class VaultUnreachableError(VaultError, ConnectionError):
+    """The server did not answer, or the connection to it was lost before anything was sent: nothing was done."""
+
+
+class VaultUnsureError(VaultError, ConnectionError):
+    """The connection was lost while a write was being done: it may have been done. No write is repeated by itself."""
 
 
 class VaultReadOnlyError(VaultError, PermissionError):

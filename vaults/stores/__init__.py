@@ -8,12 +8,14 @@ from .base import MEMORY, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable
+    from typing import Any, Iterable, Sequence, Tuple
 
     from .base import Options
 
 GROUP = 'vaults.stores'  # the group of entry points in which other packages have their engines, by scheme
 IN_MEMORY = (MEMORY, 'memory:')
+# The engines that come along, beside that of files: what their schemes begin with, and the room that has `open_store`.
+BUILT_IN: Sequence[Tuple[str, str]] = ()
 
 
 def open_engine(target: str, options: Options) -> Store:
@@ -59,6 +61,11 @@ LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.'
 
 
 def _engine(scheme: str, target: str) -> Any:
+    """Return the function that opens targets of the scheme."""
+    room = next((room for start, room in BUILT_IN if scheme.startswith(start)), '')
+    if room:
+        from importlib import import_module
+        return import_module(room, __package__).open_store
     points = {point.name.lower(): point for point in _entry_points()}
     if scheme not in points:
         known = ', '.join([MEMORY, *(f'{name}://' for name in sorted(points))])
