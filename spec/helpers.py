@@ -19,6 +19,8 @@ import vaults
 from vaults import Vault
 from vaults.codecs import registry
 
+from . import servers
+
 HERE = pathlib.Path(__file__).parent.parent
 TESTDATA = HERE / 'testdata'
 LINUX = sys.platform.startswith('linux')
@@ -43,6 +45,15 @@ def root(tmp_path):
     vaults.set_root_path(tmp_path)
     yield tmp_path
     vaults.set_root_path(None)
+
+
+@pytest.fixture(scope='session')
+def server():
+    """The PostgreSQL server that all tests share; a test that restarts it, or ends connections, takes a `servers.Server()` of its own."""
+    try:
+        return servers.postgres()
+    except servers.MissingServerError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
