@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import vaults
 from vaults import Vault, moving
-from vaults.codecs import codes, registry
+from vaults.codecs import codes, forms, registry
 from vaults.moving import as_json
 from vaults.moving import texts as pieces
 
@@ -275,7 +275,7 @@ class TestJsonPage:
 
     def test_no_name_is_missing(self):
         page = (HERE / 'docs' / 'json.md').read_text(encoding='utf-8')
-        for tag in {*as_json.BY_TAG, '!msgpack', '!key'}:
+        for tag in {*forms.BY_TAG, '!msgpack', '!key'}:
             assert f'{{"{tag}": ' in page, tag
         assert len(self.rows('Values')) > 35 and len(self.rows('Keys')) > 12
 

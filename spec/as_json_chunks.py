@@ -249,7 +249,7 @@ class TestPartsAsJson:
             packed = msgpack.packb(msgpack.ExtType(code, v._store.get('l')[3:]))
             inner = msgpack.packb([{'a': msgpack.ExtType(5, msgpack.packb([msgpack.ExtType(code, b'x')]))}])
             for form in ({'!ext': [code, 'kA==']}, [{'!ext': [code, 'kA==']}], {'!tuple': [{'!ext': [code, 'kA==']}]},
-                         {'!msgpack': as_json._base64(packed)}, {'!msgpack': as_json._base64(inner)}):
+                         {'!msgpack': as_json.as_base64(packed)}, {'!msgpack': as_json.as_base64(inner)}):
                 fails_with(json.dumps({'key': 'k', 'value': form}), 'line 2', f'code {code}')
                 fails_with(json.dumps({'items': [form]}), 'line 3', f'code {code}',
                            before='{"key": "k", "value": {"!list": 1}}\n')

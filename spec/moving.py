@@ -234,7 +234,7 @@ class TestReaders:
             import sys, vaults
             from vaults.moving import as_json, cure, export, import_file, read, recognise
             print(*(name for name in sys.modules if name.startswith('vaults.moving.')), 'sqlite3' in sys.modules, 'csv' in sys.modules)
-        ''') == 'vaults.moving.looking vaults.moving.as_json False False'
+        ''') == 'vaults.moving.as_json False False'
 
 
 class TestMovingRecords:

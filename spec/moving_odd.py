@@ -156,9 +156,9 @@ class TestMovingTrust:
         with contextlib.closing(Vault(folder / 'v.db')) as v:
             v._store.put('k', msgpack.packb([msgpack.ExtType(codes.PICKLE, data)]))
         yield 'vault', folder / 'v.db', folder / 'v.db'
-        form = {'!pickle': ['', as_json._base64(data)]}
-        for name, value in (('a', [form]), ('b', {'!msgpack': as_json._base64(msgpack.packb([msgpack.ExtType(1, data)]))}),
-                            ('c', {'!dict': [[{'!tuple': [form]}, 1]]}), ('d', {'!ext': [1, as_json._base64(data)]})):
+        form = {'!pickle': ['', as_json.as_base64(data)]}
+        for name, value in (('a', [form]), ('b', {'!msgpack': as_json.as_base64(msgpack.packb([msgpack.ExtType(1, data)]))}),
+                            ('c', {'!dict': [[{'!tuple': [form]}, 1]]}), ('d', {'!ext': [1, as_json.as_base64(data)]})):
             path = folder / f'{name}.jsonl'
             path.write_text(json.dumps({'key': 'k', 'value': value}) + '\n')
             yield 'jsonlines', path, path
@@ -202,7 +202,7 @@ class TestMovingTrust:
         assert not (tmp_path / 'ran').exists()
 
     def test_a_stream_does_not_tell_who_wrote_it(self, v, tmp_path):
-        line = json.dumps({'key': 'k', 'value': {'!pickle': ['', as_json._base64(bomb(tmp_path / 'ran'))]}})
+        line = json.dumps({'key': 'k', 'value': {'!pickle': ['', as_json.as_base64(bomb(tmp_path / 'ran'))]}})
         fails(io.StringIO(line), 'a stream does not tell', 'allow_pickle=True', 'line 1', error=vaults.UntrustedPickleError)
         assert moving.import_file(v, io.StringIO(line), allow_pickle=True) == 1
         assert not (tmp_path / 'ran').exists()  # stored, and not loaded

@@ -41,6 +41,10 @@ DEEP = 25        # a whole value that is nested deeper than ExtTypes go: deep.py
 NAMED = 26       # as 20 to 22, of a kind that stands by its name in the header
 
 CHUNKED = frozenset([STREAM, LIST, COLUMN, NAMED])
+# Persisted as well: how the first three are called, and the tags that all of them have in docs/json.md.
+KIND_NAMES = {STREAM: 'stream', LIST: 'list', COLUMN: 'column'}
+KIND_TAG = '!kind'      # of a kind that stands by its name
+KIND_TAGS = (*(f'!{name}' for name in KIND_NAMES.values()), KIND_TAG)
 
 # ExtTypes inside one another; what is deeper is DEEP. Each level is a call of msgpack's unpackb, which takes some 40 KB
 # of the C stack; below the first levels its Unpacker is six times as slow and takes 3: threads of 256 KB read it all.

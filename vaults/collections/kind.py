@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     Content = Tuple[List[bytes], int]                   # the bytes of each item, or of all, and how many items
     Batch = Union[Tuple[bytes, int], List[Any]]         # the bytes of so many items, or objects that are to be packed
 
-# Persisted: never renumber, never rename. The names by code, and the tags that docs/json.md has for those kinds.
-NAMES = {codes.STREAM: 'stream', codes.LIST: 'list', codes.COLUMN: 'column'}
-TAG = '!kind'           # of all others
-TAGS = (*(f'!{name}' for name in NAMES.values()), TAG)
-
 _kinds: Dict[str, Kind] = {}
 
 
@@ -47,7 +42,7 @@ class Kind:
 
     def __init__(self, name: str, cls: Any = None) -> None:
         self.name, self.cls = name, cls
-        self.code = next((code for code, other in NAMES.items() if other == name), codes.NAMED)
+        self.code = next((code for code, other in codes.KIND_NAMES.items() if other == name), codes.NAMED)
 
     # --- headers ---
 
@@ -75,7 +70,8 @@ class Kind:
     def to_json(self, header: Header) -> Dict[str, Any]:
         """Return the form of a header, as docs/json.md has it."""
         named = self.code == codes.NAMED
-        return {TAG: [self.name, self.meta(header), header.size]} if named else {f'!{self.name}': header.size}
+        body = [self.name, self.meta(header), header.size] if named else header.size
+        return {codes.KIND_TAG if named else f'!{self.name}': body}
 
     def from_json(self, body: Any) -> Tuple[Any, int]:
         """Return what a header says besides the kind, and the size, of what stands behind the tag, or the name.
@@ -265,7 +261,7 @@ def live_class(name: str) -> Optional[type]:
 
 def kind_of(header: Header) -> Kind:
     """Return what a header is one of. Raises: VaultCorruptError when it is none of that kind."""
-    name = NAMES.get(header.code) or (header.meta[0] if _has_name(header.meta) else None)
+    name = codes.KIND_NAMES.get(header.code) or (header.meta[0] if _has_name(header.meta) else None)
     kind = None if name is None else _kinds.get(name) or named_kind(name)
     if kind is None or not kind.is_mine(header):
         raise no_header()
@@ -301,10 +297,10 @@ def kind_of_form(form: Any) -> Optional[Tuple[Kind, Any, int]]:
     Raises: ValueError when it is not as `to_json` makes it, TypeError for an unknown type of a column.
     """
     tag = next(iter(form)) if isinstance(form, dict) and len(form) == 1 else None
-    if tag not in TAGS:
+    if tag not in codes.KIND_TAGS:
         return None
     kind, body = named_kind(tag[1:]), form[tag]
-    if tag == TAG:
+    if tag == codes.KIND_TAG:
         name, *body = body if isinstance(body, list) and body else [None]
         if not isinstance(name, str) or not name.isidentifier():
             raise ValueError(f'{name!r} is no name of a kind')

@@ -9,9 +9,9 @@ from datetime import datetime, time
 
 from msgpack import ExtType, StackError, unpackb
 
-from ..codecs import codes
-from ..codecs.deep import loaded, unpacked
-from ..codecs.types import DECODERS
+from . import codes
+from .deep import loaded, unpacked
+from .types import DECODERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
