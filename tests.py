@@ -52,6 +52,7 @@ from spec.shelf import *
 from spec.peers import *
 from spec.moving import *
 from spec.moving_odd import *
+from spec.moving_copy import *
 from spec.as_json import *
 from spec.as_json_chunks import *
 from spec.programs import *

@@ -23,8 +23,9 @@ place                            : display stores.base errors keys codecs.*
 collections collections.*        : collections collections.* place stores.base errors log files keys codecs.*
 views transactions               : display collections collections.* place stores.base errors keys codecs.*
 settings                         : stores.base codecs.* errors
+moving.copying                   : moving.* opening transactions settings stores stores.base collections.* place errors files keys codecs.*
 moving moving.*                  : moving moving.* settings stores.sqlite stores.sqlite.* collections.* place stores.base errors files keys codecs.*
-opening                          : moving settings stores stores.live place stores.base errors log files keys codecs.*
+opening                          : moving.source settings stores stores.live place stores.base errors log files keys codecs.*
 vault                            : collections collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections                         : vault opening place stores.base errors keys
 vaults cli cli.* __main__        : *

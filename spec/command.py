@@ -29,6 +29,7 @@ from vaults.views import SortedSlice
 from .helpers import needs_posix, output, run
 from .peers import seen
 from .programs import Planted, at_terminal, finished, spawn
+from .samples import plant
 
 
 class TestCommand:
@@ -308,6 +309,31 @@ class TestCommandReading:
         assert (done.status, done.out) == (0, '[1, None]\n') and (tmp_path / 'made').exists()
         assert command('get', 'p', 'k', '--allow-pickle').status == 1  # it cannot be made twice
 
+    def test_a_vault_is_copied_into_another(self, command, root, books, tmp_path):
+        done = command('copy', 'books', 'copy')
+        assert (done.status, done.out, done.err) == (0, '5 entries copied to copy\n', '')
+        assert command('export', 'copy').out == command('export', 'books').out
+        assert command('copy', tmp_path / 'vaults' / 'copy.db', tmp_path / 'new.db', '--json').out == '{"copied": 5}\n'
+        assert command('export', tmp_path / 'new.db').out == command('export', 'books').out
+        command('set', 'copy', 'own', '1')
+        done = command('copy', 'books', 'copy')
+        assert done.status == 1 and 'there are 6 entries' in done.err and '--merge' in done.err and 'merge=True' not in done.err
+        assert command('copy', 'books', 'copy', '--merge').status == 0 and command('count', 'copy').out == '6\n'
+        assert command('copy', 'none', 'other').status == 1 and command('copy', 'books', 'books').status == 1
+        assert command('copy', 'books').status == command('copy', ':memory:', 'x').status == 2
+        assert sorted(os.listdir(root / 'vaults')) == ['books.db', 'copy.db']
+
+    @needs_posix
+    def test_a_pickle_is_copied_where_nobody_else_may_write(self, command, root):
+        with contextlib.closing(Vault('p')) as v:
+            plant(v, root / 'ran')
+        assert command('copy', 'p', 'q').status == 0
+        os.chmod(root / 'vaults' / 'p.db', 0o666)
+        done = command('copy', 'p', 'r')
+        assert done.status == 1 and "--allow-pickle" in done.err and 'allow_pickle=True' not in done.err
+        assert command('copy', 'p', 'r', '--allow-pickle').status == 0
+        assert sorted(os.listdir(root / 'vaults')) == ['p.db', 'q.db', 'r.db'] and not (root / 'ran').exists()
+
     def test_allowed_pickles_are_shown_as_python_shows_them_and_json_as_json(self, command, root):
         v = Vault(pathlib.Path(root, 'vaults', 'p.db'))
         for value, shown in ((collections.OrderedDict(a=1), repr(collections.OrderedDict(a=1))), ('{"!', '{"!'),
@@ -361,7 +387,7 @@ class TestCommandErrors:
         assert seen(root) == before
 
     @pytest.mark.parametrize('word, command_', [
-        ('rm', 'delete'), ('ls', 'list'), ('remove', 'delete'), ('del', 'delete'), ('cat', 'get'), ('find', 'keys'), ('cp', 'backup'),
+        ('rm', 'delete'), ('ls', 'list'), ('remove', 'delete'), ('del', 'delete'), ('cat', 'get'), ('find', 'keys'), ('cp', 'copy'),
         ('dump', 'export'), ('load', 'import'), ('LS', 'list'), ('help', '--help'), ('version', '--version'), ('has', 'get'),
         ('restore', 'recover'), ('stat', 'info'), ('vacuum', 'compact')])
     def test_a_command_of_another_name_is_misuse_that_says_the_right_word(self, command, root, word, command_):

@@ -232,7 +232,7 @@ class TestReaders:
     def test_none_of_them_is_loaded_before_something_is_read(self):
         assert output('''
             import sys, vaults
-            from vaults.moving import as_json, cure, export, import_file, read, recognise
+            from vaults.moving import as_json, copy, export, import_file, read, recognise
             print(*(name for name in sys.modules if name.startswith('vaults.moving.')), 'sqlite3' in sys.modules, 'csv' in sys.modules)
         ''') == 'vaults.moving.as_json False False'
 

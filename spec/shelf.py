@@ -11,12 +11,14 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import types
 
 import pytest
 
 import vaults
 from testdata.make import EXPECTED
 from vaults import Vault, moving
+from vaults.moving import source
 from vaults.moving.readers import all_readers
 
 from .helpers import HERE, TESTDATA, output, run
@@ -253,9 +255,9 @@ class TestShelf:
 
     @pytest.mark.parametrize('kind', sorted(all_readers()))
     def test_every_kind_has_its_article(self, kind, root, monkeypatch):
-        monkeypatch.setattr(moving, 'recognise', lambda path: kind)
+        monkeypatch.setattr(source, 'Source', lambda path: types.SimpleNamespace(reader=types.SimpleNamespace(name=kind)))
         article = 'an' if kind[0] in 'aeio' else 'a'
-        assert moving.cure(str(root / 'x')) == '' if kind == 'vault' else f' {article} {kind} ' in moving.cure(str(root / 'x'))
+        assert source.cure(str(root / 'x')) == '' if kind == 'vault' else f' {article} {kind} ' in source.cure(str(root / 'x'))
 
     def test_what_is_neither_is_refused_as_by_a_vault(self, root):
         (root / 's.db').write_text('just text')

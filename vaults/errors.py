@@ -2,7 +2,7 @@
 
     VaultError(Exception)
       VaultNotFoundError    (also FileNotFoundError)  no such vault, and none was to be created
-      VaultExistsError      (also FileExistsError)    open(key, 'x'), and there is something at the key
+      VaultExistsError      (also FileExistsError)    something is there, and is not to be replaced
       VaultBusyError        (also TimeoutError)       another writer held the vault for the whole `timeout`
       VaultClosedError      (also ValueError)         used after close()
       VaultTaskError        (also RuntimeError)       another task of this thread has a block open
@@ -58,7 +58,7 @@ class VaultNotFoundError(VaultError, FileNotFoundError):
 
 
 class VaultExistsError(VaultError, FileExistsError):
-    """There is something at the key already, and it was not to be replaced."""
+    """There is something already, and it was not to be replaced: at the key, or in the vault to copy into."""
 
 
 class VaultBusyError(VaultError, TimeoutError):

@@ -290,7 +290,7 @@ def opened(path: str, options: Options) -> Store:
     except VaultFormatError as error:
         if scheme_of(path):
             raise
-        from .moving import cure  # what is to be done with a file of another library
+        from .moving.source import cure  # what is to be done with a file of another library
         raise VaultFormatError(f'{error}{cure(path)}') from error
 
 

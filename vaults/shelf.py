@@ -102,7 +102,7 @@ def _as_serializer(serializer: Any, deserializer: Any, protocol: Optional[int]) 
 def _refuse_older(path: str) -> None:
     """Raise when a dbm has files of that name with a suffix: an empty shelf beside them would seem to have lost all."""
     if any(os.path.isfile(path + suffix) for suffix in SUFFIXES):
-        from .moving import cure
+        from .moving.source import cure
         move = cure(path)
         if move:
             raise VaultFormatError(f'there is no vault at {path}, but an older file with a suffix{move}')

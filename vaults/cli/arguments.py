@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
 STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
-PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'root'}  # arguments that go to the system as they came
+# Arguments that go to the system as they came.
+PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'origin', 'target', 'root'}
 
 
 class Misuse(Exception):
@@ -50,6 +51,8 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '[FILE]': ('file', {'nargs': '?', 'help': 'the file to write, which must not exist; - or none: standard output'}),
     'BAD': ('bad', {'help': 'the damaged vault, a name or a path; it is only read'}),
     'GOOD': ('good', {'help': 'the new vault, which must not exist'}),
+    'FROM': ('origin', {'help': 'the vault to copy, as VAULT; it is only read'}),
+    'TO': ('target', {'help': 'the vault to copy into, as VAULT: a new or empty one, unless with --merge'}),
     'SOURCE': ('source', {'help': 'the file or folder to read; - reads standard input: JSON Lines, or what --kind says '
                                   'of json, jsonlines, csv and tinydb'}),
     'bash|zsh|fish': ('shell', {'choices': ['bash', 'zsh', 'fish'], 'help': 'which shell the script is for'}),
@@ -65,6 +68,7 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--limit': ('limit', {'metavar': 'N', 'type': _limit, 'help': 'at most N entries'}),
     '--output': ('output', {'metavar': 'FILE', 'help': 'write the bytes to FILE, replaced when all are there'}),
     '--allow-pickle': ('allow_pickle', {'action': 'store_true', 'help': 'pickles too: they can run any code'}),
+    '--merge': ('merge', {'action': 'store_true', 'help': 'TO may have entries: those of the same keys are replaced'}),
     '--kind': ('kind', {'help': 'what SOURCE is, where that cannot be told from its content; a wrong '
                         'word is answered with all of them'}),
     '--table': ('table', {'help': 'the table of a database that is meant'}),
@@ -83,7 +87,7 @@ OTHER_WORDS = {  # what other programs call it
     'put': 'upload attach push save', 'delete': 'rm del remove unset erase clear drop destroy purge pop unlink',
     'count': 'len length size wc', 'show': 'view head table display items dump-table',
     'info': 'stat stats status about describe du sections', 'check': 'verify fsck validate test integrity doctor',
-    'compact': 'vacuum optimize shrink gc pack', 'backup': 'cp copy clone snapshot',
+    'compact': 'vacuum optimize shrink gc pack', 'copy': 'cp clone duplicate transfer', 'backup': 'snapshot',
     'recover': 'repair restore fix rescue salvage', 'import': 'load convert migrate ingest',
     'export': 'dump save-as extract', 'shell': 'python repl open console exec', 'completion': 'completions complete',
     '--help': 'help man usage', '--version': 'version',
@@ -100,6 +104,7 @@ EXAMPLES = """examples:
   vaults show books --section log
   vaults import old.shelf books
   vaults export books | gzip > books.jsonl.gz
+  vaults copy books elsewhere/books.db
   vaults recover books saved
   eval "$(vaults completion bash)"    # zsh too; for fish: vaults completion fish | source
 

@@ -249,6 +249,18 @@ def _backup(v: Vault[Any, Any], args: Namespace) -> None:
     answer(args, f'{size} bytes written to {path_shown(args.file)}', bytes=size)
 
 
+def _copy_vault(_: None, args: Namespace) -> None:
+    from .. import moving
+    origin, target = target_of(args.origin), target_of(args.target)
+    try:
+        with ProgressLine(None, 'copying', 'bytes') as progress:
+            done = moving.copy(origin, target, merge=args.merge, allow_pickle=args.allow_pickle or None,
+                               progress=progress)
+    except VaultError as error:
+        raise type(error)(_as_options(str(error))) from error
+    answer(args, f'{number_of(done, "entry")} copied to {path_shown(args.target)}', copied=done)
+
+
 # --- in and out ---------------------------------------------------------------------------------------------------
 
 def _recover(_: None, args: Namespace) -> int:
@@ -290,7 +302,9 @@ def _import(v: Vault[Any, Any], args: Namespace) -> None:
 def _as_options(text: str) -> str:
     """Return an error of moving with the options of the command for those of its functions."""
     import re
-    text = text.replace('allow_pickle=True', '--allow-pickle').replace('decode=...', 'decode=... in Python')
+    for one, other in (('allow_pickle=True', '--allow-pickle'), ('merge=True', '--merge'),
+                       ('decode=...', 'decode=... in Python')):
+        text = text.replace(one, other)
     text += '. `python -m vaults` looks for classes in the current folder as well' if 'importable?' in text else ''
     return re.sub(r"\b(kind|table|key|types|encoding)=(?:'([^']*)'|(None)|\.\.\.)",
                   lambda found: f'--{found[1]} {found[2] or found[3] or "..."}', text)
@@ -364,6 +378,7 @@ COMMANDS: Dict[str, Command] = {
     'check': (_check_vault, 'r', 'look for damage; exit status 1 when there is some', ['VAULT']),
     'compact': (_compact, 'w', 'give the space of deleted entries back', ['VAULT']),
     'backup': (_backup, 'r', 'write a whole copy, while others may write', ['VAULT', 'FILE']),
+    'copy': (_copy_vault, '', 'copy all entries into another vault', ['FROM', 'TO', '--merge', '--allow-pickle']),
     'recover': (_recover, '', 'copy what can be read of a damaged vault; exit status 1 when something is lost', [
         'BAD', 'GOOD']),
     'import': (_import, 'c', 'bring the entries of another file in', [

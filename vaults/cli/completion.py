@@ -209,8 +209,8 @@ complete -c vaults -e
 complete -c vaults -f -a '(__vaults_words)'
 """
 
-KINDS = {'VAULT': 'vault', 'BAD': 'vault', 'KEY': 'key', 'FILE': 'file', '[FILE]': 'file', '<FILE>': 'file',
-         'SOURCE': 'file', '[KEY]': 'key', 'bash|zsh|fish': 'shell'}
+KINDS = {**dict.fromkeys(('VAULT', 'BAD', 'FROM', 'TO'), 'vault'), **dict.fromkeys(('KEY', '[KEY]'), 'key'),
+         'bash|zsh|fish': 'shell', **dict.fromkeys(('FILE', '[FILE]', '<FILE>', 'SOURCE'), 'file')}
 
 
 def script(shell: str, commands: Dict[str, Any], arguments: Dict[str, Any]) -> str:

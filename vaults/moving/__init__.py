@@ -1,4 +1,4 @@
-"""Moving: entries out of other libraries' files into a vault, and a vault out as JSON Lines.
+"""Moving: entries out of other libraries' files into a vault, a vault out as JSON Lines, and into another vault.
 
 docs/moving.md says which files are read, each by a reader of its own in readers/. A source is only read: it stays byte
 for byte as it was, and nothing is left beside it. It is streamed, so that an entry is in memory, not the file. Its
@@ -29,23 +29,6 @@ def recognise(path: Path) -> str:
     """
     from .source import Source
     return Source(path).reader.name
-
-
-def cure(path: str) -> str:
-    """Return how to move what is at `path` into a vault, to end an error with; '' when it is nothing to be moved."""
-    from shlex import quote
-
-    from ..stores.sqlite import WAL_FILE, side_files
-    if os.path.exists(*side_files(path, (WAL_FILE,))):
-        return ''  # somebody uses it, and even a look would change what is beside it
-    try:
-        kind = recognise(path)
-    except VaultError:
-        return ''
-    new = f'{os.path.splitext(path)[0]}.vault.db'
-    article = 'an' if kind[0] in 'aeio' else 'a'
-    return '' if kind == 'vault' else (f'. It holds {article} {kind} file: move it with `vaults import {quote(path)} '
-                                       f'{quote(new)}`, then open {new}')
 
 
 def read(path: Union[Path, TextIO], *, kind: Optional[str] = None, table: Optional[str] = None,
@@ -111,3 +94,25 @@ def export(vault: Vault[Any, Any], file: Union[Path, TextIO], *, progress: Count
     """
     from .outgoing import write_lines
     return write_lines(vault, file, progress)
+
+
+def copy(source: Union[Vault[Any, Any], Path], target: Union[Vault[Any, Any], Path], *, merge: bool = False,
+         allow_pickle: Optional[AllowPickle] = None, progress: CountProgress = None) -> int:
+    """Copy all entries of one vault into another one, of any engine, in one transaction; return how many.
+
+    `source`, `target`: an open vault or section, or what `Vault` takes: a name or URL, or as an os.PathLike a path.
+    Then the source is opened to be read; the target is made if there is none.
+    `merge`: True copies into a vault that has entries: those of the same keys are replaced, and keep their places.
+
+    Bytes, order, the first forms of keys, lists, columns, deques, streams and those of a program's own are as they
+    were, and so is the serializer, whose functions are not needed. No value is loaded, but by a target that validates.
+    It is one state of the source. When it fails or is killed, the target is as it was; a new one may be left, empty.
+
+    `allow_pickle`: True, False, a list of types, or None: as both vaults have it, which is for those not open: only
+    between files that nobody else may write. `progress(done)` is called with numbers of bytes.
+
+    Raises: VaultExistsError when the target has entries; VaultFormatError when it has another serializer;
+    VaultValueError when it is the source; UntrustedPickleError, VaultCorruptError, and as Vault and put_many.
+    """
+    from .copying import copied
+    return copied(source, target, merge, allow_pickle, progress)

@@ -83,13 +83,13 @@ class Incoming:
             return True
         for pickles in (self.source.pickles, self.place.codec.pickles) if self._as_it_is and packed.pickled else ():
             try:
-                _permit(pickles, packed.array())
+                permit(pickles, packed.array())
             except VaultError as error:
                 raise self.source.about(error, packed.where) from error
         return self._as_it_is
 
 
-def _permit(pickles: Pickles, data: bytes) -> None:
+def permit(pickles: Pickles, data: bytes) -> None:
     """Raise when the rule does not allow the pickles in a packed value; loads them only where it lists their types."""
     if isinstance(pickles, Trusting):
         pickles.checked()

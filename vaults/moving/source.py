@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from ..codecs import codes, packing, trust
 from ..codecs.pickles import rule
 from ..errors import SerializationError, UntrustedPickleError, VaultError, VaultFormatError
-from ..stores.sqlite import LOGS, side_files
+from ..stores.sqlite import LOGS, WAL_FILE, side_files
 from ..stores.sqlite.sources import unreadable
 from .dbms import dbm_at
 from .packed import Chunked, Packed, of_key
@@ -180,3 +180,18 @@ def files_of(path: str, kind: Optional[str] = None) -> List[str]:
     except VaultError:
         return [path]
     return [path, *source.reader.files(source.path)]
+
+
+def cure(path: str) -> str:
+    """Return how to move what is at `path` into a vault, to end an error with; '' when it is nothing to be moved."""
+    from shlex import quote
+    if os.path.exists(*side_files(path, (WAL_FILE,))):
+        return ''  # somebody uses it, and even a look would change what is beside it
+    try:
+        kind = Source(path).reader.name
+    except VaultError:
+        return ''
+    new = f'{os.path.splitext(path)[0]}.vault.db'
+    article = 'an' if kind[0] in 'aeio' else 'a'
+    return '' if kind == 'vault' else (f'. It holds {article} {kind} file: move it with `vaults import {quote(path)} '
+                                       f'{quote(new)}`, then open {new}')
