@@ -29,6 +29,7 @@ from spec.stores import *
 from spec.engines import *
 from spec.sqlite import *
 from spec.drivers import *
+from spec.postgresql import *
 from spec.files import *
 from spec.failures import *
 from spec.upkeep import *

@@ -1,0 +1,145 @@
+"""What a thread has open: a block and those in it, and the connection that is theirs until the outermost has ended.
+
+The trap: an interrupt may come at any moment, and a connection that has been left in the midst of a statement is closed
+by its wire. So nothing is to be put right here: a block whose connection is gone is undone, all in it raises until it
+has been left, and whoever leaves it finds nothing to do.
+"""
+from __future__ import annotations
+
+from _thread import get_ident
+
+from ..blocks import FRAME_TYPE, MAX_NESTED, Epochs, make_room, too_deep
+from . import failures
+from .schema import RELEASE_ONE, SAVEPOINT, UNDO_ONE
+from .wire import LostWire, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import List, Optional, Protocol, Tuple
+
+    from psycopg import pq
+
+    from ...errors import VaultError
+    from ..tasks import Owner
+    from .wire import Statement, Values, Wire
+
+    class Waits(Protocol):
+        """Rows of a put_many that wait to be written; see batch.py."""
+
+        def write(self) -> None: ...
+
+        def drop(self) -> None: ...
+
+
+class Session:
+    """The blocks of one thread. To be used by it alone; `abandon` is for the others."""
+
+    def __init__(self, wire: Wire, name: str) -> None:
+        self.wire, self.name, self.thread = wire, name, get_ident()
+        self.blocks: List[object] = []      # who began each, the outermost first
+        self._marks: List[int] = []         # how many entries had been added when each began
+        self.added = 0                      # entries that the tallies do not count yet
+        self.wrote = False
+        self.epochs = Epochs()
+        self.owner: Optional[Owner] = None  # the task whose they are
+        self.lost: Optional[VaultError] = None          # why all of it is undone already
+        self.is_left = False                # whether another thread has ended it, so that nobody else will
+        self.waits: Optional[Waits] = None
+
+    def ask(self, statement: Statement, values: Values) -> pq.abc.PGresult:
+        """Return the answer to a statement in the block. Raises errors of ours alone."""
+        if self.owner is not None:
+            self.owner.require()
+        if self.waits is not None:
+            self.waits.write()
+        if self.lost is not None:
+            raise self.lost
+        try:
+            return self.wire.ask(statement, values)
+        except Refused as error:
+            raise failures.refusal(error, self.name) from error
+        except LostWire as error:
+            self.lost = failures.lost_in_block(str(error), self.name)
+            raise self.lost from error
+
+    def write(self, statement: Statement, values: Values) -> pq.abc.PGresult:
+        """Return the answer to a statement that changes something."""
+        self.wrote = True
+        return self.ask(statement, values)
+
+    def run(self, sql: bytes) -> List[pq.abc.PGresult]:
+        """Return the answers to statements about the block itself. Raises errors of ours alone."""
+        if self.lost is not None:
+            raise self.lost
+        try:
+            return self.wire.run(sql)
+        except Refused as error:
+            raise failures.refusal(error, self.name) from error
+        except LostWire as error:
+            self.lost = failures.lost_in_block(str(error), self.name)
+            raise self.lost from error
+
+    def nest(self, who: object) -> None:
+        """Begin a block in the innermost one. Raises: also when an interrupt comes, and then has begun nothing."""
+        make_room()
+        if self.owner is not None:
+            self.owner.require()
+        if self.waits is not None:
+            self.waits.write()
+        depth = len(self.blocks)
+        if depth > MAX_NESTED:
+            raise too_deep(self.name)
+        self.enter(who)
+        try:
+            self.run(SAVEPOINT % depth)
+        except BaseException:
+            self.undo(depth)
+            raise
+
+    def enter(self, who: object) -> None:
+        self._marks.append(self.added)
+        self.blocks.append(who)
+
+    def release(self, depth: int) -> None:
+        """Make what the block at `depth`, the innermost, has done part of what is around it."""
+        if self.waits is not None:
+            self.waits.write()
+        self.run(RELEASE_ONE % depth)
+        self.leave(depth)
+
+    def undo(self, depth: int) -> None:
+        """Undo the blocks from `depth` on; of the outermost, its connection's owner sees to that."""
+        if self.waits is not None:
+            self.waits.drop()
+        self.epochs.undo(depth)
+        if depth < len(self.blocks):
+            self.added = self._marks[depth]
+            try:
+                if depth and self.lost is None:
+                    self.wire.run(UNDO_ONE % (depth, depth))
+            except (Refused, LostWire) as error:
+                self.lost = failures.lost_in_block(str(error), self.name)
+            finally:
+                self.leave(depth)
+
+    def leave(self, depth: int) -> None:
+        """Have no blocks from `depth` on."""
+        del self.blocks[depth:]
+        del self._marks[depth:]
+        self.epochs.leave(depth)
+        if self.owner is not None and depth <= self.owner.depth:
+            self.owner = None
+
+    def abandon(self, why: VaultError, is_left: bool = False) -> None:
+        """Have all of it undone, from another thread: this one is told at its next call."""
+        self.lost, self.is_left = why, is_left
+        self.epochs.undo(0)
+        self.wire.cut()
+
+    def place(self, who: object) -> Tuple[int, bool]:
+        """Return how many blocks are around that of `who`, and whether it is there: -1 when it is not."""
+        for depth in range(len(self.blocks) - 1, -1, -1):
+            if self.blocks[depth] is who is not None:
+                return depth, True
+        # A frame that nobody knows is that of a stack, or of a subclass's method: it ends the innermost.
+        return (len(self.blocks) - 1 if who is None or type(who) is FRAME_TYPE else -1), False

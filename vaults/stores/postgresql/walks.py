@@ -1,0 +1,203 @@
+"""Walks: pages of entries, each one statement. Knows the table of entries, and neither values nor what keys mean.
+
+A walk begins by asking for the highest position that was ever given: what is put later has a higher one, and what is
+moved to the front one below the same number, so neither is visited. Between two pages nothing is open.
+
+The trap is size. A page of so many entries may be larger than all memory, and no average tells: so the server counts
+the bytes as it reads, and beyond a page the rest comes without its values.
+"""
+from __future__ import annotations
+
+from zlib import crc32
+
+from ...keys import HIGHEST, LOWEST
+from . import schema
+from .forms import CRC_BITS, array_of, as_int, damaged, int8, key_bytes, key_from
+from .parts import BIGINT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Iterator, List, Optional, Tuple
+
+    from psycopg import pq
+
+    from ...keys import Stored
+    from ..base import Page
+    from .store import PostgreSQLStore
+
+FIRST_ROWS, MOST_ROWS_OF_PAGE = 64, 2048    # of a page: who wants one entry is not to get a megabyte
+MOST_KEYS_OF_PAGE = 400                     # without values; each may be 2,600 bytes
+GROWTH = 4
+
+
+class _Walk:
+    """Where a walk stands. `ask` returns the answer with the next page; `size` is how many rows it may have."""
+
+    def __init__(self, store: PostgreSQLStore, reverse: bool, values: bool) -> None:
+        self.store, self.reverse, self.values = store, reverse, values
+        session = store.session
+        self.began = session.epochs.at(len(session.blocks)) if session is not None else None
+        self.size = FIRST_ROWS
+        last = as_int(store.read(schema.LAST_POSITION, ()).get_value(0, 0))
+        self.first, self.last = -last, last
+
+    def require(self) -> None:
+        """Raise in a walk that began in a transaction which was rolled back since."""
+        if self.began is not None:
+            self.began.require(self.store.name)
+
+    def ask(self) -> Optional[pq.abc.PGresult]:
+        raise NotImplementedError
+
+    def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
+        """Note that so many rows of an answer were taken."""
+        raise NotImplementedError
+
+    def paced(self, answer: pq.abc.PGresult, taken: int) -> bool:
+        """Choose the size of the next page; tell whether the answer was cut by anything but its end."""
+        was = self.size
+        most = MOST_ROWS_OF_PAGE if self.values else MOST_KEYS_OF_PAGE
+        self.size = min(was * GROWTH, most) if taken == answer.ntuples else max(min(taken * 2, most), 1)
+        return answer.ntuples == was or taken < answer.ntuples
+
+
+class _InOrder(_Walk):
+    """A walk over all entries, by insertion."""
+
+    more = True
+
+    def ask(self) -> Optional[pq.abc.PGresult]:
+        if not self.more:
+            return None
+        return self.store.read(schema.IN_ORDER[self.reverse][self.values],
+                               (self.store.id4, int8(self.first), int8(self.last), int8(self.size)))
+
+    def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
+        self.more = self.paced(answer, taken)
+        if taken and self.reverse:
+            self.last = as_int(answer.get_value(taken - 1, 0)) - 1
+        elif taken:
+            self.first = as_int(answer.get_value(taken - 1, 0)) + 1
+
+
+class _ByKey(_Walk):
+    """A walk over a range, by key."""
+
+    more = True
+
+    def __init__(self, store: PostgreSQLStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
+        super().__init__(store, reverse, values)
+        self._low, self._high = key_bytes(low), key_bytes(high)
+
+    def ask(self) -> Optional[pq.abc.PGresult]:
+        if not self.more:
+            return None
+        return self.store.read(schema.SORTED_BY_KEY[self.reverse][self.values],
+                               (self.store.id4, int8(self.first), int8(self.last), self._low, self._high,
+                                int8(self.size)))
+
+    def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
+        self.more = self.paced(answer, taken)
+        key = answer.get_value(taken - 1, 2) if taken else None
+        if key is not None and self.reverse:
+            self._high = key
+        elif key is not None:
+            self._low = key + b'\0'  # nothing sorts between the two
+
+
+class _WithinOrder(_Walk):
+    """A walk over a range by insertion. There is no index for it: the positions are listed first, 8 bytes each."""
+
+    def __init__(self, store: PostgreSQLStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
+        super().__init__(store, reverse, values)
+        found = store.read(schema.POSITIONS, (store.id4, int8(self.first), int8(self.last), key_bytes(low),
+                                              key_bytes(high))).get_value(0, 0)
+        self._positions = _items_of(found)
+        self._at = self._end = 0
+
+    def ask(self) -> Optional[pq.abc.PGresult]:
+        if self._at >= len(self._positions):
+            return None
+        self._end = min(self._at + self.size, len(self._positions))
+        some = self._positions[len(self._positions) - self._end:len(self._positions) - self._at] if self.reverse else (
+            self._positions[self._at:self._end])
+        return self.store.read(schema.OF_POSITIONS[self.reverse][self.values],
+                               (self.store.id4, array_of(BIGINT, some)))
+
+    def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
+        self.paced(answer, taken)
+        if taken == answer.ntuples:
+            self._at = self._end  # some may be gone
+            return
+        last = answer.get_value(taken - 1, 0)
+        at = self._positions.index(last or b'')
+        self._at = len(self._positions) - at if self.reverse else at + 1
+
+
+def _items_of(found: Optional[bytes]) -> List[bytes]:
+    """Return the items of a binary array of bigints, as they are: behind a head of 20 bytes, each with its size."""
+    return [] if found is None else [found[at:at + 8] for at in range(24, len(found), 12)]
+
+
+def walk(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
+         ) -> Iterator[Page]:
+    """Yield the pages of a walk; see Store.scan."""
+    for answer, taken in answers(store, low, high, by_key, reverse, values):
+        page = _page(store, answer, taken, values)
+        del answer  # lest who waits holds what was handed out
+        yield page
+        del page
+
+
+def answers(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
+            ) -> Iterator[Tuple[pq.abc.PGresult, int]]:
+    """Yield what the server answers for each page, and how many of its rows the page has."""
+    if by_key:
+        state: _Walk = _ByKey(store, low, high, reverse, values)
+    elif (low, high) == (LOWEST, HIGHEST):
+        state = _InOrder(store, reverse, values)
+    else:
+        state = _WithinOrder(store, low, high, reverse, values)
+    while True:
+        state.require()
+        answer = state.ask()
+        if answer is None:
+            return
+        taken = _taken_of(answer, values)
+        state.go_on(answer, taken)
+        if taken:
+            yield answer, taken
+        del answer
+
+
+def _taken_of(answer: pq.abc.PGresult, values: bool) -> int:
+    """Return how many rows are of the page: what is beyond it has no value. The first one always has."""
+    count = answer.ntuples
+    if not values or not count or answer.get_value(count - 1, 3) is not None:
+        return count
+    return next(row for row in range(count) if answer.get_value(row, 3) is None)
+
+
+def entry_of(store: PostgreSQLStore, answer: pq.abc.PGresult, row: int) -> Tuple[Stored, bytes, int]:
+    """Return the key and the value of a row, and its column crc. Raises: VaultCorruptError."""
+    crc, packed, data = (answer.get_value(row, at) or b'' for at in (1, 2, 3))
+    flags = as_int(crc)
+    key = key_from(packed, flags)
+    if flags & CRC_BITS != crc32(data, crc32(packed)):
+        raise damaged(key, store.name)
+    return key, data, flags
+
+
+def _page(store: PostgreSQLStore, answer: pq.abc.PGresult, count: int, values: bool) -> Page:
+    get, rows = answer.get_value, range(count)
+    packed: List[bytes] = [get(row, 2) for row in rows]  # type: ignore[misc]  # the column is never null
+    crcs = [as_int(get(row, 1)) for row in rows]
+    keys: List[Stored] = [one[1:].decode() if one[0] == 1 else key_from(one, crc) for one, crc in zip(packed, crcs)]
+    ids = map(as_int, [get(row, 0) for row in rows])
+    if not values:
+        return keys, (), ids
+    datas: List[bytes] = [get(row, 3) for row in rows]  # type: ignore[misc]  # those of the page have one
+    if list(map(crc32, datas, map(crc32, packed))) != [crc & CRC_BITS for crc in crcs]:
+        for row in rows:
+            entry_of(store, answer, row)  # raises
+    return keys, datas, ids

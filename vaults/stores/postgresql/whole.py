@@ -1,0 +1,106 @@
+"""The vault as a whole: its facts, what is wrong with it, its end, and Ctrl-C. Knows tables, not what entries mean."""
+from __future__ import annotations
+
+from ...errors import VaultClosedError, VaultCorruptError
+from ...keys import HIGHEST, LOWEST
+from . import failures, schema
+from .connecting import new_wire
+from .forms import as_int
+from .walks import answers, entry_of
+from .wire import LostWire, Refused, interrupts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Callable, Dict, Iterator, List, Optional
+
+    from ...keys import Stored
+    from ..base import Progress
+    from .store import PostgreSQLStore
+
+
+def facts(store: PostgreSQLStore) -> Dict[str, object]:
+    """Return what `vaults info` tells of the vault, and of the server that keeps it.
+
+    `bytes` is its share of what the tables take, by its number of entries. A vault that was closed does not ask.
+    """
+    known: Dict[str, object] = {'engine': 'postgresql', 'format': schema.TABLES_FORMAT,
+                                'server': ' '.join(store.server.split()[:2])}
+    if store.plain:
+        try:
+            known['bytes'] = as_int(store.read(schema.SHARE, (store.id4,)).get_value(0, 0))
+        except VaultClosedError:
+            return known
+    return known
+
+
+def problems(store: PostgreSQLStore, examine: Callable[[Stored, bytes], Optional[str]],
+             progress: Progress = None) -> List[str]:
+    """Return what is wrong with the vault, and what `examine` says of each entry."""
+    counted, total = store.count(), store.recount()
+    found = [] if counted == total else [f'{total} entries are there but {counted} are counted: compact() counts anew']
+    return found + list(_faulty(store, examine, progress, total))
+
+
+def _faulty(store: PostgreSQLStore, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress,
+              total: int) -> Iterator[str]:
+    done = 0
+    for answer, taken in answers(store, LOWEST, HIGHEST, False, False, True):
+        for row in range(taken):
+            try:
+                key, data, _ = entry_of(store, answer, row)
+                problem = examine(key, data)
+            except VaultCorruptError as error:
+                problem = str(error)
+            if problem:
+                yield problem
+        done += taken
+        if progress:
+            progress(done, total)
+
+
+def compact_tables(store: PostgreSQLStore) -> None:
+    """Count the entries anew, and have the server give unused space back, where this user may ask for it."""
+    store.require_writable()
+    store.require_outside('compact')
+    store.transact(lambda: store.in_block().write(schema.RECOUNT_TALLIES, (store.id4,)))
+    if not store.plain:
+        return
+    wire = new_wire(store.address, store.timeout, True)
+    try:
+        wire.run(schema.VACUUM)
+    except Refused as error:
+        raise failures.refusal(error, store.name) from error
+    except LostWire as error:
+        raise failures.lost_reading(error, store.name) from error
+    finally:
+        wire.close()
+
+
+def destroy_vault(store: PostgreSQLStore) -> None:
+    """Delete the vault, by a connection of its own: the store was closed."""
+    store.require_writable()
+    wire = new_wire(store.address, store.timeout, True)
+    try:
+        wire.run(store.gated.begin % store.number)
+        for table in ('parts', 'entries', 'tallies', 'vaults'):
+            wire.ask(schema.EMPTY[table], (store.id4,))
+        wire.run(b'COMMIT')
+    except Refused as error:
+        raise failures.refusal(error, store.name) from error
+    except LostWire as error:
+        raise failures.unsure(error, store.name) from error
+    finally:
+        wire.close()
+
+
+class Interrupting:
+    """A block in which this thread's statements end once `interrupted()` is true."""
+
+    def __init__(self, interrupted: Callable[[], bool]) -> None:
+        self._interrupted = interrupted
+
+    def __enter__(self) -> None:
+        interrupts.asked = self._interrupted
+
+    def __exit__(self, *error: object) -> None:
+        interrupts.asked = None

@@ -1,0 +1,267 @@
+"""A connection: statements go out, answers come in, one at a time. Knows libpq, and neither tables nor errors of ours.
+
+psycopg's cursors take twice the time of a trip here, so libpq is used as psycopg.pq has it, with a wait of our own. It
+hears Ctrl-C and lets signal handlers run, and whatever ends it before the answer is there ends the connection: nobody
+may meet the answer to what somebody else has asked.
+
+The trap: a large statement does not fit the socket, and the server may not read it before we have read its answer. So
+what goes out waits for both.
+"""
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+from functools import partial
+from time import monotonic
+from weakref import WeakSet
+from zlib import crc32
+
+import psycopg
+from psycopg import pq
+
+from .forms import int4
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
+
+    Values = Sequence[Optional[bytes]]
+
+SLOTS = 16              # over which the number of entries is spread, lest writers wait for one row
+BINARY = 1              # of libpq's formats
+SLICE = 0.1             # seconds between two looks for an interrupt where somebody has asked for them
+SHUT_OUT = (psycopg.Error, OSError, ValueError)     # what psycopg.pq and select raise of a connection that is gone
+FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED)
+SEVERE = (b'FATAL', b'PANIC')                       # of errors that end the connection
+
+wires: WeakSet[Wire] = WeakSet()                    # all there are, for a forked child to let go of
+
+
+class LostWire(Exception):
+    """The connection is gone; what was sent may have been done."""
+
+
+class Refused(Exception):
+    """The server has answered with an error: its SQLSTATE and its words. Nothing of the statement was done."""
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(code, words)
+        self.code, self.words = code, words
+
+
+class Statement:
+    """SQL with parameters, all of them binary. Each connection prepares it once, where it can."""
+
+    __slots__ = ('formats', 'name', 'sql')
+
+    def __init__(self, sql: str, parameters: int) -> None:
+        self.sql = sql.encode()
+        self.name = b'vaults_%08x' % crc32(self.sql)  # connections that know it may be used by stores that do not
+        self.formats = [BINARY] * parameters
+
+
+class Interrupts(threading.local):
+    """What a thread that waits is to ask every so often: whether it is to wait no longer."""
+
+    asked: Optional[Callable[[], bool]] = None
+
+
+interrupts = Interrupts()
+
+
+class Wire:
+    """A connection to a server. To be used by one thread at a time; `cut` may be called by any."""
+
+    def __init__(self, conn: pq.abc.PGconn, alive: Callable[[], None], patience: float) -> None:
+        conn.nonblocking = 1
+        self.conn, self._alive, self._patience = conn, alive, patience
+        self.readable = _waiting_for(conn.socket, False)
+        self._either = _waiting_for(conn.socket, True)
+        self.is_direct = False      # whether statements can be prepared: no pooler stands between
+        self.version = ''           # what the server says it is
+        self.slot = os.urandom(1)[0] % SLOTS    # of the tallies: those of many connections are spread over all
+        self.slot4 = int4(self.slot)
+        self.notices: List[Tuple[str, str]] = []    # codes and words of the last answer's warnings
+        self._known: Set[bytes] = set()
+        self._is_parents = False    # in a forked child
+        conn.notice_handler = partial(_note, self.notices)  # no method of this object: a circle would keep it open
+        wires.add(self)
+
+    def ask(self, statement: Statement, values: Values = ()) -> pq.abc.PGresult:
+        """Return the answer to one statement. Raises: Refused, LostWire; after anything else it is closed as well."""
+        try:
+            if self.notices:
+                self.notices.clear()
+            if self.is_direct:
+                if statement.name not in self._known:
+                    self._prepare(statement)
+                self.conn.send_query_prepared(statement.name, values, statement.formats, BINARY)
+            else:
+                self.conn.send_query_params(statement.sql, values, None, statement.formats, BINARY)
+            return self._answers()[0]
+        except Refused:
+            raise
+        except BaseException as error:
+            raise self._given_up(error) from error
+
+    def run(self, sql: bytes) -> List[pq.abc.PGresult]:
+        """Return the answers to statements without parameters, which go in one trip. Raises: as `ask`."""
+        try:
+            self.notices.clear()
+            self.conn.send_query(sql)
+            return self._answers()
+        except Refused:
+            raise
+        except BaseException as error:
+            raise self._given_up(error) from error
+
+    def _prepare(self, statement: Statement) -> None:
+        self.conn.send_prepare(statement.name, statement.sql)
+        self._answers()
+        self._known.add(statement.name)
+
+    def _answers(self) -> List[pq.abc.PGresult]:
+        """Wait for all answers to what was sent. Raises the first error among them."""
+        conn, answers, failed = self.conn, [], None
+        if conn.flush():
+            self._push()
+        while True:
+            while conn.is_busy():
+                self._wait(self.readable)
+                conn.consume_input()
+            answer = conn.get_result()
+            if answer is None:
+                break
+            if answer.status in FAILED:
+                failed = failed or answer
+            answers.append(answer)
+        if failed is not None:
+            raise self._failure(failed)
+        return answers
+
+    def _push(self) -> None:
+        while self.conn.flush():
+            self._wait(self._either)
+            self.conn.consume_input()
+
+    def _wait(self, ready: Callable[[float], Any]) -> None:
+        """Wait for the socket; where nothing happens for long, see whether the server still answers anybody."""
+        if interrupts.asked is not None:
+            self._wait_in_slices(ready)
+        while not ready(self._patience * 1000):
+            self._alive()
+
+    def _wait_in_slices(self, ready: Callable[[float], Any]) -> None:
+        end = monotonic() + self._patience
+        while not ready(SLICE * 1000):
+            if interrupts.asked is not None and interrupts.asked():
+                raise InterruptedError('interrupted while waiting for the server')
+            if monotonic() > end:
+                self._alive()
+                end = monotonic() + self._patience
+
+    def _failure(self, answer: pq.abc.PGresult) -> Exception:
+        field = answer.error_field
+        words = (field(pq.DiagnosticField.MESSAGE_PRIMARY) or answer.error_message).decode(errors='replace').strip()
+        code = (field(pq.DiagnosticField.SQLSTATE) or b'').decode()
+        severity = field(pq.DiagnosticField.SEVERITY_NONLOCALIZED)
+        if self.conn.status == pq.ConnStatus.BAD or not code or severity in SEVERE:
+            return LostWire(words)
+        return Refused(code, words)
+
+    def _given_up(self, error: BaseException) -> BaseException:
+        """Close what is in the midst of a statement; return what is to be raised."""
+        if isinstance(error, LostWire):
+            self.close()
+            return error
+        if isinstance(error, SHUT_OUT) and not isinstance(error, InterruptedError):
+            self.close()
+            return LostWire(str(error).strip())
+        self._cancel()
+        self.close()
+        return error
+
+    def _cancel(self) -> None:
+        """Have the server end what nobody waits for any more, without waiting for it."""
+        try:
+            if self.is_active() and not self._is_parents:
+                cancel = self.conn.get_cancel().cancel
+                threading.Thread(target=_quietly, args=(cancel,), daemon=True).start()
+        except (*SHUT_OUT, RuntimeError):  # the connection is gone; or the interpreter ends, and threads with it
+            return
+
+    def is_active(self) -> bool:
+        """Tell whether an answer has not been read yet."""
+        return self.conn.transaction_status == pq.TransactionStatus.ACTIVE
+
+    def is_idle(self) -> bool:
+        """Tell whether anybody may use it: no transaction is open, and no answer outstanding."""
+        return self.conn.transaction_status == pq.TransactionStatus.IDLE
+
+    def is_lost(self) -> bool:
+        return self.conn.status != pq.ConnStatus.OK
+
+    def close(self) -> None:
+        """End the connection; what is open in it is rolled back."""
+        if not self._is_parents:
+            self.conn.finish()
+
+    def cut(self) -> None:
+        """Have it lost, whoever is using it: libpq may not be called by two threads, the socket may."""
+        try:
+            with socket.socket(fileno=os.dup(self.conn.socket)) as one:
+                one.shutdown(socket.SHUT_RDWR)
+        except SHUT_OUT:
+            return  # it is gone already
+
+    def forget(self) -> None:
+        """Let go of it in a forked child: it is the parent's, which goes on using it, and must end when that does.
+
+        psycopg ends no connection in another process than that which began it, so only the socket is closed.
+        """
+        self._is_parents = True
+        try:
+            os.close(self.conn.socket)
+        except SHUT_OUT:
+            return
+
+
+def _note(notices: List[Tuple[str, str]], notice: pq.abc.PGresult) -> None:
+    code = notice.error_field(pq.DiagnosticField.SQLSTATE) or b''
+    words = notice.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b''
+    notices.append((code.decode(), words.decode(errors='replace')))
+
+
+def _quietly(cancel: Callable[[], None]) -> None:
+    try:
+        cancel()
+    except psycopg.Error:
+        return  # the server is gone, and with it what it was to end
+
+
+def _waiting_for(handle: int, to_write: bool) -> Callable[[float], Any]:
+    """Return what waits so many milliseconds until the socket can be read, or written as well; false when it cannot."""
+    if hasattr(select, 'poll'):
+        poll = select.poll()
+        poll.register(handle, select.POLLIN | (select.POLLOUT if to_write else 0))
+        return poll.poll
+    return lambda milliseconds: any(select.select([handle], [handle] if to_write else [], [], milliseconds / 1000))
+
+
+def _wires_in_child() -> None:
+    """Let go of all connections in a forked child; another thread may have been making one."""
+    while True:
+        try:
+            found = list(wires)
+            break
+        except RuntimeError:
+            continue
+    wires.clear()
+    for wire in found:
+        wire.forget()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_wires_in_child)
