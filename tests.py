@@ -19,6 +19,7 @@ from spec.serializers import *
 from spec.dictionary import *
 from spec.dictionary_walks import *
 from spec.places import *
+from spec.urls import *
 from spec.transactions import *
 from spec.blocks import *
 from spec.batches import *

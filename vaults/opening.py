@@ -21,12 +21,12 @@ from .errors import (
     VaultValueError,
 )
 from .place import Place, place_of
-from .stores import open_engine, read_only, scheme_of
+from .stores import open_engine, read_only, scheme_of, shown_url, target_under
 from .stores.base import DEFAULT_OPTIONS, MAX_TIMEOUT, MEMORY, SETTINGS_OWNER, ClosedStore, Options, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterator, Literal, Optional, Tuple, Type, TypeVar, Union
+    from typing import Any, Dict, Iterator, Literal, Optional, Tuple, Type, TypeVar, Union
     from weakref import ReferenceType
 
     from .codecs.pickles import AllowPickle
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
+_with_password: Dict[str, str] = {}     # the URLs of vaults that were opened with a password, by what is shown of them
 
 
 # --- a vault's place ------------------------------------------------------------------------------------------------
@@ -56,10 +57,11 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
         serializer = Serializer.of(serializer)
     flag = 'w' if flag == 'c' and not to_create else flag
     options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
-    title, path = locate(name, flag in ('c', 'n')) if store is None else adopt(store, name, options)
-    if path == MEMORY and flag in 'rw' and store is None:
+    title, target = locate(name, flag in ('c', 'n')) if store is None else adopt(store, name, options)
+    if target == MEMORY and flag in 'rw' and store is None:
         raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
-    engine, codec = _engine_and_codec(path, store, options, allow_pickle, serializer)
+    engine, codec = _engine_and_codec(target, store, options, allow_pickle, serializer)
+    path = _remembered(target) if store is None else target
     again = _again(path, store is None, (path, title, validate, thread_safe, 'r' if flag == 'r' else 'w', timeout,
                                          options.synchronous, allow_pickle, writeback, cache_size, serializer,
                                          read_cache))
@@ -73,12 +75,12 @@ def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thre
     return place
 
 
-def _engine_and_codec(path: str, store: Optional[Store], options: Options, allow_pickle: Optional[AllowPickle],
+def _engine_and_codec(target: str, store: Optional[Store], options: Options, allow_pickle: Optional[AllowPickle],
                       serializer: Optional[Serializer]) -> Tuple[Store, Codec]:
     """Return what keeps the entries, opened unless it is the caller's `store`, and what makes them values."""
-    trust = Trust()
+    trust, path = Trust(), target if store is not None else shown_url(target)
     codec = Codec(rule(allow_pickle, trust))
-    engine = opened(path, options) if store is None else prepared(store, path, options.flag)
+    engine = opened(target, options) if store is None else prepared(store, path, options.flag)
     trust.of(engine, path)
     try:
         return engine, _codec_of(engine, codec, serializer, options.flag, path)
@@ -117,29 +119,68 @@ def reopened(path: str, name: str, validate: Any, thread_safe: bool, flag: Any, 
              read_cache: Optional[int] = None) -> Place:
     """Open again, by its path, the place of a vault that was pickled. Named in pickles: it stays."""
     try:
-        place = place_at(exactly(path), None, True, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
-                         cache_size, serializer, validate, read_cache)
+        place = place_at(exactly(_opening(path, name)), None, True, thread_safe, flag, timeout, synchronous,
+                         allow_pickle, writeback, cache_size, serializer, validate, read_cache)
     except VaultNotFoundError as error:
-        raise VaultNotFoundError(f'the vault {name!r} was pickled when its file was {path}, where none is now: move it '
+        what = 'it' if scheme_of(path) else 'its file'
+        raise VaultNotFoundError(f'the vault {name!r} was pickled when {what} was {path}, where none is now: move it '
                                  'back, or open it where it is and pickle that') from error
     place.name = name
     return place
 
 
+def _remembered(target: str) -> str:
+    """Return a target as it is shown, and keep in mind how it is opened again, by this process alone."""
+    shown = shown_url(target)
+    if shown != target:
+        _with_password[shown] = target
+    return shown
+
+
+def _opening(path: str, name: str) -> str:
+    """Return the target that is shown as `path`: the one that was opened here, or that the root makes of the name.
+
+    Where neither is, the password is for the engine to find, as libpq does in ~/.pgpass.
+    """
+    root = _the_root()
+    if scheme_of(path) and path not in _with_password and scheme_of(root) and not scheme_of(name):
+        target = target_under(root, name)
+        return target if shown_url(target) == path else path
+    return _with_password.get(path, path)
+
+
 # --- where it is ----------------------------------------------------------------------------------------------------
 
 def set_root_path(path: Optional[Path]) -> None:
-    """Keep vaults in the folder `path`/vaults, which is made if need be; None forgets it.
+    """Keep vaults in the folder `path`/vaults, which is made if need be, or where a URL says; None forgets it.
 
-    Without it the folder is the environment variable VAULTS_ROOT, and without that the current directory.
+    Without it the root is the environment variable VAULTS_ROOT, and without that the current directory. Under a URL,
+    as 'json+ftp://host/folder' or 'postgresql://host/database', `Vault('notes')` is the vault 'notes' there.
 
-    Raises: VaultTypeError or VaultValueError for what is no path, VaultError when the folder cannot be made.
+    Raises: VaultTypeError or VaultValueError for what is neither path nor URL of an engine that has roots, VaultError
+    when the folder cannot be made.
     """
     global _root
+    if isinstance(path, str) and scheme_of(path):
+        target_under(path, 'any')  # raises where it can be no root
+        _root = path
+        return
     root = None if path is None else _absolute(path)
     if root is not None:
         _folder(root)
     _root = root
+
+
+def root_url() -> str:
+    """Return the URL that vaults are kept under, '' where they are kept in a folder."""
+    root = _the_root()
+    return root if scheme_of(root) else ''
+
+
+def _the_root() -> str:
+    """Return what is the root now, a URL or a folder."""
+    root = _root or os.environ.get('VAULTS_ROOT') or os.curdir
+    return root if scheme_of(root) else os.path.abspath(root)
 
 
 def _absolute(path: Any) -> str:
@@ -166,7 +207,7 @@ def _folder(root: str) -> str:
 def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
     """Return a vault's name and the absolute path of its file. A str is a name, an os.PathLike is an exact file.
 
-    What begins with a scheme, 'scheme://...', is both: its engine knows what it means.
+    Of a vault that an engine keeps elsewhere it is its URL in place of a path, and what is shown of that as the name.
     """
     if not isinstance(name, str):
         if not isinstance(name, os.PathLike):
@@ -174,16 +215,18 @@ def locate(name: Optional[Path], to_create: bool) -> Tuple[str, str]:
         path = _absolute(name)
         return os.path.splitext(os.path.basename(path))[0], path
     if name == MEMORY or scheme_of(name):
-        return name, name
-    _require_name(name)
-    root = _root or os.path.abspath(os.environ.get('VAULTS_ROOT') or os.curdir)
+        return shown_url(name), name
+    require_name(name)
+    root = _the_root()
     if name[-3:].lower() == '.db':
         raise _with_ending(name, os.path.join(root, 'vaults', f'{name}.db'))
+    if scheme_of(root):
+        return name, target_under(root, name)
     folder = _folder(root) if to_create else os.path.join(root, 'vaults')
     return name, os.path.join(folder, f'{name}.db')
 
 
-def _require_name(name: str) -> None:
+def require_name(name: str) -> None:
     """Raise unless a text can be a vault's name, and so a file's."""
     if not name:
         raise VaultValueError("a vault's name is not empty: give one, as in Vault('name'), or pathlib.Path(...) for an "

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from ._typing import TYPE_CHECKING
+from .errors import VaultValueError
 from .opening import locate
+from .stores import scheme_of, shown_url
 from .stores.sqlite import recovery as engine
 from .stores.sqlite.recovery import Recovery
 
@@ -25,5 +27,9 @@ def recover(bad: Path, good: Path, progress: Progress = None) -> Recovery:
     this process or somebody writes to it, VaultFullError, VaultError when there is something at `good`.
     """
     source = locate(bad, False)[1]
+    for target in (source, locate(good, False)[1]):
+        if scheme_of(target):
+            raise VaultValueError('recover() reads a damaged file of SQLite and makes a new one, and '
+                                  f'{shown_url(target)} is a URL: give the path of a file')
     engine.require_readable(source)  # before a folder is made for the new one
     return engine.recover_file(source, locate(good, True)[1], progress)

@@ -6,6 +6,7 @@ import os
 from ._typing import TYPE_CHECKING, K, Self, V
 from .errors import VaultFormatError, VaultTypeError
 from .opening import ExactPath
+from .stores import scheme_of
 from .stores.base import MEMORY
 from .vault import Vault
 
@@ -33,7 +34,7 @@ class Shelf(Vault[K, V]):
     def __init__(self, filename: Path, flag: Flag = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
                  serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None,
                  **options: Any) -> None:
-        """Open the file `filename`, exactly that, or make it.
+        """Open the file `filename`, exactly that, or make it; a str 'scheme://...' is what the engine of it makes.
 
         `flag`: 'c' to write and create, 'w' to write, 'r' to read, 'n' to begin with an empty one.
         `protocol` is there for shelve's sake, and is what a `serializer` gets: without one values are msgpack, and what
@@ -49,10 +50,11 @@ class Shelf(Vault[K, V]):
         if not isinstance(filename, (str, bytes, os.PathLike)):
             raise VaultTypeError(f'a Shelf stands on a file: give its path, not {type(filename).__name__}')
         path = os.fspath(filename)
-        if flag != 'n' and path != MEMORY and not os.path.exists(path):
+        is_file = path != MEMORY and not (isinstance(filename, str) and scheme_of(filename))
+        if flag != 'n' and is_file and not os.path.exists(path):
             _refuse_older(os.fsdecode(path))
         writeback = bool(writeback) if isinstance(writeback, int) else writeback  # shelve takes 1 as well
-        super().__init__(path if path == MEMORY else ExactPath(path), flag=flag,  # type: ignore[arg-type]
+        super().__init__(ExactPath(path) if is_file else path, flag=flag,  # type: ignore[arg-type]
                          writeback=writeback, serializer=_as_serializer(serializer, deserializer, protocol),
                          **options)
 
@@ -68,6 +70,8 @@ class Shelf(Vault[K, V]):
 def open(filename: Path, flag: Flag = 'c', protocol: Optional[int] = None, writeback: bool = False, *,
          serializer: Any = None, deserializer: Optional[Callable[[bytes], Any]] = None) -> Shelf[Any, Any]:
     """Open a shelf, as shelve.open does: a persistent dict in the file `filename`, which gets no suffix.
+
+    A str 'scheme://...' is a vault of the engine of that scheme.
 
     Raises: VaultFormatError for a file of shelve or dbm, with the command that moves it.
     """

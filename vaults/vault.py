@@ -97,7 +97,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         VaultValueError for wrong arguments.
         """
         from .opening import place_at  # here, and below: `import vaults` does without
-        self._store = ClosedStore(str(name))  # until it is open
+        self._store = ClosedStore('that was not opened')  # its name may hold a password
         self._settle(place_at(name, store, to_create, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
                               cache_size, serializer, validate, read_cache))
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import VaultError
+from ..errors import VaultError, VaultNotFoundError
 from ..opening import locate
+from ..stores import scheme_of
 from ..vault import Vault
 from .arguments import PATHS, STDIN, Misuse, literal, parser_of, require_command, target_of, understand
 from .commands import COMMANDS
@@ -86,8 +87,9 @@ def _run_command(args: Namespace) -> int:
         return run(None, args) or 0
     target = target_of(args.vault)
     path = locate(target, False)[1]
-    args.missing = [one for one in (path, os.path.dirname(path)) if not os.path.exists(one)]
-    v = _vault_opened(target, flag, args)
+    places = () if scheme_of(path) else (path, os.path.dirname(path))
+    args.missing = [one for one in places if not os.path.exists(one)]
+    v = _vault_opened(target, flag, args) if places else _vault_at_url(target, path, flag, args)
     try:
         return run(inner(v, args.path), args) or 0
     finally:
@@ -95,18 +97,33 @@ def _run_command(args: Namespace) -> int:
 
 
 def _vault_opened(target: Union[str, ExactPath], flag: Any, args: Namespace) -> Vault[Any, Any]:
-    from ..codecs.serializers import AS_STORED
     sources = _sources_read(args) if args.command == 'import' and args.missing else []
     path = locate(target, True)[1] if sources else ''
     if path:
         from .. import files
         files.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
     try:
-        return Vault(target, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
+        return _vault(target, flag, args)
     except BaseException:
         if path and not os.path.getsize(path):
             os.unlink(path)
         raise
+
+
+def _vault_at_url(target: Union[str, ExactPath], url: str, flag: Any, args: Namespace) -> Vault[Any, Any]:
+    """Open a vault that another engine keeps; only that tells whether it is there already."""
+    try:
+        return _vault(target, 'w' if flag == 'c' else flag, args)
+    except VaultNotFoundError:
+        if flag != 'c':
+            raise
+    args.missing = [url]
+    return _vault(target, flag, args)
+
+
+def _vault(target: Union[str, ExactPath], flag: Any, args: Namespace) -> Vault[Any, Any]:
+    from ..codecs.serializers import AS_STORED
+    return Vault(target, flag=flag, allow_pickle=args.allow_pickle or None, serializer=AS_STORED)
 
 
 def _sources_read(args: Namespace) -> List[str]:

@@ -12,6 +12,7 @@ import sys
 from .. import __version__, keys
 from ..errors import VaultError
 from ..opening import ExactPath, locate
+from ..stores import scheme_of, shown_url
 from .show import as_utf8, complain, is_terminal, visible
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def _limit(text: str) -> int:
 
 
 ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
-    'VAULT': ('vault', {'help': 'a name, or a path when it holds a separator or ends in .db'}),
+    'VAULT': ('vault', {'help': 'a name, a URL, or a path when it holds a separator or ends in .db'}),
     'KEY': ('key', {'help': 'text, or JSON with --json-key or --json; after -- it may begin with -'}),
     '[KEY]': ('key', {'nargs': '?', 'help': 'as for get; without it, with --section, the whole section'}),
     'VALUE': ('value', {'help': 'text, or JSON with --json-value or --json; - reads it from standard input'}),
@@ -104,7 +105,7 @@ EXAMPLES = """examples:
   vaults show books --section log
   vaults import old.shelf books
   vaults export books | gzip > books.jsonl.gz
-  vaults copy books elsewhere/books.db
+  vaults copy books json+file:///srv/books.json
   vaults recover books saved
   eval "$(vaults completion bash)"    # zsh too; for fish: vaults completion fish | source
 
@@ -151,8 +152,8 @@ def parser_of(commands: Commands) -> argparse.ArgumentParser:
 
 def _add_common(parser: argparse.ArgumentParser, root: Any, as_json: Any) -> None:
     """Add what is accepted before and after the command; after it, without a default that would undo the former."""
-    parser.add_argument('--root', metavar='FOLDER', default=root,
-                        help='where vaults are kept; otherwise VAULTS_ROOT says it, or it is the current folder')
+    parser.add_argument('--root', metavar='FOLDER', default=root, help='where vaults are kept, a folder or '
+                        'a URL; otherwise VAULTS_ROOT says it, or it is the current folder')
     parser.add_argument('--json', action='store_true', default=as_json, help='keys, values and answers as JSON')
 
 
@@ -193,7 +194,9 @@ def _unmarked(text: str) -> str:
 
 
 def target_of(text: str) -> Any:
-    """Return what Vault takes: a name as it is, a path as a path."""
+    """Return what Vault takes: a name or URL as it is, a path as a path."""
+    if scheme_of(text):
+        return text
     if text[-3:].lower() == '.db' or os.sep in text or (os.altsep or os.sep) in text:
         return ExactPath(text)
     try:
@@ -206,6 +209,7 @@ def target_of(text: str) -> Any:
 
 def understand(args: argparse.Namespace) -> None:
     """Turn the texts of keys and values into keys and packed values, before any vault is opened or made."""
+    _require_files(args)
     args.json_key |= args.json
     args.json_value |= args.json
     try:
@@ -220,6 +224,15 @@ def understand(args: argparse.Namespace) -> None:
             args.value = _packed_value(args.text, args)
     except (ValueError, TypeError, RecursionError, VaultError) as error:
         raise Misuse(error) from error
+
+
+def _require_files(args: argparse.Namespace) -> None:
+    """Raise when a URL stands where a file is wanted."""
+    for name in ('file', 'output', 'source', 'bad', 'good'):
+        text = getattr(args, name, None)
+        if text and scheme_of(text):
+            raise Misuse(f'{shown_url(text)} is a URL, where the path of a file is wanted: `vaults copy` copies from '
+                         'and into the vault at a URL')
 
 
 def key_of(text: str, is_json: bool) -> Any:

@@ -8,8 +8,10 @@ import os
 import sys
 
 from ..errors import VaultCorruptError, VaultError
-from ..opening import locate
+from ..opening import locate, root_url
 from ..place import place_of
+from ..stores import names_under, shown_url, target_under
+from ..stores.base import Options
 from ..views import SortedSlice
 from .arguments import KEYED, RANGED, STDIN, STDOUT, Misuse, json_read, key_of, standard_input, target_of, text_input
 from .progress import ProgressLine
@@ -53,6 +55,27 @@ if TYPE_CHECKING:
 # --- entries ------------------------------------------------------------------------------------------------------
 
 def _list(_: None, args: Namespace) -> None:
+    url = root_url()
+    found = _names_at(url) if url else _names_in_folder()
+    if args.json:
+        print(in_json(found))
+    else:
+        print(*map(in_words, found), sep='\n', end='\n' if found else '')
+
+
+def _names_at(url: str) -> List[str]:
+    """Return the names of the vaults under a URL; of one whose name cannot be given as one, its own URL."""
+    found = []
+    for name in names_under(url, Options('r')):
+        try:
+            locate(name, False)
+            found.append(name)
+        except VaultError:
+            found.append(shown_url(target_under(url, name)))
+    return found
+
+
+def _names_in_folder() -> List[str]:
     folder = os.path.dirname(locate('any', False)[1])
     if not os.path.isdir(os.path.dirname(folder)):  # which is a mistake; one without vaults is not
         raise VaultError(f'there is no folder {os.path.dirname(folder)}: it would be the root; say another with --root '
@@ -60,12 +83,8 @@ def _list(_: None, args: Namespace) -> None:
     files = os.listdir(folder) if os.path.isdir(folder) else []
     files = [name for name in files if name.endswith('.db') and os.path.isfile(os.path.join(folder, name))]
     # NAME.db.db has a path alone: `NAME.db` is one
-    found = [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3]
-             for name in sorted(map(as_utf8, files))]
-    if args.json:
-        print(in_json(found))
-    else:
-        print(*map(in_words, found), sep='\n', end='\n' if found else '')
+    return [os.path.join(folder, name) if name[-6:-3].lower() == '.db' else name[:-3]
+            for name in sorted(map(as_utf8, files))]
 
 
 def _keys(v: Vault[Any, Any], args: Namespace) -> None:

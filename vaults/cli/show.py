@@ -9,13 +9,14 @@ import sys
 
 from ..errors import plural
 from ..place import place_of
+from ..stores import shown_url
 from ..stores.base import entries_of
 from ..views import SortedSlice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any, Dict, Iterator, List, Optional, TextIO, Tuple, Union
+    from typing import Any, Dict, Iterator, List, Optional, TextIO, Tuple
 
     from ..collections.tree import Header
     from ..keys import Stored
@@ -118,8 +119,8 @@ def number_of(count: int, what: str) -> str:
     return f'{count} {plural(count, what)}'
 
 
-def path_shown(path: Union[str, bytes]) -> str:
-    return in_words(as_utf8(path))
+def path_shown(path: str) -> str:
+    return in_words(as_utf8(shown_url(path)))
 
 
 def section_shown(path: Path) -> str:

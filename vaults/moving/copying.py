@@ -31,7 +31,7 @@ from ..files import make_copy
 from ..opening import locate, place_at
 from ..place import place_of
 from ..settings import recorded
-from ..stores import scheme_of
+from ..stores import scheme_of, shown_url
 from ..stores.base import DEFAULT_OPTIONS, MEMORY, OWNER, SETTINGS_OWNER, entries_of, new_owner
 from ..transactions import Transaction
 from .as_json import is_serialized
@@ -145,8 +145,8 @@ def _forbid_same(source: Place, path: str, store: Optional[Store] = None) -> Non
     here = source.store.files[:1]
     there = store.files[:1] if store is not None else () if scheme_of(path) else (path,)
     both = [os.path.realpath(file) for file in (*here, *there)]
-    if (store is not None and store in (source.store, source.engine)) or (scheme_of(path) and path == source.path) or (
-            len(both) == 2 and (both[0] == both[1] or _is_one_file(*both))):
+    is_one = len(both) == 2 and (both[0] == both[1] or _is_one_file(*both))
+    if is_one or store in (source.store, source.engine) or (scheme_of(path) and shown_url(path) == source.path):
         raise VaultValueError(f'the vault to copy from and the one to copy into are one, {source.path}: give the copy '
                               'another name')
 

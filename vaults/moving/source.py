@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from ..codecs import codes, packing, trust
 from ..codecs.pickles import rule
-from ..errors import SerializationError, UntrustedPickleError, VaultError, VaultFormatError
+from ..errors import SerializationError, UntrustedPickleError, VaultError, VaultFormatError, VaultValueError
+from ..stores import scheme_of, shown_url
 from ..stores.sqlite import LOGS, WAL_FILE, side_files
 from ..stores.sqlite.sources import unreadable
 from .dbms import dbm_at
@@ -35,6 +36,9 @@ class Source:
                  key: Optional[str] = None, encoding: Optional[str] = 'utf-8',
                  decode: Optional[Callable[[Any], Any]] = None, allow_pickle: Optional[AllowPickle] = None,
                  types: Union[str, Mapping[str, str], None] = None) -> None:
+        if isinstance(path, str) and scheme_of(path):
+            raise VaultValueError(f'{shown_url(path)} is the URL of a vault, where the path of a file is wanted: '
+                                  'vaults.moving.copy(source, target) copies it, and so does `vaults copy`')
         self.stream: Optional[TextIO] = None if isinstance(path, (str, os.PathLike)) else path
         self.path = os.path.abspath(os.fsdecode(path)) if isinstance(path, (str, os.PathLike)) else 'the stream'
         self.table, self.key, self.encoding, self.decode, self.types = table, key, encoding, decode, types
