@@ -11,7 +11,7 @@ import sys
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vaults
@@ -450,3 +450,81 @@ except KeyboardInterrupt:
         with contextlib.closing(Vault('target')) as target:
             assert target.items() == [('own', 1)] and target.check() == []
             assert moving.copy(v, target, merge=True) == 10_000
+
+
+class TestCopyingBetweenEngines:
+    """From a file into each engine and back again: all is as it was."""
+
+    @pytest.fixture(params=['postgresql'])
+    def url(self, request, tmp_path):
+        server = request.getfixturevalue('server')
+        return server.vault()
+
+    def test_all_that_there_is_goes_there_and_back(self, v, url, tmp_path):
+        fill_with_all(v)
+        v['pickle'] = Custom(1)
+        with pytest.raises(vaults.UntrustedPickleError, match='does not say who'):
+            moving.copy(v, url)
+        with pytest.raises(vaults.VaultNotFoundError):
+            Vault(url, to_create=False)
+        assert moving.copy(v, url, allow_pickle=True) == moving.copy(url, tmp_path / 'back', allow_pickle=True) == len(v)
+        with contextlib.closing(Vault(url)) as there, contextlib.closing(Vault(tmp_path / 'back')) as back:
+            assert as_stored(there) == as_stored(back) == as_stored(v)
+            assert there.check() == back.check() == [] and back['pickle'] == Custom(1)
+            assert not (chunk_owners(there) & chunk_owners(v) or chunk_owners(there) & chunk_owners(back))
+            there.delete_vault()
+
+    @settings(max_examples=15)
+    @given(entries=st.lists(st.tuples(any_key, copied_kinds, rich, st.sampled_from([0, 1, 5, 700])), max_size=8))
+    def test_any_vault_comes_back_as_it_was(self, url, entries):
+        with contextlib.closing(Vault(':memory:')) as first, contextlib.closing(Vault(url, flag='n', allow_pickle=True)) as between, \
+                contextlib.closing(Vault(':memory:')) as last:
+            for entry in entries:
+                with contextlib.suppress(vaults.SerializationError, OverflowError):
+                    put_kind(first, *entry)
+            try:
+                assert moving.copy(first, between) == moving.copy(between, last) == len(first)
+            except vaults.SerializationError as error:
+                assert 'bytes' in str(error)  # too long a key
+                return
+            assert as_stored(last) == as_stored(between) == as_stored(first)
+            last._check()
+
+    def test_serializers_and_kinds_that_are_not_known_go_along(self, url, tmp_path):
+        with contextlib.closing(Vault('first', serializer=('json', repr, eval))) as first:
+            first.update(a={1: 2})
+            first.list('l').extend(range(3000))
+            assert moving.copy(first, url) == moving.copy(url, 'back') == 2
+            with contextlib.closing(Vault('back', serializer=('json', repr, eval))) as back:
+                assert as_stored(back) == as_stored(first) and back['l'] == [*range(3000)]
+        with pytest.raises(vaults.VaultFormatError, match="'json'"):
+            Vault(url)
+
+    def test_one_that_fails_leaves_nothing(self, v, url):
+        fill_with_all(v)
+        v._store.put('bad', b'\xd4\x14\x00')
+        with pytest.raises(vaults.VaultCorruptError):
+            moving.copy(v, url)
+        with pytest.raises(vaults.VaultNotFoundError):
+            Vault(url, to_create=False)
+        with contextlib.closing(Vault(url)) as there:
+            there['own'] = 1
+            with pytest.raises(vaults.VaultCorruptError):
+                moving.copy(v, url, merge=True)
+            del v['bad']
+            with pytest.raises(vaults.VaultExistsError):
+                moving.copy(v, url)
+            assert there.items() == [('own', 1)] and there.check() == []
+            assert moving.copy(v, there, merge=True) == len(v) and len(there) == len(v) + 1
+
+    def test_it_is_one_state_while_others_write(self, url, tmp_path):
+        with contextlib.closing(Vault(url)) as there, contextlib.closing(Vault(url, timeout=0.1)) as other:
+            there.update(dict.fromkeys(range(20_000), 'a' * 300))
+
+            def write(done):
+                with contextlib.suppress(vaults.VaultBusyError), other:
+                    other.pop(19_999, None)
+                    other['new'] = 1
+            assert moving.copy(url, tmp_path / 'copy', progress=write) == 20_000
+            with contextlib.closing(Vault(tmp_path / 'copy')) as copy:
+                assert [*copy] == [*range(20_000)] and 'new' in there

@@ -314,3 +314,59 @@ class TestCommandsWithURLs:
         assert completed(f'vaults --root {boxes} get n') == completed(f'vaults copy --root={boxes} n') == ['notes', 'numbers']
         assert completed(f'vaults copy --root {boxes} notes nu') == ['numbers']
         assert completed(f'vaults get {boxes}\\?numbers n') == completed(f"vaults get '{boxes}?numbers' ") == ['numbers']
+
+
+class TestRootsOfEngines:
+    """Each engine that comes along has roots: names there are vaults, and the command finds them."""
+
+    @pytest.fixture(params=['postgresql'])
+    def engine_root(self, request):
+        server = request.getfixturevalue('server')
+        return server.url(server.database())
+
+    def test_names_are_vaults_there(self, engine_root, command):
+        assert command('list', '--root', engine_root).out == ''
+        vaults.set_root_path(engine_root)
+        odd = ['notes', 'a b', 'ä&=#%+', "it's", '日本', 'a:b@c']
+        for at, name in enumerate(odd):
+            with contextlib.closing(Vault(name)) as v:
+                v['at'] = at
+                assert v.name == name and v.db_path.startswith(engine_root) and repr(v) == f'Vault({name!r}, 1 item)'
+                again = pickle.loads(pickle.dumps(v))
+                assert again['at'] == at and again.name == name
+                again.close()
+        assert [Vault(name, flag='r')['at'] for name in odd] == [*range(len(odd))]
+        assert json.loads(command('list', '--json').out) == sorted(odd)
+        for name in odd:
+            assert command('get', name, 'at').out == command('get', Vault(name, flag='r').db_path, 'at', '--root', '/').out == f'{odd.index(name)}\n'
+        with pytest.raises(vaults.VaultNotFoundError):
+            Vault('none', to_create=False)
+        done = command('get', 'none', 'k')
+        assert done.status == 1 and 'none' in done.err and 'vaults set' in done.err and done.err.count('\n') == 1
+        Vault('notes').delete_vault()
+        assert 'notes' not in command('list').out.splitlines()
+
+    def test_every_command_takes_a_name_there(self, engine_root, command, tmp_path):
+        vaults.set_root_path(engine_root)
+        (tmp_path / 'file').write_bytes(b'content')
+        assert command('set', 'notes', 'k', 'text').status == command('put', 'notes', 'f', tmp_path / 'file').status == 0
+        assert command('get', 'notes', 'f').out == 'content' and command('keys', 'notes').out == 'f\nk\n' and command('count', 'notes').out == '2\n'
+        assert command('show', 'notes').out.startswith('f  stream') and command('check', 'notes').out == 'sound: 2 entries\n'
+        assert command('compact', 'notes').status == 0 and command('delete', 'notes', 'k').status == 0
+        assert command('export', 'notes', tmp_path / 'lines').status == 0 and command('import', tmp_path / 'lines', 'more').status == 0
+        assert command('copy', 'more', 'third').out == '1 entry copied to third\n' and command('copy', 'third', tmp_path / 'x.db').status == 0
+        assert command('list').out == 'more\nnotes\nthird\n'
+        info = json.loads(command('info', 'notes', '--json').out)
+        assert info['name'] == 'notes' and info['path'].startswith(engine_root) and info['entries'] == 1 and info['engine']
+        (tmp_path / 'wrong.jsonl').write_text('{"key": "a", "value": 1}\n{"key": ')
+        assert command('import', tmp_path / 'wrong.jsonl', 'new').status == command('put', 'new', 'k', tmp_path / 'nothing').status == 1
+        assert command('list').out == 'more\nnotes\nthird\n'
+
+    def test_a_shelf_stands_there(self, engine_root):
+        from vaults import stores
+        url = stores.target_under(engine_root, 'shelf')
+        with vaults.open(url, writeback=True) as shelf:
+            shelf['a'] = [1]
+            shelf['a'].append(2)
+        with vaults.open(url, 'r') as shelf:
+            assert shelf['a'] == [1, 2]
