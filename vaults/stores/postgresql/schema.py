@@ -82,7 +82,7 @@ IS_SAME = Statement("""SELECT 1 FROM vaults.entries
 COUNT_TALLIES = Statement('SELECT coalesce(sum(entries), 0)::bigint FROM vaults.tallies WHERE vault = $1::integer', 1)
 OF_RANGE = 'FROM vaults.entries WHERE vault = $1::integer AND key >= $2::bytea AND key < $3::bytea'
 COUNT_IN = Statement(f'SELECT count(*) {OF_RANGE}', 3)
-COUNT_FEW = Statement(f'SELECT count(*) FROM (SELECT 1 {OF_RANGE} LIMIT $4::bigint) AS some', 4)
+COUNT_FEW = Statement(f'SELECT count(*) FROM (SELECT 1 {OF_RANGE} LIMIT $4::bigint) AS few', 4)
 SHARE = Statement("""SELECT (
   (pg_total_relation_size('vaults.entries') + pg_total_relation_size('vaults.parts'))
   * (SELECT coalesce(sum(entries), 0) FROM vaults.tallies WHERE vault = $1::integer)
