@@ -118,7 +118,7 @@ class TestRootsThatAreURLs:
     @pytest.mark.parametrize('root, said', [
         ('bix://host', 'no engine is known for bix://.* did you mean box://'), ('misled://host', r"named\(\) .*'/etc/passwd'"),
         ('plain://ann:secret@host', r'no named\(\).*plain://ann@host cannot be a root.*Vault\(.plain://'),
-        ('nothing-like-it://ann:secret@h', "'nothing-like-it://ann@h': there are :memory:, box://"), ('module://host', None)])
+        ('nothing-like-it://ann:secret@h', "'nothing-like-it://ann@h': there are :memory:, .*box://"), ('module://host', None)])
     def test_what_is_no_root_is_refused(self, boxes, root, said, monkeypatch):
         if said is None:
             vaults.set_root_path(root + '/tmp')
