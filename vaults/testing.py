@@ -669,7 +669,7 @@ class StoreConformance:
         store.close()
         for use in (lambda: store.get('a'), lambda: store.put('a', b''), lambda: store.delete('a'), store.count,
                     lambda: store.put_many([('a', b'')]), lambda: list(store.scan()), lambda: list(walk), store.begin,
-                    lambda: store.contains('a'), lambda: store.move('a'), store.delete_range,
+                    lambda: store.contains('a'), lambda: store.move('a'), store.delete_range, store.sync,
                     lambda: store.get_chunk(SOME_OWNERS[0], 1), lambda: store.put_owner('a', SOME_OWNERS[0])):
             with pytest.raises(VaultClosedError):
                 use()

@@ -149,7 +149,7 @@ class LockedStore(Store):
             raise VaultBusyError(f'another thread has a block open, and has not ended it in {self.options.timeout} s: '
                                  f'vault {self.name}; wait, or make its blocks shorter')
         if self._closed:
-            raise VaultClosedError(f'the vault {self.name} is closed: open it again')
+            raise self._is_closed()
         if self._waiting_error:
             self._raise_waiting()
         if self._owner is not None:
@@ -346,8 +346,13 @@ class LockedStore(Store):
         if self._thread == get_ident() and self._owner is not None and not self._owner.is_left():
             self._owner.require()
 
+    def _is_closed(self) -> VaultClosedError:
+        return VaultClosedError(f'the vault {self.name} is closed: open it again')
+
     def require_outside(self, verb: str) -> None:
-        """Raise when what cannot run inside a transaction is called in one of this thread."""
+        """Raise when what cannot run inside a transaction is called in one of this thread, or when it is closed."""
+        if self._closed:
+            raise self._is_closed()
         if self._thread == get_ident():
             raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.name}')
 

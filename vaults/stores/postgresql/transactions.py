@@ -221,6 +221,8 @@ class WithBlocks(Trips):
             session.owner.require()
 
     def require_outside(self, verb: str) -> None:
+        if isinstance(self.pool, ClosedPool):
+            raise failures.closed(self.name)
         if self.local.session is not None:
             raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.name}')
 

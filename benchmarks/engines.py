@@ -1,0 +1,332 @@
+"""Time vaults over other engines than SQLite against hand-written loops; write their tables into docs/performance.md.
+
+    pip install -e '.[postgres]'
+    python benchmarks/engines.py            # some minutes; prints the tables and writes them
+    python benchmarks/engines.py --quick    # some seconds, writes nothing: for CI
+    python benchmarks/engines.py --scale    # how a vault on PostgreSQL grows, from 10 thousand entries to 2 million
+
+PostgreSQL is a server of its own on loopback that waits for no disk, which leaves the larger part to the client. The
+floor is psycopg and msgpack by hand, with the same table of entries and prepared statements, without checksums and
+without a count. A JSON file is timed beside `json` itself. Who is timed takes its turn at each operation, in random
+order, for a number of rounds; a ratio is the median of the ratios within each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+from contestants import BLOCK, Contestant, Vaults
+from run import (
+    CHANCE,
+    ROOT,
+    Operation,
+    absent,
+    clock,
+    factor,
+    finish,
+    machine,
+    make_sample,
+    micro,
+    pairs,
+    pick,
+    table,
+    was_read,
+    was_written,
+    were_items,
+)
+
+sys.path.insert(0, str(ROOT))  # this checkout, not a vaults that is installed
+
+from spec.servers import MissingServerError, Server, server_programs
+from vaults import Vault
+
+if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
+    from collections.abc import Iterable
+
+    Entries = dict[str, Any]
+    Times = defaultdict[str, defaultdict[str, list[float]]]
+
+FLOOR, OURS = 'by hand', 'vaults'
+MANY = 4096   # rows in a statement by unnest
+COMMITS = 1000  # own commits in one measurement
+CREATE = '''
+CREATE SEQUENCE {0}_positions;
+CREATE TABLE {0} (
+    vault bigint NOT NULL, position bigint NOT NULL DEFAULT nextval('{0}_positions'), crc bigint, key bytea NOT NULL,
+    value bytea NOT NULL, PRIMARY KEY (vault, key), UNIQUE (vault, position)) WITH (fillfactor = 90);
+ALTER TABLE {0} ALTER key SET STORAGE PLAIN, ALTER value SET STORAGE EXTERNAL'''
+GET = 'SELECT value FROM {0} WHERE vault = 1 AND key = %b'
+HAS = 'SELECT 1 FROM {0} WHERE vault = 1 AND key = %b'
+PUT = '''INSERT INTO {0} (vault, key, value) VALUES (1, %b, %b)
+    ON CONFLICT (vault, key) DO UPDATE SET value = excluded.value'''
+PUT_MANY = '''INSERT INTO {0} (vault, key, value)
+    SELECT 1, key, value FROM unnest(%b::bytea[], %b::bytea[]) AS new (key, value)
+    ON CONFLICT (vault, key) DO UPDATE SET value = excluded.value'''
+ITEMS = 'SELECT key, value FROM {0} WHERE vault = 1 ORDER BY position'
+DELETE = 'DELETE FROM {0} WHERE vault = 1 AND key = %b'
+
+
+# Who is timed.
+
+class ByHand(Contestant):
+    """psycopg and msgpack. Each statement is prepared, and one cursor kept, as a new one takes its time."""
+
+    count = itertools.count(1)
+
+    def open(self, module: str, folder: Any) -> Any:
+        import psycopg
+
+        db = psycopg.connect(folder.url(module), autocommit=True, prepare_threshold=0)
+        name = f'entries{next(self.count)}'
+        db.execute(CREATE.format(name), prepare=False)
+        self.sql = {one: one.format(name) for one in (GET, HAS, PUT, PUT_MANY, ITEMS, DELETE)}
+        self.cursor = db.cursor(binary=True)
+        self.pack = msgpack.Packer().pack
+        return db
+
+    def hit(self, keys: Iterable[str]) -> list[Any]:
+        execute, unpackb, sql = self.cursor.execute, msgpack.unpackb, self.sql[GET]
+        return [unpackb(execute(sql, (key.encode(),)).fetchone()[0]) for key in keys]
+
+    def has(self, keys: Iterable[str]) -> list[bool]:
+        execute, sql = self.cursor.execute, self.sql[HAS]
+        return [execute(sql, (key.encode(),)).fetchone() is not None for key in keys]
+
+    def write(self, pairs: Any) -> None:
+        execute, pack, sql = self.cursor.execute, self.pack, self.sql[PUT]
+        for key, value in pairs:
+            execute(sql, (key.encode(), pack(value)))
+
+    def transact(self, pairs: Any) -> None:
+        with self.db.transaction():
+            self.write(pairs)
+
+    def build(self, pairs: Any) -> None:
+        execute, pack, sql = self.cursor.execute, self.pack, self.sql[PUT_MANY]
+        left = iter(pairs)
+        with self.db.transaction():
+            for rows in iter(lambda: list(itertools.islice(left, MANY)), []):
+                execute(sql, ([key.encode() for key, _ in rows], [pack(value) for _, value in rows]))
+
+    def update(self, entries: Any) -> None:
+        self.build(entries.items())
+
+    def items(self, _: Any) -> list[tuple[Any, Any]]:
+        unpackb = msgpack.unpackb
+        with self.db.transaction(), self.db.cursor('walk', binary=True) as cursor:
+            cursor.itersize = MANY
+            cursor.execute(self.sql[ITEMS])
+            return [(key.decode(), unpackb(value)) for key, value in cursor]
+
+    def delete(self, keys: Iterable[str]) -> None:
+        execute, sql = self.cursor.execute, self.sql[DELETE]
+        for key in keys:
+            if not execute(sql, (key.encode(),)).rowcount:
+                raise KeyError(key)
+
+
+class OverPostgres(Vaults):
+    """A vault over PostgreSQL."""
+
+    def open(self, module: str, folder: Any) -> Any:
+        return Vault(folder.vault(module))
+
+
+class JsonByHand(Contestant):
+    """A dict that is read from a JSON file as a whole, and written as a whole, under another name first."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        self.path = folder / 'by-hand.json'
+        return {}
+
+    def sync(self, entries: Entries) -> None:
+        self.db.update(entries)
+        part = self.path.with_suffix('.part')
+        with open(part, 'w', encoding='utf-8') as file:
+            json.dump(self.db, file)
+        os.replace(part, self.path)
+
+    def load(self, entries: Entries) -> list[Any]:
+        with open(self.path, encoding='utf-8') as file:
+            self.db = json.load(file)
+        return list(self.db.values())
+
+    def hit(self, keys: Iterable[str]) -> list[Any]:
+        return [self.db[key] for key in keys]
+
+    def close(self) -> None:
+        pass
+
+
+class JsonVault(JsonByHand):
+    """A vault in a JSON file."""
+
+    def open(self, module: str, folder: Path) -> Any:
+        self.url = f'json+file://{folder}/vault.json'
+        return Vault(self.url)
+
+    def sync(self, entries: Entries) -> None:
+        self.db.update(entries)
+        self.db.sync()
+
+    def load(self, entries: Entries) -> list[Any]:
+        self.db.close()
+        self.db = Vault(self.url)
+        return list(self.db.values())
+
+    def close(self) -> None:
+        self.db.close()
+
+
+# What is done.
+
+POSTGRES = (
+    Operation('put_many() of all', 2.50, 'update', lambda s: s.entries, was_written),
+    Operation('v[k]', 1.00, 'hit', lambda s: s.known, was_read),
+    Operation('k in v', 1.00, 'has', lambda s: dict.fromkeys(s.known, True), was_read),
+    Operation('for k, x in v.items()', 1.60, 'items', lambda s: s.entries, were_items),
+    Operation('v[k] = x, overwrite', 1.25, 'put', lambda s: s.changed, was_written),
+    Operation('v[k] = x, new key', 1.25, 'put', lambda s: s.new, was_written),
+    Operation(f'with v: {BLOCK:,} writes', 1.35, 'block', lambda s: s.block, was_written),
+    Operation('del v[k]', None, 'delete', lambda s: s.new, lambda contestant, work, got: not any(contestant.has(work))),
+)
+JSON = (
+    Operation('all put, and sync()', None, 'sync', lambda s: s.entries, was_written),
+    Operation('opening, and all values', None, 'load', lambda s: s.entries, was_read),
+    Operation('one put, and sync()', None, 'sync', lambda s: dict(itertools.islice(s.changed.items(), 1)), was_written),
+)
+SHORT = {'put': COMMITS, 'delete': COMMITS, 'block': 10 * BLOCK}  # of these methods, so many at most in a measurement
+
+
+def play(operations: Any, contestants: dict[str, Contestant], entries: int, times: Times) -> None:
+    """Do a round: each operation by all of them, in random order, before the next one."""
+    sample = make_sample(entries)
+    for operation in operations:
+        work = operation.work(sample)
+        work = dict(itertools.islice(work.items(), SHORT.get(operation.method, entries)))
+        for name in CHANCE.sample(sorted(contestants), len(contestants)):
+            times[operation.label][name].append(clock(operation, contestants[name], work))
+    for contestant in contestants.values():
+        contestant.close()
+
+
+def compared(operations: Any, times: Times) -> str:
+    rows: Any = [('operation', FLOOR, 'minimum', OURS, 'minimum', 'ratio', 'at most', 'verdict')]
+    for operation in operations:
+        floor, ours = times[operation.label][FLOOR], times[operation.label][OURS]
+        ratio = median(mine / theirs for mine, theirs in zip(ours, floor))
+        limit = operation.limit
+        rows.append((operation.label, *(micro(of(times)) for times in (floor, ours) for of in (median, min)),
+                     f'{ratio:.2f}', factor(limit, ''),
+                     '' if limit is None else 'ok' if ratio <= limit else 'over'))
+    return table(rows)
+
+
+def time_postgres(server: Any, entries: int, rounds: int) -> str:
+    times: Times = defaultdict(lambda: defaultdict(list))
+    for number in range(rounds):
+        print(f'PostgreSQL, round {number + 1} of {rounds}', file=sys.stderr)
+        database = server.database()  # empty, so that both are as large
+        play(POSTGRES, {FLOOR: ByHand(database, server), OURS: OverPostgres(database, server)}, entries, times)
+    return (f'{version_of(server)}: {entries:,} entries, medians of {rounds} rounds, in microseconds per operation.\n\n'
+            f'{compared(POSTGRES, times)}')
+
+
+def version_of(server: Any) -> str:
+    import psycopg
+
+    (said,), = server.sql('SHOW server_version')
+    return f'PostgreSQL {said.split()[0]}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__})'
+
+
+def time_json(entries: int, rounds: int) -> str:
+    times: Times = defaultdict(lambda: defaultdict(list))
+    for _ in range(rounds):
+        with TemporaryDirectory() as folder:
+            play(JSON, {FLOOR: JsonByHand('', Path(folder)), OURS: JsonVault('', Path(folder))}, entries, times)
+    return (f'A JSON file: {entries:,} entries, medians of {rounds} rounds, in microseconds per entry that is put or '
+            f'read.\n\n{compared(JSON, times)}')
+
+
+# How it grows.
+
+SIZES = (10_000, 100_000, 1_000_000, 2_000_000)
+RELATIONS = '''SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') AND relnamespace NOT IN
+    ('pg_catalog'::regnamespace, 'pg_toast'::regnamespace, 'information_schema'::regnamespace)'''
+
+
+def grow(server: Any, largest: int) -> str:
+    """Fill vaults of several sizes, and say how long each thing takes there, and how many bytes an entry takes."""
+    rows: Any = [('entries', 'put_many', 'v[k]', 'k in v, miss', 'v[k] = x', 'items()', 'len(v)', 'bytes an entry')]
+    for entries in [size for size in SIZES if size <= largest]:
+        database = server.database()
+        contestant = OverPostgres(database, server)
+        build = timed(lambda n=entries, c=contestant: c.db.put_many(pairs(0, n))) / entries
+        server.sql('VACUUM ANALYZE', database=database)
+        sizes = dict(server.sql(RELATIONS, database=database))
+        print(f'{entries:,}: {sizes}', file=sys.stderr)
+        get, has, put = (next(row for row in POSTGRES if row.method == method) for method in ('hit', 'has', 'put'))
+        rows.append((
+            f'{entries:,}', micro(build),
+            micro(median(clock(get, contestant, pick(entries, 1000)) for _ in range(9))),
+            micro(median(clock(has, contestant, absent(entries, 1000)) for _ in range(9))),
+            micro(median(clock(put, contestant, pick(entries, 1000, active=False)) for _ in range(5))),
+            micro(timed(lambda c=contestant: sum(1 for _ in c.db.items())) / entries),
+            micro(median(timed(lambda c=contestant: len(c.db)) for _ in range(20))),
+            f'{sum(sizes.values()) / entries:.0f}'))
+        contestant.close()
+        server.sql(f'DROP DATABASE {database} WITH (FORCE)')
+    return (f'{version_of(server)}: microseconds per operation, on random keys; per entry for put_many and items().'
+            f'\n\n{table(rows)}')
+
+
+def timed(run: Any) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+# The command line.
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
+    parser.add_argument('--entries', type=int, default=100_000)
+    parser.add_argument('--rounds', type=int, default=9)
+    parser.add_argument('--quick', action='store_true', help='2,000 entries, 2 rounds, write nothing')
+    parser.add_argument('--no-write', action='store_true', help='only print')
+    parser.add_argument('--scale', action='store_true', help='how a vault on PostgreSQL grows')
+    parser.add_argument('--max', type=int, default=SIZES[-1], help='the most entries of --scale')
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    entries, rounds = (2_000, 2) if options.quick else (options.entries, options.rounds)
+    try:
+        server_programs()
+    except MissingServerError as missing:
+        print(f'PostgreSQL is left out: {missing}')
+        server = None
+    else:
+        server = Server()
+    if options.scale and server:
+        finish('engines-scale', f'{machine()}\n{grow(server, options.max)}', options)
+    elif not options.scale:
+        parts = [*([time_postgres(server, entries, rounds)] if server else []), time_json(entries // 10, rounds)]
+        ratios = f'{machine()} A ratio is the median of the ratios within each round.'
+        finish('engines', '\n\n'.join([ratios, *parts]), options)
+
+
+if __name__ == '__main__':
+    main()
