@@ -239,7 +239,7 @@ class Store(ABC):
 
     def get_chunk(self, owner: bytes, number: int) -> Optional[bytes]:
         """Return a chunk, or None. Raises VaultCorruptError rather than return what was not put."""
-        return self.get(_chunk(owner, number))
+        return self.get(chunk_key(owner, number))
 
     def get_chunks(self, owner: bytes, numbers: Sequence[int]) -> Sequence[Optional[bytes]]:
         """Return chunks, and None for each that is not there. A store that finds many at once is quicker."""
@@ -251,13 +251,13 @@ class Store(ABC):
 
     def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
         """Put all chunks, whose numbers are new, or when the iterable or one fails, none."""
-        self.put_many((_chunk(owner, number), data) for number, data in chunks)
+        self.put_many((chunk_key(owner, number), data) for number, data in chunks)
 
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         """Remove those chunks of the owner; all of them by default."""
         def delete_all() -> None:
             for number in list(self.chunk_numbers(owner)) if numbers is None else numbers:
-                self.delete(_chunk(owner, number))
+                self.delete(chunk_key(owner, number))
         self.transact(delete_all)
 
     def chunk_numbers(self, owner: bytes) -> Iterator[int]:
@@ -410,7 +410,7 @@ def is_of_chunks(key: Stored) -> bool:
     return isinstance(key, bytes) and key >= HIGHEST
 
 
-def _chunk(owner: bytes, number: int) -> bytes:
+def chunk_key(owner: bytes, number: int) -> bytes:
     """Return the key of a chunk where chunks are entries."""
     return CHUNKS + owner + number.to_bytes(NUMBER_SIZE, 'big')
 

@@ -60,6 +60,8 @@ class LockedStore(Store):
         self._orphans: List[object] = []                # who began those that an older one took along
         self._waiting_error: Optional[Tuple[int, str]] = None  # the thread whose block another one left, and the text
         self._inherited: List[object] = []              # who began those that were open when this child was forked
+        # Why it cannot be written, if so: what a write raises.
+        self.refusal = f"it can only be read: vault {name}; open it without flag='r'" if options.flag == 'r' else ''
         self._closed = False
         _locked_stores.add(self)
 
@@ -73,6 +75,13 @@ class LockedStore(Store):
 
     def keep(self) -> None:  # an engine in memory has nothing to do
         """Make durable what was written since this was last called; when it raises, that is undone."""
+
+    def done(self) -> None:
+        """Do what is to be done after a write of its own, outside a block: make it durable, as at the end of a block.
+
+        When it raises, that write is undone. An engine for which that takes long may leave it to `sync`.
+        """
+        self.keep()
 
     @abstractmethod
     def find(self, key: Stored) -> Optional[Kept]:
@@ -169,7 +178,7 @@ class LockedStore(Store):
         _, mark = before
         try:
             if done and not self._blocks and not self._writes(turn):
-                self.keep()
+                self.done()
             elif not done:
                 self._restore(mark)
         except BaseException:
@@ -329,14 +338,14 @@ class LockedStore(Store):
             raise blocks.not_here(self.name)
         said = blocks.left_elsewhere(self.name, self._thread)
         self._waiting_error = (self._thread, said) if is_alive(self._thread) else None
-        self._epochs.undo(0)
-        self.deletions += 1
-        self.go_back(self._blocks[0][1])
-        self._blocks.clear()
-        self.inside.clear()
+        self.abandon()
+        raise VaultTaskError(said)
+
+    def abandon(self) -> None:
+        """Undo the block that another thread has open, and take the store from it."""
+        self._undo_all()
         self._thread, self._owner = 0, None
         self.lock.free()
-        raise VaultTaskError(said)
 
     def ended(self) -> None:
         if self._thread == get_ident():
@@ -368,17 +377,21 @@ class LockedStore(Store):
 
     def forked(self) -> None:
         """Begin anew in a forked child: no transaction is open here, and no thread is inside."""
-        marks = [before[1] for _, before in self.inside if before and not before[0]]  # older than a block in it
-        marks += [mark for _, mark in self._blocks]
         if self._thread == get_ident():
             self._inherited += [who for who, _ in self._blocks]
         self.lock, self._thread, self._owner, self._waiting_error = Lock(), 0, None, None
+        self._undo_all()
+
+    def _undo_all(self) -> None:
+        """Undo all that has not ended, and have nothing open any more."""
+        marks = [before[1] for _, before in self.inside if before and not before[0]]  # older than a block in it
+        marks += [mark for _, mark in self._blocks]
+        self._epochs.undo(0)
+        self.deletions += 1
         if marks:
-            self._epochs.undo(0)
             self.go_back(marks[0])
         self._blocks.clear()
         self.inside.clear()
-        self.deletions += 1
 
 
 class _Turn:
@@ -401,8 +414,8 @@ class _Turn:
         self._depth = len(store.inside) if mine else 0
         try:
             store.enter(mine)
-            if self._writes and store.options.flag == 'r':
-                raise VaultReadOnlyError(f"it can only be read: vault {store.name}; open it without flag='r'")
+            if self._writes and store.refusal:
+                raise VaultReadOnlyError(store.refusal)
             store.inside.append((ref(self), (store.depth(), store.mark()) if self._writes else None))
         except BaseException:
             self._leave()

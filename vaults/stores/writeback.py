@@ -627,6 +627,7 @@ class LiveStore(StoreBefore):
         try:
             if keep and not self._depth:
                 self.flush(outcome)
+            self._store.write_last(keep)
             self._refuse()
         finally:
             self.lock.release()
