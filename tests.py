@@ -28,6 +28,8 @@ from spec.processes import *
 from spec.errors import *
 from spec.stores import *
 from spec.engines import *
+from spec.ftp import *
+from spec.jsonfile import *
 from spec.sqlite import *
 from spec.drivers import *
 from spec.postgresql import *

@@ -16,6 +16,7 @@ keys                             : errors
 codecs codecs.*                  : codecs.* errors keys files
 stores.base                      : errors keys
 stores.sqlite.salvage            : stores.* errors log files keys codecs.* collections.tree collections.upkeep
+stores.jsonfile.layout           : stores.* errors log files keys codecs.*
 stores.writeback stores.live stores.changes : stores.* errors keys codecs.*
 stores stores.*                  : stores.* errors log files keys
 display                          : errors keys codecs.*

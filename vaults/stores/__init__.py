@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 GROUP = 'vaults.stores'  # the group of entry points in which other packages have their engines, by scheme
 IN_MEMORY = (MEMORY, 'memory:')
 # The engines that come along, beside that of files: what their schemes begin with, and the room that has `open_store`.
-BUILT_IN: Sequence[Tuple[str, str]] = (('postgres', '.postgresql'),)
+BUILT_IN: Sequence[Tuple[str, str]] = (('postgres', '.postgresql'), ('json+', '.jsonfile'), ('msgpack+', '.jsonfile'))
 
 
 def open_engine(target: str, options: Options) -> Store:

@@ -1,0 +1,952 @@
+"""Vaults in one file: JSON and msgpack, here and on a server; what is in the file, when it is written, and by whom."""
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import itertools
+import json
+import os
+import pathlib
+import pickle
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+
+import msgpack
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize
+
+import vaults
+from vaults import Vault
+from vaults.stores import jsonfile, open_engine
+from vaults.stores.base import OWNERS, Options, chunk_key
+from vaults.stores.jsonfile import holder, layout, remote
+from vaults.testing import StoreConformance
+
+from . import engines
+from .ftp import PASSWORD
+from .helpers import HERE, LINUX, in_child, needs_fork, needs_posix, output, run
+from .machines import DictMachine
+from .samples import Custom, any_key, rich, wrapped
+
+
+def url_of(path, kind='json'):
+    return f'{kind}+{pathlib.Path(path).as_uri()}'
+
+
+def text_of(path):
+    return pathlib.Path(path).read_bytes().decode()
+
+
+def started(code, *arguments):
+    """Start a program that prints a line when it is so far."""
+    return subprocess.Popen([sys.executable, '-W', 'error', '-c', textwrap.dedent(code), *map(str, arguments)], text=True,
+                            env={**os.environ, 'PYTHONPATH': str(HERE)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def path(root):
+    return root / 'notes.json'
+
+
+@pytest.fixture
+def notes(path):
+    vault = Vault(url_of(path), timeout=0.2)
+    yield vault
+    vault.close()
+
+
+# --- the contract, and what a vault promises ------------------------------------------------------------------------
+
+class TestJsonFileStore(StoreConformance):
+    """A vault in a JSON file is an engine like any other."""
+
+    kind = 'json'
+
+    def make_store(self, folder):
+        return open_engine(url_of(folder / 'x', self.kind), Options())
+
+
+class TestMsgpackFileStore(TestJsonFileStore):
+    """So is one in a file of msgpack."""
+
+    kind = 'msgpack'
+
+
+class TestJsonFileStoreOverFtp(StoreConformance):
+    """So is one on an FTP server."""
+
+    @pytest.fixture(autouse=True)
+    def at(self, ftp):
+        type(self).server = ftp
+
+    def make_store(self, folder):
+        name = '-'.join(folder.parts[-3:])
+        (self.server.folder / name).mkdir(exist_ok=True)
+        return open_engine('json+' + self.server.url(f'{name}/x.json'), Options())
+
+
+class TestMsgpackFileStoreInObjects(StoreConformance):
+    """So is one where files are objects, which are put whole and not renamed."""
+
+    def make_store(self, folder):
+        pytest.importorskip('fsspec')
+        return open_engine(f'msgpack+memory:/{folder}/x.msgpack', Options())
+
+
+class FileMachine(DictMachine):
+    """A vault in a file and a dict do the same, also after it was opened again."""
+
+    options = {'allow_pickle': False}
+
+    @initialize()
+    def start(self):
+        super().start()
+        self.v.close()
+        self.path = url_of(pathlib.Path(self.folder, 'v.json'))
+        self.v = Vault(self.path, **self.options)
+
+
+TestFileAsADict = FileMachine.TestCase
+FOLDERS, NUMBERS = tempfile.mkdtemp(), itertools.count()
+atexit.register(shutil.rmtree, FOLDERS, True)
+
+
+def in_a_file(tests):
+    """Return a class with what a vault over the plain engine promises, over a file."""
+    return type(tests.__name__.replace('OverThePlainEngine', 'InAFile'), (tests,), {
+        '__module__': __name__,
+        'make_engine': staticmethod(lambda: open_engine(url_of(f'{FOLDERS}/{next(NUMBERS)}.json'), Options()))})
+
+
+TestDictInAFile = in_a_file(engines.TestDictOverThePlainEngine)
+TestViewsInAFile = in_a_file(engines.TestViewsOverThePlainEngine)
+TestWalksInAFile = in_a_file(engines.TestWalksOverThePlainEngine)
+TestSlicesInAFile = in_a_file(engines.TestSlicesOverThePlainEngine)
+TestTransactionsInAFile = in_a_file(engines.TestTransactionsOverThePlainEngine)
+TestListsInAFile = in_a_file(engines.TestListsOverThePlainEngine)
+TestColumnsInAFile = in_a_file(engines.TestColumnsOverThePlainEngine)
+TestSectionsInAFile = in_a_file(engines.TestSectionsOverThePlainEngine)
+TestStreamsInAFile = in_a_file(engines.TestStreamsOverThePlainEngine)
+TestHolesInAFile = in_a_file(engines.TestHolesOverThePlainEngine)
+
+
+# --- what is in the file --------------------------------------------------------------------------------------------
+
+def file_of(pairs, kind='json'):
+    return layout.LAYOUTS[kind].dumped(pairs)
+
+
+def entries_in(data, kind='json'):
+    return list(layout.LAYOUTS[kind].loaded(data, 'NAME'))
+
+
+STORED_KEYS = st.one_of(st.booleans(), st.integers(-2**63, 2**63 - 1), st.floats(allow_nan=False), st.text(), st.binary(min_size=1),
+                        any_key.map(vaults.keys.encode))
+
+
+class TestLayouts:
+    """What is loaded is what was stored, byte for byte; and what JSON has is written as JSON."""
+
+    @given(st.dictionaries(STORED_KEYS, st.one_of(st.binary(max_size=20), rich.map(lambda value: vaults.dumps(value, allow_pickle=True)))))
+    @example({'a': b''})
+    @example({'!a': vaults.dumps('!a'), '': vaults.dumps({'!a': 1}), 'b': vaults.dumps({'!stored': 'x'}), 'c': b'\xca\x3f\x80\0\0'})
+    @example({'a': vaults.dumps(wrapped(1, 'list', 63)), 'b': vaults.dumps(wrapped(1, 'list', 64)), 'c': vaults.dumps(wrapped(1, 'mixed', 99))})
+    @example({2: vaults.dumps(-0.0), -0.0: vaults.dumps(float('nan')), True: vaults.dumps(2**64 - 1), 'x': vaults.dumps('a\ud800')})
+    @example({'map': b'\x82\xa1a\x01\xa1a\x02', 'int': b'\xcd\x00\x01', 'keys': b'\x81\xc4\x01a\x01', 'time': b'\xd6\xff\0\0\0\1'})
+    @example({chunk_key(b'owner' * 3, 1)[:-5]: b'x', OWNERS + b'\x01a': b'owner-of-12b'})
+    def test_any_keys_and_bytes_come_back_in_their_order(self, entries):
+        pairs = list(entries.items())
+        for kind in layout.LAYOUTS:
+            data = file_of(pairs, kind)
+            shown = sorted(pairs, key=lambda pair: layout.is_of_chunks(pair[0])) if kind == 'json' else pairs
+            assert [(repr(key), value) for key, value in entries_in(data, kind)] == [(repr(key), value) for key, value in shown]
+        assert isinstance(json.loads(file_of(pairs), parse_constant=float.fromhex), dict)  # there is none: NaN is no JSON
+
+    def test_a_vault_of_plain_values_is_the_object_itself(self, notes, path):
+        plain = {'b': 1, 'a': [1.0, None, True, 'é "x"'], '': {'x': {'y': []}}, 'c': 2**64 - 1}
+        notes.update(plain)
+        notes.sync()
+        assert json.loads(text_of(path)) == plain and list(json.loads(text_of(path))) == list(plain)
+        assert text_of(path) == textwrap.dedent('''\
+            {
+              "b": 1,
+              "a": [1.0, null, true, "é \\"x\\""],
+              "": {"x": {"y": []}},
+              "c": 18446744073709551615
+            }
+            ''')
+
+    def test_all_else_is_as_in_an_export_and_the_version_stands_before_it(self, notes, path):
+        notes.update({'t': (1, 2), ('log', 2026): b'\0', 1: 'one', '!x': None, 2.5: {'!a': 1}})
+        notes.sync()
+        assert text_of(path) == textwrap.dedent(r'''
+            {
+              "!vaults": 1,
+              "t": {"!tuple": [1, 2]},
+              "![\"log\", 2026]": {"!bytes": "AA=="},
+              "!1": "one",
+              "!\"!x\"": null,
+              "!2.5": {"!dict": [["!a", 1]]}
+            }
+            ''').lstrip()
+
+    def test_chunks_and_settings_come_last(self, path):
+        with contextlib.closing(Vault(url_of(path), serializer=json)) as v:
+            v.list('list').extend(range(1000))
+            v['a'] = [1]
+        names = [name for name in json.loads(text_of(path)) if name[:1] != '!']
+        assert names == ['list', 'a'] == [*json.loads(text_of(path))][1:3]
+        assert json.loads(text_of(path))['a'] == {'!serialized': ['json', '[1]']}
+        with pytest.raises(vaults.VaultFormatError, match="'json'"):
+            Vault(url_of(path))
+        with contextlib.closing(Vault(url_of(path), serializer=json)) as v:
+            assert v['list'] == [*range(1000)] and v['a'] == [1] and v.check() == []
+
+    def test_what_was_written_by_hand_opens_as_a_vault(self, path):
+        path.write_text('\ufeff{"a": 1,\r\n\t"b": [1,2], "![1,\\"x\\"]" : {"!date": "2026-11-30"}, "big": 36893488147419103232,'
+                        '"deep": ' + '[' * 100 + ']' * 100 + ', "nan": NaN, "e": 1e2 , "s": "!x" }', 'utf-8')
+        with contextlib.closing(Vault(url_of(path))) as v:
+            assert v['a'] == 1 and v['b'] == [1, 2] and v[1, 'x'].year == 2026 and v['big'] == 2**65 and v['nan'] != v['nan']
+            assert v['e'] == 100.0 and type(v['e']) is float and v['s'] == '!x' and list(v)[:3] == ['a', 'b', (1, 'x')] and v.check() == []
+            v['b'].append(3)
+            assert text_of(path).startswith('\ufeff{"a": 1,\r\n')  # until it is written
+            v['c'] = None
+        assert json.loads(text_of(path))['b'] == [1, 2] and text_of(path).startswith('{\n  "!vaults": 1,\n  "a": 1,\n')
+
+    @pytest.mark.parametrize('text, error, where', [
+        ('', vaults.VaultCorruptError, 'empty'), (' \n', vaults.VaultCorruptError, 'empty'),
+        ('{"a": 1,\n "b": [1', vaults.VaultCorruptError, 'line 2, column 9'), ('{"a": 1\n', vaults.VaultCorruptError, 'the file ends'),
+        ('{"a": 1,\n "b" 2}', vaults.VaultCorruptError, 'line 2, column 6'), ('{"a": 1,}', vaults.VaultCorruptError, 'column 9'),
+        ('{"a": tru}', vaults.VaultCorruptError, 'line 1, column 7'), ('{"a": 1}\n{}', vaults.VaultCorruptError, 'line 2, column 1'),
+        ('hello', vaults.VaultCorruptError, 'line 1, column 1'), ('{"a": "\udcff"}', vaults.VaultCorruptError, 'no UTF-8'),
+        ('{1: 2}', vaults.VaultCorruptError, 'in quotes'), ('[1]', vaults.VaultFormatError, 'an array'),
+        ('{"a": 1,\n"b": 2,\n"a": 3}', vaults.VaultFormatError, "'a' is there twice, in line 1 as well: line 3"),
+        ('{"!1": 1,\n"!1.0": 3}', vaults.VaultFormatError, 'twice'), ('{"!vaults": 2}', vaults.VaultFormatError, 'newer'),
+        ('{"!vaults": "1"}', vaults.VaultFormatError, 'no version'), ('{"a":\n 1, "!b": 2}', vaults.VaultFormatError, r'written as "!\\"!b\\"": line 2'),
+        ('{"![]x": 1}', vaults.VaultFormatError, 'no key'), ('{"!{\\"a\\": 1}": 1}', vaults.VaultFormatError, 'no key'),
+        ('{"!{\\"!key\\": 1}": 1}', vaults.VaultFormatError, 'no key'), ('{"a": {"!stored": 1}}', vaults.VaultFormatError, 'line 1'),
+        ('{"a": 1,\n"b": {"!date": "x"}}', vaults.VaultFormatError, 'no value.*line 2, column 6'), ('{"a": {"!list": 1}}', vaults.VaultFormatError, 'whole value'),
+        ('{"a": ' + '[' * 100_000 + ']' * 100_000 + '}', vaults.VaultFormatError, 'deep')])
+    def test_what_is_damaged_or_wrong_has_its_line_and_stays_as_it_is(self, path, text, error, where):
+        data = text.encode('utf-8', 'surrogateescape')
+        path.write_bytes(data)
+        for flag in 'rwcn':
+            with pytest.raises(error, match=where) as raised:
+                Vault(url_of(path), flag=flag)
+            assert type(raised.value) is error and path.name in str(raised.value) and len(str(raised.value)) < 600
+        assert path.read_bytes() == data and sorted(os.listdir(path.parent)) == ['notes.json', 'vaults']
+
+    def test_each_cut_of_a_file_is_found(self, root):
+        entries = [('a', vaults.dumps([1, 'é'])), (2, b'\xc0'), ('b', vaults.dumps({'x': (1,)}))]
+        for kind in layout.LAYOUTS:
+            data = file_of(entries, kind)
+            for end in range(len(data) - 1):
+                with pytest.raises(vaults.VaultCorruptError):
+                    entries_in(data[:end], kind)
+        for at in range(len(data)):
+            with pytest.raises((vaults.VaultCorruptError, vaults.VaultFormatError)):
+                entries_in(bytes([*data[:at], data[at] ^ 1, *data[at + 1:]]), 'msgpack')
+
+    def test_msgpack_is_two_objects(self):
+        data = file_of([('a', b'\x01'), (True, b'\xc0')], 'msgpack')
+        head, body = msgpack.Unpacker(None, max_buffer_size=99), b'\x94\xa1a\xc4\x01\x01\xc3\xc4\x01\xc0'
+        head.feed(data)
+        assert head.unpack() == ['vaults', 1, 2048637799] and data.endswith(body) and head.unpack() == ['a', b'\x01', True, b'\xc0']
+        for wrong, error in ((msgpack.packb(['vaults', 2, 0]), 'newer'), (msgpack.packb([1, 2, 3]), 'no vault'), (b'{}', 'damaged')):
+            with pytest.raises(vaults.VaultError, match=error):
+                entries_in(wrong, 'msgpack')
+        for parts in ([1], ['a', 1], [None, b'']):
+            body = msgpack.packb(parts)
+            with pytest.raises(vaults.VaultFormatError, match='no keys and bytes'):
+                entries_in(msgpack.packb(['vaults', 1, layout.crc32(body)]) + body, 'msgpack')
+
+    def test_the_name_of_the_serializer_is_for_people(self):
+        settings = layout.SETTINGS, msgpack.packb({'serializer': 'json'})
+        made = 'a', msgpack.packb(msgpack.ExtType(23, msgpack.packb('[1]')))
+        assert json.loads(file_of([made, settings]))['a'] == {'!serialized': ['json', '[1]']}
+        for data in (b'', b'\x01'):
+            assert json.loads(file_of([made, (layout.SETTINGS, data)]))['a'] == {'!serialized': ['', '[1]']}
+
+
+# --- when it is written ---------------------------------------------------------------------------------------------
+
+class TestWhenAFileIsWritten:
+    """By sync, at the end of a block, on close, and at the end of the process; all of it, or nothing."""
+
+    def test_a_write_outside_a_block_waits_for_sync(self, notes, path):
+        notes['a'] = 1
+        notes.update(b=2, c=3)
+        assert notes.pop('c') == 3 and notes.setdefault('d', 4) == 4 and text_of(path) == '{}\n'
+        notes.sync()
+        assert json.loads(text_of(path)) == {'a': 1, 'b': 2, 'd': 4}
+        stat = os.stat(path)
+        notes.sync()
+        del notes['d']
+        notes['d'] = 4
+        notes.sync()
+        assert os.stat(path) == stat  # there was nothing to write
+
+    def test_the_end_of_an_outermost_block_writes_and_one_that_is_undone_does_not(self, notes, path):
+        notes['a'] = 1
+        with notes:
+            notes['b'] = 2
+            with notes.transaction():
+                notes['c'] = 3
+            assert text_of(path) == '{}\n'
+        assert json.loads(text_of(path)) == {'a': 1, 'b': 2, 'c': 3}
+        with pytest.raises(ZeroDivisionError), notes:
+            notes['d'] = 4
+            1 / 0
+        with notes.edit('b') as value:
+            assert value == 2
+        before = os.stat(path)
+        with notes:
+            assert len(notes) == 3
+        assert os.stat(path) == before and json.loads(text_of(path)) == notes
+
+    def test_closing_it_and_dropping_it_write(self, path):
+        v = Vault(url_of(path))
+        v['a'] = 1
+        v.close()
+        assert json.loads(text_of(path)) == {'a': 1}
+        v = Vault(url_of(path))
+        v['b'] = 2
+        del v
+        gc.collect()
+        assert json.loads(text_of(path)) == {'a': 1, 'b': 2} and not pathlib.Path(f'{path}.lock').exists()
+
+    def test_closing_it_in_a_block_writes_what_was_there_before(self, path):
+        v = Vault(url_of(path))
+        v['a'] = 1
+        with pytest.raises(vaults.VaultClosedError), v:
+            v['b'] = 2
+            v.close()
+        assert json.loads(text_of(path)) == {'a': 1}
+
+    @pytest.mark.parametrize('end', ['', 'sys.exit(3)', 'raise KeyError', 'v.__enter__(); v["c"] = 3',
+                                     'threading.Thread(target=hold, daemon=True).start(); begun.wait()'])
+    def test_the_end_of_the_process_writes(self, path, end):
+        done = run(f'''
+            import sys, threading, vaults
+            v = vaults.Vault(sys.argv[1], timeout=0.1)
+            v['a'] = [1]
+            begun = threading.Event()
+            def hold():
+                with v:
+                    v['c'] = 3
+                    begun.set()
+                    threading.Event().wait()
+            {end}
+            ''', url_of(path))
+        assert json.loads(text_of(path)) == {'a': [1]} and not pathlib.Path(f'{path}.lock').exists()
+        assert 'vaults' not in done.stderr.replace('File "', ''), done.stderr
+
+    def test_the_end_of_the_process_writes_what_write_back_has(self, path):
+        output('''
+            import sys, tempfile, weakref, vaults
+            weakref.finalize(sys, print)  # registers the exit function of weakref before all others
+            v = vaults.Vault(sys.argv[1], writeback=True)
+            v['a'] = [1]
+            v['a'].append(2)
+            ''', url_of(path))
+        assert json.loads(text_of(path)) == {'a': [1, 2]}
+
+    def test_the_end_of_a_process_says_what_it_could_not_write(self, path):
+        done = run('''
+            import sys, vaults, pathlib
+            v = vaults.Vault(sys.argv[1])
+            v['a'] = [1]
+            pathlib.Path(sys.argv[2]).write_text('{"b": 2}')
+            ''', url_of(path), path)
+        assert 'somebody else has changed the file' in done.stderr and json.loads(text_of(path)) == {'b': 2}
+        assert not pathlib.Path(f'{path}.lock').exists()
+
+    @needs_fork
+    def test_the_end_of_a_process_of_multiprocessing_writes(self, path):
+        output('''
+            import multiprocessing, sys, vaults
+            def work():
+                v = vaults.Vault(sys.argv[1])
+                v['a'] = 1
+                globals()['kept'] = v
+            process = multiprocessing.get_context('fork').Process(target=work)
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+            ''', url_of(path))
+        assert json.loads(text_of(path)) == {'a': 1} and not pathlib.Path(f'{path}.lock').exists()
+
+    @needs_fork
+    def test_a_forked_child_reads_and_never_writes(self, notes, path):
+        notes['a'] = 1
+
+        def work():
+            seen = [*notes.items()]
+            with contextlib.suppress(vaults.VaultReadOnlyError):
+                notes['b'] = 2
+                seen.append('written')
+            with pytest.raises(vaults.VaultReadOnlyError, match='parent'):
+                notes.update(b=2)
+            with notes:
+                seen.append(len(notes))
+            notes.sync()
+            with pytest.raises(vaults.VaultBusyError, match='open for writing'):
+                Vault(url_of(path), timeout=0)
+            notes.close()
+            return seen
+        assert in_child(work).answer() == [('a', 1), 1]
+        assert text_of(path) == '{}\n'
+        notes['c'] = 3
+        notes.sync()
+        assert json.loads(text_of(path)) == {'a': 1, 'c': 3}
+
+    @needs_fork
+    def test_a_child_that_lives_on_keeps_no_lock(self, path):
+        v = Vault(url_of(path))
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            os.close(writer)
+            os.read(reader, 1)
+            os._exit(0)
+        v.close()
+        Vault(url_of(path), timeout=0).close()
+        os.close(writer)
+        os.waitpid(child, 0)
+        os.close(reader)
+
+    def test_a_write_that_fails_leaves_the_old_file_and_what_is_in_memory(self, notes, path, monkeypatch):
+        notes['a'] = 1
+        notes.sync()
+
+        def fail(*names):
+            raise OSError(28, 'No space left on device')
+        with monkeypatch.context() as failing:
+            failing.setattr(os, 'replace', fail)
+            notes['b'] = 2
+            with pytest.raises(vaults.VaultFullError, match='make room'):
+                notes.sync()
+            with pytest.raises(vaults.VaultFullError), notes:
+                notes['c'] = 3
+            assert notes == {'a': 1, 'b': 2} and json.loads(text_of(path)) == {'a': 1}
+            with pytest.raises(vaults.VaultFullError):
+                notes.close()
+            assert notes == {'a': 1, 'b': 2} and sorted(os.listdir(path.parent)) == ['notes.json', 'notes.json.lock', 'vaults']
+        notes.close()
+        assert json.loads(text_of(path)) == {'a': 1, 'b': 2}
+
+    def test_so_it_is_in_write_back_mode(self, path, monkeypatch):
+        v = Vault(url_of(path), writeback=True)
+        v['a'] = [1]
+        with monkeypatch.context() as failing:
+            failing.setattr(os, 'replace', lambda *names: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                v.close()
+            v['a'].append(2)
+        v.close()
+        assert json.loads(text_of(path)) == {'a': [1, 2]}
+
+    def test_what_is_deleted_is_not_written(self, path):
+        v = Vault(url_of(path))
+        v['a'] = 1
+        v.delete_vault()
+        assert os.listdir(path.parent) == ['vaults']
+        v = Vault(url_of(path))
+        v.close()
+        v.delete_vault()
+        assert os.listdir(path.parent) == ['vaults']
+
+    @needs_posix
+    def test_a_process_killed_while_it_writes_leaves_a_whole_file(self, path):
+        seen = set()
+        for delay in range(12):
+            child = started('''
+                import sys, vaults
+                v = vaults.Vault(sys.argv[1])
+                print(v.get('n', 0), flush=True)
+                v['rows'] = [['x' * 100] * 10] * 1000
+                while True:
+                    v['n'] = v.get('n', 0) + 1
+                    v.sync()
+                ''', url_of(path))
+            seen.add(int(child.stdout.readline()))
+            time.sleep(0.01 * delay)
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+            with contextlib.closing(Vault(url_of(path), timeout=0)) as v:
+                assert v.get('rows', 1) in (1, [['x' * 100] * 10] * 1000) and v.check() == []
+            assert sorted(os.listdir(path.parent)) == ['notes.json', 'vaults']
+        assert len(seen) > 3
+
+    def test_threads_share_it(self, notes, path):
+        def add():
+            for _ in range(30):
+                with notes.edit('count', default=[0]) as count:
+                    count[0] += 1
+                notes.sync()
+        notes['count'] = [0]
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert notes['count'] == [120] and json.loads(text_of(path)) == {'count': [120]}
+
+
+# --- who may write it -----------------------------------------------------------------------------------------------
+
+class TestTheLockOfAFile:
+    """One process writes, any read, and nobody overwrites what somebody else has written."""
+
+    def test_a_second_writer_waits_and_is_told_who_has_it(self, notes, path):
+        began = time.monotonic()
+        with pytest.raises(vaults.VaultBusyError, match="this program has the file open.*flag='r'"):
+            Vault(url_of(path), timeout=0.3)
+        assert time.monotonic() - began > 0.25
+        with contextlib.closing(Vault(url_of(path), flag='r')) as reader:
+            assert len(reader) == 0
+        said = output('''
+            import sys, vaults
+            try:
+                vaults.Vault(sys.argv[1], timeout=0)
+            except vaults.VaultBusyError as error:
+                print(error)
+            ''', url_of(path))
+        assert f'process {os.getpid()} on {socket.gethostname()}, since 20' in said and f'remove {path}.lock' in said
+
+    def test_it_is_had_as_soon_as_it_is_free(self, path):
+        v = Vault(url_of(path))
+        v['a'] = 1
+        timer = threading.Timer(0.2, v.close)
+        timer.start()
+        with contextlib.closing(Vault(url_of(path), timeout=30)) as other:
+            assert other == {'a': 1}
+        timer.join()
+
+    @needs_posix
+    def test_the_lock_of_a_killed_process_is_taken_over(self, path):
+        child = started('import sys, vaults; v = vaults.Vault(sys.argv[1]); v["a"] = 1; print(1, flush=True); input()', url_of(path))
+        child.stdout.readline()
+        with pytest.raises(vaults.VaultBusyError, match=f'process {child.pid} on'):
+            Vault(url_of(path), timeout=0)
+        child.kill()
+        child.communicate()
+        assert pathlib.Path(f'{path}.lock').exists()
+        with contextlib.closing(Vault(url_of(path), timeout=0)) as v:
+            assert v == {}
+
+    def test_many_processes_add_one_after_another(self, path):
+        program = '''
+            import sys, vaults
+            for _ in range(5):
+                v = vaults.Vault(sys.argv[1], timeout=60)
+                v['n'] = v.get('n', 0) + 1
+                v.close()
+            '''
+        children = [started(program, url_of(path)) for _ in range(4)]
+        assert [child.communicate()[1] for child in children] == [''] * 4
+        assert json.loads(text_of(path)) == {'n': 20}
+
+    def test_a_lock_that_somebody_removes_is_not_written_under(self, notes, path):
+        notes['a'] = 1
+        os.remove(f'{path}.lock')
+        with pytest.raises(vaults.VaultError, match='not the one that was taken'):
+            notes.sync()
+        with contextlib.closing(Vault(url_of(path), timeout=0)) as other:
+            other['b'] = 2
+            with pytest.raises(vaults.VaultError, match='not the one that was taken'):
+                notes.sync()
+        notes._close(False)
+        assert json.loads(text_of(path)) == {'b': 2}
+
+    def test_what_somebody_else_has_written_is_not_overwritten(self, notes, path):
+        notes['a'] = 1
+        notes.sync()
+        path.write_text('{"mine": 1}')
+        notes['a'] = 2
+        for use in (notes.sync, notes.close):
+            with pytest.raises(vaults.VaultError, match='somebody else has changed'):
+                use()
+        with pytest.raises(vaults.VaultError, match='somebody else has changed'), notes:
+            notes['b'] = 3
+        with pytest.raises(vaults.VaultNotFoundError, match='another one'):
+            notes.delete_vault()
+        assert text_of(path) == '{"mine": 1}' and notes['a'] == 2 and 'somebody else' in notes.check()[0]
+        path.rename(path.with_name('mine.json'))
+        assert 'not there any more' in notes.check()[0]
+        notes.sync()
+        assert json.loads(text_of(path)) == {'a': 2} and notes.check() == []
+
+    def test_a_reader_sees_what_there_was_and_says_nothing_of_what_comes(self, notes, path):
+        notes['a'] = 1
+        notes.sync()
+        with contextlib.closing(Vault(url_of(path), flag='r')) as reader:
+            notes['a'] = 2
+            notes.sync()
+            assert reader == {'a': 1} and reader.check() == []
+            with pytest.raises(vaults.VaultReadOnlyError):
+                reader['b'] = 1
+            with pytest.raises(vaults.VaultReadOnlyError):
+                reader.pop('a')
+            with reader:
+                assert reader.section('x') == {}
+            path.write_text('{"a": ')
+            assert 'line 1' in reader.check()[0]
+            path.write_bytes(file_of([('a', vaults.dumps(2))]))
+        assert notes.check() == []
+
+    def test_a_lock_over_another_way_is_respected(self, path):
+        lock = pathlib.Path(f'{path}.lock')
+        lock.mkdir()
+        mine = holder.this_process()
+        (lock / 'holder.json').write_bytes(holder.packed_holder(holder.Holder('eve', 7, 'far', '', mine.since, 'x')))
+        with pytest.raises(vaults.VaultBusyError, match=r'by eve, process 7 on far, since 20.*remove .*\.lock'):
+            Vault(url_of(path), timeout=0)
+        (lock / 'holder.json').write_text('[1')
+        with pytest.raises(vaults.VaultBusyError, match='no name'):
+            Vault(url_of(path), timeout=0)
+
+    def test_where_a_lock_cannot_be_made(self, root):
+        with pytest.raises(vaults.VaultNotFoundError, match='make it first'):
+            Vault(url_of(root / 'no' / 'x.json'))
+        (root / 'file').write_text('')
+        with pytest.raises(vaults.VaultFullError, match='folder'):
+            Vault(url_of(root / 'file' / 'x.json'))
+        (root / 'x.json').mkdir()
+        with pytest.raises(vaults.VaultError, match='cannot be read'):
+            Vault(url_of(root / 'x.json'))
+        if os.name != 'nt' and os.geteuid():
+            root.chmod(0o500)
+            with pytest.raises(vaults.VaultReadOnlyError, match="flag='r'"):
+                Vault(url_of(root / 'y.json'))
+            root.chmod(0o700)
+
+    def test_a_copy_of_it_says_that_it_is_open(self, notes):
+        with pytest.raises(vaults.VaultBusyError, match='this program'):
+            pickle.loads(pickle.dumps(notes))
+
+    def test_who_is_gone_is_told_for_sure(self):
+        mine = holder.this_process()
+        gone = subprocess.Popen([sys.executable, '-c', ''])
+        gone.wait()
+        values = {member: getattr(mine, member) for member in holder.MEMBERS}
+        assert not mine.is_gone()
+        assert holder.Holder(**{**values, 'process': gone.pid}).is_gone() == LINUX
+        for other in ({'host': 'other'}, {'system': 'other'}, {'system': ''}, {'user': 'other'}, {'process': 2**70}):
+            assert not holder.Holder(**{**values, 'process': gone.pid, **other}).is_gone()
+        for data in (None, b'', b'[]', b'1', b'{"user": 1}', holder.packed_holder(mine).replace(b'"process": ', b'"process": "1", "x": '),
+                     b'[' * 100_000):
+            assert holder.read_holder(data) is None
+        assert str(holder.read_holder(holder.packed_holder(mine))) == str(mine)
+
+
+class TestUrlsOfFiles:
+    """A URL says where the file is, and what is wrong with it."""
+
+    def test_paths_have_three_slashes_and_may_be_quoted(self, root):
+        folder = root / 'a b'
+        folder.mkdir()
+        for url in (url_of(folder / 'ü %.json'), f'json+file://localhost{folder}/x.json', f'JSON+FILE://{folder}/y.json',
+                    f'json+local://{folder}/z.json'):
+            Vault(url).close()
+        assert sorted(os.listdir(folder)) == ['x.json', 'y.json', 'z.json', 'ü %.json']
+        for url, cure in (('json+file://x.json', 'three slashes'), ('json+file://host/x.json', 'three slashes'), ('json+:///x', 'protocol'),
+                          (f'json+file://{root}/', 'folder'), ('json+nono://h/x.json', 'no protocol nono'), ('msgpack+ftp://h', 'folder')):
+            with pytest.raises(vaults.VaultValueError, match=cure):
+                Vault(url, timeout=0.1)
+
+    def test_a_link_stays_one(self, root, path):
+        (root / 'real').mkdir()
+        path.symlink_to(root / 'real' / 'x.json')
+        with contextlib.closing(Vault(url_of(path))) as v:
+            v['a'] = 1
+            assert v._store.files[0] == str(root / 'real' / 'x.json')
+        assert path.is_symlink() and json.loads(text_of(path)) == {'a': 1}
+
+    def test_the_flags(self, path):
+        for flag in 'rw':
+            with pytest.raises(vaults.VaultNotFoundError, match='let it be created'):
+                Vault(url_of(path), flag=flag)
+        with contextlib.closing(Vault(url_of(path), flag='n')) as v:
+            v['a'] = 1
+            v.list('l').extend(range(9999))
+        with contextlib.closing(Vault(url_of(path), flag='w')) as v:
+            assert v['a'] == 1 and len(v) == 2
+        with contextlib.closing(Vault(url_of(path), flag='n')) as v:
+            assert v == {} and text_of(path) == '{}\n'
+            v['b'] = 1
+            assert len(v) == 1
+
+    def test_a_folder_of_them(self, root, ftp):
+        (ftp.folder / 'names').mkdir(exist_ok=True)
+        for kind, where in (('json', root.as_uri()), ('msgpack', root.as_uri()), ('json', ftp.url('names')), ('json', 'memory://names')):
+            folder = f'{kind}+{where}/'
+            assert jsonfile.names(folder, Options()) == []
+            wanted = ['.x', 'a b', 'b', 'ü'][:3 if sys.version_info < (3, 9) and 'ftp' in where else 4]  # before, FTP was Latin-1
+            for name in wanted:
+                Vault(jsonfile.named(folder, name)).close()
+            assert jsonfile.names(folder, Options()) == wanted
+        with pytest.raises(vaults.VaultValueError, match='no "#"'):
+            jsonfile.named('json+ftp://h/x', 'a?')
+        assert jsonfile.names(f'json+{(root / "no").as_uri()}', Options()) == jsonfile.names('json+' + ftp.url('no'), Options()) == []
+        (root / 'file').write_text('')
+        with pytest.raises(vaults.VaultError, match='cannot be listed'):
+            jsonfile.names(url_of(root / 'file'), Options())
+
+    def test_pickles_are_trusted_as_those_of_any_file_and_not_elsewhere(self, notes, path, ftp):
+        notes['x'] = Custom(1)
+        assert notes['x'] == Custom(1)
+        notes.sync()
+        os.chmod(path, 0o666)
+        with contextlib.closing(Vault(url_of(path), flag='r')) as v, pytest.raises(vaults.UntrustedPickleError):
+            v['x']
+        with contextlib.closing(Vault('json+' + ftp.url('pickles.json'))) as v, pytest.raises(vaults.UntrustedPickleError, match='not say'):
+            v['x'] = Custom(1)
+        with contextlib.closing(Vault('json+' + ftp.url('pickles.json'), allow_pickle=True)) as v:
+            v['x'] = Custom(1)
+            v.sync()
+            assert v['x'] == Custom(1)
+
+    def test_what_it_tells_of_itself(self, notes, path):
+        notes['a'] = 1
+        notes.sync()
+        assert notes._store.describe() == {'engine': 'json file', 'format': 1, 'bytes': path.stat().st_size}
+        assert notes._store.files == (str(path), f'{path}.lock')
+
+    def test_what_is_not_installed_is_named(self):
+        said = output('''
+            import sys, vaults
+            class Without:
+                def find_spec(self, name, path=None, target=None):
+                    if name.partition('.')[0] in ('fsspec', 's3fs'):
+                        raise ModuleNotFoundError(f'No module named {name!r}')
+            sys.meta_path.insert(0, Without())
+            vaults.Vault('json+file://' + sys.argv[1]).close()
+            try:
+                vaults.Vault('json+ftp://host/x.json')
+            except ImportError as error:
+                print(error)
+            ''', pathlib.Path(tempfile.mkdtemp(dir=FOLDERS), 'x.json'))
+        assert "pip install 'vaults[files]'" in said
+        pytest.importorskip('fsspec')
+        with pytest.raises(ImportError, match=r's3fs.*json\+s3://bucket/x\.json'):
+            Vault('json+s3://bucket/x.json')
+
+
+# --- on a server ----------------------------------------------------------------------------------------------------
+
+class TestFilesOnAServer:
+    """Over FTP as well the file is whole, whatever happens to the server, and nobody's work is overwritten."""
+
+    @pytest.fixture
+    def url(self, own_ftp):
+        return 'json+' + own_ftp.url('notes.json')
+
+    def test_it_is_written_and_read(self, own_ftp, url):
+        with contextlib.closing(Vault(url)) as v:
+            v.update({'a': 1, ('x', 2): b'y' * 300_000})
+            v.list('l').extend(range(1000))
+            assert sorted(os.listdir(own_ftp.folder)) == ['notes.json', 'notes.json.lock']
+            v.sync()
+            with contextlib.closing(Vault(url, flag='r')) as reader:
+                assert reader == v
+        assert os.listdir(own_ftp.folder) == ['notes.json'] and json.loads(text_of(own_ftp.folder / 'notes.json'))['a'] == 1
+        with contextlib.closing(Vault(url)) as v:
+            assert v['x', 2] == b'y' * 300_000 and len(v['l']) == 1000
+        v.delete_vault()
+        assert os.listdir(own_ftp.folder) == []
+
+    @pytest.mark.parametrize('when', ['0', '100000', '5000000', 'before renaming'])
+    def test_a_server_killed_in_the_middle_leaves_the_old_file(self, own_ftp, url, when):
+        v = Vault(url, timeout=2)
+        v['a'] = 1
+        v.sync()
+        v['b'] = 'x' * 6_000_000
+        before = text_of(own_ftp.folder / 'notes.json')
+        own_ftp.start(when)
+        with pytest.raises((vaults.VaultUnreachableError, vaults.VaultUnsureError)) as raised:
+            v.sync()
+        assert (type(raised.value) is vaults.VaultUnsureError) == (when == 'before renaming')
+        assert text_of(own_ftp.folder / 'notes.json') == before and v['b'] == 'x' * 6_000_000
+        with pytest.raises(vaults.VaultUnreachableError):
+            v.sync()
+        own_ftp.start()
+        v.sync()
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1, 'b': 'x' * 6_000_000}
+        v.close()
+        assert os.listdir(own_ftp.folder) == ['notes.json']
+
+    def test_a_block_that_a_server_is_killed_in_is_undone(self, own_ftp, url):
+        with contextlib.closing(Vault(url, timeout=2)) as v:
+            v['a'] = 1
+            own_ftp.start('5')
+            with pytest.raises(vaults.VaultUnreachableError), v:
+                v['b'] = 2
+            assert v == {'a': 1}
+            own_ftp.start()
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1}
+
+    def test_nobody_can_tell_when_the_answer_is_lost_and_writing_again_is_right(self, own_ftp, url):
+        with contextlib.closing(Vault(url, timeout=2)) as v:
+            own_ftp.start('after renaming')
+            with pytest.raises(vaults.VaultUnsureError, match='nobody can tell'), v:
+                v['a'] = 1
+            assert v == {} and json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1}
+            own_ftp.start()
+            assert v.check() == []
+            v['b'] = 2
+            v.sync()
+            assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'b': 2}
+
+    def test_what_was_written_although_the_answer_was_lost_is_found_out(self, own_ftp, url, monkeypatch):
+        with contextlib.closing(Vault(url)) as v:
+            settle = remote.RemoteFile._settle
+            monkeypatch.setattr(remote.RemoteFile, '_settle', lambda self, *said: own_ftp.start() or settle(self, *said))
+            own_ftp.start('after renaming')
+            v['a'] = 1
+            v.sync()
+            assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1}
+
+    def test_a_server_that_does_not_replace_by_renaming_is_found_out(self, own_ftp, url):
+        v = Vault(url)
+        v['a'] = 1
+        own_ftp.start('no replacing')
+        with pytest.raises(vaults.VaultFullError, match='replaces a file by renaming'):
+            v.sync()
+        assert text_of(own_ftp.folder / 'notes.json') == '{}\n'
+        own_ftp.start()
+        v.close()
+
+    def test_a_server_that_is_not_there_or_does_not_answer(self, own_ftp, url):
+        own_ftp.stop()
+        with pytest.raises(vaults.VaultUnreachableError, match='refused'):
+            Vault(url)
+        with contextlib.closing(socket.socket()) as silent:
+            silent.bind(('127.0.0.1', 0))
+            silent.listen()
+            began = time.monotonic()
+            with pytest.raises(vaults.VaultUnreachableError, match='timed out'):
+                Vault(f'json+ftp://127.0.0.1:{silent.getsockname()[1]}/x.json', timeout=0)
+            assert time.monotonic() - began < 4
+        with pytest.raises(vaults.VaultUnreachableError):
+            Vault('json+ftp://nowhere.invalid/x.json', timeout=1)
+
+    def test_a_wrong_password_and_none_are_told_and_no_password_is(self, own_ftp, url, caplog):
+        for secret in ('wr0ng', 'wr0ng@x'):
+            with pytest.raises(vaults.VaultUnreachableError, match='user and password') as raised:
+                Vault('json+' + own_ftp.url('x.json', f'ann:{secret}'), timeout=5)
+            assert 'wr0ng' not in str(raised.value) + repr(raised.value.__cause__)
+        with pytest.raises(vaults.VaultUnreachableError):
+            Vault('json+' + own_ftp.url('x.json', 'ann'), timeout=5)
+        with contextlib.closing(Vault(url, timeout=0)) as v:
+            v['a'] = 1
+            v.sync()
+            lock = (own_ftp.folder / 'notes.json.lock' / 'holder.json').read_text()
+            with pytest.raises(vaults.VaultBusyError) as raised:
+                Vault(url, timeout=0)
+            assert not any(PASSWORD in text for text in (lock, str(raised.value), v._store.name, caplog.text))
+
+    def test_a_place_that_may_not_be_read_is_none_that_is_empty(self, own_ftp, url):
+        path = own_ftp.folder / 'notes.json'
+        path.mkdir()  # which is as a file that the server does not give: reading it is answered as if there were none
+        with pytest.raises(vaults.VaultError, match='cannot be read'):
+            Vault(url, timeout=1)
+        with pytest.raises(vaults.VaultFullError, match='the folder is there'):
+            Vault('json+' + own_ftp.url('no/notes.json'), timeout=1)
+        assert sorted(os.listdir(own_ftp.folder)) == ['notes.json']
+
+    def test_a_second_writer_a_changed_file_and_a_reader(self, own_ftp, url):
+        with contextlib.closing(Vault(url)) as v:
+            with pytest.raises(vaults.VaultBusyError, match='this program'):
+                Vault(url, timeout=0.2)
+            (own_ftp.folder / 'notes.json').write_text('{"theirs": 1}')
+            v['a'] = 1
+            with pytest.raises(vaults.VaultError, match='somebody else has changed'):
+                v.sync()
+            with contextlib.closing(Vault(url, flag='r')) as reader:
+                assert reader == {'theirs': 1}
+            (own_ftp.folder / 'notes.json').unlink()
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1}
+
+    def test_the_lock_of_another_system_stays_and_that_of_a_killed_process_is_taken_over(self, own_ftp, url):
+        child = started('import sys, vaults; v = vaults.Vault(sys.argv[1]); print(1, flush=True); input()', url)
+        child.stdout.readline()
+        with pytest.raises(vaults.VaultBusyError, match=f'process {child.pid} on'):
+            Vault(url, timeout=0)
+        child.kill()
+        child.communicate()
+        lock = own_ftp.folder / 'notes.json.lock' / 'holder.json'
+        dead = holder.read_holder(lock.read_bytes())
+        lock.write_bytes(holder.packed_holder(holder.Holder(dead.user, dead.process, 'far', dead.system, dead.since, dead.token)))
+        with pytest.raises(vaults.VaultBusyError, match=r'on far.*remove json\+ftp://ann@127.*\.lock'):
+            Vault(url, timeout=0)
+        if LINUX:
+            lock.write_bytes(holder.packed_holder(dead))
+            Vault(url, timeout=0).close()
+            assert os.listdir(own_ftp.folder) == ['notes.json']
+
+    @pytest.mark.skipif(not LINUX, reason='only there it is known which processes are gone')
+    def test_of_many_that_take_a_lock_over_one_has_it_at_a_time(self, own_ftp, url):
+        Vault(url).close()
+        gone = subprocess.Popen([sys.executable, '-c', ''])
+        gone.wait()
+        mine = holder.this_process()
+        lock = own_ftp.folder / 'notes.json.lock'
+        lock.mkdir()
+        (lock / 'holder.json').write_bytes(holder.packed_holder(
+            holder.Holder(mine.user, gone.pid, mine.host, mine.system, mine.since, 'token')))
+        program = '''
+            import sys, vaults
+            v = vaults.Vault(sys.argv[1], timeout=60)
+            v['n'] = v.get('n', 0) + 1
+            v.close()
+            '''
+        children = [started(program, url) for _ in range(5)]
+        assert [child.communicate()[1] for child in children] == [''] * 5
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'n': 5} and os.listdir(own_ftp.folder) == ['notes.json']
+
+    def test_a_lock_that_is_not_ours_any_more_is_neither_written_under_nor_given_back(self, own_ftp, url):
+        v = Vault(url)
+        v['a'] = 1
+        shutil.rmtree(own_ftp.folder / 'notes.json.lock')
+        with pytest.raises(vaults.VaultError, match='not the one that was taken'):
+            v.sync()
+        with contextlib.closing(Vault(url)) as other:
+            with pytest.raises(vaults.VaultError, match='not the one that was taken'):
+                v.sync()
+            v._close(False)
+            other['b'] = 2
+            other.sync()
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'b': 2}
+
+    @needs_fork
+    def test_a_forked_child_leaves_the_lock_to_its_parent(self, own_ftp, url):
+        with contextlib.closing(Vault(url)) as v:
+            v['a'] = 1
+            assert in_child(lambda: (v.close(), sorted(os.listdir(own_ftp.folder)))[1]).answer() == ['notes.json', 'notes.json.lock']
+            v.sync()
+        assert json.loads(text_of(own_ftp.folder / 'notes.json')) == {'a': 1} and os.listdir(own_ftp.folder) == ['notes.json']
+
+    def test_objects_are_put_whole_and_locked_by_one_that_is_not_replaced(self):
+        pytest.importorskip('fsspec')
+        url = 'json+memory://bucket/notes.json'
+        with contextlib.closing(Vault(url)) as v:
+            v['a'] = 1
+            with pytest.raises(vaults.VaultBusyError, match='this program'):
+                Vault(url, timeout=0)
+            v.sync()
+            with contextlib.closing(Vault(url, flag='r')) as reader:
+                assert reader == {'a': 1}
+        v.delete_vault()
+        assert jsonfile.names('json+memory://bucket', Options()) == []
