@@ -34,6 +34,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = transaction
 default_pool_size = 8
+server_login_retry = 0.1
 logfile = {folder}/log
 pidfile = {folder}/pid
 '''
@@ -232,8 +233,20 @@ class PgBouncer(PrivateProgram):
             raise MissingServerError('there is no PgBouncer on this machine: apt-get install pgbouncer')
         (self.folder / 'ini').write_text(PGBOUNCER.format(to=server.port, port=self.port, folder=self.folder))
         self.guard_with('sh', '-c', 'kill -9 $(cat pid)')
-        self.run(program, '-d', 'ini')
+        self.program = program
+        self.start()
+
+    def start(self):
+        self.run(self.program, '-d', 'ini')
         wait_for(lambda: socket.create_connection(('127.0.0.1', self.port)).close() is None)
+
+    def kill(self):
+        """End it with SIGKILL; `start()` begins it again."""
+        pid = self.folder / 'pid'
+        process = int(pid.read_text())
+        os.kill(process, signal.SIGKILL)
+        wait_for(lambda: processes().get(process, 'Z')[0] == 'Z')
+        pid.unlink()
 
 
 def wait_for(condition, seconds=20):

@@ -1,13 +1,13 @@
 """Let Hypothesis write programs over the whole surface of vaults, and compare each step with a dict.
 
-    python trials/machine.py [--rounds N] [--seed S] [--steps N]
+    python trials/machine.py [--rounds N] [--seed S] [--steps N] [--engine sqlite|postgresql|json]
 
 A program is up to 60 random steps with one file: the calls of a dict, slices, live lists and columns, files that stay
 open for many steps, iterators that began before the writes, sections, blocks in blocks that commit or fail, several
 vaults on the file, a second process, forks, threads, `compact`, a backup, closing in the middle; in every mode a vault
 has. After each step it must hold what the model holds, in its order, with the very types, and at the end pass its
 `_check()`. In half of the programs parts, pages and checkpoints are tiny, so that a few items make deep trees and a walk
-of many pages.
+of many pages. With another engine it is the same, in those modes that it has; a JSON file has no others who open it.
 
 What each call does by itself, with all its arguments, is in spec/; here they meet. Prints how often each rule was
 followed. When a promise broke, it prints the shortest program that Hypothesis finds for it, and exits with 1. By hand:
@@ -52,7 +52,7 @@ try:
     from hypothesis import strategies as st
     from hypothesis.stateful import precondition
 
-    from spec import helpers
+    from spec import helpers, servers
 except ImportError as missing:
     print(f"nothing was tried, the machine needs what the tests need ({missing}): pip install '.[test]'")
     sys.exit(0)
@@ -79,9 +79,16 @@ MODES = {
     'validate write-back': {'validate': refuse, 'writeback': True, 'cache_size': 18},
     'memory': {},
 }
+OF_ANY_ENGINE = ('plain', 'serializer', 'validate', 'write-back', 'write-back of all', 'validate write-back')
+ENGINES = {  # where the vault of a program lies, by its folder
+    'sqlite': lambda folder: pathlib.Path(folder, 'v.db'),
+    'postgresql': lambda folder: servers.postgres().vault(),
+    'json': lambda folder: f'json+file://{folder}/v.json',
+}
 TINY = {  # by the package whose modules have these constants
     'vaults.collections': {'LEAF': 40, 'STREAM_LEAF': 40, 'ITEMS': 5, 'AHEAD': 2, 'FANOUT': 4, 'KEPT_NODES': 3, 'MANY': 200, 'SMALL': 20,
                            'KEPT_LEAVES': 2, 'BUFFER': 32},
+    'vaults.stores.postgresql': {},
     'vaults.stores.sqlite': {'FIRST_PAGE': 2, 'LAST_PAGE': 4, 'TICK': 40_000, 'CHECKPOINT': 120_000},
 }
 USUAL = {(module, name): getattr(module, name) for package, sizes in TINY.items()
@@ -127,7 +134,8 @@ def serve():
 def visit(vault, aliased, verb, path, key, value):
     """Do what others do. In write-back mode, what they keep may be old, but in a block; and one that fails leaves nothing behind."""
     if verb == 'look' and aliased:
-        vault = Vault(pathlib.Path(vault.db_path), flag='r', allow_pickle=True)  # which live lists in the answer keep open
+        file = vault.db_path if '://' in vault.db_path else pathlib.Path(vault.db_path)
+        vault = Vault(file, flag='r', allow_pickle=True)  # which live lists in the answer keep open
     with vault if aliased and verb != 'look' else nullcontext():
         target = place(vault, path)
         return list(target.items()) if verb == 'look' else target.pop(key, None) if verb == 'pop' else target.__setitem__(key, value)
@@ -420,6 +428,7 @@ def step(**drawn):
 
 in_block = precondition(lambda self: self.saved)
 on_disk = precondition(lambda self: self.mode != 'memory')
+with_others = precondition(lambda self: self.shared)
 with_parts = precondition(lambda self: not self.validates)
 writes_back = precondition(lambda self: self.aliased)
 
@@ -429,15 +438,18 @@ writes_back = precondition(lambda self: self.aliased)
 class Surface(stateful.RuleBasedStateMachine):
     """A program: what it has open, and the model of what is in the file."""
 
-    other = None    # the second process
+    other = None        # the second process
+    engine = 'sqlite'
 
     @stateful.initialize(mode=st.sampled_from(sorted(MODES)), tiny=st.booleans())
     def start(self, mode, tiny):
-        self.mode, self.tiny = mode, tiny
+        if self.engine != 'sqlite' and mode not in OF_ANY_ENGINE:
+            mode = OF_ANY_ENGINE[sorted(MODES).index(mode) % len(OF_ANY_ENGINE)]
+        self.mode, self.tiny, self.shared = mode, tiny, mode != 'memory' and self.engine != 'json'
         use_sizes(tiny)
         self.aliased, self.validates = 'writeback' in MODES[mode], 'validate' in MODES[mode]
         self.folder = tempfile.mkdtemp()
-        self.file = ':memory:' if mode == 'memory' else pathlib.Path(self.folder, 'v.db')
+        self.file = ':memory:' if mode == 'memory' else ENGINES[self.engine](self.folder)
         self.entries, self.numbers, self.moved = {}, itertools.count(1), set()
         self.path, self.saved, self.undone = (), [], 0      # the section, the blocks, and how often something was undone
         self.vaults, self.handles, self.files, self.walks, self.held = [], [], [], [], []
@@ -617,7 +629,7 @@ class Surface(stateful.RuleBasedStateMachine):
     def copy_value(self, key, other, to, by):
         """Copy between sections and vaults: a list becomes another list."""
         self.settle()
-        source = self.vault if self.saved or self.mode == 'memory' else self.vaults[by % len(self.vaults)]
+        source = self.vault if self.saved or not self.shared else self.vaults[by % len(self.vaults)]
         self.settle(source)
         key = self.known(key)
 
@@ -722,7 +734,7 @@ class Surface(stateful.RuleBasedStateMachine):
     # --- others who have the file open ---
 
     @precondition(lambda self: not self.saved)
-    @on_disk
+    @with_others
     @step(which=st.integers(0, 3), how=st.sampled_from(['known', 'opened', 'pickled']))
     def hand_over(self, which, how):
         """Go on with another vault on the same file; the one before stays open."""
@@ -737,8 +749,9 @@ class Surface(stateful.RuleBasedStateMachine):
           key=KEYS, value=VALUES)
     def elsewhere(self, where, verb, key, value):
         """Have somebody else do something to the file: in a block he sees what was before, and cannot write."""
-        is_alone = self.mode == 'memory' or not hasattr(os, 'fork')
-        if (self.saved and self.mode not in ('plain', 'serializer', 'validate')) if where == 'thread' else is_alone:
+        is_alone = not self.shared or not hasattr(os, 'fork')
+        waits = self.saved and (not self.shared or self.mode not in ('plain', 'serializer', 'validate'))
+        if waits if where == 'thread' else is_alone:
             return  # the block keeps all other threads waiting, or there is no file
         self.settle()
         self.actor, what = None, (self.aliased, verb, self.path, key, value)
@@ -787,7 +800,7 @@ class Surface(stateful.RuleBasedStateMachine):
         self.close_all() if how != 'one' else self.end([self.vault])
         for act in (v.clear, v.sync, v.__enter__, lambda: v['a'], lambda: list(v[:]), lambda: v.list('a'), lambda: v.open('a', 'r')):
             assert outcome(act) == ('raised', 'VaultClosedError')
-        if how == 'backup':
+        if how == 'backup' and self.engine == 'sqlite':
             backup.replace(self.file)
         self.entries, self.saved = self.saved[0][0] if self.saved else self.entries, []
         self.vaults = [one for one in self.vaults if one is not self.vault]
@@ -809,7 +822,7 @@ class Surface(stateful.RuleBasedStateMachine):
         self.was_undone()
         self.vault = self.actor = open_vault(self.file, self.mode)
         self.vaults.append(self.vault)
-        if self.mode != 'memory':
+        if self.shared:
             self.ask(self.tiny, self.file, self.mode)
 
     def is_this(self, path):
@@ -866,7 +879,15 @@ class Surface(stateful.RuleBasedStateMachine):
 def main():
     trial = Trial(__doc__, rounds=63)
     trial.parser.add_argument('--steps', type=int, default=60, help='default: 60, of each program')
+    trial.parser.add_argument('--engine', choices=ENGINES, default='sqlite', help='default: sqlite')
     options = trial.begin()
+    Surface.engine = options.engine
+    if options.engine == 'postgresql':
+        try:
+            servers.postgres()
+        except servers.MissingServerError as missing:
+            print(f'left out: {missing}')
+            return
     logging.getLogger('vaults').setLevel(logging.ERROR)  # files that are dropped warn
     Surface.other = subprocess.Popen(as_role(serve), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     phases = [Phase.generate, *([] if options.first else [Phase.shrink])]
