@@ -693,12 +693,10 @@ class TestUrlsOfFiles:
         for kind, where in (('json', root.as_uri()), ('msgpack', root.as_uri()), ('json', ftp.url('names')), ('json', 'memory://names')):
             folder = f'{kind}+{where}/'
             assert jsonfile.names(folder, Options()) == []
-            wanted = ['.x', 'a b', 'b', 'ü'][:3 if sys.version_info < (3, 9) and 'ftp' in where else 4]  # before, FTP was Latin-1
+            wanted = ['.x', 'a b?#%20:@', 'b', 'ü'][:3 if sys.version_info < (3, 9) and 'ftp' in where else 4]  # before, FTP was Latin-1
             for name in wanted:
                 Vault(jsonfile.named(folder, name)).close()
             assert jsonfile.names(folder, Options()) == wanted
-        with pytest.raises(vaults.VaultValueError, match='no "#"'):
-            jsonfile.named('json+ftp://h/x', 'a?')
         assert jsonfile.names(f'json+{(root / "no").as_uri()}', Options()) == jsonfile.names('json+' + ftp.url('no'), Options()) == []
         (root / 'file').write_text('')
         with pytest.raises(vaults.VaultError, match='cannot be listed'):
@@ -717,6 +715,29 @@ class TestUrlsOfFiles:
             v['x'] = Custom(1)
             v.sync()
             assert v['x'] == Custom(1)
+
+    def test_a_backup_is_a_vault_of_sqlite(self, root, path, own_ftp):
+        seen = []
+        for url in (url_of(path), 'json+' + own_ftp.url('notes.json')):
+            with contextlib.closing(Vault(url, serializer=json)) as v:
+                v.update({'b': [1], ('x', 1): 'one', 'a': None})
+                v.list('list').extend(range(3000))
+                v['plain'] = 1
+                copy = root / f'{len(url)}.db'
+                v.backup(copy, progress=lambda *done: seen.append(done))
+                with pytest.raises(vaults.VaultError, match='inside a transaction'), v:
+                    v.backup(root / 'no.db')
+                with contextlib.closing(Vault(copy, serializer=json)) as back:
+                    assert back.items() == v.items() and back['list'] == [*range(3000)] and back.check() == [] and seen[-1] == (5, 5)
+                assert copy.stat().st_mode & 0o777 == (0o600 if 'ftp' in url else path.stat().st_mode & 0o777)
+                with pytest.raises(vaults.VaultError, match='already'):
+                    v.backup(copy)
+
+    def test_what_is_quoted_in_a_url_is_meant(self, own_ftp):
+        for user in ('ann', 'a%6en'):
+            with contextlib.closing(Vault('json+' + own_ftp.url('a%20%3f%25.json', f'{user}:{PASSWORD[:-1]}%{ord(PASSWORD[-1]):x}'))) as v:
+                v['a'] = 1
+        assert os.listdir(own_ftp.folder) == ['a ?%.json']
 
     def test_what_it_tells_of_itself(self, notes, path):
         notes['a'] = 1

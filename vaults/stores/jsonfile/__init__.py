@@ -36,13 +36,9 @@ def open_store(target: str, options: Options) -> FileStore:
 
 def named(root: str, name: str) -> str:
     """Return the URL of the vault of that name in a folder."""
-    layout, protocol, _ = _parts(root)
-    if protocol in HERE:
-        from urllib.parse import quote
-        name = quote(name)
-    elif '?' in name or '#' in name:
-        raise VaultValueError(f'a name in a URL holds no "?" and no "#", unlike {name!r}: choose another')
-    return f'{root.rstrip("/")}/{name}.{LAYOUTS[layout].ending}'
+    from urllib.parse import quote
+    layout, _, _ = _parts(root)
+    return f'{root.rstrip("/")}/{quote(name)}.{LAYOUTS[layout].ending}'
 
 
 def names(root: str, options: Options) -> List[str]:

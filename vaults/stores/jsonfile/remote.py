@@ -179,12 +179,17 @@ class RemoteFile(FilePlace):
             from fsspec.core import url_to_fs
         except ImportError as error:
             raise ImportError(f"{error}: a vault in a file elsewhere needs it, pip install 'vaults[files]'") from error
-        protocol = self._url.partition('://')[0]
+        from urllib.parse import unquote
+        protocol, _, rest = self._url.partition('://')
         told = TOLD.get(protocol, UNTOLD)(max(self.timeout, LEAST_WAIT))
+        host, slash, path = rest.partition('/')
+        user, _, host = host.rpartition('@')
+        for name, part in zip(('username', 'password'), user.split(':', 1)):
+            told = {**told, name: unquote(part)}  # fsspec would leave it quoted
         try:
             with _unwarned():
-                found: Tuple[Any, str] = url_to_fs(self._url, skip_instance_cache=True, **told)
-                return found
+                fs, path = url_to_fs(f'{protocol}://{host}{slash}{path}', skip_instance_cache=True, **told)
+                return fs, unquote(path)
         except ImportError as error:
             raise ImportError(f'{error}: the package of fsspec for {protocol}://, which the vault {self.shown} needs'
                               ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from hashlib import blake2b
+from os.path import exists
 from sys import modules
 
 from ...errors import (
@@ -18,6 +19,8 @@ from ...errors import (
     VaultNotFoundError,
     VaultTaskError,
 )
+from ...keys import sortable
+from ..base import OWNERS, is_of_chunks
 from ..dictionary import DictionaryStore
 from .layout import LAYOUT_VERSION
 
@@ -185,6 +188,15 @@ class FileStore(DictionaryStore):
             except (VaultFormatError, VaultCorruptError) as error:
                 return [*problems, f'{error}']
             return problems if self.options.flag == 'r' else [*problems, f'{self._changed()}']
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        from ..copying import write_backup  # here: most programs do without
+        self.require_outside('backup')
+        sources = [place for place in self._file.files[:1] if exists(place)]
+        with self.reading:
+            entries = [(key, data, OWNERS + sortable(key) in self.entries)
+                       for _, key, data in sorted(self.entries.values()) if not is_of_chunks(key)]
+            write_backup(self, entries, path, progress, *sources, most=0o666 if sources else 0o600)
 
     def require_own(self) -> None:
         with self.reading:

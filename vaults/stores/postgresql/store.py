@@ -173,8 +173,10 @@ class PostgreSQLStore(PartsTable):
         return problems(self, examine, progress)
 
     def backup(self, path: str, progress: Progress = None) -> None:
-        from .copying import write_backup
-        write_backup(self, path, progress)
+        from ..copying import write_backup
+        from .walks import marked_entries
+        # Nobody but its owner may read it: who may read the vault is not known.
+        self.in_snapshot(lambda: write_backup(self, marked_entries(self), path, progress, most=0o600))
 
     def destroy(self) -> None:
         from .whole import destroy_vault

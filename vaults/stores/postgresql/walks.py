@@ -12,7 +12,7 @@ from zlib import crc32
 
 from ...keys import HIGHEST, LOWEST
 from . import schema
-from .forms import CRC_BITS, array_of, as_int, damaged, int8, key_bytes, key_from
+from .forms import CRC_BITS, PARTED, array_of, as_int, damaged, int8, key_bytes, key_from
 from .parts import BIGINT
 
 TYPE_CHECKING = False
@@ -168,6 +168,14 @@ def answers(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, rev
         if taken:
             yield answer, taken
         del answer
+
+
+def marked_entries(store: PostgreSQLStore) -> Iterator[Tuple[Stored, bytes, bool]]:
+    """Yield all entries in their order, each with whether it is kept in chunks."""
+    for answer, taken in answers(store, LOWEST, HIGHEST, False, False, True):
+        for row in range(taken):
+            key, data, flags = entry_of(store, answer, row)
+            yield key, data, bool(flags & PARTED)
 
 
 def _taken_of(answer: pq.abc.PGresult, values: bool) -> int:
