@@ -55,6 +55,29 @@ class TestStores:
         assert operations | chunks <= set(dir(Store)) and len(operations) == 12
         assert Store.__abstractmethods__ == operations - {'contains', 'put_many', 'delete_range'} | {'commit', 'rollback'}
 
+    def test_many_keys_are_asked_for_at_once(self):
+        asked = []
+
+        class Counting(DictionaryStore):
+            def get_many(self, keys):
+                asked.append(len(keys))
+                return super().get_many(keys)
+
+            def contains_many(self, keys):
+                asked.append(len(keys))
+                return super().contains_many(keys)
+
+            def delete_many(self, keys):
+                asked.append(len(keys))
+                return super().delete_many(keys)
+        with contextlib.closing(vaults.Vault(store=Counting())) as v:
+            v.update((n, n) for n in range(9000))
+            assert list(v.get_many([*range(9000), 'none', object, 5])) == [*range(9000)] and asked == [9002]
+            assert v.has_keys(iter(range(9000))) and not v.has_keys(itertools.count()) and not v.has_keys([1, object])
+            assert asked[1:] == [4096, 4096, 808, 4096, 4096, 4096]
+            asked.clear()
+            assert len(v.pop_many(n for n in range(9001))) == 9000 and asked == [9001, 9000] and v == {}
+
     def test_all_of_a_closed_store_raises(self):
         names = [name for name in dir(Store) if not name.startswith('_')]
         assert len(names) > 35 and {'get', 'files', 'deletions', 'destroy'} <= {*names}
@@ -70,7 +93,7 @@ class TestStores:
 
     @pytest.mark.parametrize('layer', [LiveStore, readonly.ReadOnlyStore], ids=lambda layer: layer.__name__)
     def test_a_store_before_another_one_hands_on_all_of_the_contract(self, layer):
-        made_of_others = {'transact', 'put_owner_if', 'waiting', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
+        made_of_others = {'transact', 'get_many', 'contains_many', 'delete_many', 'page', 'span', 'ends', 'gathered', 'put_owner_if', 'waiting', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
         own = {name for cls in layer.__mro__[:-3] for name in vars(cls)}
         assert {name for name in dir(Store) if not name.startswith('_')} - own <= made_of_others
 

@@ -109,7 +109,7 @@ class TestStreamsAreKeptWhole:
     @pytest.mark.parametrize('then', ['nothing', 'appended to', 'deleted'])
     def test_an_interrupt_as_its_commit_returns_takes_nothing_of_what_was_committed(self, v, small_leaves, monkeypatch, mode, then):
         filled_stream(v, 'key', b'old' * 100)
-        file, real = v.open('key', mode), v._store.transact
+        file, real = v.open('key', mode), v._store.once
         file.write('x' * 3000 if mode == 'w' else b'x' * 3000)
         file.flush()
 
@@ -122,7 +122,7 @@ class TestStreamsAreKeptWhole:
                 del v['key']
             raise KeyboardInterrupt
         with monkeypatch.context() as patch:
-            patch.setattr(v._store, 'transact', interrupted, raising=False)
+            patch.setattr(v._store, 'once', interrupted, raising=False)
             with pytest.raises(KeyboardInterrupt):
                 file.close()
         content = v.get('key', b'')

@@ -385,7 +385,7 @@ class TestWriteBack(WriteBackWalks, WriteBackAmongOthers):
         inner = w._store._store
         w.update(a=[0], b=[0])
         w['a'].append(1)
-        name = {'update': 'put_many', 'delete': 'delete', 'pop': 'transact', 'slice': 'delete_range'}[act]
+        name = {'update': 'put_many', 'delete': 'delete', 'pop': 'once', 'slice': 'delete_range'}[act]
         real, done = getattr(inner, name), []
 
         def interrupted(*arguments):

@@ -12,7 +12,7 @@
 """
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 
 from . import keys
 from .errors import VaultError, about
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         """
 
         def get(self, key: Stored) -> Union[bytes, Live, Tuple[Any], None]: ...
+        def get_many(self, keys: Sequence[Stored]) -> Iterable[Union[bytes, Live, Tuple[Any], None]]: ...
         def put(self, key: Stored, data: Any) -> None: ...
         def put_many(self, pairs: Iterable[Tuple[Stored, Any]]) -> int: ...
         def scan(self, low: Stored, high: Stored, *, by_key: bool, reverse: bool) -> Iterator[Any]: ...
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         def whole(self, key: Any) -> Any: ...
 
 
+AT_ONCE = 4096      # keys that are taken from what gives them, before they are looked for
 REPR_LENGTH = 20    # entries or items that repr shows
 
 
@@ -190,6 +192,24 @@ class Place:
         except (TypeError, ValueError):
             self.cannot_hold(key)
             return None
+
+    def sought_many(self, wanted: Iterable[Any]) -> Tuple[List[Any], List[Stored]]:
+        """Return those of the keys that can be stored, and their stored forms. Raises: as `sought`."""
+        asked = list(wanted)
+        try:
+            return asked, list(map(self.keys.encode, asked))
+        except (TypeError, ValueError):
+            stored = [(key, self.sought(key)) for key in asked]
+        return [key for key, one in stored if one is not None], [one for _, one in stored if one is not None]
+
+    def has_all(self, wanted: Iterable[Any]) -> bool:
+        """Tell whether all the keys are there. No more of them are taken than it needs to know, but for some."""
+        upcoming = iter(wanted)
+        for some in iter(lambda: list(islice(upcoming, AT_ONCE)), []):
+            asked, stored = self.sought_many(some)
+            if len(asked) < len(some) or not all(self.store.contains_many(stored)):
+                return False
+        return True
 
     def cannot_hold(self, key: Any) -> None:
         """Raise what looking for a key raises that cannot be stored: for what is not hashable what a dict does."""

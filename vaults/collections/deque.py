@@ -132,7 +132,7 @@ class Deque(PackedSequence[T]):
                 super(Deque, self).extend(items)
         if values is self:
             values = self.copy()
-        self._place.store.transact(add)
+        self._place.store.once(add)
 
     def extendleft(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the left end, one after another, so that they come to stand in reverse."""
@@ -143,7 +143,7 @@ class Deque(PackedSequence[T]):
                 self._put_left(items)
         if values is self:
             values = self.copy()
-        self._place.store.transact(add)
+        self._place.store.once(add)
 
     def _has_room(self, count: int, left: bool = False) -> bool:
         """Let items fall out at the other end, so that as many fit; tell whether there are any to be added."""

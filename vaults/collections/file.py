@@ -214,7 +214,7 @@ class RawStream(_Whole, io.RawIOBase):
             self._require_whole()
             if self.writable() and self.content.changed:
                 self._same_process()
-                self._place.store.transact(self._save)
+                self._place.store.once(self._save)
         except StaleRead:  # with everybody else kept out
             self.discard()
             raise missing('the stream', self._where()) from None

@@ -161,7 +161,7 @@ class Kind:
                     change.append(chunk, count)
             tree.save()
             store.put_owner(stored, header.packed())
-        store.transact(restore)
+        store.once(restore)
 
     def _chunks(self, place: Place, key: Any, meta: Any, batch: Batch) -> Iterator[Tuple[bytes, int]]:
         """Return a batch in chunks that fit leaves."""

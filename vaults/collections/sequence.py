@@ -394,7 +394,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             store.put_owner(self._stored, header.packed())
             return result
         try:
-            return store.transact(changed)
+            return store.once(changed)
         except StaleRead:  # with everybody else kept out
             raise missing(f'the {self.kind.name}', self._where()) from None
 

@@ -111,7 +111,7 @@ class StreamKind(Kind):
         try:
             for data, _ in batches:
                 made.put(made.size, data)
-            place.store.transact(made.save)
+            place.store.once(made.save)
         except BaseException:
             made.discard()
             raise

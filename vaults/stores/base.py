@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
+from itertools import islice
 
-from ..errors import VaultClosedError, VaultError
+from ..errors import VaultClosedError, VaultError, VaultValueError
 from ..keys import HIGHEST, LOWEST, sortable
 
 TYPE_CHECKING = False
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     T = TypeVar('T')
     Entry = Tuple[Stored, bytes]
     Page = Tuple[Sequence[Stored], Sequence[bytes], Iterable[int]]  # of a walk, keys, values and ids: see Store.scan
+    # Of a walk by pages: the ids of the first and the last entry, where it stands, an id and its key; the numbering.
+    Cursor = Tuple[int, int, int, Stored, int]
     # What is called every so often while something takes long: with how much is done, and how much there is in all; in
     # pages, entries or bytes, as whoever takes it says. What it returns is nothing to anybody; what it raises ends it.
     Progress = Optional[Callable[[int, int], object]]
@@ -61,6 +64,7 @@ OWNER = 12                  # bytes of an owner of chunks
 SETTINGS_OWNER = bytes(OWNER)   # of what belongs to the vault itself and to no entry: see settings.py
 OWNERS, CHUNKS = HIGHEST + b'o', HIGHEST + b'p'  # what keys begin with where chunks are entries: persisted, as they are
 NUMBER_SIZE = 8             # bytes of a chunk's number in them
+GATHERED, GATHERED_BYTES = 512, 1 << 19     # with more entries, or bytes of values, a page of `page` is full
 MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
@@ -99,10 +103,15 @@ class Store(ABC):
     A transaction belongs to the thread and, where an event loop runs, to the task that began it: every use by another
     task of the thread raises VaultTaskError, and disturbs nothing.
 
-    Every method raises errors of errors.py alone, and changes nothing when it does. Outside a transaction each call
-    is its own, and survives a killed process once it has returned.
+    Every method raises errors of errors.py alone, and changes nothing when it does; but an error inside a transaction
+    may undo it from its innermost `begin` on, and then all that comes before that ends raises as well. Outside of
+    them each call is its own, and survives a killed process once it has returned; of one that raises VaultUnsureError,
+    nobody can tell. An engine may have limits, which it says with SerializationError: `longest_key` is that of keys.
     """
 
+    longest_key: Optional[int] = None   # bytes of a key that is text or bytes, as UTF-8; None for as many as of a value
+
+    numbering = 0  # an engine that numbers its entries anew each time it is opened has another number each time
     deletions = 0  # counts what may have deleted entries: a walk looks at it at every step
 
     @abstractmethod
@@ -132,6 +141,17 @@ class Store(ABC):
         """Tell whether the key is there. A store need not read its value then."""
         return self.get(key) is not None
 
+    def get_many(self, keys: Sequence[Stored]) -> Iterable[Optional[bytes]]:
+        """Return the values, None for each that is not there, to be walked over once, and at once.
+
+        What is raised may come at any step. A store that finds many at once is quicker.
+        """
+        return map(self.get, keys)
+
+    def contains_many(self, keys: Sequence[Stored]) -> Iterable[bool]:
+        """Tell of each key whether it is there; as `get_many`."""
+        return map(self.contains, keys)
+
     @abstractmethod
     def put(self, key: Stored, data: bytes) -> None:
         """Set the value; a new key comes last in insertion order, an old one keeps its place and its form.
@@ -150,11 +170,15 @@ class Store(ABC):
                 self.put(key, data)
                 done += 1
             return done
-        return self.transact(put_all)
+        return self.once(put_all)
 
     @abstractmethod
     def delete(self, key: Stored) -> bool:
         """Remove the entry, and in the same transaction its chunks: `free_chunks`; tell whether there was one."""
+
+    def delete_many(self, keys: Sequence[Stored]) -> Sequence[bool]:
+        """Remove these entries, all or when one cannot be, none; tell of each whether there was one."""
+        return self.transact(lambda: list(map(self.delete, keys)))
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         """Remove all keys in [low, high), all or none; returns how many. All keys by default."""
@@ -188,10 +212,63 @@ class Store(ABC):
         still there, and `deletions` changes when this process may have deleted one.
 
         Safe while writing: it yields what was there when it began, save what was deleted before its page was read;
-        nothing put since. A replaced value is seen as it is when its page is read. Between pages no transaction is
+        nothing put since; what others are putting as it begins may be in it. A replaced value is seen as it was at some
+        time since it began. Between pages no transaction is
         open. A walk begun in a transaction that was rolled back raises VaultError, and one that finds fewer entries
         than there are, VaultCorruptError.
         """
+
+    def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
+        """Return a page of such a walk, and the cursor from which the next one is read; None behind the last.
+
+        A cursor is data, which another process can go on with, at any time: nothing is held between pages. It goes with
+        the other arguments, and says what was there when the walk began; of a transaction that was rolled back, it says
+        nothing. A page has up to 1,536 entries and about 1 MB, or one entry.
+
+        A store that finds where the cursor stands is quicker than this, which walks there.
+
+        Raises: VaultValueError for the cursor of an engine that has numbered its entries anew since.
+        """
+        oldest, newest, last, key = self.ends(cursor)
+        if cursor and by_key:
+            low, high = (low, key) if reverse else (key, high)  # type: ignore[assignment]  # no None is in a cursor
+        pages = self.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+        def is_due(key: Stored, id: int) -> bool:
+            return oldest <= id <= newest and (last is None or (id != last and (by_key or (id < last) == reverse)))
+        return self.gathered(pages_of(pages, is_due, values), oldest, newest)
+
+    def ends(self, cursor: Optional[Cursor]) -> Tuple[int, int, Optional[int], Optional[Stored]]:
+        """Return the ids of the first and last entry when a walk by pages began; where it stands, an id and its key."""
+        if cursor is None:
+            return (*self.span(), None, None)
+        oldest, newest, last, key, numbering = cursor
+        if numbering != self.numbering:
+            raise VaultValueError('the cursor is of a walk that began before the vault was last opened, since when its '
+                                  'entries are numbered anew: begin the walk again')
+        return oldest, newest, last, key
+
+    def gathered(self, pages: Iterator[Page], oldest: int, newest: int) -> Tuple[Page, Optional[Cursor]]:
+        """Return the first pages of a scan as one, and the cursor behind it."""
+        found: List[Stored] = []
+        values: List[bytes] = []
+        places: List[int] = []
+        size = 0
+        for keys, datas, ids in pages:
+            found += keys
+            values += datas
+            places += ids
+            size += sum(map(len, datas))
+            if len(found) > GATHERED or size > GATHERED_BYTES:
+                break
+        return (found, values, places), (oldest, newest, places[-1], found[-1], self.numbering) if found else None
+
+    def span(self) -> Tuple[int, int]:
+        """Return the ids of the first and the last entry by insertion; 1 and 0 when there is none."""
+        ends = [next(iter(ids)) for reverse in (False, True)
+                for _, _, ids in islice(self.scan(values=False, reverse=reverse), 1)]
+        return (ends[0], ends[-1]) if ends else (1, 0)
 
     @abstractmethod
     def alive(self, key: Stored, id: int) -> bool:
@@ -201,7 +278,9 @@ class Store(ABC):
     def begin(self, who: object = None) -> None:
         """Begin this thread's transaction, which excludes other writers; within one, begin a nested one.
 
-        `who` begins it, an object or a frame, and is to be named when it ends.
+        Or it behaves as if it excluded them: where it cannot be put in line with others, any call in it or its commit
+        raises VaultBusyError, and it is rolled back. `who` begins it, an object or a frame, and is to be named when it
+        ends.
 
         Raises: VaultBusyError after `timeout` seconds.
         """
@@ -211,7 +290,7 @@ class Store(ABC):
         """Make the innermost transaction's writes part of what is around it; the outermost makes them durable.
 
         When it raises, the transaction has been rolled back; so it has, with those inside it, when it is another one
-        that `who` began, or when another task than its own ends it.
+        that `who` began, or when another task than its own ends it. Of VaultUnsureError alone nobody can tell.
         """
 
     @abstractmethod
@@ -219,7 +298,15 @@ class Store(ABC):
         """Undo the innermost transaction's writes, or those of the one that `who` began, and of those inside it."""
 
     def transact(self, operation: Callable[[], T]) -> T:
-        """Return what `operation()` does, in a transaction of its own or a nested one; undone when it raises."""
+        """Return what `operation()` does, in a transaction of its own or a nested one; undone when it raises.
+
+        An engine whose transactions cannot always be put in line with others may run it again, from its beginning: so
+        it takes nothing from outside that it could not take twice. Blocks are never run again.
+        """
+        return self.once(operation)
+
+    def once(self, operation: Callable[[], T]) -> T:
+        """As `transact`, but never run again: for what takes from an iterator, or changes what is in memory."""
         self.begin(operation)
         try:
             result = operation()
@@ -258,7 +345,7 @@ class Store(ABC):
         def delete_all() -> None:
             for number in list(self.chunk_numbers(owner)) if numbers is None else numbers:
                 self.delete(chunk_key(owner, number))
-        self.transact(delete_all)
+        self.once(delete_all)
 
     def chunk_numbers(self, owner: bytes) -> Iterator[int]:
         """Yield the numbers of the owner's chunks, in order."""
@@ -422,6 +509,15 @@ def entries_of(pages: Iterable[Page]) -> Iterator[Entry]:
         del page, datas, ids
 
 
+def pages_of(pages: Iterable[Page], is_wanted: Callable[[Stored, int], bool], values: bool) -> Iterator[Page]:
+    """Yield those entries of a scan's pages that are wanted."""
+    for keys, datas, ids in pages:
+        rows = [row for row in zip(keys, datas if values else keys, ids) if is_wanted(row[0], row[2])]
+        if rows:
+            keys, datas, ids = zip(*rows)
+            yield keys, datas if values else (), ids
+
+
 def new_owner() -> bytes:
     """Return an owner for chunks: the time in seconds, 4 bytes, so that they lie together, and 8 random ones."""
     return (int(time.time()) & 0xFFFFFFFF).to_bytes(4, 'big') + os.urandom(8)
@@ -431,6 +527,14 @@ class StoreBefore(Store):
     """A store that stands before another one, whose files, facts and chunks are that one's. The rest it says itself."""
 
     _store: Store
+
+    @property
+    def longest_key(self) -> Optional[int]:  # type: ignore[override]  # as below
+        return self._store.longest_key
+
+    @property
+    def numbering(self) -> int:  # type: ignore[override]  # as below
+        return self._store.numbering
 
     @property
     def deletions(self) -> int:  # type: ignore[override]  # an attribute of other stores
@@ -489,8 +593,10 @@ class ClosedStore(Store):
     def refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
-    get = glance = held = cached = contains = put = put_many = delete = delete_range = free_chunks = move = refuse
-    count = count_up_to = scan = alive = begin = transact = others_wrote = refuse
+    get = get_many = glance = held = cached = contains = contains_many = put = put_many = refuse
+    delete = delete_many = delete_range = free_chunks = move = refuse
+    count = count_up_to = scan = page = span = ends = gathered = alive = begin = transact = once = others_wrote = refuse
+    longest_key = numbering = property(refuse)
     get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     put_owner_if = waiting = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse

@@ -61,6 +61,10 @@ class LiveEntries:
             pass
         return self._store.fetch(key, self._checks)
 
+    def get_many(self, keys: Sequence[Stored]) -> Iterator[Union[Live, bytes, None]]:
+        """Return the live entries, as `get`; each is taken before the next one is asked for."""
+        return map(self.get, keys)
+
     def put(self, key: Stored, value: Any) -> None:
         """Set the entry's object, to be written later."""
         store = self._store

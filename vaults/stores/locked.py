@@ -51,6 +51,7 @@ class LockedStore(Store):
             raise VaultTypeError(f'options of an engine are vaults.Options(...), not {type(options).__name__}: '
                                  'where it is, or what it is called, is another argument')
         self.name, self.options = name, options
+        self.numbering = int.from_bytes(os.urandom(6), 'big')
         self.lock = Lock()
         self._epochs = blocks.Epochs()  # a walk that began in what was rolled back cannot go on
         self.inside: List[Tuple[ReferenceType[_Turn], Before]] = []  # the turns of the thread whose turn it is
@@ -245,7 +246,7 @@ class LockedStore(Store):
         elif not isinstance(error, VaultError):
             self._undo(self._place(who, False)[0])
 
-    def transact(self, operation: Callable[[], T]) -> T:
+    def once(self, operation: Callable[[], T]) -> T:
         depth = len(self._blocks) if self.is_mine() else 0
         try:  # around `begin` as well: an interrupt may come when it is done
             self.begin(operation)

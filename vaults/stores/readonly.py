@@ -7,10 +7,10 @@ from .base import StoreBefore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Iterator, List, NoReturn, Optional, Tuple, TypeVar
+    from typing import Callable, Iterable, Iterator, List, NoReturn, Optional, Sequence, Tuple, TypeVar
 
     from ..keys import Stored
-    from .base import Page, Progress, Store
+    from .base import Cursor, Page, Progress, Store
 
     T = TypeVar('T')
 
@@ -24,8 +24,8 @@ class ReadOnlyStore(StoreBefore):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultReadOnlyError(f"it can only be read: vault {self._name}; open it without flag='r'")
 
-    put = put_many = delete = delete_range = move = put_chunks = delete_chunks = put_owner = free_chunks = _refuse
-    put_owner_if = sync = compact = destroy = _refuse
+    put = put_many = delete = delete_many = delete_range = move = put_chunks = delete_chunks = put_owner = _refuse
+    put_owner_if = free_chunks = sync = compact = destroy = _refuse
 
     def get(self, key: Stored) -> Optional[bytes]:
         return self._store.get(key)
@@ -39,6 +39,12 @@ class ReadOnlyStore(StoreBefore):
     def contains(self, key: Stored) -> bool:
         return self._store.contains(key)
 
+    def get_many(self, keys: Sequence[Stored]) -> Iterable[Optional[bytes]]:
+        return self._store.get_many(keys)
+
+    def contains_many(self, keys: Sequence[Stored]) -> Iterable[bool]:
+        return self._store.contains_many(keys)
+
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._store.count(low, high)
 
@@ -48,6 +54,16 @@ class ReadOnlyStore(StoreBefore):
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Page]:
         return self._store.scan(low, high, by_key=by_key, reverse=reverse, values=values)
+
+    def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
+        return self._store.page(low, high, by_key=by_key, reverse=reverse, values=values, cursor=cursor)
+
+    def ends(self, cursor: Optional[Cursor]) -> Tuple[int, int, Optional[int], Optional[Stored]]:
+        return self._store.ends(cursor)
+
+    def span(self) -> Tuple[int, int]:
+        return self._store.span()
 
     def alive(self, key: Stored, id: int) -> bool:
         return self._store.alive(key, id)
@@ -66,6 +82,9 @@ class ReadOnlyStore(StoreBefore):
 
     def transact(self, operation: Callable[[], T]) -> T:
         return self._store.transact(operation)
+
+    def once(self, operation: Callable[[], T]) -> T:
+        return self._store.once(operation)
 
     def ended(self) -> None:
         self._store.ended()

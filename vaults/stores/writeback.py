@@ -580,7 +580,7 @@ class LiveStore(StoreBefore):
             self._depth -= 1
             self.lock.release()
 
-    def transact(self, operation: Callable[[], T]) -> T:
+    def once(self, operation: Callable[[], T]) -> T:
         """As in a plain store, seeing what others have written; without a look at each object first, as begin takes."""
         def operate(journal: Journal) -> T:
             if self._store.others_wrote() or self._changes.foreign:
@@ -591,7 +591,7 @@ class LiveStore(StoreBefore):
             return result
         with self.lock:
             self._write(list(self.cache.dirty))
-            return self._whole(lambda journal: self._store.transact(lambda: operate(journal)))
+            return self._whole(lambda journal: self._store.once(lambda: operate(journal)))
 
     # --- upkeep ---
 

@@ -19,7 +19,7 @@ from msgpack import unpackb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Tuple, Union
+    from typing import Any, Dict, Iterable, Optional, Sequence, Tuple, Union
 
     from ...keys import Stored
     from ...place import Check, KeyCodec
@@ -68,6 +68,9 @@ class ReadCache:
             except ValueError:
                 pass  # a signal handler has closed the vault
         return self._read(c, key)
+
+    def get_many(self, keys: Sequence[Stored]) -> Iterable[Optional[Kept]]:
+        return map(self.get, keys)
 
     def _read(self, c: Connection, key: Stored) -> Optional[Kept]:
         shared = c.shared

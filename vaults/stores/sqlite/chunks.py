@@ -112,7 +112,7 @@ class ChunkTable(Statements):
 
     def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
         c = self.local.c
-        self.transact(lambda: self._put_chunks(c, owner, list(chunks)))
+        self.once(lambda: self._put_chunks(c, owner, list(chunks)))
 
     def _put_chunks(self, c: Connection, owner: bytes, chunks: List[Tuple[int, bytes]]) -> None:
         """Put chunks many in a statement, which takes 0.8 of the time."""

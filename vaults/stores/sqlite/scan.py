@@ -17,15 +17,16 @@ from .walks import Walk, WithinById, are_intact, require_advance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Optional, Sequence
+    from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
     from ..base import Page
     from .store import SQLiteStore
 
 
-def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool) -> Iterator[Page]:
-    """Yield the pages of a walk, as Store.scan says."""
+def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
+         at: Optional[Tuple[int, int, int, Stored]] = None) -> Iterator[Page]:
+    """Yield the pages of a walk, as Store.scan says, or those that are behind where it stood."""
     store.notice()
     try:
         if by_key:
@@ -34,6 +35,8 @@ def scan(store: SQLiteStore, low: Stored, high: Stored, by_key: bool, reverse: b
             walk = ById(store, reverse, values)
         else:
             walk = WithinById(store, low, high, reverse, values)
+        if at is not None:
+            walk.go_to(*at)
         while walk.more:
             walk.page()
             if walk.ready:
@@ -64,6 +67,10 @@ class _Indexed(Walk):
             if self.what == 'keys' and not self._walked and type(rows[-1][1]) is str:
                 self.what = 'texts'
             self._walked += len(rows)
+
+    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+        self._state = None  # it does not see all
+        self.newest = newest
 
     def _rows(self) -> List[Any]:
         raise NotImplementedError
@@ -103,6 +110,10 @@ class ById(_Indexed):
         self._position, self._end = (self.newest + 1, oldest) if reverse else (-SIGN, self.newest)
         self._sql, self._of_span = schema.BY_ID_BACK if reverse else schema.BY_ID, schema.OF_SPAN[reverse]
         self._is_span = False   # the page before was one
+
+    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+        super().go_to(newest, oldest, last, key)
+        self._position, self._end = last, oldest if self.reverse else newest
 
     def page(self) -> None:
         if not self._is_span or self.what == 'keys' or not self._page_of_span():
@@ -151,11 +162,18 @@ class ByKey(_Indexed):
         self._low, self._high = low, high
         self._sql = schema.BY_KEY_BACK if reverse else schema.BY_KEY
 
+    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+        super().go_to(newest, oldest, last, key)
+        self._behind(key)
+
     def _rows(self) -> List[Any]:
         return self._found(self._sql, self._low, self._high, self.newest)
 
     def _go_behind(self, rows: List[Any]) -> None:
+        self._behind(rows[-1][1])
+
+    def _behind(self, key: Stored) -> None:
         if self.reverse:
-            self._high = rows[-1][1]
+            self._high = key
         else:
-            self._low, self._sql = rows[-1][1], schema.BY_KEY_ON
+            self._low, self._sql = key, schema.BY_KEY_ON

@@ -32,6 +32,7 @@ from .schema import (
     HAS_CHUNKS,
     OF_BYTES,
     OF_TEXT,
+    OLDEST,
     PAGE_COUNT,
     PUT,
     SIZE,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ...place import Entries
-    from ..base import Entry, Page, Progress
+    from ..base import Cursor, Entry, Page, Progress
 
 FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8   # bytes of an entry
@@ -112,7 +113,7 @@ class SQLiteStore(Removal):
         self.put(key, data, HAS_CHUNKS)
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        return int(self.transact(lambda: Batch(self, self.local.c).put(pairs)))
+        return int(self.once(lambda: Batch(self, self.local.c).put(pairs)))
 
     def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
                 ) -> Optional[Waiting]:
@@ -148,6 +149,19 @@ class SQLiteStore(Removal):
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Page]:
         return scanning.scan(self, low, high, by_key, reverse, values)
+
+    def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
+        oldest, newest, last, key = self.ends(cursor)
+        at = None if last is None or key is None else (newest, oldest, last, key)
+        return self.gathered(scanning.scan(self, low, high, by_key, reverse, values, at), oldest, newest)
+
+    def span(self) -> Tuple[int, int]:
+        c = self.local.c
+        try:
+            return self.rows(c, OLDEST, ())[0][0], self.newest(c)
+        except driver.Error as error:
+            raise self.failed(error) from error
 
     def alive(self, key: Stored, id: int) -> bool:
         try:

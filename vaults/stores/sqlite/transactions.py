@@ -150,7 +150,7 @@ class Transactional(Store):
             self._undo(*self._broken_off(who, depth))
             raise
 
-    def transact(self, operation: Callable[[], Any]) -> Any:
+    def once(self, operation: Callable[[], Any]) -> Any:
         c = self.local.c
         depth = self._depth(c)
         try:

@@ -47,6 +47,10 @@ class Walk:
     def page(self) -> None:
         raise NotImplementedError
 
+    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+        """Go on behind an entry, where a walk stood which began when these were the ends: see Store.page."""
+        raise NotImplementedError
+
     def finish(self) -> None:
         """Raise when the walk cannot have seen what it had to."""
         raise NotImplementedError
@@ -91,8 +95,12 @@ class WithinById(Walk):
     def __init__(self, store: SQLiteStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
         super().__init__(store, reverse, values)
         self._bounds = low, high
+        self._span: Optional[Span] = None   # of ids that are not looked at yet; None for all
         self._batches = self._ids_in_batches()
         self.ids, self._at = array('q'), 0     # the batch that is being read, and how far
+
+    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+        self._span = (oldest, last - 1) if self.reverse else (last + 1, newest)
 
     def page(self) -> None:
         while self._at == len(self.ids):
@@ -125,7 +133,7 @@ class WithinById(Walk):
         these are listed, 8 bytes each, as soon as that is quicker.
         """
         bounds, reverse = self._bounds, self.reverse
-        span = self._asked(schema.OLDEST)[0][0], self.store.newest(self._connection())  # of ids not looked at yet
+        span = self._span or (self._asked(schema.OLDEST)[0][0], self.store.newest(self._connection()))
         ids = self._listed(schema.SOME_IDS, *bounds, *span, NEAR)
         if len(ids) < NEAR:
             yield array('q', sorted(ids, reverse=reverse))

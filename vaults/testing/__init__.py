@@ -15,121 +15,36 @@ import pathlib
 import tempfile
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 
-from ._typing import TYPE_CHECKING
-from .errors import VaultBusyError, VaultClosedError, VaultError, VaultTaskError
-from .keys import HIGHEST, LOWEST, order
-from .stores.base import OWNER, Store, entries_of
+from msgpack import packb, unpackb
+
+from .._typing import TYPE_CHECKING
+from ..errors import (
+    SerializationError,
+    VaultBusyError,
+    VaultClosedError,
+    VaultError,
+    VaultTaskError,
+    VaultValueError,
+)
+from ..stores.base import Store, entries_of
 
 try:
     import pytest
     from hypothesis import HealthCheck, given, settings
-    from hypothesis import strategies as st
+
+    from .oracle import OPERATIONS, SOME_OWNERS, WALKS, Oracle
 except ImportError as error:
     raise ImportError(f"{error}: the conformance suite needs it, pip install 'vaults[test]'") from error
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-    from .keys import Stored
-    from .stores.base import Entry, Page
+    from ..keys import Stored
+    from ..stores.base import Entry, Page
 
 MANY_ENTRIES = 5000  # entries: of any engine more than one page
-
-
-class Oracle:
-    """The contract's data in the plainest way, right at a glance: dicts, and copies of them to go back to."""
-
-    def __init__(self) -> None:
-        self.entries: Dict[Stored, bytes] = {}
-        self.owners: Dict[Stored, bytes] = {}
-        self.chunks: Dict[Tuple[bytes, int], bytes] = {}
-        self.saved: List[Tuple[Any, ...]] = []
-
-    def put(self, key: Stored, data: bytes) -> None:
-        self.disown(key)
-        self.entries[key] = data
-
-    def disown(self, key: Stored) -> None:
-        if key in self.owners:
-            self.delete_chunks(self.owners.pop(key))
-
-    def put_many(self, pairs: Iterable[Entry]) -> int:
-        pairs = list(pairs)
-        for pair in pairs:
-            self.put(*pair)
-        return len(pairs)
-
-    def delete(self, key: Stored) -> bool:
-        self.disown(key)
-        return self.entries.pop(key, None) is not None
-
-    def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
-        return sum([self.delete(key) for key in self.within(low, high)])
-
-    def move(self, key: Stored, last: bool = True) -> bool:
-        if key not in self.entries:
-            return False
-        moved = {one: data for one, data in self.entries.items() if one == key}
-        others = {one: data for one, data in self.entries.items() if one != key}
-        self.entries = {**others, **moved} if last else {**moved, **others}
-        return True
-
-    def within(self, low: Stored, high: Stored) -> List[Stored]:
-        return [key for key in sorted(self.entries, key=order) if order(low) <= order(key) < order(high)]
-
-    def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, by_key: bool = False,
-             reverse: bool = False) -> List[Entry]:
-        found = self.within(low, high)
-        found = found if by_key else [key for key in self.entries if key in found]
-        return [(key, self.entries[key]) for key in (found[::-1] if reverse else found)]
-
-    def put_owner(self, key: Stored, data: bytes) -> None:
-        if self.owners.get(key) != data[-OWNER:]:
-            self.disown(key)
-        self.entries[key], self.owners[key] = data, data[-OWNER:]
-
-    def put_chunks(self, owner: bytes, chunks: Iterable[Tuple[int, bytes]]) -> None:
-        self.chunks.update({(owner, number): data for number, data in chunks})
-
-    def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
-        self.chunks = {(one, number): data for (one, number), data in self.chunks.items()
-                       if one != owner or (numbers is not None and number not in numbers)}
-
-    def chunk_numbers(self, owner: bytes) -> List[int]:
-        return sorted(number for one, number in self.chunks if one == owner)
-
-    def chunk_owners(self) -> List[bytes]:
-        return sorted({owner for owner, _ in self.chunks})
-
-    def begin(self) -> None:
-        self.saved.append((dict(self.entries), dict(self.owners), dict(self.chunks)))
-
-    def commit(self) -> None:
-        self.saved.pop()
-
-    def rollback(self) -> None:
-        self.entries, self.owners, self.chunks = self.saved.pop()
-
-
-SOME_OWNERS = [b'owner%7d' % number for number in range(3)]
-KEYS = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'),
-                 st.binary(max_size=2).map(lambda data: b'\x04' + data))
-VALUES = st.binary(max_size=4)
-OPERATIONS = st.lists(st.one_of(
-    st.tuples(st.just('put'), KEYS, VALUES), st.tuples(st.just('delete'), KEYS),
-    st.tuples(st.just('move'), KEYS, st.booleans()),
-    st.tuples(st.just('delete_range'), KEYS, KEYS), st.tuples(st.just('delete_range')),
-    st.tuples(st.just('put_many'), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
-    st.tuples(st.just('put_owner'), KEYS, st.sampled_from(SOME_OWNERS)),
-    st.tuples(st.just('put_chunks'), st.sampled_from(SOME_OWNERS), st.dictionaries(st.integers(1, 2**40), VALUES)),
-    st.tuples(st.just('delete_chunks'), st.sampled_from(SOME_OWNERS),
-              st.none() | st.lists(st.integers(1, 4), max_size=3)),
-    st.tuples(st.sampled_from(['begin', 'commit', 'rollback']))), max_size=25)
-WALKS: List[Dict[str, Any]] = [
-    {}, {'reverse': True}, {'by_key': True}, {'by_key': True, 'reverse': True}, {'low': 0, 'high': 'b'},
-    {'low': 0, 'high': 'b', 'reverse': True}, {'low': 0, 'high': 'b', 'by_key': True}]
 # In stored order: numbers, text and bytes, each with its neighbours, no two of them equal.
 SORTED: List[Stored] = [
     float('-inf'), -2.0**70, -1 << 63, -1.5, -1, -5e-324, 0, 5e-324, 0.5, 1, 1.5, 2**53, 2**53 + 1, (1 << 63) - 1,
@@ -241,6 +156,9 @@ class StoreConformance:
             if data:  # an empty one may look as if there were none
                 assert store.glance(key, 2) == (len(data), data if len(data) <= 2 else None)
             assert store.get_both(key, SOME_OWNERS[0], 1) == (data, oracle.chunks.get((SOME_OWNERS[0], 1)))
+        asked = [*oracle.entries, 'none', *oracle.entries]
+        assert list(store.get_many(asked)) == [oracle.entries.get(key) for key in asked]
+        assert list(store.contains_many(asked)) == [key != 'none' for key in asked]
         assert store.get('none') is None and not store.contains('none') and store.glance('none', 9) == (0, None)
 
     # --- keys and values ---
@@ -321,6 +239,44 @@ class StoreConformance:
         assert store.put_many(pairs()) == 2
         assert listed(store) == [('between', b'2'), ('b', b'3')]
 
+    def test_many_are_found_and_removed_at_once(self, store: Store) -> None:
+        owner, known = SOME_OWNERS[0], b'header of ' + SOME_OWNERS[0]
+        store.put_many((number, b'%d' % number) for number in range(MANY_ENTRIES))
+        store.put_many([('text', b'text'), (b'\x04bytes', b'bytes')])
+        store.put_chunks(owner, [(1, b'one')])
+        store.put_owner('header', known)
+        asked: List[Stored] = [*range(MANY_ENTRIES + 2)[::-1], 0.0, 'text', b'\x04bytes', b'\x04none', 'header', 'none']
+        found = [None, None, *(b'%d' % number for number in range(MANY_ENTRIES)[::-1]), b'0', b'text', b'bytes', None,
+                 known, None]
+        assert list(store.get_many(asked)) == found
+        assert [*store.get_many([]), *store.contains_many([])] == []
+        assert list(store.contains_many(asked)) == [data is not None for data in found]
+        store.begin()
+        known_by_then = MANY_ENTRIES + 2  # the place of 0.0, which is 0
+        assert list(store.delete_many(asked)) == [
+            data is not None and at != known_by_then for at, data in enumerate(found)]
+        assert store.count() == 0 and list(store.chunk_owners()) == []
+        assert list(store.delete_many(asked[:9])) == [False] * 9
+        store.rollback()
+        assert list(store.get_many(asked)) == found and store.get_chunk(owner, 1) == b'one'
+
+    def test_a_key_that_is_too_long_is_refused_and_changes_nothing(self, store: Store) -> None:
+        longest = store.longest_key or 100_000
+        keys: List[Stored] = ['x' * longest, b'\x04' + b'x' * (longest - 1)]
+        assert store.put_many((key, b'long') for key in keys) == 2 and list(store.get_many(keys)) == [b'long'] * 2
+        assert walked(store, by_key=True) == keys and list(store.delete_many(keys)) == [True] * 2
+        longer: List[Stored] = ['x' * (longest + 1), 'é' * (longest // 2 + 1), b'\x04' + b'x' * longest]
+        for key in longer if store.longest_key else []:
+            with pytest.raises(SerializationError):
+                store.put(key, b'')
+            with pytest.raises(SerializationError):
+                store.put_many([('a', b''), (key, b'')])
+            with pytest.raises(SerializationError):
+                store.put_owner(key, SOME_OWNERS[0])
+            assert store.get(key) is None and not store.contains(key) and not store.delete(key) and not store.move(key)
+            assert list(store.get_many([key])) == [None] and store.count(key) == 0
+        assert listed(store) == []
+
     def test_a_range_is_deleted_up_to_its_end(self, store: Store) -> None:
         store.put_many((number, b'') for number in range(100))
         store.put_many([('text', b''), (b'\x04bytes', b'')])
@@ -344,6 +300,39 @@ class StoreConformance:
         seen = [*first[0], *(key for page in walk for key in page[0])]
         expected = [key for key in range(MANY_ENTRIES) if key not in (other, MANY_ENTRIES // 2)]
         assert seen == (expected[::-1] if options.get('reverse') else expected)
+
+    @pytest.mark.parametrize('options', WALKS, ids=str)
+    def test_a_walk_goes_on_from_a_cursor_which_is_data(self, folder: pathlib.Path, options: Dict[str, Any]) -> None:
+        with ExitStack() as stack:
+            store = stack.enter_context(closing(self.make_store(folder)))
+            assert store.page(**options) == (([], [], []), None)
+            store.put_many((number, b'%d' % number) for number in range(-9, MANY_ENTRIES))
+            store.put('a', b'text')
+            store.move(2, False)
+            whole = listed(store, **options)
+            (keys, datas, ids), cursor = store.page(**options)
+            seen: List[Entry] = [*zip(keys, datas)]
+            gone: List[Entry] = []
+            assert 0 < len(seen) < MANY_ENTRIES and seen == whole[:len(seen)] and all(map(store.alive, keys, ids))
+            new: List[Entry] = [(key, b'new') for key in (-20, 0.5, MANY_ENTRIES, 'aa', 'u')]
+            assert store.put_many(new) == 5 and store.delete(keys[-1])  # where the walk stands
+            while cursor is not None:
+                if self.persistent and not store.numbering:  # another process may go on with it
+                    store.close()
+                    store = stack.enter_context(closing(self.make_store(folder)))
+                left = whole[len(seen) + len(gone):]
+                if len(left) > 9 and len(gone) < 3:
+                    gone.append(left[-2 - len(gone)])
+                    assert store.delete(gone[-1][0])
+                    store.put(gone[-1][0], b'a new entry')
+                (keys, datas, ids), cursor = store.page(cursor=unpackb(packb(cursor)), **options)
+                seen += zip(keys, datas)
+            assert len(gone) == 3 and seen == [entry for entry in whole if entry not in gone]
+            (keys, datas, ids), _ = store.page(values=False, **options)
+            assert len(keys) == len(list(ids)) > 1 and datas == []
+            oldest, newest, last, key, numbering = store.page()[1] or (0, 0, 0, 0, 0)
+            with pytest.raises(VaultValueError):
+                store.page(cursor=(oldest, newest, last, key, numbering + 1))
 
     def test_a_page_tells_which_of_its_entries_are_still_there(self, store: Store) -> None:
         for key in 'abc':
