@@ -224,7 +224,7 @@ class Store(ABC):
 
         A cursor is data, which another process can go on with, at any time: nothing is held between pages. It goes with
         the other arguments, and says what was there when the walk began; of a transaction that was rolled back, it says
-        nothing. A page has up to 1,536 entries and about 1 MB, or one entry.
+        nothing. A page has some thousand entries and about 1 MB at most, or one entry.
 
         A store that finds where the cursor stands is quicker than this, which walks there.
 

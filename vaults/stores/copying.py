@@ -29,7 +29,7 @@ def write_backup(store: Store, entries: Iterable[Parted], path: str, progress: P
     """Write the entries, with their chunks, to a new file at `path`, no wider open than `most` and `sources` are."""
     with NewFile(path, *sources, what=f'the backup to {path}', beside=SIDE_FILES, most=most) as new, \
             closing(sqlite.open_store(new.part)) as target:
-        target.transact(lambda: _fill(store, target, entries, progress))
+        target.once(lambda: _fill(store, target, entries, progress))
 
 
 def _fill(store: Store, target: Store, entries: Iterable[Parted], progress: Progress) -> None:

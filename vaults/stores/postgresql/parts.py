@@ -100,7 +100,7 @@ class PartsTable(WithBlocks):
                 values = self.id4, owner, array_of(BIGINT, numbers), array_of(BIGINT, crcs)
                 self.in_block().write(schema.PUT_PARTS, (*values, array_of(BYTEA, [data for _, data in some])))
         self.require_writable()
-        self.transact(put)
+        self.once(put)
 
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
         def delete() -> None:
@@ -111,7 +111,7 @@ class PartsTable(WithBlocks):
                 some = array_of(BIGINT, [int8(number) for number in numbers])
                 session.write(schema.DELETE_PARTS, (self.id4, owner, some))
         self.require_writable()
-        self.transact(delete)
+        self.once(delete)
 
     def chunk_numbers(self, owner: bytes) -> Iterator[int]:
         answer = self.read(schema.PART_NUMBERS, (self.id4, owner))

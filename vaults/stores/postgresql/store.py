@@ -10,7 +10,20 @@ from zlib import crc32
 from ...keys import HIGHEST, LOWEST
 from . import batch, schema
 from . import walks as walking
-from .forms import CRC_BITS, PARTED, array_of, as_int, crc_of, damaged, fitting, flags_of, int4, int8, key_bytes
+from .forms import (
+    CRC_BITS,
+    MOST_OF_KEY,
+    PARTED,
+    array_of,
+    as_int,
+    crc_of,
+    damaged,
+    fitting,
+    flags_of,
+    int4,
+    int8,
+    key_bytes,
+)
 from .parts import BYTEA, PartsTable
 
 TYPE_CHECKING = False
@@ -24,6 +37,8 @@ if TYPE_CHECKING:
 
 class PostgreSQLStore(PartsTable):
     """Entries in tables of a PostgreSQL server. Safe in any thread, in any number of processes and machines."""
+
+    longest_key = MOST_OF_KEY - 1   # one byte says of which kind it is
 
     # --- reading ---
 
@@ -101,7 +116,7 @@ class PostgreSQLStore(PartsTable):
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
         self.require_writable()
-        return self.transact(lambda: batch.put_many(self, pairs))
+        return self.once(lambda: batch.put_many(self, pairs))
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         packed = fitting(key)

@@ -132,7 +132,7 @@ class WithBlocks(Trips):
         elif not isinstance(error, VaultError):
             self._undo(session, max(session.place(who)[0], 0))
 
-    def transact(self, operation: Callable[[], T]) -> T:
+    def once(self, operation: Callable[[], T]) -> T:
         session = self.session
         depth = 0 if session is None else len(session.blocks)
         try:  # around `begin` as well: an interrupt may come when it is done
