@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         def whole(self, key: Any) -> Any: ...
 
 
-AT_ONCE = 4096      # keys that are taken from what gives them, before they are looked for
+SOUGHT_AT_ONCE = 4096   # keys that are taken from what gives them, before they are looked for
 REPR_LENGTH = 20    # entries or items that repr shows
 
 
@@ -205,7 +205,7 @@ class Place:
     def has_all(self, wanted: Iterable[Any]) -> bool:
         """Tell whether all the keys are there. No more of them are taken than it needs to know, but for some."""
         upcoming = iter(wanted)
-        for some in iter(lambda: list(islice(upcoming, AT_ONCE)), []):
+        for some in iter(lambda: list(islice(upcoming, SOUGHT_AT_ONCE)), []):
             asked, stored = self.sought_many(some)
             if len(asked) < len(some) or not all(self.store.contains_many(stored)):
                 return False
