@@ -107,10 +107,10 @@ class FileStore(DictionaryStore):
         super().keep()
         self._pending = False
 
-    def transact(self, operation: Callable[[], T]) -> T:
+    def once(self, operation: Callable[[], T]) -> T:
         # In a turn, so that it counts as one write of its own and not as a block, which would write the file.
         with self.reading if self.refusal else self.writing:
-            return super().transact(operation)
+            return super().once(operation)
 
     def sync(self) -> None:
         super().sync()
