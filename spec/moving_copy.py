@@ -326,6 +326,15 @@ class TestCopyingSerializers:
         with pytest.raises(vaults.VaultFormatError, match="'json'"):
             Vault('two')
 
+    def test_one_that_fails_leaves_no_serializer_behind(self, root):
+        Vault('empty').close()
+        with self.vault('one') as one:
+            one._store.put('bad', b'\xd4\x14\x00')
+            with pytest.raises(vaults.VaultCorruptError):
+                moving.copy('one', 'empty')
+            del one['bad']
+        assert Vault('empty').items() == []
+
     def test_another_one_is_refused_with_the_cure(self, v, root):
         with self.vault('one') as one, contextlib.closing(Vault('pickled', serializer=pickle)) as other:
             one['a'] = 1
