@@ -247,17 +247,18 @@ def _check_vault(v: Vault[Any, Any], args: Namespace) -> int:
 
 
 def _compact(v: Vault[Any, Any], args: Namespace) -> None:
-    store = place_of(v).store  # which tells its size when it is closed as well
+    store = place_of(v).store
     before = _store_size(store)
     with ProgressLine(v, 'compacting', 'pages') as progress:
         v.compact(progress)
-    v.close()  # which takes the rest of the log along
     after = _store_size(store)
+    v.close()  # which takes the rest of the log along
+    after = _store_size(store) or after  # not every engine tells when it is closed
     answer(args, f'{before} bytes before, {after} after', before=before, after=after)
 
 
 def _store_size(store: Store) -> object:
-    """Return the bytes that a vault takes."""
+    """Return the bytes that a vault takes, 0 where that is not known."""
     return store.describe().get('bytes', 0)
 
 

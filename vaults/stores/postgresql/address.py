@@ -93,5 +93,8 @@ def _joined(options: Dict[str, str]) -> bytes:
 
 
 def url_of(root: str, name: str) -> str:
-    """Return the URL of the vault of that name in the database at `root`."""
+    """Return the URL of the vault of that name in the database at `root`. Raises: VaultValueError."""
+    if any(map(_is_ours, root.partition('?')[2].split('&'))):
+        raise VaultValueError(f'a root names a database, and no vault in it: leave ?{PARAMETER}=... out of '
+                              f'{without_password(root)}')
     return f'{root}{"&" if "?" in root else "?"}{PARAMETER}={quote(name, safe="")}'
