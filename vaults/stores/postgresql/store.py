@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
     from ...keys import Stored
-    from ..base import Entry, Page, Progress
+    from ..base import Cursor, Entry, Page, Progress
     from .wire import Statement
 
 
@@ -93,6 +93,17 @@ class PostgreSQLStore(PartsTable):
     def scan(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True) -> Iterator[Page]:
         return walking.walk(self, low, high, by_key, reverse, values)
+
+    def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
+             values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
+        oldest, newest, last, _ = self.ends(cursor)
+        if by_key or last is None:  # of keys, that narrows the range
+            return super().page(low, high, by_key=by_key, reverse=reverse, values=values, cursor=cursor)
+        left = (oldest, last - 1) if reverse else (last + 1, newest)
+        return self.gathered(walking.walk(self, low, high, False, reverse, values, left), oldest, newest)
+
+    def span(self) -> Tuple[int, int]:
+        return walking.span_of(self)
 
     def alive(self, key: Stored, id: int) -> bool:
         return bool(self.read(schema.IS_SAME, (self.id4, key_bytes(key), int8(id))).ntuples)

@@ -106,9 +106,10 @@ class WithBlocks(Trips):
         if answer.command_status != b'COMMIT':
             raise VaultError(f'an error in the block had undone it, so that nothing of it was kept: vault {self.name}; '
                              'let it leave the block, and repeat the block')
+        problem = self.not_waited_for(session.wire) if session.wrote else None
         self.end(session)
-        if session.wrote:
-            self.require_waited(session.wire)
+        if problem is not None:
+            raise problem
 
     def rollback(self, who: object = None) -> None:
         depth = -1

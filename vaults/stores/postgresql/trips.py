@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg import pq
 
+    from ...errors import VaultError
     from .schema import Gated
     from .wire import Statement, Values, Wire
 
@@ -97,15 +98,16 @@ class Trips(Store):
                 return self.write(statement, values, counts)
             self.pool.give(wire)
             raise failures.refusal(error, self.name) from error
-        self.pool.give(wire)
-        self.require_waited(wire)
+        problem = self.not_waited_for(wire)
+        self.pool.give(wire)  # from now on another thread may use it
+        if problem is not None:
+            raise problem
         return answer
 
-    def require_waited(self, wire: Wire) -> None:
-        """Raise when the server has said of what it did that it no longer waits for a standby."""
-        for code, words in wire.notices:
-            if code == failures.WARNING:
-                raise failures.not_waited_for(words, self.name)
+    def not_waited_for(self, wire: Wire) -> Optional[VaultError]:
+        """Return an error where the server has said of what it did that it no longer waits for a standby."""
+        words = [words for code, words in wire.notices if code == failures.WARNING]
+        return failures.not_waited_for(words[0], self.name) if words else None
 
     def end(self, session: Session) -> None:
         """Have no block open; give the connection back, or close it where something is still open in it."""

@@ -25,21 +25,25 @@ if TYPE_CHECKING:
     from ..base import Page
     from .store import PostgreSQLStore
 
+    Span = Tuple[int, int]
+
 FIRST_ROWS, MOST_ROWS_OF_PAGE = 64, 2048    # of a page: who wants one entry is not to get a megabyte
 MOST_KEYS_OF_PAGE = 400                     # without values; each may be 2,600 bytes
 GROWTH = 4
 
 
 class _Walk:
-    """Where a walk stands. `ask` returns the answer with the next page; `size` is how many rows it may have."""
+    """Where a walk stands. `ask` returns the answer with the next page; `size` is how many rows it may have.
 
-    def __init__(self, store: PostgreSQLStore, reverse: bool, values: bool) -> None:
+    `span`: the positions that are left, of a walk by insertion that goes on; None for all that are there.
+    """
+
+    def __init__(self, store: PostgreSQLStore, reverse: bool, values: bool, span: Optional[Span] = None) -> None:
         self.store, self.reverse, self.values = store, reverse, values
         session = store.session
         self.began = session.epochs.at(len(session.blocks)) if session is not None else None
         self.size = FIRST_ROWS
-        last = as_int(store.read(schema.LAST_POSITION, ()).get_value(0, 0))
-        self.first, self.last = -last, last
+        self.first, self.last = span or span_of(store)
 
     def require(self) -> None:
         """Raise in a walk that began in a transaction which was rolled back since."""
@@ -108,8 +112,9 @@ class _ByKey(_Walk):
 class _WithinOrder(_Walk):
     """A walk over a range by insertion. There is no index for it: the positions are listed first, 8 bytes each."""
 
-    def __init__(self, store: PostgreSQLStore, low: Stored, high: Stored, reverse: bool, values: bool) -> None:
-        super().__init__(store, reverse, values)
+    def __init__(self, store: PostgreSQLStore, low: Stored, high: Stored, reverse: bool, values: bool,
+                 span: Optional[Span] = None) -> None:
+        super().__init__(store, reverse, values, span)
         found = store.read(schema.POSITIONS, (store.id4, int8(self.first), int8(self.last), key_bytes(low),
                                               key_bytes(high))).get_value(0, 0)
         self._positions = _items_of(found)
@@ -139,10 +144,16 @@ def _items_of(found: Optional[bytes]) -> List[bytes]:
     return [] if found is None else [found[at:at + 8] for at in range(24, len(found), 12)]
 
 
+def span_of(store: PostgreSQLStore) -> Span:
+    """Return the lowest and the highest position that may have been given."""
+    last = as_int(store.read(schema.LAST_POSITION, ()).get_value(0, 0))
+    return -last, last
+
+
 def walk(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
-         ) -> Iterator[Page]:
-    """Yield the pages of a walk; see Store.scan."""
-    for answer, taken in answers(store, low, high, by_key, reverse, values):
+         span: Optional[Span] = None) -> Iterator[Page]:
+    """Yield the pages of a walk, or of one by insertion that goes on in what is left of its span; see Store.scan."""
+    for answer, taken in answers(store, low, high, by_key, reverse, values, span):
         page = _page(store, answer, taken, values)
         del answer  # lest who waits holds what was handed out
         yield page
@@ -150,14 +161,14 @@ def walk(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, revers
 
 
 def answers(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
-            ) -> Iterator[Tuple[pq.abc.PGresult, int]]:
+            span: Optional[Span] = None) -> Iterator[Tuple[pq.abc.PGresult, int]]:
     """Yield what the server answers for each page, and how many of its rows the page has."""
     if by_key:
         state: _Walk = _ByKey(store, low, high, reverse, values)
     elif (low, high) == (LOWEST, HIGHEST):
-        state = _InOrder(store, reverse, values)
+        state = _InOrder(store, reverse, values, span)
     else:
-        state = _WithinOrder(store, low, high, reverse, values)
+        state = _WithinOrder(store, low, high, reverse, values, span)
     while True:
         state.require()
         answer = state.ask()
