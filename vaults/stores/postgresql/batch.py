@@ -129,7 +129,8 @@ def delete_many(store: PostgreSQLStore, keys: Sequence[Stored]) -> Sequence[bool
     for packed, array in _in_statements(keys):
         answer = session.write(schema.DELETE_THESE, (store.id4, array))
         gone = {answer.get_value(row, 0) for row in range(answer.ntuples)}
-        session.added -= len(gone)
+        count = len(gone)
+        session.added -= count
         for key in packed:
             found.append(key in gone)
             gone.discard(key)

@@ -15,7 +15,7 @@ from ...keys import decode, named, sortable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Optional, Sequence
+    from typing import Callable, Dict, List, Optional, Sequence
 
     from ...keys import Stored
 
@@ -69,6 +69,14 @@ def key_from(found: bytes, crc: int) -> Stored:
         return KEY_KINDS[found[0]](found[1:], crc)
     except (IndexError, KeyError, ValueError, OverflowError) as error:
         raise VaultCorruptError(f'a stored key is damaged: {found[:40]!r}') from error
+
+
+def keys_from(found: Sequence[bytes], crcs: Sequence[int]) -> List[Stored]:
+    """Return the key of each. Raises: as `key_from`."""
+    try:  # the common case stands here
+        return [one[1:].decode() if one[0] == 1 else key_from(one, crc) for one, crc in zip(found, crcs)]
+    except (IndexError, UnicodeDecodeError):
+        return list(map(key_from, found, crcs))
 
 
 def _number_from(packed: bytes, crc: int) -> Stored:

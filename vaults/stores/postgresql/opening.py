@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ...errors import VaultError, VaultFormatError, VaultNotFoundError
 from ..base import DEFAULT_OPTIONS
+from ..readonly import ReadOnlyStore
 from . import failures, schema
 from .address import Address, url_of
 from .connecting import Pool
@@ -19,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Dict, List, Optional, Tuple
 
-    from ..base import Options
+    from ..base import Options, Store
     from .wire import Statement, Values, Wire
 
 __all__ = ['listed_vaults', 'open_vault', 'url_of']
@@ -27,7 +28,7 @@ __all__ = ['listed_vaults', 'open_vault', 'url_of']
 LIKE_POSTGRESQL = ('CockroachDB', 'YugabyteDB', '-YB-')     # what `version()` has of servers without advisory locks
 
 
-def open_vault(target: str, options: Options = DEFAULT_OPTIONS, by_rows: Optional[bool] = None) -> PostgreSQLStore:
+def open_vault(target: str, options: Options = DEFAULT_OPTIONS, by_rows: Optional[bool] = None) -> Store:
     """Open the vault that a URL names, as the options say.
 
     `by_rows`: have writers wait for each other by a lock on the vault's row, and not by advisory locks; None asks the
@@ -48,11 +49,11 @@ def open_vault(target: str, options: Options = DEFAULT_OPTIONS, by_rows: Optiona
     gated = schema.Gated(not plain if by_rows is None else by_rows, options.timeout, options.synchronous)
     version = wire.version
     pool.give(wire)
-    store = PostgreSQLStore(pool, gated, address.shown, number, options.flag)
+    store = PostgreSQLStore(pool, gated, address.shown, number, options)
     store.server, store.plain = version, plain
     if options.flag == 'n':
         store.empty()
-    return store
+    return ReadOnlyStore(store, address.shown) if options.flag == 'r' else store
 
 
 def is_plain(wire: Wire) -> bool:

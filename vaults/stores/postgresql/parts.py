@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from ...errors import VaultCorruptError, VaultReadOnlyError
+from ...errors import VaultCorruptError
 from . import schema
 from .forms import CRC_BITS, array_of, as_int, chunk_crc_of, crc_of, damaged, int4, int8, key_bytes
 from .transactions import WithBlocks
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from psycopg import pq
 
     from ...keys import Stored
+    from ..base import Options
     from .connecting import Pool
     from .session import Session
     from .wire import Statement
@@ -26,13 +27,9 @@ AT_ONCE = 16                # chunks in a statement, unless that is too much: th
 class PartsTable(WithBlocks):
     """The part of the store that holds chunks of values."""
 
-    def __init__(self, pool: Pool, gated: schema.Gated, name: str, number: int, flag: str) -> None:
-        super().__init__(pool, gated, name, number, flag)
+    def __init__(self, pool: Pool, gated: schema.Gated, name: str, number: int, options: Options) -> None:
+        super().__init__(pool, gated, name, number, options)
         self.id4 = int4(number)
-
-    def require_writable(self) -> None:
-        if self.flag == 'r':
-            raise VaultReadOnlyError(f"it can only be read: vault {self.name}; open it without flag='r'")
 
     def in_block(self) -> Session:
         """Return what this thread has open, of which it is sure."""
@@ -43,14 +40,13 @@ class PartsTable(WithBlocks):
 
     def own_write(self, statement: Statement, counts: bool, *values: bytes) -> pq.abc.PGresult:
         """Return the answer to a write outside of a block; of one that counts, a slot of the tallies is told, too."""
-        self.require_writable()
         return self.write(statement, values, counts)
 
     def empty(self) -> None:
         """Delete all that the vault has, but not itself."""
         def delete() -> None:
             session = self.in_block()
-            session.added -= as_int(self.read(schema.COUNT_TALLIES, (self.id4,)).get_value(0, 0)) + session.added
+            session.added = -as_int(self.read(schema.COUNT_TALLIES, (self.id4,)).get_value(0, 0))
             for table in ('parts', 'entries'):
                 session.write(schema.EMPTY[table], (self.id4,))
         self.transact(delete)
@@ -99,7 +95,6 @@ class PartsTable(WithBlocks):
                 crcs = [int8(chunk_crc_of(owner, number, data)) for number, data in some]
                 values = self.id4, owner, array_of(BIGINT, numbers), array_of(BIGINT, crcs)
                 self.in_block().write(schema.PUT_PARTS, (*values, array_of(BYTEA, [data for _, data in some])))
-        self.require_writable()
         self.once(put)
 
     def delete_chunks(self, owner: bytes, numbers: Optional[Iterable[int]] = None) -> None:
@@ -110,7 +105,6 @@ class PartsTable(WithBlocks):
             else:
                 some = array_of(BIGINT, [int8(number) for number in numbers])
                 session.write(schema.DELETE_PARTS, (self.id4, owner, some))
-        self.require_writable()
         self.once(delete)
 
     def chunk_numbers(self, owner: bytes) -> Iterator[int]:

@@ -174,7 +174,7 @@ ADD_TO_TALLY = b'UPDATE vaults.tallies SET entries = entries + %d WHERE vault = 
 RECOUNT_TALLIES = Statement("""UPDATE vaults.tallies SET entries = CASE WHEN slot > 0 THEN 0
  ELSE (SELECT count(*) FROM vaults.entries WHERE vault = $1::integer) END WHERE vault = $1::integer""", 1)
 VACUUM = b'VACUUM (ANALYZE) vaults.entries, vaults.parts, vaults.tallies'
-READ_ALONE = b'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY'
+READ_ALONE = b'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1'  # whose first statement says what is seen
 
 # By what is to be emptied: all that a vault has.
 EMPTY: Dict[str, Statement] = {

@@ -123,10 +123,10 @@ class PostgreSQLStore(PartsTable):
         if not answer.ntuples:  # it has chunks
             session.write(schema.FREE_PARTS, (self.id4, array_of(BYTEA, [packed])))
             answer = session.write(schema.PUT_ONE, (self.id4, crc, packed, data))
-        session.added += answer.get_value(0, 0) == b'\1'
+        is_new = answer.get_value(0, 0) == b'\1'
+        session.added += is_new  # with no call between: a signal handler may put as well
 
     def put_many(self, pairs: Iterable[Entry]) -> int:
-        self.require_writable()
         return self.once(lambda: batch.put_many(self, pairs))
 
     def put_owner(self, key: Stored, data: bytes) -> None:
@@ -136,7 +136,8 @@ class PostgreSQLStore(PartsTable):
         def put() -> None:
             session = self.in_block()
             answer = session.write(schema.PUT_PARTED, (self.id4, crc, packed, data, owner))
-            session.added += answer.get_value(0, 0) == b'\1'
+            is_new = answer.get_value(0, 0) == b'\1'
+            session.added += is_new
         self.transact(put)
 
     def put_owner_if(self, key: Stored, known: bytes, data: bytes) -> bool:
@@ -161,7 +162,6 @@ class PostgreSQLStore(PartsTable):
         return bool(gone)
 
     def delete_many(self, keys: Sequence[Stored]) -> Sequence[bool]:
-        self.require_writable()
         self.deletions += 1
         return self.transact(lambda: batch.delete_many(self, keys))
 
@@ -171,12 +171,10 @@ class PostgreSQLStore(PartsTable):
             gone = as_int(session.write(schema.DELETE_IN, (self.id4, key_bytes(low), key_bytes(high))).get_value(0, 0))
             session.added -= gone
             return gone
-        self.require_writable()
         self.deletions += 1
         return self.transact(delete)
 
     def move(self, key: Stored, last: bool = True) -> bool:
-        self.require_writable()
         self.deletions += 1
         return self.transact(lambda: bool(self.in_block().write(schema.MOVE[last], (self.id4, key_bytes(key))).ntuples))
 

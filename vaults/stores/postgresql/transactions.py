@@ -24,6 +24,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, List, Optional, Tuple, TypeVar
 
+    from ..base import Options
     from .schema import Gated
 
     T = TypeVar('T')
@@ -34,8 +35,8 @@ _stores: WeakSet[WithBlocks] = WeakSet()
 class WithBlocks(Trips):
     """The part of the store that has blocks. Safe in any thread."""
 
-    def __init__(self, pool: Pool, gated: Gated, name: str, number: int, flag: str) -> None:
-        super().__init__(pool, gated, name, number, flag)
+    def __init__(self, pool: Pool, gated: Gated, name: str, number: int, options: Options) -> None:
+        super().__init__(pool, gated, name, number, options)
         _stores.add(self)
 
     def begin(self, who: object = None) -> None:
@@ -44,7 +45,7 @@ class WithBlocks(Trips):
         if session is not None:
             session.nest(who)
         else:
-            self._begin(who, READ_ALONE if self.flag == 'r' else self.gated.begin % self.number)
+            self._begin(who, READ_ALONE if self.options.flag == 'r' else self.gated.begin % self.number)
         session = self.local.session
         if may_run() and session is not None and session.owner is None:
             session.owner = Owner.now(depth, self.name)
@@ -55,14 +56,18 @@ class WithBlocks(Trips):
         wire = self.pool.take()
         session = Session(wire, self.name)
         try:
-            if not session.run(sql)[-1].ntuples and sql is not READ_ALONE:
+            if not self.queued(wire, lambda: wire.run(sql))[-1].ntuples:
                 raise VaultNotFoundError(f'the vault {self.name} was deleted by somebody: open it again')
             session.enter(who)
             self.sessions.add(session)
             self.local.session = session
-        except BaseException:
+        except BaseException as error:
             self.local.session = None
             wire.close()
+            if isinstance(error, Refused):
+                raise failures.refusal(error, self.name) from error
+            if isinstance(error, LostWire):
+                raise failures.not_connected(str(error), self.name) from error
             raise
 
     def in_snapshot(self, operation: Callable[[], T]) -> T:
@@ -200,14 +205,6 @@ class WithBlocks(Trips):
                 session.abandon(blocks.undone_since(said), True)
                 self.deletions += 1
                 raise VaultTaskError(said)
-
-    def open_sessions(self) -> List[Session]:
-        """Return those of all threads. Where one begins meanwhile, the set has changed, and is looked at again."""
-        while True:
-            try:
-                return list(self.sessions)
-            except RuntimeError:
-                continue
 
     # --- the end ---
 

@@ -16,13 +16,16 @@ from .wire import LostWire, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional
+    from typing import Callable, List, Optional, TypeVar
 
     from psycopg import pq
 
     from ...errors import VaultError
+    from ..base import Options
     from .schema import Gated
     from .wire import Statement, Values, Wire
+
+    T = TypeVar('T')
 
 
 class OfThread(threading.local):
@@ -39,8 +42,8 @@ class OfThread(threading.local):
 class Trips(Store):
     """The part of the store that has connections. Safe in any thread."""
 
-    def __init__(self, pool: Pool, gated: Gated, name: str, number: int, flag: str) -> None:
-        self.pool, self.gated, self.name, self.number, self.flag = pool, gated, name, number, flag
+    def __init__(self, pool: Pool, gated: Gated, name: str, number: int, options: Options) -> None:
+        self.pool, self.gated, self.name, self.number, self.options = pool, gated, name, number, options
         self.server, self.plain = '', True      # what it says it is; whether that is PostgreSQL
         self.address, self.timeout = pool.address, pool.timeout  # for what is done when it is closed
         self.deletions = 0
@@ -90,7 +93,7 @@ class Trips(Store):
         """Return the answer to a statement that changes something, and is a transaction of its own. Never repeated."""
         wire = self.pool.take()
         try:
-            answer = wire.ask(statement, (*values, wire.slot4) if counts else values)
+            answer = self.queued(wire, lambda: wire.ask(statement, (*values, wire.slot4) if counts else values))
         except LostWire as error:
             raise failures.unsure(error, self.name) from error
         except Refused as error:
@@ -117,3 +120,23 @@ class Trips(Store):
             self.pool.give(session.wire)
         else:
             session.wire.close()
+
+    def open_sessions(self) -> List[Session]:
+        """Return those of all threads. Where one begins meanwhile, the set has changed, and is looked at again."""
+        while True:
+            try:
+                return list(self.sessions)
+            except RuntimeError:
+                continue
+
+    def queued(self, wire: Wire, send: Callable[[], T]) -> T:
+        """Return what is answered to what waits for the vault, with `thread_safe` while a thread of ours has it."""
+        while True:
+            try:
+                return send()
+            except Refused as error:
+                if error.code != failures.LOCKED or not self.options.thread_safe or not any(
+                        session.blocks for session in self.open_sessions() if session is not self.local.session):
+                    raise
+            if not wire.is_idle():
+                wire.run(b'ROLLBACK')

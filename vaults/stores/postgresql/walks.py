@@ -12,7 +12,7 @@ from zlib import crc32
 
 from ...keys import HIGHEST, LOWEST
 from . import schema
-from .forms import CRC_BITS, PARTED, array_of, as_int, damaged, int8, key_bytes, key_from
+from .forms import CRC_BITS, PARTED, array_of, as_int, damaged, int8, key_bytes, key_from, keys_from
 from .parts import BIGINT
 
 TYPE_CHECKING = False
@@ -211,7 +211,7 @@ def _page(store: PostgreSQLStore, answer: pq.abc.PGresult, count: int, values: b
     get, rows = answer.get_value, range(count)
     packed: List[bytes] = [get(row, 2) for row in rows]  # type: ignore[misc]  # the column is never null
     crcs = [as_int(get(row, 1)) for row in rows]
-    keys: List[Stored] = [one[1:].decode() if one[0] == 1 else key_from(one, crc) for one, crc in zip(packed, crcs)]
+    keys = keys_from(packed, crcs)
     ids = map(as_int, [get(row, 0) for row in rows])
     if not values:
         return keys, (), ids

@@ -60,7 +60,6 @@ def _faulty(store: PostgreSQLStore, examine: Callable[[Stored, bytes], Optional[
 
 def compact_tables(store: PostgreSQLStore) -> None:
     """Count the entries anew, and have the server give unused space back, where this user may ask for it."""
-    store.require_writable()
     store.require_outside('compact')
     store.transact(lambda: store.in_block().write(schema.RECOUNT_TALLIES, (store.id4,)))
     if not store.plain:
@@ -78,7 +77,6 @@ def compact_tables(store: PostgreSQLStore) -> None:
 
 def destroy_vault(store: PostgreSQLStore) -> None:
     """Delete the vault, by a connection of its own: the store was closed."""
-    store.require_writable()
     wire = new_wire(store.address, store.timeout, True)
     try:
         wire.run(store.gated.begin % store.number)

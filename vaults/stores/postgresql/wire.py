@@ -14,6 +14,7 @@ import select
 import socket
 import threading
 from functools import partial
+from itertools import count
 from time import monotonic
 from weakref import WeakSet
 from zlib import crc32
@@ -25,7 +26,7 @@ from .forms import int4
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
     Values = Sequence[Optional[bytes]]
 
@@ -71,6 +72,26 @@ class Interrupts(threading.local):
 interrupts = Interrupts()
 
 
+class _Call:
+    """What was sent, and what is answered so far."""
+
+    __slots__ = ('answers', 'done', 'failed')
+
+    def __init__(self) -> None:
+        self.answers: List[pq.abc.PGresult] = []
+        self.failed: Optional[pq.abc.PGresult] = None
+        self.done = False
+
+    def take(self, answer: Optional[pq.abc.PGresult]) -> None:
+        """Note an answer; None ends them."""
+        if answer is None:
+            self.done = True
+            return
+        if answer.status in FAILED and self.failed is None:
+            self.failed = answer
+        self.answers.append(answer)
+
+
 class Wire:
     """A connection to a server. To be used by one thread at a time; `cut` may be called by any."""
 
@@ -84,7 +105,9 @@ class Wire:
         self.slot = os.urandom(1)[0] % SLOTS    # of the tallies: those of many connections are spread over all
         self.slot4 = int4(self.slot)
         self.notices: List[Tuple[str, str]] = []    # codes and words of the last answer's warnings
-        self._known: Set[bytes] = set()
+        self._known: Dict[bytes, bytes] = {}        # by the names of statements, those that they have here
+        self._numbers = count()
+        self._call: Optional[_Call] = None          # what is being asked
         self._is_parents = False    # in a forked child
         conn.notice_handler = partial(_note, self.notices)  # no method of this object: a circle would keep it open
         wires.add(self)
@@ -92,15 +115,13 @@ class Wire:
     def ask(self, statement: Statement, values: Values = ()) -> pq.abc.PGresult:
         """Return the answer to one statement. Raises: Refused, LostWire; after anything else it is closed as well."""
         try:
-            if self.notices:
-                self.notices.clear()
-            if self.is_direct:
-                if statement.name not in self._known:
-                    self._prepare(statement)
-                self.conn.send_query_prepared(statement.name, values, statement.formats, BINARY)
-            else:
-                self.conn.send_query_params(statement.sql, values, None, statement.formats, BINARY)
-            return self._answers()[0]
+            if self._call is not None:
+                self._finish()
+            if not self.is_direct:
+                return self._answers(lambda: self.conn.send_query_params(statement.sql, values, None, statement.formats,
+                                                                         BINARY))[0]
+            name = self._known.get(statement.name) or self._prepare(statement)
+            return self._answers(lambda: self.conn.send_query_prepared(name, values, statement.formats, BINARY))[0]
         except Refused:
             raise
         except BaseException as error:
@@ -109,42 +130,58 @@ class Wire:
     def run(self, sql: bytes) -> List[pq.abc.PGresult]:
         """Return the answers to statements without parameters, which go in one trip. Raises: as `ask`."""
         try:
-            self.notices.clear()
-            self.conn.send_query(sql)
-            return self._answers()
+            if self._call is not None:
+                self._finish()
+            return self._answers(lambda: self.conn.send_query(sql))
         except Refused:
             raise
         except BaseException as error:
             raise self._given_up(error) from error
 
-    def _prepare(self, statement: Statement) -> None:
-        self.conn.send_prepare(statement.name, statement.sql)
-        self._answers()
-        self._known.add(statement.name)
+    def _prepare(self, statement: Statement) -> bytes:
+        """Have the server know the statement, and return its name there: a signal handler may do so as well."""
+        name = b'%s_%d' % (statement.name, next(self._numbers))
+        self._answers(lambda: self.conn.send_prepare(name, statement.sql))
+        self._known[statement.name] = name
+        return name
 
-    def _answers(self) -> List[pq.abc.PGresult]:
-        """Wait for all answers to what was sent. Raises the first error among them."""
-        conn, answers, failed = self.conn, [], None
+    def _answers(self, send: Callable[[], None]) -> List[pq.abc.PGresult]:
+        """Send, and wait for all answers. Raises the first error among them.
+
+        While it waits a signal handler may use the connection, in a block of this thread: it has the call that it has
+        interrupted answered first.
+        """
+        around, call = self._call, _Call()
+        self._call = call
+        try:
+            self.notices.clear()
+            send()
+            while not call.done:
+                self._go_on(call)
+        finally:
+            self._call = around
+        if call.failed is not None:
+            raise self._failure(call.failed)
+        return call.answers
+
+    def _go_on(self, call: _Call) -> None:
+        """Read the next answer to a call, or wait for it."""
+        conn = self.conn
         if conn.flush():
-            self._push()
-        while True:
-            while conn.is_busy():
-                self._wait(self.readable)
-                conn.consume_input()
-            answer = conn.get_result()
-            if answer is None:
-                break
-            if answer.status in FAILED:
-                failed = failed or answer
-            answers.append(answer)
-        if failed is not None:
-            raise self._failure(failed)
-        return answers
-
-    def _push(self) -> None:
-        while self.conn.flush():
             self._wait(self._either)
-            self.conn.consume_input()
+            conn.consume_input()
+        elif conn.is_busy():
+            self._wait(self.readable)
+            if not call.done:
+                conn.consume_input()
+        else:
+            call.take(conn.get_result())
+
+    def _finish(self) -> None:
+        """Have the call answered that a signal handler has interrupted, when it was sent already."""
+        call = self._call
+        while call is not None and not call.done and self.is_active():
+            self._go_on(call)
 
     def _wait(self, ready: Callable[[float], Any]) -> None:
         """Wait for the socket; where nothing happens for long, see whether the server still answers anybody."""
