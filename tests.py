@@ -33,6 +33,7 @@ from spec.jsonfile import *
 from spec.sqlite import *
 from spec.drivers import *
 from spec.postgresql import *
+from spec.postgresql_failures import *
 from spec.files import *
 from spec.failures import *
 from spec.upkeep import *

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 WARNING = '01000'       # also of a commit that is no longer waited for on a standby
 NO_STATEMENT = '26000'  # what was prepared is not known to whoever answers: somebody has discarded it
-LOCKED = '55P03'        # somebody else had the lock for the whole of lock_timeout
+WAITED_OUT = '55P03'        # somebody else had the lock for the whole of lock_timeout
 CURES: Dict[str, Tuple[Type[VaultError], str]] = {
-    LOCKED: (VaultBusyError, 'another writer held the vault for the whole timeout; wait, or make blocks shorter'),
+    WAITED_OUT: (VaultBusyError, 'another writer held the vault for the whole timeout; wait, or make blocks shorter'),
     '57014': (VaultBusyError, 'the server ended the call, as somebody has asked it to, or its statement_timeout did; '
                               'nothing of it was done'),
     '40001': (VaultBusyError, 'it could not be put in line with what others wrote, and was undone; repeat it'),

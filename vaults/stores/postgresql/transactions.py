@@ -42,13 +42,19 @@ class WithBlocks(Trips):
     def begin(self, who: object = None) -> None:
         session = self.session
         depth = 0 if session is None else len(session.blocks)
-        if session is not None:
-            session.nest(who)
-        else:
-            self._begin(who, READ_ALONE if self.options.flag == 'r' else self.gated.begin % self.number)
-        session = self.local.session
-        if may_run() and session is not None and session.owner is None:
-            session.owner = Owner.now(depth, self.name)
+        try:
+            if session is not None:
+                session.nest(who)
+            else:
+                self._begin(who, READ_ALONE if self.options.flag == 'r' else self.gated.begin % self.number)
+            session = self.local.session
+            if may_run() and session is not None and session.owner is None:
+                session.owner = Owner.now(depth, self.name)
+        except BaseException:
+            session = self.local.session
+            if session is not None and len(session.blocks) > depth:
+                self._undo(session, depth)
+            raise
 
     def _begin(self, who: object, sql: bytes) -> None:
         """Begin the outermost block. An interrupt leaves a connection that nobody holds, and that is closed."""

@@ -135,7 +135,7 @@ class Trips(Store):
             try:
                 return send()
             except Refused as error:
-                if error.code != failures.LOCKED or not self.options.thread_safe or not any(
+                if error.code != failures.WAITED_OUT or not self.options.thread_safe or not any(
                         session.blocks for session in self.open_sessions() if session is not self.local.session):
                     raise
             if not wire.is_idle():

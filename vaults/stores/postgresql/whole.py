@@ -6,8 +6,9 @@ from ...keys import HIGHEST, LOWEST
 from . import failures, schema
 from .connecting import new_wire
 from .forms import as_int
+from .patience import interrupts
 from .walks import answers, entry_of
-from .wire import LostWire, Refused, interrupts
+from .wire import LostWire, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

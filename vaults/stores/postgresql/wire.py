@@ -10,12 +10,10 @@ what goes out waits for both.
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 from functools import partial
 from itertools import count
-from time import monotonic
 from weakref import WeakSet
 from zlib import crc32
 
@@ -23,16 +21,18 @@ import psycopg
 from psycopg import pq
 
 from .forms import int4
+from .patience import wait, waiting_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+    from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+    from .patience import Ready
 
     Values = Sequence[Optional[bytes]]
 
 SLOTS = 16              # over which the number of entries is spread, lest writers wait for one row
 BINARY = 1              # of libpq's formats
-SLICE = 0.1             # seconds between two looks for an interrupt where somebody has asked for them
 SHUT_OUT = (psycopg.Error, OSError, ValueError)     # what psycopg.pq and select raise of a connection that is gone
 FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE, pq.ExecStatus.PIPELINE_ABORTED)
 SEVERE = (b'FATAL', b'PANIC')                       # of errors that end the connection
@@ -63,15 +63,6 @@ class Statement:
         self.formats = [BINARY] * parameters
 
 
-class Interrupts(threading.local):
-    """What a thread that waits is to ask every so often: whether it is to wait no longer."""
-
-    asked: Optional[Callable[[], bool]] = None
-
-
-interrupts = Interrupts()
-
-
 class _Call:
     """What was sent, and what is answered so far."""
 
@@ -98,8 +89,7 @@ class Wire:
     def __init__(self, conn: pq.abc.PGconn, alive: Callable[[], None], patience: float) -> None:
         conn.nonblocking = 1
         self.conn, self._alive, self._patience = conn, alive, patience
-        self.readable = _waiting_for(conn.socket, False)
-        self._either = _waiting_for(conn.socket, True)
+        self._look()
         self.is_direct = False      # whether statements can be prepared: no pooler stands between
         self.version = ''           # what the server says it is
         self.slot = os.urandom(1)[0] % SLOTS    # of the tallies: those of many connections are spread over all
@@ -111,6 +101,9 @@ class Wire:
         self._is_parents = False    # in a forked child
         conn.notice_handler = partial(_note, self.notices)  # no method of this object: a circle would keep it open
         wires.add(self)
+
+    def _look(self) -> None:
+        self.readable, self._either = (waiting_for(self.conn.socket, to_write) for to_write in (False, True))
 
     def ask(self, statement: Statement, values: Values = ()) -> pq.abc.PGresult:
         """Return the answer to one statement. Raises: Refused, LostWire; after anything else it is closed as well."""
@@ -168,10 +161,10 @@ class Wire:
         """Read the next answer to a call, or wait for it."""
         conn = self.conn
         if conn.flush():
-            self._wait(self._either)
+            self._wait(self._either, call)
             conn.consume_input()
         elif conn.is_busy():
-            self._wait(self.readable)
+            self._wait(self.readable, call)
             if not call.done:
                 conn.consume_input()
         else:
@@ -179,25 +172,13 @@ class Wire:
 
     def _finish(self) -> None:
         """Have the call answered that a signal handler has interrupted, when it was sent already."""
+        self._look()  # anew: the call may be waiting in the others
         call = self._call
         while call is not None and not call.done and self.is_active():
             self._go_on(call)
 
-    def _wait(self, ready: Callable[[float], Any]) -> None:
-        """Wait for the socket; where nothing happens for long, see whether the server still answers anybody."""
-        if interrupts.asked is not None:
-            self._wait_in_slices(ready)
-        while not ready(self._patience * 1000):
-            self._alive()
-
-    def _wait_in_slices(self, ready: Callable[[float], Any]) -> None:
-        end = monotonic() + self._patience
-        while not ready(SLICE * 1000):
-            if interrupts.asked is not None and interrupts.asked():
-                raise InterruptedError('interrupted while waiting for the server')
-            if monotonic() > end:
-                self._alive()
-                end = monotonic() + self._patience
+    def _wait(self, ready: Ready, call: _Call) -> None:
+        wait(ready, self._patience, self._alive, lambda: call.done)
 
     def _failure(self, answer: pq.abc.PGresult) -> Exception:
         field = answer.error_field
@@ -215,7 +196,7 @@ class Wire:
             return error
         if isinstance(error, SHUT_OUT) and not isinstance(error, InterruptedError):
             self.close()
-            return LostWire(str(error).strip())
+            return LostWire(' '.join(str(error).split()))
         self._cancel()
         self.close()
         return error
@@ -276,15 +257,6 @@ def _quietly(cancel: Callable[[], None]) -> None:
         cancel()
     except psycopg.Error:
         return  # the server is gone, and with it what it was to end
-
-
-def _waiting_for(handle: int, to_write: bool) -> Callable[[float], Any]:
-    """Return what waits so many milliseconds until the socket can be read, or written as well; false when it cannot."""
-    if hasattr(select, 'poll'):
-        poll = select.poll()
-        poll.register(handle, select.POLLIN | (select.POLLOUT if to_write else 0))
-        return poll.poll
-    return lambda milliseconds: any(select.select([handle], [handle] if to_write else [], [], milliseconds / 1000))
 
 
 def _wires_in_child() -> None:
