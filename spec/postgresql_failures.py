@@ -36,7 +36,7 @@ def own_server(server):  # noqa: F811  # for its skip
 
 
 @pytest.fixture
-def own_vault(own_server):
+def lost(own_server):
     """A vault in a database of its own, whose backends may be ended, on a server of this file."""
     url = own_server.url(own_server.database(), vault='x')
     with contextlib.closing(vaults.Vault(url, timeout=2)) as v:
@@ -55,14 +55,14 @@ def end_backends(server, database):  # noqa: F811
 
 
 @contextlib.contextmanager
-def locked(server, v, table='entries'):  # noqa: F811
+def tables_locked(server, v, table='entries'):  # noqa: F811
     """Have all who read or write the tables of a vault's database wait; what is given lets them go."""
     with psycopg.connect(server.url(database_of(v))) as connection:
         connection.execute(f'LOCK TABLE vaults.{table} IN ACCESS EXCLUSIVE MODE')
         yield connection.rollback
 
 
-def waiting(server, v):  # noqa: F811
+def waiting_for_locks(server, v):  # noqa: F811
     """Return how many statements wait for a lock in a vault's database."""
     return server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s", database_of(v))[0][0]
 
@@ -89,25 +89,25 @@ class TestLostConnections:
     """What reads is asked again, what writes never; and a vault goes on when the server does."""
 
     @pytest.mark.parametrize('mode', ['fast', 'immediate'])
-    def test_a_vault_outlives_the_server(self, own_server, own_vault, mode):
-        for use in (lambda: own_vault.put('b', 2), lambda: own_vault['a'], lambda: own_vault.update(b=2), lambda: own_vault.pop('b')):
+    def test_a_vault_outlives_the_server(self, own_server, lost, mode):
+        for use in (lambda: lost.put('b', 2), lambda: lost['a'], lambda: lost.update(b=2), lambda: lost.pop('b')):
             own_server.restart(mode)
             assert use() in (None, 1, 2)
-        assert own_vault == {'a': 1} and own_vault.check() == []
+        assert lost == {'a': 1} and lost.check() == []
 
-    def test_a_server_that_is_down_cannot_be_reached_and_nothing_was_done(self, own_server, own_vault):
+    def test_a_server_that_is_down_cannot_be_reached_and_nothing_was_done(self, own_server, lost):
         own_server.control('-m', 'fast', 'stop')
         try:
-            for use in (lambda: own_vault['a'], lambda: own_vault.put('a', 2), lambda: own_vault.update(a=2), own_vault.__enter__):
+            for use in (lambda: lost['a'], lambda: lost.put('a', 2), lambda: lost.update(a=2), lost.__enter__):
                 with pytest.raises(vaults.VaultUnreachableError):
                     use()
         finally:
             own_server.start()
-        assert own_vault == {'a': 1}
+        assert lost == {'a': 1}
 
-    def test_a_backend_that_was_ended_between_two_calls_is_not_noticed(self, own_server, own_vault):
-        for use in (lambda: own_vault.put('b', 2), lambda: own_vault['a'], lambda: own_vault.update(b=2), lambda: own_vault.pop('b')):
-            end_backends(own_server, database_of(own_vault))
+    def test_a_backend_that_was_ended_between_two_calls_is_not_noticed(self, own_server, lost):
+        for use in (lambda: lost.put('b', 2), lambda: lost['a'], lambda: lost.update(b=2), lambda: lost.pop('b')):
+            end_backends(own_server, database_of(lost))
             assert use() in (None, 1, 2)
 
     def test_a_connection_that_was_idle_for_too_long_is_not_noticed(self, own_server):
@@ -121,55 +121,55 @@ class TestLostConnections:
                 assert v[number] == number
             assert len(v) == 4
 
-    def test_what_reads_is_asked_again(self, own_server, own_vault):
-        for read in (lambda: own_vault['a'], lambda: own_vault.items()[:], lambda: 'a' in own_vault, lambda: own_vault.get_many(['a'])):
-            with locked(own_server, own_vault) as let_go:
+    def test_what_reads_is_asked_again(self, own_server, lost):
+        for read in (lambda: lost['a'], lambda: lost.items()[:], lambda: 'a' in lost, lambda: lost.get_many(['a'])):
+            with tables_locked(own_server, lost) as let_go:
                 end = begun(read)
-                wait_for(lambda: waiting(own_server, own_vault) == 1)
+                wait_for(lambda: waiting_for_locks(own_server, lost) == 1)
                 own_server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-                wait_for(lambda: waiting(own_server, own_vault) == 1)  # it has asked again
+                wait_for(lambda: waiting_for_locks(own_server, lost) == 1)  # it has asked again
                 let_go()
                 assert end() in (1, [('a', 1)], True, {'a': 1})
 
-    def test_what_reads_is_asked_again_once(self, own_server, own_vault):
-        with locked(own_server, own_vault):
-            end = begun(lambda: own_vault['a'])
+    def test_what_reads_is_asked_again_once(self, own_server, lost):
+        with tables_locked(own_server, lost):
+            end = begun(lambda: lost['a'])
             for _ in range(2):
                 wait_for(lambda: own_server.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0])
             error = end()
         assert type(error) is vaults.VaultUnreachableError and 'lost again' in str(error)
-        assert own_vault['a'] == 1
+        assert lost['a'] == 1
 
-    def test_what_writes_is_not_asked_again_and_says_that_nobody_knows(self, own_server, own_vault):
-        for write in (lambda: own_vault.put('a', 2), lambda: own_vault.put('new', 2), lambda: own_vault._store.delete('a')):
-            with locked(own_server, own_vault) as let_go:
+    def test_what_writes_is_not_asked_again_and_says_that_nobody_knows(self, own_server, lost):
+        for write in (lambda: lost.put('a', 2), lambda: lost.put('new', 2), lambda: lost._store.delete('a')):
+            with tables_locked(own_server, lost) as let_go:
                 end = begun(write)
-                wait_for(lambda: waiting(own_server, own_vault) == 1)
+                wait_for(lambda: waiting_for_locks(own_server, lost) == 1)
                 own_server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
                 error = end()
                 let_go()
             assert type(error) is vaults.VaultUnsureError and 'may have been done' in str(error)
-        assert own_vault == {'a': 1} and own_vault.check() == []
+        assert lost == {'a': 1} and lost.check() == []
 
-    def test_a_block_whose_connection_is_lost_is_undone_and_is_to_be_left(self, own_server, own_vault):
-        with pytest.raises(vaults.VaultUnreachableError, match='nothing was kept'), own_vault:
-            own_vault['a'] = 2
-            end_backends(own_server, database_of(own_vault))
-            for use in (lambda: own_vault['a'], lambda: own_vault.put('b', 2), lambda: own_vault.update(b=2), lambda: list(own_vault), own_vault.__enter__):
+    def test_a_block_whose_connection_is_lost_is_undone_and_is_to_be_left(self, own_server, lost):
+        with pytest.raises(vaults.VaultUnreachableError, match='nothing was kept'), lost:
+            lost['a'] = 2
+            end_backends(own_server, database_of(lost))
+            for use in (lambda: lost['a'], lambda: lost.put('b', 2), lambda: lost.update(b=2), lambda: list(lost), lost.__enter__):
                 with pytest.raises(vaults.VaultUnreachableError, match='nothing was kept'):
                     use()
-        assert own_vault == {'a': 1}
-        own_vault['b'] = 2
+        assert lost == {'a': 1}
+        lost['b'] = 2
 
-    def test_a_nested_block_whose_connection_is_lost_undoes_those_around_it(self, own_server, own_vault):
-        with pytest.raises(vaults.VaultUnreachableError), own_vault:
-            own_vault['a'] = 2
-            with contextlib.suppress(vaults.VaultUnreachableError), own_vault:
-                own_vault['b'] = 2
-                end_backends(own_server, database_of(own_vault))
-                own_vault['c'] = 2
-            own_vault['d'] = 2
-        assert own_vault == {'a': 1}
+    def test_a_nested_block_whose_connection_is_lost_undoes_those_around_it(self, own_server, lost):
+        with pytest.raises(vaults.VaultUnreachableError), lost:
+            lost['a'] = 2
+            with contextlib.suppress(vaults.VaultUnreachableError), lost:
+                lost['b'] = 2
+                end_backends(own_server, database_of(lost))
+                lost['c'] = 2
+            lost['d'] = 2
+        assert lost == {'a': 1}
 
     def test_an_idle_block_that_the_server_has_ended(self, own_server):
         name = own_server.database()
@@ -182,24 +182,24 @@ class TestLostConnections:
                 v['b'] = 1
             assert v == {}
 
-    def test_when_the_commit_is_lost_nobody_knows(self, own_server, own_vault):
-        with pytest.raises(vaults.VaultUnsureError, match='may have been done'), own_vault:
-            own_vault['a'] = 2
-            end_backends(own_server, database_of(own_vault))
-        assert own_vault == {'a': 1}
-        with pytest.raises(vaults.VaultUnreachableError), own_vault:  # what has only read
-            assert own_vault['a'] == 1
-            end_backends(own_server, database_of(own_vault))
+    def test_when_the_commit_is_lost_nobody_knows(self, own_server, lost):
+        with pytest.raises(vaults.VaultUnsureError, match='may have been done'), lost:
+            lost['a'] = 2
+            end_backends(own_server, database_of(lost))
+        assert lost == {'a': 1}
+        with pytest.raises(vaults.VaultUnreachableError), lost:  # what has only read
+            assert lost['a'] == 1
+            end_backends(own_server, database_of(lost))
 
-    def test_an_answer_is_never_that_to_another_question(self, own_server, own_vault):
-        own_vault.update((number, number) for number in range(100))
+    def test_an_answer_is_never_that_to_another_question(self, own_server, lost):
+        lost.update((number, number) for number in range(100))
         stop, problems = threading.Event(), []
 
         def read():
             while not stop.is_set():
                 for number in range(100):
                     try:
-                        if own_vault[number] != number:
+                        if lost[number] != number:
                             problems.append(number)
                     except vaults.VaultUnreachableError:
                         pass
@@ -207,31 +207,31 @@ class TestLostConnections:
         for thread in threads:
             thread.start()
         for _ in range(30):
-            own_server.end_backends(database_of(own_vault))
+            own_server.end_backends(database_of(lost))
             time.sleep(.02)
         stop.set()
         for thread in threads:
             thread.join()
         assert problems == []
 
-    def test_a_server_that_is_silent_is_given_up(self, own_server, own_vault):
+    def test_a_server_that_is_silent_is_given_up(self, own_server, lost):
         own_server.sql('SELECT 1')
         stopped = [int((own_server.data / 'postmaster.pid').read_text().split()[0]), *(
-            pid for pid, in own_server.sql('SELECT pid FROM pg_stat_activity WHERE datname = %s', database_of(own_vault)))]
+            pid for pid, in own_server.sql('SELECT pid FROM pg_stat_activity WHERE datname = %s', database_of(lost)))]
         for process in stopped:
             os.kill(process, signal.SIGSTOP)
         try:
             with pytest.raises(vaults.VaultUnreachableError):
-                own_vault['a']
+                lost['a']
         finally:
             for process in stopped:
                 os.kill(process, signal.SIGCONT)
-        assert own_vault['a'] == 1
+        assert lost['a'] == 1
 
     def test_what_takes_long_is_waited_for_as_long_as_the_server_answers_others(self, own_server):
         with contextlib.closing(vaults.Vault(own_server.url(own_server.database(), vault='x'), timeout=1)) as v:
             v['a'] = 1
-            with locked(own_server, v) as let_go:
+            with tables_locked(own_server, v) as let_go:
                 end = begun(lambda: v['a'])
                 time.sleep(2.5)
                 let_go()
@@ -278,7 +278,7 @@ class TestWhatTheServerSays:
         with contextlib.closing(vaults.Vault(own_server.url(name, vault='x'))) as v:
             own_server.sql(f"ALTER DATABASE {name} SET statement_timeout = '100ms'")
             end_backends(own_server, name)
-            with locked(own_server, v):
+            with tables_locked(own_server, v):
                 for use in (lambda: v.put('a', 1), lambda: v.get('a')):
                     with pytest.raises(vaults.VaultBusyError, match='statement_timeout'):
                         use()
@@ -314,21 +314,21 @@ class TestWhatTheServerSays:
             assert use() in (1, None)
         assert on_server == {'a': 1, 'b': 1}
 
-    def test_a_commit_that_no_longer_waits_for_its_standby_is_told(self, own_server, own_vault):
+    def test_a_commit_that_no_longer_waits_for_its_standby_is_told(self, own_server, lost):
         own_server.configure('synchronous_standby_names', 'nobody')
         try:
             wait_for(lambda: own_server.sql('SHOW synchronous_standby_names') == [('nobody',)])
-            for end_it, write in itertools.product(('pg_cancel_backend', 'pg_terminate_backend'), (own_vault.put, put_in_block)):
-                end = begun(lambda write=write: write('b', 2) if write is not put_in_block else put_in_block(own_vault))
+            for end_it, write in itertools.product(('pg_cancel_backend', 'pg_terminate_backend'), (lost.put, put_in_block)):
+                end = begun(lambda write=write: write('b', 2) if write is not put_in_block else put_in_block(lost))
                 ending = f"SELECT {end_it}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
                 wait_for(lambda ending=ending: own_server.sql(ending))
                 error = end()
                 assert type(error) is vaults.VaultUnsureError, error
-                assert own_vault['b'] == 2  # here it is done
+                assert lost['b'] == 2  # here it is done
         finally:
             own_server.configure('synchronous_standby_names', '')
         wait_for(lambda: own_server.sql('SHOW synchronous_standby_names') == [('',)])
-        own_vault['c'] = 3
+        lost['c'] = 3
 
     def test_a_server_that_can_only_be_read(self, own_server):
         name = own_server.database()
@@ -373,51 +373,51 @@ class TestInterrupts:
 
     @pytest.mark.skipif(not LINUX, reason='sends itself signals')
     @pytest.mark.parametrize('write', [lambda v: v.put('a', 2), lambda v: v.update(a=2), lambda v: v['a'], lambda v: v.clear()])
-    def test_ctrl_c_is_heard_while_the_server_is_waited_for(self, own_server, own_vault, write):
-        with locked(own_server, own_vault) as let_go:
+    def test_ctrl_c_is_heard_while_the_server_is_waited_for(self, own_server, lost, write):
+        with tables_locked(own_server, lost) as let_go:
             timer = threading.Timer(.3, os.kill, (os.getpid(), signal.SIGINT))
             timer.start()
             began = time.monotonic()
             with pytest.raises(KeyboardInterrupt):
-                write(own_vault)
+                write(lost)
             assert time.monotonic() - began < 5
-            wait_for(lambda: waiting(own_server, own_vault) == 0)  # nor does the server go on with it
+            wait_for(lambda: waiting_for_locks(own_server, lost) == 0)  # nor does the server go on with it
             let_go()
-        assert own_vault == {'a': 1} and own_vault.check() == []
+        assert lost == {'a': 1} and lost.check() == []
 
-    def test_a_call_ends_when_somebody_else_says_so(self, own_server, own_vault):
+    def test_a_call_ends_when_somebody_else_says_so(self, own_server, lost):
         stop = threading.Event()
-        with locked(own_server, own_vault) as let_go:
+        with tables_locked(own_server, lost) as let_go:
             threading.Timer(.3, stop.set).start()
-            with pytest.raises(InterruptedError), own_vault._store.interruptible(stop.is_set):
-                own_vault['a']
+            with pytest.raises(InterruptedError), lost._store.interruptible(stop.is_set):
+                lost['a']
             let_go()
-        with own_vault._store.interruptible(lambda: False):
-            assert own_vault['a'] == 1
+        with lost._store.interruptible(lambda: False):
+            assert lost['a'] == 1
 
     @pytest.mark.skipif(not LINUX, reason='sends itself signals')
-    def test_a_signal_handler_may_use_the_vault_while_a_call_waits(self, own_server, own_vault):
+    def test_a_signal_handler_may_use_the_vault_while_a_call_waits(self, own_server, lost):
         seen = []
 
         def use(*_):
-            seen.append(own_vault.get('a'))
-            own_vault['from the handler'] = len(seen)
+            seen.append(lost.get('a'))
+            lost['from the handler'] = len(seen)
         before = signal.signal(signal.SIGUSR1, use)
         try:
-            own_vault['a'] = 1
-            with own_vault:
-                own_vault['b'] = 2
-                own_vault._store.session.wire.run(b'SELECT 1')
+            lost['a'] = 1
+            with lost:
+                lost['b'] = 2
+                lost._store.session.wire.run(b'SELECT 1')
                 threading.Timer(.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-                assert [answer.ntuples for answer in own_vault._store.session.wire.run(b'SELECT pg_sleep(.5); SELECT 1')] == [1, 1]
-                assert own_vault['from the handler'] == 1 and own_vault['b'] == 2
+                assert [answer.ntuples for answer in lost._store.session.wire.run(b'SELECT pg_sleep(.5); SELECT 1')] == [1, 1]
+                assert lost['from the handler'] == 1 and lost['b'] == 2
             threading.Timer(.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-            with locked(own_server, own_vault, 'tallies') as let_go:
+            with tables_locked(own_server, lost, 'tallies') as let_go:
                 threading.Timer(.5, let_go).start()
-                assert len(own_vault) == 3  # outside of a block, by a connection of its own
+                assert len(lost) == 3  # outside of a block, by a connection of its own
         finally:
             signal.signal(signal.SIGUSR1, before)
-        assert seen == [1, 1] and own_vault == {'a': 1, 'b': 2, 'from the handler': 2} and own_vault.check() == []
+        assert seen == [1, 1] and lost == {'a': 1, 'b': 2, 'from the handler': 2} and lost.check() == []
 
     @pytest.mark.parametrize('act', ['put', 'get', 'delete', 'update', 'block', 'nested', 'undone', 'walk'])
     def test_an_interrupt_at_any_line_leaves_it_as_it_was_and_open_to_all(self, server, act):  # noqa: F811
@@ -529,20 +529,20 @@ class TestForksOnPostgreSQL:
         assert add() and [child.answer() for child in children] == [True] * 3
         assert on_server['count'] == 200 and on_server.check() == []
 
-    def test_a_child_keeps_no_connection_of_its_parent_open(self, own_server, own_vault):
-        with own_vault:
-            own_vault['b'] = 1
+    def test_a_child_keeps_no_connection_of_its_parent_open(self, own_server, lost):
+        with lost:
+            lost['b'] = 1
             child = in_child(lambda: time.sleep(1.5))
-            own_vault._store.session.wire.cut()
+            lost._store.session.wire.cut()
             with pytest.raises(vaults.VaultError):
-                own_vault['c'] = 1
+                lost['c'] = 1
             with contextlib.suppress(vaults.VaultError):
-                own_vault.__exit__(None, None, None)
+                lost.__exit__(None, None, None)
             began = time.monotonic()
-            in_thread_raising(lambda: own_vault.put('d', 1))
+            in_thread_raising(lambda: lost.put('d', 1))
             assert time.monotonic() - began < 1
             child.answer()
-            own_vault.__enter__()
+            lost.__enter__()
 
 
 class TestWritersOnPostgreSQL:
@@ -616,10 +616,10 @@ class TestPooled:
         with contextlib.closing(vaults.Vault(bouncer.url(name, vault='x'))) as v:
             v['a'] = 1
             stop = threading.Event()
-            with locked(server, v) as let_go:
+            with tables_locked(server, v) as let_go:
                 threading.Timer(.3, stop.set).start()
                 with pytest.raises(InterruptedError), v._store.interruptible(stop.is_set):
                     v.put('a', 2)
-                wait_for(lambda: waiting(server, v) == 0)
+                wait_for(lambda: waiting_for_locks(server, v) == 0)
                 let_go()
             assert v['a'] == 1
