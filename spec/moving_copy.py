@@ -464,16 +464,20 @@ except KeyboardInterrupt:
 class TestCopyingBetweenEngines:
     """From a file into each engine and back again: all is as it was."""
 
-    @pytest.fixture(params=['postgresql'])
+    @pytest.fixture(params=['postgresql', 'json+file', 'msgpack+file', 'json+ftp'])
     def url(self, request, tmp_path):
-        server = request.getfixturevalue('server')
-        return server.vault()
+        if request.param == 'postgresql':
+            return request.getfixturevalue('server').vault()
+        if request.param == 'json+ftp':
+            return 'json+' + request.getfixturevalue('own_ftp').url('notes.json')
+        return f'{request.param}://{tmp_path}/notes.{request.param.partition("+")[0]}'
 
     def test_all_that_there_is_goes_there_and_back(self, v, url, tmp_path):
         fill_with_all(v)
         v['pickle'] = Custom(1)
-        with pytest.raises(vaults.UntrustedPickleError, match='does not say who'):
-            moving.copy(v, url)
+        if 'file' not in url.partition(':')[0]:
+            with pytest.raises(vaults.UntrustedPickleError, match='does not say who'):
+                moving.copy(v, url)
         with pytest.raises(vaults.VaultNotFoundError):
             Vault(url, to_create=False)
         assert moving.copy(v, url, allow_pickle=True) == moving.copy(url, tmp_path / 'back', allow_pickle=True) == len(v)
@@ -482,6 +486,18 @@ class TestCopyingBetweenEngines:
             assert there.check() == back.check() == [] and back['pickle'] == Custom(1)
             assert not (chunk_owners(there) & chunk_owners(v) or chunk_owners(there) & chunk_owners(back))
             there.delete_vault()
+
+    @needs_posix
+    def test_a_new_file_is_no_wider_open_than_the_source(self, v, root, command):
+        v['a'] = 1
+        os.chmod(root / 'vaults' / 'test.db', 0o600)
+        url, path = f'json+file://{root}/copy.json', root / 'copy.json'
+        moving.copy(v, url)
+        assert path.stat().st_mode & 0o777 == 0o600 and b'"a"' in path.read_bytes()
+        moving.copy(url, f'msgpack+file://{root}/copy.msgpack')
+        assert (root / 'copy.msgpack').stat().st_mode & 0o777 == 0o600
+        assert command('export', 'test', root / 'lines.jsonl').status == command('import', root / 'lines.jsonl', f'json+file://{root}/imported.json').status == 0
+        assert (root / 'imported.json').stat().st_mode & 0o777 == 0o600
 
     @settings(max_examples=15)
     @given(entries=st.lists(st.tuples(any_key, copied_kinds, rich, st.sampled_from([0, 1, 5, 700])), max_size=8))
@@ -519,14 +535,15 @@ class TestCopyingBetweenEngines:
         with contextlib.closing(Vault(url)) as there:
             there['own'] = 1
             with pytest.raises(vaults.VaultCorruptError):
-                moving.copy(v, url, merge=True)
+                moving.copy(v, there, merge=True)
             del v['bad']
             with pytest.raises(vaults.VaultExistsError):
-                moving.copy(v, url)
+                moving.copy(v, there)
             assert there.items() == [('own', 1)] and there.check() == []
             assert moving.copy(v, there, merge=True) == len(v) and len(there) == len(v) + 1
 
-    def test_it_is_one_state_while_others_write(self, url, tmp_path):
+    def test_it_is_one_state_while_others_write(self, server, tmp_path):
+        url = server.vault()
         with contextlib.closing(Vault(url)) as there, contextlib.closing(Vault(url, timeout=0.1)) as other:
             there.update(dict.fromkeys(range(20_000), 'a' * 300))
 

@@ -14,7 +14,7 @@ import sys
 import pytest
 
 import vaults
-from vaults import Vault, moving, recovery
+from vaults import Vault, moving, recovery, stores
 from vaults.cli.arguments import ARGUMENTS
 from vaults.cli.commands import COMMANDS
 from vaults.cli.completion import script
@@ -319,26 +319,35 @@ class TestCommandsWithURLs:
 class TestRootsOfEngines:
     """Each engine that comes along has roots: names there are vaults, and the command finds them."""
 
-    @pytest.fixture(params=['postgresql'])
-    def engine_root(self, request):
-        server = request.getfixturevalue('server')
-        return server.url(server.database())
+    @pytest.fixture(params=['postgresql', 'json+file', 'msgpack+file', 'json+ftp'])
+    def engine_root(self, request, tmp_path):
+        if request.param == 'postgresql':
+            server = request.getfixturevalue('server')
+            return server.url(server.database())
+        if request.param == 'json+ftp':
+            return 'json+' + request.getfixturevalue('own_ftp').url('')
+        return f'{request.param}://{tmp_path}/kept'
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path):
+        (tmp_path / 'kept').mkdir()
 
     def test_names_are_vaults_there(self, engine_root, command):
         assert command('list', '--root', engine_root).out == ''
         vaults.set_root_path(engine_root)
-        odd = ['notes', 'a b', 'ä&=#%+', "it's", '日本', 'a:b@c']
+        odd = ['notes', 'a b', "it's", 'a:b@c', 'ä&=%+', *(() if 'ftp' in engine_root else ('ä?#', '日本'))]
+        shown = stores.shown_url(engine_root)
         for at, name in enumerate(odd):
             with contextlib.closing(Vault(name)) as v:
                 v['at'] = at
-                assert v.name == name and v.db_path.startswith(engine_root) and repr(v) == f'Vault({name!r}, 1 item)'
-                again = pickle.loads(pickle.dumps(v))
-                assert again['at'] == at and again.name == name
-                again.close()
+                assert v.name == name and v.db_path.startswith(shown) and repr(v) == f'Vault({name!r}, 1 item)'
+            again = pickle.loads(pickle.dumps(v))
+            assert again['at'] == at and again.name == name
+            again.close()
         assert [Vault(name, flag='r')['at'] for name in odd] == [*range(len(odd))]
         assert json.loads(command('list', '--json').out) == sorted(odd)
         for name in odd:
-            assert command('get', name, 'at').out == command('get', Vault(name, flag='r').db_path, 'at', '--root', '/').out == f'{odd.index(name)}\n'
+            assert command('get', name, 'at').out == command('get', stores.target_under(engine_root, name), 'at', '--root', '/').out == f'{odd.index(name)}\n'
         with pytest.raises(vaults.VaultNotFoundError):
             Vault('none', to_create=False)
         done = command('get', 'none', 'k')
@@ -357,7 +366,7 @@ class TestRootsOfEngines:
         assert command('copy', 'more', 'third').out == '1 entry copied to third\n' and command('copy', 'third', tmp_path / 'x.db').status == 0
         assert command('list').out == 'more\nnotes\nthird\n'
         info = json.loads(command('info', 'notes', '--json').out)
-        assert info['name'] == 'notes' and info['path'].startswith(engine_root) and info['entries'] == 1 and info['engine']
+        assert info['name'] == 'notes' and info['path'].startswith(stores.shown_url(engine_root)) and info['entries'] == 1 and info['engine']
         (tmp_path / 'wrong.jsonl').write_text('{"key": "a", "value": 1}\n{"key": ')
         assert command('import', tmp_path / 'wrong.jsonl', 'new').status == command('put', 'new', 'k', tmp_path / 'nothing').status == 1
         assert command('list').out == 'more\nnotes\nthird\n'
@@ -368,7 +377,6 @@ class TestRootsOfEngines:
                 vaults.set_root_path(root)
 
     def test_a_shelf_stands_there(self, engine_root):
-        from vaults import stores
         url = stores.target_under(engine_root, 'shelf')
         with vaults.open(url, writeback=True) as shelf:
             shelf['a'] = [1]

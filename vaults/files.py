@@ -173,6 +173,14 @@ def make_copy(path: str, *sources: str, most: int = 0o666) -> None:
         _made(path, mode)
 
 
+def narrow_copy(path: str, *sources: str) -> None:
+    """Make a file that others have made, and that is still empty, no wider open than its sources. Raises: OSError."""
+    status = os.stat(path)
+    narrow = status.st_mode & 0o777 & (_mode(sources, status.st_gid) | 0o600)
+    if narrow != status.st_mode & 0o777:
+        os.chmod(path, narrow)
+
+
 def end_copy(path: str, *sources: str) -> None:
     """Make a whole copy as closed to its owner, too, as its sources are."""
     here, there = os.stat(path).st_mode & 0o777, 0o777

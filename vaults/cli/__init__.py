@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import files
 from ..errors import VaultError, VaultNotFoundError
 from ..opening import locate
+from ..place import place_of
 from ..stores import scheme_of
 from ..vault import Vault
 from .arguments import PATHS, STDIN, Misuse, literal, parser_of, require_command, target_of, understand
@@ -100,7 +102,6 @@ def _vault_opened(target: Union[str, ExactPath], flag: Any, args: Namespace) -> 
     sources = _sources_read(args) if args.command == 'import' and args.missing else []
     path = locate(target, True)[1] if sources else ''
     if path:
-        from .. import files
         files.make_copy(path, *sources)  # empty: then it is made a vault as if it were not there
     try:
         return _vault(target, flag, args)
@@ -118,7 +119,11 @@ def _vault_at_url(target: Union[str, ExactPath], url: str, flag: Any, args: Name
         if flag != 'c':
             raise
     args.missing = [url]
-    return _vault(target, flag, args)
+    v = _vault(target, flag, args)
+    for file in place_of(v).store.files[:1]:
+        if os.path.isfile(file) and args.command == 'import':
+            files.narrow_copy(file, *_sources_read(args))
+    return v
 
 
 def _vault(target: Union[str, ExactPath], flag: Any, args: Namespace) -> Vault[Any, Any]:

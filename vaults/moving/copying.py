@@ -27,7 +27,7 @@ from ..errors import (
     VaultValueError,
     plural,
 )
-from ..files import make_copy
+from ..files import make_copy, narrow_copy
 from ..opening import locate, place_at
 from ..place import place_of
 from ..settings import recorded
@@ -118,11 +118,15 @@ def _place_at(end: Any, flag: Flag, allow_pickle: Optional[AllowPickle]) -> Plac
 
 def _made_at(end: Any, path: str, source: Place, allow_pickle: Optional[AllowPickle]) -> Tuple[Place, Sequence[str]]:
     """Return the place of a new vault, whose file is no wider open than the source's, and the folder made for it."""
+    files = [file for file in source.store.files[:1] if os.path.isfile(file)]
     if scheme_of(path):
-        return _place_at(end, 'c', allow_pickle), ()
+        place = _place_at(end, 'c', allow_pickle)
+        for file in place.store.files[:1] if files else ():
+            if os.path.isfile(file):
+                narrow_copy(file, *files)
+        return place, ()
     folders = [folder for folder in (os.path.dirname(path),) if not os.path.exists(folder)]
     locate(end, True)  # which makes the folder of a name
-    files = [file for file in source.store.files[:1] if os.path.isfile(file)]
     if files:
         make_copy(path, *files)  # empty: then it is made a vault as if it were not there
     try:
