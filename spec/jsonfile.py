@@ -33,6 +33,7 @@ from vaults.stores.jsonfile import holder, layout, remote
 from vaults.testing import StoreConformance
 
 from . import engines
+from .documents import blocks
 from .ftp import PASSWORD
 from .helpers import HERE, LINUX, in_child, needs_fork, needs_posix, output, run
 from .machines import DictMachine
@@ -200,6 +201,12 @@ class TestLayouts:
               "!2.5": {"!dict": [["!a", 1]]}
             }
             ''').lstrip()
+
+    def test_the_page_shows_what_is_in_the_file(self, root):
+        program, shown = (next(block for language, block in blocks((HERE / 'docs' / 'files.md').read_text('utf-8')) if language == kind)
+                          for kind in ('python', 'json'))
+        output(program, cwd=str(root))
+        assert text_of(root / 'notes.json') == shown
 
     def test_chunks_and_settings_come_last(self, path):
         with contextlib.closing(Vault(url_of(path), serializer=json)) as v:
