@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from ..keys import Stored
-    from .base import Page
+    from .base import Page, Progress
 
     Before = Optional[Tuple[int, object]]  # of a write: how many blocks it is in, and the state before
     T = TypeVar('T')
@@ -368,6 +368,9 @@ class LockedStore(Store):
 
     def sync(self) -> None:
         self.require_outside('sync')
+
+    def compact(self, progress: Progress = None) -> None:
+        self.require_outside('compact')
 
     def close(self) -> None:
         if not self._closed:
