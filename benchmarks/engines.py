@@ -144,7 +144,7 @@ class OverPostgres(Vaults):
 
 
 class JsonByHand(Contestant):
-    """A dict that is read from a JSON file as a whole, and written as a whole, under another name first."""
+    """A dict that is read from a JSON file as a whole, and written as a whole, under another name until it is synced."""
 
     def open(self, module: str, folder: Path) -> Any:
         self.path = folder / 'by-hand.json'
@@ -155,6 +155,8 @@ class JsonByHand(Contestant):
         part = self.path.with_suffix('.part')
         with open(part, 'w', encoding='utf-8') as file:
             json.dump(self.db, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(part, self.path)
 
     def load(self, entries: Entries) -> list[Any]:
