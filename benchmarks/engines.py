@@ -144,7 +144,7 @@ class OverPostgres(Vaults):
 
 
 class JsonByHand(Contestant):
-    """A dict that is read from a JSON file as a whole, and written as a whole, under another name until it is synced."""
+    """A dict that is read from a JSON file as a whole, and written as a whole, under another name until it is there."""
 
     def open(self, module: str, folder: Path) -> Any:
         self.path = folder / 'by-hand.json'
