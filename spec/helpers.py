@@ -198,4 +198,5 @@ def raw_entries(v):
 
 
 MIGRATING = HERE / 'docs' / 'migrating.md'
-PAGES = [HERE / 'README.md', *sorted(page for page in (HERE / 'docs').glob('*.md') if page != MIGRATING)]
+ON_A_SERVER = HERE / 'docs' / 'postgresql.md'
+PAGES = [HERE / 'README.md', *sorted(page for page in (HERE / 'docs').glob('*.md') if page not in (MIGRATING, ON_A_SERVER))]

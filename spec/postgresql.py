@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import logging
 import pickle
+import shutil
 import socket
 import threading
 import time
@@ -14,7 +15,8 @@ import pytest
 
 import vaults
 from spec import engines, servers
-from spec.helpers import crowd, in_thread, server  # noqa: F401  # server is a fixture
+from spec.documents import assert_shown, blocks, installs, sections, shell
+from spec.helpers import ON_A_SERVER, crowd, in_thread, run, server  # noqa: F401  # server is a fixture
 from vaults.stores.base import Options
 from vaults.testing import StoreConformance
 
@@ -210,6 +212,27 @@ class TestPostgreSQLOpening:
                     change()
             with contextlib.closing(vaults.Vault(url)) as new:
                 assert new == {}
+
+
+class TestPostgreSQLPage:
+    def test_the_programs_and_commands_of_the_page_run_as_they_stand(self, server, root, monkeypatch):  # noqa: F811
+        with contextlib.suppress(Exception):
+            server.sql('CREATE DATABASE app')
+        for name, value in (('PGHOST', '127.0.0.1'), ('PGPORT', str(server.port)), ('PGUSER', 'vaults')):
+            monkeypatch.setenv(name, value)
+        ran = 0
+        for _, section in sections(ON_A_SERVER):
+            for language, block in blocks(section):
+                if language == 'python':
+                    done = run(block, cwd=str(root))
+                    assert done.returncode == 0, block + done.stderr
+                    assert_shown(block, done.stdout)
+                elif language == 'sh' and not installs(block) and shutil.which('bash'):
+                    done = shell(block, root)
+                    assert done.returncode == 0, block + done.stderr
+                    assert done.stdout.splitlines()[0].split()[0] == 'notes'
+                ran += 1
+        assert ran >= 4 and (root / 'notes.db').exists()
 
 
 class TestPostgreSQLTables:

@@ -305,6 +305,27 @@ class TestWhatTheServerSays:
             assert on_server['c'] == 3 and 'd' not in on_server  # those around it go on
         assert on_server == {'a': 1, 'c': 3}
 
+    def test_what_could_not_be_put_in_line_is_run_again_and_blocks_are_not(self, on_server):
+        failing = b"DO $$ BEGIN RAISE EXCEPTION 'not in line' USING ERRCODE = 'serialization_failure'; END $$"
+        tries = []
+
+        def change(most=3):
+            tries.append(len(on_server))
+            on_server['a'] = len(tries)
+            if len(tries) < most:
+                on_server._store.session.run(failing)
+            return len(tries)
+        assert on_server._store.transact(change) == 3 and tries == [0, 0, 0] and on_server == {'a': 3}
+        del tries[:]
+        for use in (lambda: on_server._store.once(change), lambda: put_in_a_block(on_server, change)):
+            with pytest.raises(vaults.VaultBusyError, match='not in line.*repeat it'):
+                use()
+        assert len(tries) == 2 and on_server == {'a': 3}
+        began = time.monotonic()
+        with pytest.raises(vaults.VaultBusyError):
+            on_server._store.transact(lambda: change(1 << 40))
+        assert 1.9 < time.monotonic() - began < 6
+
     def test_statements_that_somebody_has_discarded_are_prepared_anew(self, on_server):
         on_server['a'] = 1
         for use in (lambda: on_server['a'], lambda: on_server.put('a', 1), lambda: on_server.put('b', 1)):
@@ -353,6 +374,11 @@ class TestWhatTheServerSays:
             with v, pytest.raises(vaults.VaultUnreachableError, match='too many connections'):
                 in_thread_raising(lambda: v['a'])
             assert v['a'] == 1
+
+
+def put_in_a_block(v, operation):
+    with v:
+        v._store.transact(operation)
 
 
 def put_in_block(v):

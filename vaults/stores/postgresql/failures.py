@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from .wire import LostWire, Refused
 
+
+
+class OutOfLineError(VaultBusyError):
+    """A transaction could not be put in line with others, and was undone: it may be run again, if it may be at all."""
+
+
 WARNING = '01000'       # also of a commit that is no longer waited for on a standby
 NO_STATEMENT = '26000'  # what was prepared is not known to whoever answers: somebody has discarded it
 WAITED_OUT = '55P03'        # somebody else had the lock for the whole of lock_timeout
@@ -30,8 +36,8 @@ CURES: Dict[str, Tuple[Type[VaultError], str]] = {
     WAITED_OUT: (VaultBusyError, 'another writer held the vault for the whole timeout; wait, or make blocks shorter'),
     '57014': (VaultBusyError, 'the server ended the call, as somebody has asked it to, or its statement_timeout did; '
                               'nothing of it was done'),
-    '40001': (VaultBusyError, 'it could not be put in line with what others wrote, and was undone; repeat it'),
-    '40P01': (VaultBusyError, 'two writers waited for each other, and this one was undone; repeat it'),
+    '40001': (OutOfLineError, 'it could not be put in line with what others wrote, and was undone; repeat it'),
+    '40P01': (OutOfLineError, 'two writers waited for each other, and this one was undone; repeat it'),
     '25P02': (VaultError, 'an error in this block has undone it; leave the block, and repeat it'),
     '25006': (VaultReadOnlyError, 'the server is a standby, or the database can only be read; connect to one that can '
                                   "be written, or open it with flag='r'"),

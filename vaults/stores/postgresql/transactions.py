@@ -8,6 +8,7 @@ The rules of what ends in the wrong thread, task or order are those of LockedSto
 from __future__ import annotations
 
 import os
+from time import monotonic
 from weakref import WeakSet
 
 from ...errors import VaultError, VaultNotFoundError, VaultTaskError
@@ -143,6 +144,16 @@ class WithBlocks(Trips):
             self._undo(session, depth)
         elif not isinstance(error, VaultError):
             self._undo(session, max(session.place(who)[0], 0))
+
+    def transact(self, operation: Callable[[], T]) -> T:
+        """Run it, and again as long as the timeout lasts, where it could not be put in line with others."""
+        end = monotonic() + self.options.timeout
+        while True:
+            try:
+                return self.once(operation)
+            except failures.OutOfLineError:
+                if self.local.session is not None or monotonic() > end:
+                    raise
 
     def once(self, operation: Callable[[], T]) -> T:
         session = self.session
