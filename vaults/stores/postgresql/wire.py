@@ -110,11 +110,12 @@ class Wire:
         try:
             if self._call is not None:
                 self._finish()
+            given = list(values)  # before psycopg 3.3 it takes no tuple
             if not self.is_direct:
-                return self._answers(lambda: self.conn.send_query_params(statement.sql, values, None, statement.formats,
+                return self._answers(lambda: self.conn.send_query_params(statement.sql, given, None, statement.formats,
                                                                          BINARY))[0]
             name = self._known.get(statement.name) or self._prepare(statement)
-            return self._answers(lambda: self.conn.send_query_prepared(name, values, statement.formats, BINARY))[0]
+            return self._answers(lambda: self.conn.send_query_prepared(name, given, statement.formats, BINARY))[0]
         except Refused:
             raise
         except BaseException as error:
