@@ -196,25 +196,26 @@ class Gated:
         settings = f"set_config('lock_timeout', '{max(int(timeout * 1000), 1)}', true)"  # 0 would mean for ever
         if synchronous != 'NORMAL':
             settings += f", set_config('synchronous_commit', '{'off' if synchronous == 'OFF' else 'on'}', true)"
-        shared = '' if by_rows else f'pg_advisory_xact_lock_shared({GATE_CLASS}, id), '
+        shared = '' if by_rows else f', pg_advisory_xact_lock_shared({GATE_CLASS}, id)'
         alone = '' if by_rows else f', pg_advisory_xact_lock({GATE_CLASS}, id)'
-        gate = f"""WITH gate AS (SELECT {settings}, {shared}{NEXT} AS position
- FROM vaults.vaults WHERE id = $1::integer{' FOR SHARE' if by_rows else ''})"""
+        gate = f"""(SELECT {settings}{shared} FROM vaults.vaults
+ WHERE id = $1::integer{' FOR SHARE' if by_rows else ''} OFFSET 0) AS gate"""
         self.begin = (f'BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {settings}{alone} FROM vaults.vaults '
                       f'WHERE id = %d{" FOR UPDATE" if by_rows else ""}').encode()
-        self.put = Statement(f"""{gate}, put AS (INSERT INTO vaults.entries AS e (vault, position, crc, key, value)
-  SELECT $1::integer, gate.position, $2::bigint, $3::bytea, $4::bytea FROM gate {UNLESS_PARTED} RETURNING position),
- counted AS (UPDATE vaults.tallies AS t SET entries = t.entries + 1 FROM gate, put
-  WHERE put.position = gate.position AND t.vault = $1::integer AND t.slot = $5::integer)
+        self.put = Statement(f"""WITH put AS (INSERT INTO vaults.entries AS e (vault, position, crc, key, value)
+  SELECT $1::integer, {NEXT}, $2::bigint, $3::bytea, $4::bytea FROM {gate} {UNLESS_PARTED}
+  RETURNING position = currval('vaults.positions') AS is_new),
+ counted AS (UPDATE vaults.tallies AS t SET entries = t.entries + 1 FROM put
+  WHERE put.is_new AND t.vault = $1::integer AND t.slot = $5::integer)
  SELECT 1 FROM put""", 5)
-        self.delete = Statement(f"""{gate}, gone AS (DELETE FROM vaults.entries AS e USING gate
-  WHERE e.vault = $1::integer AND e.key = $2::bytea AND e.crc & {PARTED} = 0 RETURNING e.position),
+        self.delete = Statement(f"""WITH gone AS (DELETE FROM vaults.entries AS e USING {gate}
+  WHERE e.vault = $1::integer AND e.key = $2::bytea AND e.crc & {PARTED} = 0 RETURNING 1),
  counted AS (UPDATE vaults.tallies AS t SET entries = t.entries - 1 FROM gone
   WHERE t.vault = $1::integer AND t.slot = $3::integer)
- SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM vaults.entries
-  WHERE vault = $1::integer AND key = $2::bytea)""", 3)
-        self.replace = Statement(f"""{gate} UPDATE vaults.entries AS e SET value = $4::bytea,
- crc = (e.crc & {FORM}) | $2::bigint FROM gate WHERE e.vault = $1::integer AND e.key = $3::bytea
+ SELECT true FROM gone UNION ALL SELECT false FROM vaults.entries
+  WHERE vault = $1::integer AND key = $2::bytea AND NOT EXISTS (SELECT 1 FROM gone)""", 3)
+        self.replace = Statement(f"""UPDATE vaults.entries AS e SET value = $4::bytea,
+ crc = (e.crc & {FORM}) | $2::bigint FROM {gate} WHERE e.vault = $1::integer AND e.key = $3::bytea
  AND e.value = $5::bytea RETURNING 1""", 5)
 
 

@@ -155,8 +155,9 @@ class PostgreSQLStore(PartsTable):
         session = self.session
         if session is None:
             answer = self.own_write(self.gated.delete, True, self.id4, packed)
-            gone, seen = (as_int(answer.get_value(0, at)) for at in (0, 1))
-            return bool(gone) or (bool(seen) and self.transact(lambda: self.delete(key)))
+            if not answer.ntuples:
+                return False
+            return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete(key))
         gone = session.write(schema.DELETE_ONE, (self.id4, packed)).ntuples
         session.added -= gone
         return bool(gone)
