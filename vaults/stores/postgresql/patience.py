@@ -37,8 +37,6 @@ def wait(ready: Ready, patience: float, alive: Callable[[], None], is_over: Call
 
     Every `patience` seconds `alive` is called, and raises where there is nothing to hope for.
     """
-    if ready(SLICE):
-        return
     end = monotonic() + patience
     while not is_over() and not ready(SLICE):
         if interrupts.asked is not None and interrupts.asked():

@@ -21,14 +21,15 @@ import psycopg
 from psycopg import pq
 
 from .forms import int4
-from .patience import wait, waiting_for
+from .patience import SLICE, wait, waiting_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Dict, List, Optional, Sequence, Tuple
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
     from .patience import Ready
 
+    Call = List[Any]        # answers, None behind the last
     Values = Sequence[Optional[bytes]]
 
 SLOTS = 16              # over which the number of entries is spread, lest writers wait for one row
@@ -63,26 +64,6 @@ class Statement:
         self.formats = [BINARY] * parameters
 
 
-class _Call:
-    """What was sent, and what is answered so far."""
-
-    __slots__ = ('answers', 'done', 'failed')
-
-    def __init__(self) -> None:
-        self.answers: List[pq.abc.PGresult] = []
-        self.failed: Optional[pq.abc.PGresult] = None
-        self.done = False
-
-    def take(self, answer: Optional[pq.abc.PGresult]) -> None:
-        """Note an answer; None ends them."""
-        if answer is None:
-            self.done = True
-            return
-        if answer.status in FAILED and self.failed is None:
-            self.failed = answer
-        self.answers.append(answer)
-
-
 class Wire:
     """A connection to a server. To be used by one thread at a time; `cut` may be called by any."""
 
@@ -97,7 +78,7 @@ class Wire:
         self.notices: List[Tuple[str, str]] = []    # codes and words of the last answer's warnings
         self._known: Dict[bytes, bytes] = {}        # by the names of statements, those that they have here
         self._numbers = count()
-        self._call: Optional[_Call] = None          # what is being asked
+        self._call: Optional[Call] = None           # what is being asked, and was answered so far
         self._is_parents = False    # in a forked child
         conn.notice_handler = partial(_note, self.notices)  # no method of this object: a circle would keep it open
         wires.add(self)
@@ -110,12 +91,11 @@ class Wire:
         try:
             if self._call is not None:
                 self._finish()
-            given = list(values)  # before psycopg 3.3 it takes no tuple
+            conn, formats = self.conn, statement.formats
             if not self.is_direct:
-                return self._answers(lambda: self.conn.send_query_params(statement.sql, given, None, statement.formats,
-                                                                         BINARY))[0]
+                return self._answers(conn.send_query_params, statement.sql, values, None, formats, BINARY)[0]
             name = self._known.get(statement.name) or self._prepare(statement)
-            return self._answers(lambda: self.conn.send_query_prepared(name, given, statement.formats, BINARY))[0]
+            return self._answers(conn.send_query_prepared, name, values, formats, BINARY)[0]
         except Refused:
             raise
         except BaseException as error:
@@ -126,7 +106,7 @@ class Wire:
         try:
             if self._call is not None:
                 self._finish()
-            return self._answers(lambda: self.conn.send_query(sql))
+            return self._answers(self.conn.send_query, sql)
         except Refused:
             raise
         except BaseException as error:
@@ -135,51 +115,54 @@ class Wire:
     def _prepare(self, statement: Statement) -> bytes:
         """Have the server know the statement, and return its name there: a signal handler may do so as well."""
         name = b'%s_%d' % (statement.name, next(self._numbers))
-        self._answers(lambda: self.conn.send_prepare(name, statement.sql))
+        self._answers(self.conn.send_prepare, name, statement.sql)
         self._known[statement.name] = name
         return name
 
-    def _answers(self, send: Callable[[], None]) -> List[pq.abc.PGresult]:
-        """Send, and wait for all answers. Raises the first error among them.
+    def _answers(self, send: Callable[..., None], *arguments: object) -> List[pq.abc.PGresult]:
+        """Send, and wait for all answers, behind which None stands. Raises the first error among them.
 
         While it waits a signal handler may use the connection, in a block of this thread: it has the call that it has
         interrupted answered first.
         """
-        around, call = self._call, _Call()
+        around, call = self._call, []  # type: ignore[var-annotated]  # as self._call says
         self._call = call
         try:
-            self.notices.clear()
-            send()
-            while not call.done:
+            if self.notices:
+                self.notices.clear()
+            send(*arguments)
+            while not call or call[-1] is not None:
                 self._go_on(call)
         finally:
             self._call = around
-        if call.failed is not None:
-            raise self._failure(call.failed)
-        return call.answers
+        del call[-1]
+        for answer in call:
+            if answer.status in FAILED:
+                raise self._failure(answer)
+        return call
 
-    def _go_on(self, call: _Call) -> None:
+    def _go_on(self, call: Call) -> None:
         """Read the next answer to a call, or wait for it."""
         conn = self.conn
         if conn.flush():
             self._wait(self._either, call)
             conn.consume_input()
-        elif conn.is_busy():
-            self._wait(self.readable, call)
-            if not call.done:
-                conn.consume_input()
-        else:
-            call.take(conn.get_result())
+        elif not conn.is_busy():
+            call.append(conn.get_result())
+        elif self.readable(SLICE) or self._wait(self.readable, call):
+            conn.consume_input()
 
     def _finish(self) -> None:
         """Have the call answered that a signal handler has interrupted, when it was sent already."""
         self._look()  # anew: the call may be waiting in the others
         call = self._call
-        while call is not None and not call.done and self.is_active():
+        while call is not None and not _is_over(call) and self.is_active():
             self._go_on(call)
 
-    def _wait(self, ready: Ready, call: _Call) -> None:
-        wait(ready, self._patience, self._alive, lambda: call.done)
+    def _wait(self, ready: Ready, call: Call) -> bool:
+        """Wait, and tell whether the call still is to be answered."""
+        wait(ready, self._patience, self._alive, lambda: _is_over(call))
+        return not _is_over(call)
 
     def _failure(self, answer: pq.abc.PGresult) -> Exception:
         field = answer.error_field
@@ -245,6 +228,10 @@ class Wire:
             os.close(self.conn.socket)
         except SHUT_OUT:
             return
+
+
+def _is_over(call: Call) -> bool:
+    return bool(call) and call[-1] is None
 
 
 def _note(notices: List[Tuple[str, str]], notice: pq.abc.PGresult) -> None:
