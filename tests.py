@@ -30,6 +30,7 @@ from spec.stores import *
 from spec.engines import *
 from spec.ftp import *
 from spec.jsonfile import *
+from spec.jsonfile_remote import *
 from spec.sqlite import *
 from spec.drivers import *
 from spec.postgresql import *

@@ -10,7 +10,7 @@ import pytest
 
 USER, PASSWORD = 'ann', 'se:cret'.replace(':', '')
 
-# `when` is what it is to be killed at: so many bytes of uploads, or a renaming that it has not, or has, done.
+# `when` is what it is to be killed at: so many bytes of uploads, or a renaming that it has not, or has, done; or what it refuses.
 SERVER = '''
 import os, signal, sys, warnings
 warnings.simplefilter('ignore')
@@ -42,6 +42,11 @@ class Data(DTPHandler):
 
 class Handler(FTPHandler):
     authorizer, abstracted_fs, dtp_handler = DummyAuthorizer(), Files, Data
+
+    def ftp_RETR(self, file):
+        if when == 'busy':
+            return self.respond('450 Try again later.')
+        return super().ftp_RETR(file)
 
 Handler.authorizer.add_user(user, password, folder, perm='elradfmwMT')
 server = FTPServer(('127.0.0.1', int(port)), Handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 
+from ... import log
 from ...errors import VaultBusyError, VaultError
 from .holder import this_process
 
@@ -57,7 +58,7 @@ class FilePlace(ABC):
 
     @abstractmethod
     def unlock(self) -> None:
-        """Give the lock back, if it was taken."""
+        """Give the lock back, if it was taken. Raises: as `read`."""
 
     @abstractmethod
     def forget_lock(self) -> None:
@@ -72,6 +73,13 @@ class FilePlace(ABC):
                 raise self._busy()
             time.sleep(min(pause, left))
             pause = min(2 * pause, POLL[1])
+
+    def end_lock(self) -> None:
+        """Give the lock back; where that fails, say so and go on, since all that was to be written is."""
+        try:
+            self.unlock()
+        except VaultError as error:
+            log.get_logger().warning('the lock %s could not be given back: %s', self.lock, error)
 
     def _busy(self) -> VaultBusyError:
         holder, mine = self.holder(), this_process()

@@ -32,10 +32,11 @@ from .server import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
     from .holder import Holder
 
+_left: Set[str] = set()     # what tells the locks that this process could not give back from those that it has
 LEAST_WAIT = 1.0    # seconds for a server to answer, however small the timeout: to a socket 0 means another thing
 OFTEN = 'timeout', 'banner_timeout', 'auth_timeout'
 # What the classes of fsspec are told of a timeout in seconds, by protocol.
@@ -67,7 +68,7 @@ class RemoteFile(FilePlace):
                     upload(fs, f'{path}{PART}', data)
                     steps: Callable[[], object] = lambda: fs.mv(f'{path}{PART}', path)
                 except BaseException:
-                    tidy(fs, f'{path}{PART}')
+                    tidy(fs.rm_file, f'{path}{PART}')
                     raise
             else:
                 steps = lambda: fs.pipe_file(path, data)
@@ -116,13 +117,15 @@ class RemoteFile(FilePlace):
         return True
 
     def _inherit(self, fs: Any, lock: str, mine: Holder) -> bool:
-        """Take the lock of a process of this system that has ended; tell whether that went well.
+        """Take the lock of a process of this system that has ended, or one that was left here; tell if that went well.
 
         Of several that see this at once, one makes a second lock, named after that holding; and looks again, as another
         may have done it all in between.
         """
         dead = read_holder(text_of_lock(fs, lock))
-        if dead is None or not dead.is_gone() or not make_lock(fs, f'{lock}.{dead.token}', mine):
+        if dead is None or not (dead.token in _left or dead.is_gone()):
+            return False
+        if not make_lock(fs, f'{lock}.{dead.token}', mine):
             return False
         try:
             again = read_holder(text_of_lock(fs, lock))
@@ -145,10 +148,12 @@ class RemoteFile(FilePlace):
     def unlock(self) -> None:
         held, self._held = self._held, None
         if held is not None:
+            _left.add(held.token)
             with self._connected() as (fs, path):
                 there = read_holder(text_of_lock(fs, f'{path}{LOCK}'))
                 if there is not None and there.token == held.token:
                     release(fs, f'{path}{LOCK}')
+            _left.discard(held.token)
 
     def forget_lock(self) -> None:
         self._held = None

@@ -13,7 +13,7 @@ from .local import HOLDER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Optional
+    from typing import Any, Callable, Optional
 
     from .holder import Holder
 
@@ -93,7 +93,11 @@ def make_lock(fs: Any, lock: str, mine: Holder) -> bool:
                 return False
             if last or not is_refusal(error):
                 raise  # otherwise it may have been there, and been given back before it was looked at
-    upload(fs, f'{lock}/{HOLDER}', packed_holder(mine))
+    try:
+        upload(fs, f'{lock}/{HOLDER}', packed_holder(mine))
+    except BaseException:
+        tidy(fs.rmdir, lock)  # nobody could tell whose it is
+        raise
     return True
 
 
@@ -103,7 +107,9 @@ def text_of_lock(fs: Any, lock: str) -> Optional[bytes]:
         try:
             data: bytes = fs.cat_file(path)
             return data
-        except (FileNotFoundError, IsADirectoryError, PermissionError):
+        except FileNotFoundError as error:
+            require_absent(error)
+        except (IsADirectoryError, PermissionError):
             continue
     return None
 
@@ -116,11 +122,11 @@ def release(fs: Any, lock: str) -> None:
         fs.rm_file(lock)
 
 
-def tidy(fs: Any, path: str) -> None:
-    """Delete what was not wanted; where that fails, the next one replaces it."""
+def tidy(delete: Callable[[str], object], path: str) -> None:
+    """Delete what is half made; where that fails, the log says so, since what went wrong before it says more."""
     try:
-        fs.rm_file(path)
-    except Exception as error:  # what went wrong before it says more
+        delete(path)
+    except Exception as error:
         log.get_logger().debug('%s cannot be removed: %s', path, error)
 
 

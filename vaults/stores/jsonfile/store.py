@@ -52,7 +52,7 @@ class FileStore(DictionaryStore):
                 place.take_lock()
             self._load(options.flag)
         except BaseException:
-            place.unlock()
+            place.end_lock()
             raise
         self._closed = False
         self._end_with_process()
@@ -139,7 +139,7 @@ class FileStore(DictionaryStore):
             self._write_pending()
         finally:
             self.entries = {}
-            self._file.unlock()
+            self._file.end_lock()
 
     # --- its end without being closed ---
 
@@ -212,7 +212,7 @@ class FileStore(DictionaryStore):
         try:
             self._file.remove()
         finally:
-            self._file.unlock()
+            self._file.end_lock()
 
     @property
     def files(self) -> Sequence[str]:
