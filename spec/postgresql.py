@@ -41,13 +41,13 @@ class TestPostgreSQLConformance(StoreConformance):
 
     @pytest.fixture(autouse=True, params=['advisory locks', 'row locks', 'pooled'])
     def kind(self, request, database):
-        self.url, self.by_rows, self.test = database, request.param == 'row locks', request.node.nodeid
+        self.url, self.by_rows = database, request.param == 'row locks'
         if request.param == 'pooled':
             self.url = request.getfixturevalue('bouncer').url(database.rpartition('/')[2])
 
     def make_store(self, folder):
         from vaults.stores.postgresql.opening import open_vault
-        name = hashlib.md5(f'{self.test} {folder}'.encode()).hexdigest()  # a folder's name may be another test's as well
+        name = hashlib.md5(str(folder).encode()).hexdigest()
         return open_vault(f'{self.url}?vault={name}', Options(), self.by_rows)
 
 

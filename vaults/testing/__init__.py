@@ -11,6 +11,7 @@ Needs pytest and hypothesis: `pip install 'vaults[test]'`. What each test demand
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 import tempfile
 import threading
@@ -97,12 +98,15 @@ class StoreConformance:
     persistent = True
 
     def make_store(self, folder: pathlib.Path) -> Store:
-        """Return a new store; of one that is kept in files, with them in this folder, which is empty at first."""
+        """Return a new store; of one that is kept in files, with them in this folder, which is empty at first.
+
+        An engine that keeps nothing in files may take the folder's path for the name: no other test has it.
+        """
         raise NotImplementedError(f'{type(self).__name__} is to say how its store is made, in make_store(self, folder)')
 
     @pytest.fixture
     def folder(self, tmp_path: pathlib.Path) -> pathlib.Path:
-        folder = tmp_path / 'engine'
+        folder = tmp_path / f'engine-{os.urandom(4).hex()}'  # pytest gives a path again that it has removed
         folder.mkdir()
         return folder
 
