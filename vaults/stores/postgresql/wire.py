@@ -91,11 +91,11 @@ class Wire:
         try:
             if self._call is not None:
                 self._finish()
-            conn, formats = self.conn, statement.formats
+            conn, formats, given = self.conn, statement.formats, [*values]  # of Python 3.8, psycopg takes lists alone
             if not self.is_direct:
-                return self._answers(conn.send_query_params, statement.sql, values, None, formats, BINARY)[0]
+                return self._answers(conn.send_query_params, statement.sql, given, None, formats, BINARY)[0]
             name = self._known.get(statement.name) or self._prepare(statement)
-            return self._answers(conn.send_query_prepared, name, values, formats, BINARY)[0]
+            return self._answers(conn.send_query_prepared, name, given, formats, BINARY)[0]
         except Refused:
             raise
         except BaseException as error:
