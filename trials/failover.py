@@ -24,7 +24,7 @@ import time
 from shared import ROOT
 from shared.processes import Process
 from shared.verdict import Trial
-from shared.writers import DONE, NOT, UNSURE, Judgement, write
+from shared.writers import DONE, NOT, OF_ALL, UNSURE, Judgement, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -92,7 +92,7 @@ def not_the_newest(judgement, writers, before):
         steps = collections.defaultdict(list)
         for line in writer.said[:at].decode().splitlines():
             step, kind, outcome, *_ = line.split(' ', 3)
-            if outcome == DONE and kind not in ('edit', 'delete'):
+            if outcome == DONE and kind not in ('delete', *OF_ALL):
                 steps[step.rpartition('.')[0]].append(step)
         for name, done in steps.items():
             kept = list(itertools.dropwhile(lambda step: step not in lost, done))

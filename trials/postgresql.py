@@ -3,8 +3,9 @@
     python trials/postgresql.py [--rounds N] [--seed S] [--only HOW]
 
 A round is about one way. Processes of two threads write to one vault, one of them through PgBouncer in transaction mode; they put,
-delete, append and count, with and without blocks, and say how each step ended. Meanwhile their connections are ended, their
-statements cancelled, the server is restarted, crashed or killed, PgBouncer is killed, idle sessions time out, or writers are killed.
+delete, append and count, with and without blocks, and say how each step ended. Meanwhile their connections are ended, or cut before an
+answer has come, their statements cancelled, the server is restarted, crashed or killed, PgBouncer is killed, idle sessions time out,
+or writers are killed.
 Nothing that was said to be done may be missing, nothing that was said not to be done may be there, and nothing twice.
 
 Prints a line of figures; exits with 1 when a promise broke. Without PostgreSQL and psycopg it says so, and nothing is tried.
@@ -20,6 +21,7 @@ import time
 from shared import ROOT
 from shared.processes import Process
 from shared.verdict import Trial
+from shared.way import Way
 from shared.writers import DONE, NOT, UNSURE, Judgement, write
 
 sys.path.insert(0, str(ROOT))
@@ -39,21 +41,24 @@ class Round:
         self.server, self.database, self.bouncer, self.how = server, database, bouncer, how
         self.rng = random.Random(seed)
         url = server.vault(database)
-        self.url, pooled = url, url.replace(f':{server.port}/', f':{bouncer.port}/') if bouncer else url
-        pause = 3 * IDLE if how == 'sessions idle' else 0.0
-        self.processes = [Process(write, one, f'p{number}', THREADS, SECONDS, seed, pause, True)
-                          for number, one in enumerate((url, url, pooled))]
-        self.killed = 0
+        self.url, pause, self.killed = url, 3 * IDLE if how == 'idle' else 0.0, 0
+        self.way = Way(server.port)
+        ports = self.way.port, server.port, bouncer.port if bouncer else server.port
+        self.processes = [Process(write, url.replace(f':{server.port}/', f':{port}/'), f'p{number}', THREADS, SECONDS, seed, pause, True)
+                          for number, port in enumerate(ports)]
 
     def run(self):
         """Meddle until the writers are done; return the judgement."""
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end - .2:
-            self.listen(self.rng.uniform(.1, .35))
-            WAYS[self.how](self)
-        for process in self.processes:
-            code = process.join()
-            assert code in (0, -9), f'a writer ended with {code}'
+        try:
+            end = time.monotonic() + SECONDS
+            while time.monotonic() < end - .2:
+                self.listen(self.rng.uniform(.1, .35))
+                WAYS[self.how](self)
+            for process in self.processes:
+                code = process.join()
+                assert code in (0, -9), f'a writer ended with {code}'
+        finally:
+            self.way.end()
         with contextlib.closing(Vault(self.url)) as v:
             return Judgement(v, [process.said for process in self.processes])
 
@@ -88,14 +93,21 @@ class Round:
 
 
 WAYS = {
-    'nothing': lambda one: None, 'connections ended': Round.terminate, 'statements cancelled': Round.cancel,
-    'server restarted': lambda one: one.server.restart(), 'server crashed': lambda one: one.server.restart('immediate'),
-    'server killed': Round.kill, 'pooler killed': Round.kill_bouncer, 'sessions idle': lambda one: None, 'writers killed': Round.kill_writer}
+    'nothing': lambda one: None,
+    'cut': lambda one: one.way.cut(),
+    'terminated': Round.terminate,  # connections are ended by the server
+    'cancelled': Round.cancel,      # and statements
+    'restarted': lambda one: one.server.restart(),
+    'crashed': lambda one: one.server.restart('immediate'),
+    'killed': Round.kill,
+    'idle': lambda one: None,       # sessions that are idle for long are ended
+    'pooler': Round.kill_bouncer,
+    'writers': Round.kill_writer}
 
 
 def tried(server, database, bouncer, seed, how):
     """Do a round; return its judgement."""
-    idle = f'{IDLE * 1000:.0f}ms' if how == 'sessions idle' else '0'
+    idle = f'{IDLE * 1000:.0f}ms' if how == 'idle' else '0'
     for name in ('idle_session_timeout', 'idle_in_transaction_session_timeout'):
         server.sql(f"ALTER DATABASE {database} SET {name} = '{idle}'")
     server.end_backends(database)  # those that a pooler keeps, and which have what was set before

@@ -50,6 +50,9 @@ class Process:
         while self.said.count(word) < times:
             assert self.hear(self._hangs), f'a process failed, or hung, after {self.said[-20:]!r}'
 
+    def signal(self, number: int) -> None:
+        os.kill(self._pid, number)
+
     def end(self) -> int:
         """Kill it if it still is there, hear its last words, and return its code."""
         if self.code is None:

@@ -17,8 +17,9 @@ from vaults import Vault, VaultBusyError, VaultUnreachableError, VaultUnsureErro
 
 DONE, NOT, UNSURE, BROKE = 'done', 'not', 'unsure', 'broke'
 STREAM = 50_000  # bytes
-OFTEN = {'put': 8, 'update': 3, 'setdefault': 3, 'block': 6, 'edit': 3, 'append': 4, 'delete': 2, 'stream': 1, 'read': 4, 'walk': .3}
+OFTEN = {'put': 8, 'overwrite': 3, 'update': 3, 'setdefault': 3, 'block': 6, 'edit': 3, 'append': 4, 'delete': 2, 'stream': 1, 'read': 4, 'walk': .3}
 READING = ('read', 'walk')  # whether a writer's own puts are still there
+OF_ALL = ('edit', 'overwrite', *READING)  # steps that leave nothing of their own
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -66,6 +67,9 @@ class Writer:
     def put(self, step):
         self.vault['put', step] = 1
 
+    def overwrite(self, step):
+        self.vault['hot'] = step
+
     def update(self, step):
         self.vault.update({('update', step, part): part for part in range(3)})
 
@@ -74,10 +78,11 @@ class Writer:
 
     def block(self, step):
         with self.vault as v:
-            count = v.get('count', 0)
+            count, hot = v.get('count', 0), v.get('hot')
             self.wait()
             v['block', step] = 1
             v['count'] = count + 1
+            assert v.get('hot') == hot, 'somebody wrote beside a block'
 
     def edit(self, step):
         with self.vault.edit('edited', {}) as counts:
@@ -169,11 +174,11 @@ class Judgement:
     def is_there(self, step):
         """Tell whether a step has left what it must."""
         kind = self.kinds[step]
-        return kind in ('edit', *READING) or (step in self.found[kind]) != (kind == 'delete')
+        return kind in OF_ALL or (step in self.found[kind]) != (kind == 'delete')
 
     def compare(self):
         for step, outcome in self.outcomes.items():
-            if outcome == NOT and self.kinds[step] not in ('edit', 'delete', *READING) and self.is_there(step):
+            if outcome == NOT and self.kinds[step] not in ('delete', *OF_ALL) and self.is_there(step):
                 self.problems.append(f'{self.kinds[step]} {step} was said not to be done, and is there')
         known = {kind: {step for step, one in self.kinds.items() if one == kind} for kind in self.found}
         self.problems += [f'{kind} {step} is there, and nobody has begun it' for kind in self.found
