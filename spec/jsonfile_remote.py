@@ -17,6 +17,7 @@ from vaults import Vault
 from vaults.stores import jsonfile
 from vaults.stores.base import Options
 from vaults.stores.jsonfile import holder, remote
+from vaults.stores.jsonfile import server as server_side
 
 from .ftp import PASSWORD
 from .helpers import LINUX, in_child, needs_fork
@@ -136,6 +137,13 @@ class TestFilesOnAServer:
                 Vault(url, timeout=0)
             assert not any(PASSWORD in text for text in (lock, str(raised.value), v._store.name, caplog.text))
 
+    def test_what_a_server_says_of_a_password_is_left_out(self):
+        place = remote.RemoteFile('ftp://ann:p%40ss@host/x.json', 'shown', 1)
+        assert place._said(OSError('p@ss is not p%40ss')) == '... is not ...' and place._said(EOFError()) == 'EOFError'
+        with pytest.raises(vaults.VaultUnreachableError) as raised:
+            Vault('json+ftp://ann:s3cr/et@127.0.0.1/x.json', timeout=0)
+        assert 's3cr' not in str(raised.value)
+
     def test_a_place_that_may_not_be_read_is_none_that_is_empty(self, own_ftp, url):
         path = own_ftp.folder / 'notes.json'
         path.mkdir()  # which is as a file that the server does not give: reading it is answered as if there were none
@@ -163,10 +171,29 @@ class TestFilesOnAServer:
         v.close()
         assert 'notes.json.lock could not be given back' in caplog.text and PASSWORD not in caplog.text
 
+    def test_a_lock_that_is_given_back_as_it_is_met_is_made(self, own_ftp, url, monkeypatch):
+        lock, real = own_ftp.folder / 'notes.json.lock', server_side.is_there
+        lock.mkdir()
+
+        def late(fs, path):
+            if path.endswith('.lock') and lock.exists():
+                lock.rmdir()
+            return real(fs, path)
+        monkeypatch.setattr(server_side, 'is_there', late)
+        Vault(url, timeout=0).close()
+        assert os.listdir(own_ftp.folder) == ['notes.json']
+
+    def test_what_comes_and_goes_is_seen_in_one_connection(self, own_ftp, url):
+        with remote.RemoteFile(url.partition('+')[2], 'shown', 1)._connected() as (fs, path):
+            seen = [server_side.is_there(fs, path)]
+            (own_ftp.folder / 'notes.json').touch()
+            seen.append(server_side.is_there(fs, path))
+        assert seen == [False, True]
+
     def test_a_lock_that_cannot_be_signed_is_not_left(self, own_ftp, url, monkeypatch):
         def fail(fs, path, data):
             raise PermissionError(13, 'not here')
-        monkeypatch.setattr('vaults.stores.jsonfile.server.upload', fail)
+        monkeypatch.setattr(server_side, 'upload', fail)
         with pytest.raises(vaults.VaultFullError, match='not here'):
             Vault(url, timeout=0)
         assert os.listdir(own_ftp.folder) == []

@@ -207,10 +207,14 @@ class RemoteFile(FilePlace):
                                         'right') from error
 
     def _said(self, error: BaseException) -> str:
-        """Return what an error says, or what it is called; without the secrets of the URL, should they be in it."""
+        """Return what an error says, or what it is called; without the password, should it be in it."""
+        from urllib.parse import unquote
         text = f'{error}' or type(error).__name__
         password = self._url.partition('://')[2].rpartition('@')[0].partition(':')[2]
-        return text.replace(password, '...') if password else text
+        # Of one with a "/" that is not quoted, what is before it would be taken for a port.
+        for secret in filter(None, (password, unquote(password), *password.split('/'))):
+            text = text.replace(secret, '...')
+        return text
 
 
 @contextmanager
