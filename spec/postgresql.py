@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import pickle
 import shutil
 import socket
@@ -270,6 +271,36 @@ class TestPostgreSQLTables:
                     v['x' * 2600] = 1
                 v['b'] = 1  # the block goes on
             assert len(v) == 2
+
+    def test_a_value_that_no_row_takes_is_refused(self, server, monkeypatch):  # noqa: F811
+        from vaults.stores.postgresql import forms
+        monkeypatch.setattr(forms, 'MOST_OF_VALUE', 1000)
+        with contextlib.closing(vaults.Vault(store=opened_new(server))) as v:
+            v['a'] = b'x' * 900
+            for put in (lambda: v.put('a', b'x' * 1001), lambda: v.update(b=1, a=b'x' * 1001)):
+                with pytest.raises(vaults.SerializationError, match='at most 1000 bytes.*stream'):
+                    put()
+            assert v == {'a': b'x' * 900}
+
+    def test_a_program_with_many_open_files_connects(self, server, root):  # noqa: F811
+        resource = pytest.importorskip('resource')
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = 2000 if before[1] == resource.RLIM_INFINITY else min(2000, before[1])
+        if most < 1200:
+            pytest.skip('a process may not have that many files here')
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, before[0]), before[1]))
+        handles = []
+        try:
+            with open(root / 'file', 'wb') as file:
+                while not handles or handles[-1] < 1100:
+                    handles.append(os.dup(file.fileno()))
+            with contextlib.closing(vaults.Vault(server.vault())) as v:
+                v['a'] = 1
+                assert v['a'] == 1
+        finally:
+            for handle in handles:
+                os.close(handle)
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
     def test_what_is_damaged_is_not_returned(self, server):  # noqa: F811
         store = opened_new(server)

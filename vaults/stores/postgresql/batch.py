@@ -38,7 +38,7 @@ class Rows:
     def put(self, pairs: Iterable[Entry]) -> int:
         rows, count, size = self._rows, 0, 0
         for key, data in pairs:
-            packed = fitting(key)
+            packed = fitting(key, data)
             before = rows.get(packed)
             rows[packed] = (flags_of(key) if before is None else before[0]), data
             count += 1

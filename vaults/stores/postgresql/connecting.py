@@ -6,7 +6,6 @@ that can be read is lost. Then nothing was sent yet, and another one is taken.
 """
 from __future__ import annotations
 
-import select
 from collections import deque
 from functools import partial
 from time import monotonic
@@ -14,6 +13,7 @@ from time import monotonic
 from psycopg import pq
 
 from .failures import closed, not_connected
+from .patience import waiting_for
 from .wire import SHUT_OUT, LostWire, Refused, Wire
 
 TYPE_CHECKING = False
@@ -128,8 +128,7 @@ def _established(attempt: bytes, seconds: float) -> pq.abc.PGconn:
 
 
 def _wait_to_connect(handle: int, to_read: bool, left: float, seconds: float) -> None:
-    sockets = [handle]
-    if left <= 0 or not any(select.select(sockets if to_read else [], [] if to_read else sockets, [], left)):
+    if left <= 0 or not waiting_for(handle, not to_read)(left * 1000):
         raise NoAnswer(f'no answer in {seconds:g} s')
 
 

@@ -28,6 +28,8 @@ FORM = IS_BOOL | IS_FLOAT
 CRC_BITS = (1 << 32) - 1
 MOST_OF_KEY = 2600      # bytes: a row of an index must fit a third of a page of 8192, with what else is in it
 
+MOST_OF_VALUE = 1_000_000_000   # bytes; a message of 1 GiB ends the connection, and nobody knows what was done
+
 int4 = struct.Struct('>i').pack
 int8 = struct.Struct('>q').pack
 as_int: Callable[[Optional[bytes]], int] = partial(int.from_bytes, byteorder='big', signed=True)  # of int4 or int8
@@ -54,12 +56,15 @@ def chunk_crc_of(owner: bytes, number: int, data: bytes) -> int:
     return crc32(data, crc32(owner + int8(number)))
 
 
-def fitting(key: Stored) -> bytes:
-    """Return the bytes of a key that is to be put. Raises: SerializationError for one that no index takes."""
+def fitting(key: Stored, data: bytes) -> bytes:
+    """Return the bytes of a key that is to be put. Raises: SerializationError for what does not fit a row."""
     found = key_bytes(key)
     if len(found) > MOST_OF_KEY:
         raise SerializationError(f'a key is at most {MOST_OF_KEY} bytes long on PostgreSQL, and this one has '
                                  f'{len(found)}: use a shorter one, such as its hash')
+    if len(data) > MOST_OF_VALUE:
+        raise SerializationError(f'a value is at most {MOST_OF_VALUE} bytes long on PostgreSQL, and this one has '
+                                 f'{len(data)}: divide it, or write it as a stream, with open(key, "wb")')
     return found
 
 

@@ -5,6 +5,8 @@ import select
 import threading
 from time import monotonic
 
+from ...errors import VaultError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Optional
@@ -40,7 +42,7 @@ def wait(ready: Ready, patience: float, alive: Callable[[], None], is_over: Call
     end = monotonic() + patience
     while not is_over() and not ready(SLICE):
         if interrupts.asked is not None and interrupts.asked():
-            raise InterruptedError('interrupted while waiting for the server')
+            raise VaultError('the call was interrupted while it waited for the server')
         if monotonic() > end:
             alive()
             end = monotonic() + patience

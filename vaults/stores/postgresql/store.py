@@ -111,7 +111,7 @@ class PostgreSQLStore(PartsTable):
     # --- writing ---
 
     def put(self, key: Stored, data: bytes) -> None:
-        packed = fitting(key)
+        packed = fitting(key, data)
         crc = int8(crc32(data, crc32(packed)) | flags_of(key))
         session = self.session
         if session is None:
@@ -130,7 +130,7 @@ class PostgreSQLStore(PartsTable):
         return self.once(lambda: batch.put_many(self, pairs))
 
     def put_owner(self, key: Stored, data: bytes) -> None:
-        packed = fitting(key)
+        packed = fitting(key, data)
         crc, owner = int8(crc_of(packed, data) | flags_of(key) | PARTED), data[-schema.OWNER_SIZE:]
 
         def put() -> None:
@@ -182,6 +182,8 @@ class PostgreSQLStore(PartsTable):
     # --- the whole ---
 
     def others_wrote(self) -> bool:
+        if not self.plain:
+            return True
         found: bytes = self.read(schema.SNAPSHOT, ()).get_value(0, 0)  # type: ignore[assignment]
         seen, self.local.seen = self.local.seen, found
         return seen != found

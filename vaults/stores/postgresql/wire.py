@@ -15,7 +15,6 @@ import threading
 from functools import partial
 from itertools import count
 from weakref import WeakSet
-from zlib import crc32
 
 import psycopg
 from psycopg import pq
@@ -56,11 +55,10 @@ class Refused(Exception):
 class Statement:
     """SQL with parameters, all of them binary. Each connection prepares it once, where it can."""
 
-    __slots__ = ('formats', 'name', 'sql')
+    __slots__ = ('formats', 'sql')
 
     def __init__(self, sql: str, parameters: int) -> None:
         self.sql = sql.encode()
-        self.name = b'vaults_%08x' % crc32(self.sql)  # connections that know it may be used by stores that do not
         self.formats = [BINARY] * parameters
 
 
@@ -76,7 +74,7 @@ class Wire:
         self.slot = os.urandom(1)[0] % SLOTS    # of the tallies: those of many connections are spread over all
         self.slot4 = int4(self.slot)
         self.notices: List[Tuple[str, str]] = []    # codes and words of the last answer's warnings
-        self._known: Dict[bytes, bytes] = {}        # by the names of statements, those that they have here
+        self._known: Dict[Statement, bytes] = {}    # and by what names the server knows them
         self._numbers = count()
         self._call: Optional[Call] = None           # what is being asked, and was answered so far
         self._is_parents = False    # in a forked child
@@ -94,12 +92,13 @@ class Wire:
             conn, formats, given = self.conn, statement.formats, [*values]  # of Python 3.8, psycopg takes lists alone
             if not self.is_direct:
                 return self._answers(conn.send_query_params, statement.sql, given, None, formats, BINARY)[0]
-            name = self._known.get(statement.name) or self._prepare(statement)
+            name = self._known.get(statement) or self._prepare(statement)
             return self._answers(conn.send_query_prepared, name, given, formats, BINARY)[0]
         except Refused:
             raise
         except BaseException as error:
-            raise self._given_up(error) from error
+            self._give_up(error)
+            raise
 
     def run(self, sql: bytes) -> List[pq.abc.PGresult]:
         """Return the answers to statements without parameters, which go in one trip. Raises: as `ask`."""
@@ -110,13 +109,14 @@ class Wire:
         except Refused:
             raise
         except BaseException as error:
-            raise self._given_up(error) from error
+            self._give_up(error)
+            raise
 
     def _prepare(self, statement: Statement) -> bytes:
         """Have the server know the statement, and return its name there: a signal handler may do so as well."""
-        name = b'%s_%d' % (statement.name, next(self._numbers))
+        name = b'vaults_%d' % next(self._numbers)
         self._answers(self.conn.send_prepare, name, statement.sql)
-        self._known[statement.name] = name
+        self._known[statement] = name
         return name
 
     def _answers(self, send: Callable[..., None], *arguments: object) -> List[pq.abc.PGresult]:
@@ -173,17 +173,13 @@ class Wire:
             return LostWire(words)
         return Refused(code, words)
 
-    def _given_up(self, error: BaseException) -> BaseException:
-        """Close what is in the midst of a statement; return what is to be raised."""
-        if isinstance(error, LostWire):
-            self.close()
-            return error
-        if isinstance(error, SHUT_OUT) and not isinstance(error, InterruptedError):
-            self.close()
-            return LostWire(' '.join(str(error).split()))
-        self._cancel()
+    def _give_up(self, error: BaseException) -> None:
+        """Close what is in the midst of a statement. Raises: LostWire, where the error says that it is gone."""
+        if not isinstance(error, (LostWire, *SHUT_OUT)):
+            self._cancel()
         self.close()
-        return error
+        if isinstance(error, SHUT_OUT):
+            raise LostWire(' '.join(str(error).split())) from error
 
     def _cancel(self) -> None:
         """Have the server end what nobody waits for any more, without waiting for it."""
