@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize
 
 import vaults
-from vaults import Vault
+from vaults import Vault, moving
 from vaults.stores import jsonfile, open_engine
 from vaults.stores.base import OWNERS, Options, chunk_key
 from vaults.stores.jsonfile import holder, layout, local
@@ -773,6 +773,25 @@ class TestUrlsOfFiles:
             with contextlib.closing(Vault('json+' + own_ftp.url('a%20%3f%25.json', f'{user}:{PASSWORD[:-1]}%{ord(PASSWORD[-1]):x}'))) as v:
                 v['a'] = 1
         assert os.listdir(own_ftp.folder) == ['a ?%.json']
+
+    @needs_posix
+    def test_a_link_in_the_place_of_the_lock_leads_nowhere(self, root, path):
+        (root / 'victim').write_text('all of it')
+        os.symlink(root / 'victim', f'{path}.lock')
+        with pytest.raises(vaults.VaultFullError, match='lock'):
+            Vault(url_of(path))
+        assert text_of(root / 'victim') == 'all of it'
+
+    def test_it_is_copied_and_not_imported(self, notes, path):
+        notes['plain'] = 1
+        notes.sync()
+        with contextlib.closing(Vault(':memory:')) as v:
+            assert moving.import_file(v, path) == 1 and v == {'plain': 1}
+            notes['date', 1] = (1, 2)
+            notes.sync()
+            with pytest.raises(vaults.VaultFormatError, match='vaults copy json'):
+                moving.import_file(v, path)
+            assert v == {'plain': 1}
 
     def test_what_it_tells_of_itself(self, notes, path):
         notes['a'] = 1

@@ -40,6 +40,10 @@ PACKED = {codes.REGISTERED: '!registered', codes.TUPLE: '!tuple', codes.SET: '!s
 TEXTUAL = {codes.DATE: '!date', codes.DECIMAL: '!decimal'}
 
 
+# Persisted as well, docs/files.md has it: the name of the version in a file that holds a whole vault, its first one.
+VAULT_TAG = '!vaults'
+
+
 class _TooDeep(Exception):
     """The value is nested deeper than MAX_DEPTH."""
 

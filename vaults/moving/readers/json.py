@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 
+from ...codecs.forms import VAULT_TAG
 from ..texts import JsonText, Records
 from . import Reader
 
@@ -34,9 +35,16 @@ class Json(Reader):
             elif source.key is not None:
                 raise text.wrong('its names are the keys: leave key=... out')
             else:
-                yield from text.members()
+                yield from self._members(source, text)
             if text.peek():
                 raise text.wrong("something follows; entries or, with key=..., objects in lines take kind='jsonlines'")
+
+    def _members(self, source: Source, text: JsonText) -> Iterator[Pair]:
+        for number, (name, value) in enumerate(text.members()):
+            if not number and name == VAULT_TAG:
+                raise source.wrong('this is a vault in one file, with keys and values of more kinds than JSON has',
+                                   f'line {text.line}', '`vaults copy json+file:///FOLDER/FILE VAULT` copies it')
+            yield name, value
 
     def _items(self, source: Source, text: JsonText) -> Iterator[Pair]:
         text.take('[')

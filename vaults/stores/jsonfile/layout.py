@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 # Persisted, as all that docs/files.md has.
 LAYOUT_VERSION = 1
-VERSION_NAME = '!vaults'    # the member that has it
 STORED = '!stored'          # the form of a value that has no other: its bytes in base64
 STORED_KEY = '!key'         # likewise of a key
 NO_KEY = '!'                  # what a name begins with that is not the key itself
@@ -50,7 +49,7 @@ class JsonLayout:
         shown_first = sorted(entries, key=lambda entry: is_of_chunks(entry[0]))  # stable: people look at the others
         lines = [f'  {_name_of(key)}: {_value_text(data, serializer)}' for key, data in shown_first]
         if any(TAGGED in line for line in lines):
-            lines.insert(0, f'  "{VERSION_NAME}": {LAYOUT_VERSION}')
+            lines.insert(0, f'  "{forms.VAULT_TAG}": {LAYOUT_VERSION}')
         return ('{\n' + ',\n'.join(lines) + '\n}\n').encode() if lines else b'{}\n'
 
     def loaded(self, data: bytes, name: str) -> Iterator[Entry]:
@@ -229,7 +228,7 @@ class _Reading:
         self._next()
         at = self._at
         form = self._value()
-        if name == VERSION_NAME:
+        if name == forms.VAULT_TAG:
             _require_version(form, self._name)
             return None
         return self._key(name, start), self._data(form, at)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Optional
 
 HOLDER = 'holder.json'      # in a lock that is a folder, who has it
+NO_LINKS = getattr(os, 'O_NOFOLLOW', 0)     # lest somebody has planted one, to have another file overwritten
 MOST_OF_LOCK = 1 << 16      # bytes of a lock that are looked at
 
 
@@ -59,7 +60,7 @@ class LocalFile(FilePlace):
 
     def try_lock(self, mine: Holder) -> bool:
         try:
-            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT | NO_LINKS, 0o666)
         except IsADirectoryError:
             return False
         except FileNotFoundError as error:
