@@ -458,10 +458,10 @@ def grow(specs: Sequence[Spec], largest: int) -> str:
 
 # What is kept, and the command line.
 
-def save(section: str, body: str) -> None:
-    """Put `body` in its own section of docs/performance.md, between markers, and leave the rest as it is."""
+def save(section: str, body: str, name: str = 'performance.md') -> None:
+    """Put `body` in its own section of a page of docs/, between markers, and leave the rest as it is."""
     DOCS.mkdir(exist_ok=True)
-    path = DOCS / 'performance.md'
+    path = DOCS / name
     begin, end = f'<!-- begin {section} -->', f'<!-- end {section} -->'
     page = path.read_text(encoding='utf-8') if path.exists() else '# Performance\n'
     if begin not in page:
@@ -525,10 +525,10 @@ def compare_all(specs: Sequence[Spec], options: argparse.Namespace) -> None:
             (DOCS / f'{name}.svg').write_text(chart(times, specs, labels), encoding='utf-8')
 
 
-def finish(section: str, body: str, options: argparse.Namespace) -> None:
+def finish(section: str, body: str, options: argparse.Namespace, name: str = 'performance.md') -> None:
     print(body)
     if not (options.quick or options.no_write):
-        save(section, body)
+        save(section, body, name)
 
 
 if __name__ == '__main__':
