@@ -619,6 +619,47 @@ class TestWritersOnPostgreSQL:
         assert list(on_server._store.chunk_owners()) == [] and len(on_server) == 0 and on_server.check() == []
 
 
+class TestOnPostgreSQL:
+    def test_it_tells_whether_anybody_has_written(self, on_server):
+        store = on_server._store
+        assert store.others_wrote()
+        wait_for(lambda: not store.others_wrote())  # the server itself may have written
+        with contextlib.closing(vaults.Vault(on_server.db_path)) as other:
+            other['a'] = 1
+        assert store.others_wrote()
+
+    def test_what_gives_the_entries_may_hold_blocks_that_are_undone(self, on_server):
+        def pairs():
+            yield 'a', b'1'
+            store.begin('inner')
+            yield 'b', b'2'
+            store.rollback('inner')
+            yield 'c', b'3'
+            store.begin('other')
+            yield 'd', b'4'
+            assert store.count() == 3
+            store.put_many([('e', b'5'), ('a', b'6')])
+            store.commit('other')
+            yield 'f', b'7'
+        store = on_server._store
+        assert store.put_many(pairs()) == 5
+        assert [(key, store.get(key)) for key in 'abcdef'] == [('a', b'6'), ('b', None), ('c', b'3'), ('d', b'4'), ('e', b'5'), ('f', b'7')]
+        assert store.count() == 5 and [key for keys, _, _ in store.scan() for key in keys] == ['a', 'c', 'd', 'e', 'f']
+
+    def test_another_thread_that_closes_it_ends_the_call_of_a_block(self, own_server, lost):
+        with tables_locked(own_server, lost) as let_go:
+            def block():
+                with lost:
+                    lost['a'] = 2
+            end = begun(block)
+            wait_for(lambda: waiting_for_locks(own_server, lost) == 1)
+            lost.close()
+            assert type(end()) is vaults.VaultClosedError
+            let_go()
+        with contextlib.closing(vaults.Vault(lost.db_path)) as again:
+            assert again == {'a': 1}
+
+
 class TestPooled:
     """PgBouncer in transaction mode: nothing is left in a connection that the next one would meet."""
 

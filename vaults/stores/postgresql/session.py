@@ -59,8 +59,13 @@ class Session:
         except Refused as error:
             raise failures.refusal(error, self.name) from error
         except LostWire as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: LostWire) -> VaultError:
+        """Return why all of it is undone: another thread may have said so meanwhile, and have cut the connection."""
+        if self.lost is None:
             self.lost = failures.lost_in_block(str(error), self.name)
-            raise self.lost from error
+        return self.lost
 
     def write(self, statement: Statement, values: Values) -> pq.abc.PGresult:
         """Return the answer to a statement that changes something."""
@@ -76,8 +81,7 @@ class Session:
         except Refused as error:
             raise failures.refusal(error, self.name) from error
         except LostWire as error:
-            self.lost = failures.lost_in_block(str(error), self.name)
-            raise self.lost from error
+            raise self._lost(error) from error
 
     def nest(self, who: object) -> None:
         """Begin a block in the innermost one. Raises: also when an interrupt comes, and then has begun nothing."""
