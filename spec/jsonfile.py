@@ -87,6 +87,8 @@ class TestMsgpackFileStore(TestJsonFileStore):
 class TestJsonFileStoreOverFtp(StoreConformance):
     """So is one on an FTP server."""
 
+    kind = 'json'
+
     @pytest.fixture(autouse=True)
     def at(self, ftp):
         type(self).server = ftp
@@ -94,7 +96,13 @@ class TestJsonFileStoreOverFtp(StoreConformance):
     def make_store(self, folder):
         name = '-'.join(folder.parts[-3:])
         (self.server.folder / name).mkdir(exist_ok=True)
-        return open_engine('json+' + self.server.url(f'{name}/x.json'), Options())
+        return open_engine(f'{self.kind}+' + self.server.url(f'{name}/x.{self.kind}'), Options())
+
+
+class TestMsgpackFileStoreOverFtp(TestJsonFileStoreOverFtp):
+    """In msgpack as well."""
+
+    kind = 'msgpack'
 
 
 class TestMsgpackFileStoreInObjects(StoreConformance):

@@ -245,6 +245,21 @@ class TestFilesOnAServer:
             Vault(url, timeout=0).close()
             assert os.listdir(own_ftp.folder) == ['notes.json']
 
+    def test_a_program_on_the_server_itself_and_one_elsewhere_keep_each_other_out(self, own_ftp, url):
+        here = 'json+' + (own_ftp.folder / 'notes.json').as_uri()
+        with contextlib.closing(Vault(url)), pytest.raises(vaults.VaultBusyError, match='this program'):
+            Vault(here, timeout=0)
+        child = started('import sys, vaults; v = vaults.Vault(sys.argv[1]); print(1, flush=True); input()', here)
+        child.stdout.readline()
+        with pytest.raises(vaults.VaultBusyError, match=f'process {child.pid} on'):
+            Vault(url, timeout=0)
+        child.kill()
+        child.communicate()
+        assert (own_ftp.folder / 'notes.json.lock').is_file()
+        if LINUX:
+            Vault(url, timeout=0).close()
+            assert os.listdir(own_ftp.folder) == ['notes.json']
+
     @pytest.mark.skipif(not LINUX, reason='only there it is known which processes are gone')
     def test_of_many_that_take_a_lock_over_one_has_it_at_a_time(self, own_ftp, url):
         Vault(url).close()

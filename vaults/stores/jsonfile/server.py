@@ -115,7 +115,9 @@ def text_of_lock(fs: Any, lock: str) -> Optional[bytes]:
 
 
 def release(fs: Any, lock: str) -> None:
-    if can_rename(fs):
+    """Remove a lock: also one of a program on the server itself, which is a file there."""
+    fs.invalidate_cache()
+    if can_rename(fs) and fs.info(lock)['type'] == 'directory':
         fs.rm_file(f'{lock}/{HOLDER}')
         fs.rmdir(lock)
     else:
