@@ -279,9 +279,13 @@ class TestWhatTheServerSays:
             own_server.sql(f"ALTER DATABASE {name} SET statement_timeout = '100ms'")
             end_backends(own_server, name)
             with tables_locked(own_server, v):
-                for use in (lambda: v.put('a', 1), lambda: v.get('a')):
-                    with pytest.raises(vaults.VaultBusyError, match='statement_timeout'):
+                kept = []
+                for use in (lambda: v.put('a', 1), lambda: v.get('a')) * 3:
+                    with pytest.raises(vaults.VaultBusyError, match='statement_timeout') as caught:
                         use()
+                    kept.append(caught.value)
+                # All of them by one connection, which no error keeps; the other one has the lock.
+                assert own_server.sql('SELECT count(*) FROM pg_stat_activity WHERE datname = %s', name) == [(2,)] and len(kept) == 6
             assert v == {}
 
     def test_a_block_that_an_error_has_undone_is_not_committed(self, on_server):

@@ -68,24 +68,26 @@ class Trips(Store):
         if session is not None:
             return session.ask(statement, values)
         try:
-            wire = self.pool.take()
-            answer = wire.ask(statement, values)
-            self.pool.give(wire)
+            return self._asked(statement, values)
         except (Refused, LostWire) as error:
-            return self._again(statement, values, error)
-        return answer
-
-    def _again(self, statement: Statement, values: Values, error: Exception) -> pq.abc.PGresult:
-        if isinstance(error, Refused) and error.code != failures.NO_STATEMENT:
-            raise failures.refusal(error, self.name) from error
+            if isinstance(error, Refused) and error.code != failures.NO_STATEMENT:
+                raise failures.refusal(error, self.name) from error
         self.pool.clear()  # whatever ended this connection has ended those
-        wire = self.pool.take()
         try:
-            answer = wire.ask(statement, values)
+            return self._asked(statement, values)
         except Refused as again:
             raise failures.refusal(again, self.name) from again
         except LostWire as again:
             raise failures.lost_reading(again, self.name) from again
+
+    def _asked(self, statement: Statement, values: Values) -> pq.abc.PGresult:
+        wire = self.pool.take()
+        try:
+            answer = wire.ask(statement, values)
+        except Refused as error:
+            if error.code != failures.NO_STATEMENT:
+                self.pool.give(wire)  # whoever keeps the error would keep it, too
+            raise
         self.pool.give(wire)
         return answer
 
