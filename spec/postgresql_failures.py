@@ -415,6 +415,23 @@ class TestInterrupts:
             let_go()
         assert lost == {'a': 1} and lost.check() == []
 
+    @pytest.mark.skipif(not LINUX, reason='sends itself signals')
+    def test_what_a_signal_handler_raises_is_not_taken_for_a_lost_connection(self, own_server, lost):
+        def late(*_):
+            raise TimeoutError('late')  # which is an OSError
+        before = signal.signal(signal.SIGUSR1, late)
+        try:
+            for use in (lambda: lost['a'], lambda: lost.put('a', 2), lambda: lost.update(a=2)):
+                with tables_locked(own_server, lost) as let_go:
+                    threading.Timer(.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                    with pytest.raises(TimeoutError, match='^late$'):
+                        use()
+                    wait_for(lambda: waiting_for_locks(own_server, lost) == 0)
+                    let_go()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert lost == {'a': 1}
+
     def test_a_call_ends_when_somebody_else_says_so(self, own_server, lost):
         stop = threading.Event()
         with tables_locked(own_server, lost) as let_go:

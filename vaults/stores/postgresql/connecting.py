@@ -10,11 +10,12 @@ from collections import deque
 from functools import partial
 from time import monotonic
 
+import psycopg
 from psycopg import pq
 
 from .failures import closed, not_connected
 from .patience import waiting_for
-from .wire import SHUT_OUT, LostWire, Refused, Wire
+from .wire import LostWire, Refused, Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _established(attempt: bytes, seconds: float) -> pq.abc.PGconn:
             if state == pq.PollingStatus.FAILED:
                 raise LostWire(conn.get_error_message())
             _wait_to_connect(conn.socket, state == pq.PollingStatus.READING, end - monotonic(), seconds)
-    except SHUT_OUT as error:
+    except psycopg.Error as error:
         raise LostWire(str(error)) from error
     finally:
         if conn.status != pq.ConnStatus.OK:

@@ -175,10 +175,11 @@ class Wire:
 
     def _give_up(self, error: BaseException) -> None:
         """Close what is in the midst of a statement. Raises: LostWire, where the error says that it is gone."""
-        if not isinstance(error, (LostWire, *SHUT_OUT)):
+        # Of psycopg alone: a signal handler may raise anything else, such as a TimeoutError, which is an OSError.
+        if not isinstance(error, (LostWire, psycopg.Error)):
             self._cancel()
         self.close()
-        if isinstance(error, SHUT_OUT):
+        if isinstance(error, psycopg.Error):
             raise LostWire(' '.join(str(error).split())) from error
 
     def _cancel(self) -> None:
