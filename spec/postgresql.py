@@ -111,6 +111,7 @@ class TestPostgreSQLOpening:
                 assert len(new) == len(v) == 0 and list(new._store.chunk_owners()) == []
 
     def test_the_password_is_nowhere(self, caplog):
+        pytest.importorskip('psycopg')
         secret, shown = 'sEcr3t', 'postgresql://ann@127.0.0.1:1/db?vault=x'
         for url in (f'postgresql://ann:{secret}@127.0.0.1:1/db?vault=x', f'postgresql://ann@127.0.0.1:1/db?vault=x&password={secret}'):
             with caplog.at_level(logging.DEBUG):
@@ -393,11 +394,11 @@ def opened_new(server):  # noqa: F811
 
 def new_store(**options):
     """Return the store of a new vault in the database that all tests share; skip the test where there is no server."""
-    from vaults.stores.postgresql.opening import open_vault
     try:
         url = servers.postgres().vault()
     except servers.MissingServerError as missing:
         pytest.skip(str(missing))
+    from vaults.stores.postgresql.opening import open_vault
     store = open_vault(url, Options(**options))
     store.__class__ = type('TrustedStore', (type(store),), {'sources': ()})  # nobody else writes it: values may be pickled
     return store

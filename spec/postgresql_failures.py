@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 
-import psycopg
 import pytest
 
 import vaults
@@ -57,6 +56,7 @@ def end_backends(server, database):  # noqa: F811
 @contextlib.contextmanager
 def tables_locked(server, v, table='entries'):  # noqa: F811
     """Have all who read or write the tables of a vault's database wait; what is given lets them go."""
+    import psycopg
     with psycopg.connect(server.url(database_of(v))) as connection:
         connection.execute(f'LOCK TABLE vaults.{table} IN ACCESS EXCLUSIVE MODE')
         yield connection.rollback
