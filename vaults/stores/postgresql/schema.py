@@ -110,11 +110,17 @@ _WITHIN = 'AND position BETWEEN $2::bigint AND $3::bigint'
 _OF_KEYS = 'AND key >= $4::bytea AND key < $5::bytea'
 
 
-def _walk(clauses: str, order: str, last: str, parameters: int) -> Tuple[Statement, Statement]:
-    """Return the statement of a page without values, and that with them."""
+def _walk(clauses: str, order: str, last: str, parameters: int) -> Tuple[Statement, Statement, Statement]:
+    """Return the statements of a page: without values, with those that fit a page, and with those that fit a share.
+
+    To look at each row alone takes the server half of the time of adding their sizes up.
+    """
     window = f'WINDOW so_far AS (ORDER BY {order} ROWS UNBOUNDED PRECEDING)'
+    share = f'CASE WHEN {_SIZE} <= ${parameters + 1}::int4 THEN value END'
     return (Statement(f'{_KEY} {clauses} ORDER BY {order} {last}', parameters),
-            Statement(f'{_ENTRY} {clauses} {window} ORDER BY {order} {last}', parameters))
+            Statement(f'{_ENTRY} {clauses} {window} ORDER BY {order} {last}', parameters),
+            Statement(f'{_KEY.replace(" FROM", f", {share} FROM", 1)} {clauses} ORDER BY {order} {last}',
+                      parameters + 1))
 
 
 # By what they are in order of, and whether back.

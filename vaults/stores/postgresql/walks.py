@@ -12,21 +12,23 @@ from zlib import crc32
 
 from ...keys import HIGHEST, LOWEST
 from . import schema
-from .forms import CRC_BITS, PARTED, array_of, as_int, damaged, int8, key_bytes, key_from, keys_from
+from .forms import CRC_BITS, PARTED, array_of, as_int, damaged, int4, int8, key_bytes, key_from, keys_from
 from .parts import BIGINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator, List, Optional, Tuple
+    from typing import Any, Dict, Iterator, List, Optional, Tuple
 
     from psycopg import pq
 
     from ...keys import Stored
     from ..base import Page
     from .store import PostgreSQLStore
+    from .wire import Statement
 
     Span = Tuple[int, int]
 
+KEYS_ALONE, ALL_THAT_FITS, SHARES = 0, 1, 2     # the statements of a page, as schema.py has them
 FIRST_ROWS, MOST_ROWS_OF_PAGE = 64, 2048    # of a page: who wants one entry is not to get a megabyte
 MOST_KEYS_OF_PAGE = 400                     # without values; each may be 2,600 bytes
 GROWTH = 4
@@ -43,6 +45,7 @@ class _Walk:
         session = store.session
         self.began = session.epochs.at(len(session.blocks)) if session is not None else None
         self.size = FIRST_ROWS
+        self.what = SHARES if values else KEYS_ALONE    # until a value is larger than its share
         self.first, self.last = span or span_of(store)
 
     def require(self) -> None:
@@ -53,6 +56,10 @@ class _Walk:
     def ask(self) -> Optional[pq.abc.PGresult]:
         raise NotImplementedError
 
+    def read(self, statements: Dict[bool, Tuple[Statement, Statement, Statement]], *values: bytes) -> pq.abc.PGresult:
+        share = [int4(schema.MOST_OF_PAGE // self.size)] if self.what == SHARES else []
+        return self.store.read(statements[self.reverse][self.what], (*values, *share))
+
     def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
         """Note that so many rows of an answer were taken."""
         raise NotImplementedError
@@ -61,7 +68,12 @@ class _Walk:
         """Choose the size of the next page; tell whether the answer was cut by anything but its end."""
         was = self.size
         most = MOST_ROWS_OF_PAGE if self.values else MOST_KEYS_OF_PAGE
-        self.size = min(was * GROWTH, most) if taken == answer.ntuples else max(min(taken * 2, most), 1)
+        if taken == answer.ntuples:
+            self.size = min(was * GROWTH, most)
+        elif self.what == SHARES:
+            self.what = ALL_THAT_FITS
+        else:
+            self.size = max(min(taken * 2, most), 1)
         return answer.ntuples == was or taken < answer.ntuples
 
 
@@ -73,8 +85,7 @@ class _InOrder(_Walk):
     def ask(self) -> Optional[pq.abc.PGresult]:
         if not self.more:
             return None
-        return self.store.read(schema.IN_ORDER[self.reverse][self.values],
-                               (self.store.id4, int8(self.first), int8(self.last), int8(self.size)))
+        return self.read(schema.IN_ORDER, self.store.id4, int8(self.first), int8(self.last), int8(self.size))
 
     def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
         self.more = self.paced(answer, taken)
@@ -96,9 +107,8 @@ class _ByKey(_Walk):
     def ask(self) -> Optional[pq.abc.PGresult]:
         if not self.more:
             return None
-        return self.store.read(schema.SORTED_BY_KEY[self.reverse][self.values],
-                               (self.store.id4, int8(self.first), int8(self.last), self._low, self._high,
-                                int8(self.size)))
+        return self.read(schema.SORTED_BY_KEY, self.store.id4, int8(self.first), int8(self.last), self._low,
+                         self._high, int8(self.size))
 
     def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
         self.more = self.paced(answer, taken)
@@ -126,13 +136,13 @@ class _WithinOrder(_Walk):
         self._end = min(self._at + self.size, len(self._positions))
         some = self._positions[len(self._positions) - self._end:len(self._positions) - self._at] if self.reverse else (
             self._positions[self._at:self._end])
-        return self.store.read(schema.OF_POSITIONS[self.reverse][self.values],
-                               (self.store.id4, array_of(BIGINT, some)))
+        return self.read(schema.OF_POSITIONS, self.store.id4, array_of(BIGINT, some))
 
     def go_on(self, answer: pq.abc.PGresult, taken: int) -> None:
         self.paced(answer, taken)
         if taken == answer.ntuples:
             self._at = self._end  # some may be gone
+        if taken in (0, answer.ntuples):
             return
         last = answer.get_value(taken - 1, 0)
         at = self._positions.index(last or b'')
@@ -153,16 +163,19 @@ def span_of(store: PostgreSQLStore) -> Span:
 def walk(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
          span: Optional[Span] = None) -> Iterator[Page]:
     """Yield the pages of a walk, or of one by insertion that goes on in what is left of its span; see Store.scan."""
-    for answer, taken in answers(store, low, high, by_key, reverse, values, span):
-        page = _page(store, answer, taken, values)
-        del answer  # lest who waits holds what was handed out
+    for answer, taken, datas in answers(store, low, high, by_key, reverse, values, span):
+        page = _page(store, answer, taken, datas) if values else _page_of_keys(answer, taken)
+        del answer, datas  # lest who waits holds what was handed out
         yield page
         del page
 
 
 def answers(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
-            span: Optional[Span] = None) -> Iterator[Tuple[pq.abc.PGresult, int]]:
-    """Yield what the server answers for each page, and how many of its rows the page has."""
+            span: Optional[Span] = None) -> Iterator[Tuple[pq.abc.PGresult, int, List[bytes]]]:
+    """Yield what the server answers for each page, how many of its rows the page has, and their values.
+
+    The page ends before the first row that has none, because it was too large.
+    """
     if by_key:
         state: _Walk = _ByKey(store, low, high, reverse, values)
     elif (low, high) == (LOWEST, HIGHEST):
@@ -174,27 +187,21 @@ def answers(store: PostgreSQLStore, low: Stored, high: Stored, by_key: bool, rev
         answer = state.ask()
         if answer is None:
             return
-        taken = _taken_of(answer, values)
+        datas: List[Any] = [answer.get_value(row, 3) for row in range(answer.ntuples)] if values else []
+        taken = datas.index(None) if None in datas else answer.ntuples
+        del datas[taken:]
         state.go_on(answer, taken)
         if taken:
-            yield answer, taken
-        del answer
+            yield answer, taken, datas
+        del answer, datas
 
 
 def marked_entries(store: PostgreSQLStore) -> Iterator[Tuple[Stored, bytes, bool]]:
     """Yield all entries in their order, each with whether it is kept in chunks."""
-    for answer, taken in answers(store, LOWEST, HIGHEST, False, False, True):
+    for answer, taken, _ in answers(store, LOWEST, HIGHEST, False, False, True):
         for row in range(taken):
             key, data, flags = entry_of(store, answer, row)
             yield key, data, bool(flags & PARTED)
-
-
-def _taken_of(answer: pq.abc.PGresult, values: bool) -> int:
-    """Return how many rows are of the page: what is beyond it has no value. The first one always has."""
-    count = answer.ntuples
-    if not values or not count or answer.get_value(count - 1, 3) is not None:
-        return count
-    return next(row for row in range(count) if answer.get_value(row, 3) is None)
 
 
 def entry_of(store: PostgreSQLStore, answer: pq.abc.PGresult, row: int) -> Tuple[Stored, bytes, int]:
@@ -207,16 +214,24 @@ def entry_of(store: PostgreSQLStore, answer: pq.abc.PGresult, row: int) -> Tuple
     return key, data, flags
 
 
-def _page(store: PostgreSQLStore, answer: pq.abc.PGresult, count: int, values: bool) -> Page:
+def _page(store: PostgreSQLStore, answer: pq.abc.PGresult, count: int, datas: List[bytes]) -> Page:
+    packed, crcs = _packed_in(answer, count)
+    if list(map(crc32, datas, map(crc32, packed))) != [crc & CRC_BITS for crc in crcs]:
+        for row in range(count):
+            entry_of(store, answer, row)  # raises
+    return keys_from(packed, crcs), datas, _ids_in(answer, count)
+
+
+def _page_of_keys(answer: pq.abc.PGresult, count: int) -> Page:
+    return keys_from(*_packed_in(answer, count)), (), _ids_in(answer, count)
+
+
+def _packed_in(answer: pq.abc.PGresult, count: int) -> Tuple[List[bytes], List[int]]:
+    """Return the keys of an answer's rows, and their columns crc."""
     get, rows = answer.get_value, range(count)
     packed: List[bytes] = [get(row, 2) for row in rows]  # type: ignore[misc]  # the column is never null
-    crcs = [as_int(get(row, 1)) for row in rows]
-    keys = keys_from(packed, crcs)
-    ids = map(as_int, [get(row, 0) for row in rows])
-    if not values:
-        return keys, (), ids
-    datas: List[bytes] = [get(row, 3) for row in rows]  # type: ignore[misc]  # those of the page have one
-    if list(map(crc32, datas, map(crc32, packed))) != [crc & CRC_BITS for crc in crcs]:
-        for row in rows:
-            entry_of(store, answer, row)  # raises
-    return keys, datas, ids
+    return packed, [as_int(get(row, 1)) for row in rows]
+
+
+def _ids_in(answer: pq.abc.PGresult, count: int) -> Iterator[int]:
+    return map(as_int, [answer.get_value(row, 0) for row in range(count)])

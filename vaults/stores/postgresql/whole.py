@@ -45,7 +45,7 @@ def problems(store: PostgreSQLStore, examine: Callable[[Stored, bytes], Optional
 def _faulty(store: PostgreSQLStore, examine: Callable[[Stored, bytes], Optional[str]], progress: Progress,
               total: int) -> Iterator[str]:
     done = 0
-    for answer, taken in answers(store, LOWEST, HIGHEST, False, False, True):
+    for answer, taken, _ in answers(store, LOWEST, HIGHEST, False, False, True):
         for row in range(taken):
             try:
                 key, data, _ = entry_of(store, answer, row)
