@@ -94,7 +94,7 @@ class TestJsonFileStoreOverFtp(StoreConformance):
         type(self).server = ftp
 
     def make_store(self, folder):
-        name = '-'.join(folder.parts[-3:])
+        name = '-'.join(folder.parts[1:])  # not the root: what is joined to a folder would be one itself
         (self.server.folder / name).mkdir(exist_ok=True)
         return open_engine(f'{self.kind}+' + self.server.url(f'{name}/x.{self.kind}'), Options())
 
