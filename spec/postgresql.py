@@ -37,6 +37,27 @@ def bouncer(server):  # noqa: F811
         pytest.skip(str(missing))
 
 
+PASSWORD = 'sEcr3t/@:1'
+
+
+@pytest.fixture(scope='session')
+def guarded(server):  # noqa: F811  # which tells when there is none
+    """A server that lets `ann` in with her password over TLS alone; as localhost, which its certificate is of."""
+    with servers.Server() as guarded:
+        key, certificate = guarded.data / 'key.pem', guarded.data / 'certificate.pem'
+        guarded.run('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=localhost', '-days', 2,
+                    '-addext', 'subjectAltName=DNS:localhost', '-keyout', key, '-out', certificate)
+        key.chmod(0o600)
+        hosts = guarded.data / 'pg_hba.conf'
+        hosts.write_text(f'hostssl all ann all scram-sha-256\nhostnossl all ann all reject\n{hosts.read_text()}')
+        for name, value in (('ssl_cert_file', certificate), ('ssl_key_file', key), ('ssl', 'on')):
+            guarded.configure(name, value)
+        servers.wait_for(lambda: guarded.sql('SHOW ssl') == [('on',)])
+        guarded.sql(f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'")
+        guarded.sql('CREATE DATABASE app OWNER ann')
+        yield guarded
+
+
 class TestPostgreSQLConformance(StoreConformance):
     """PostgreSQL meets the contract, with either of the locks that writers wait for, and behind a pooler."""
 
@@ -214,6 +235,57 @@ class TestPostgreSQLOpening:
                     change()
             with contextlib.closing(vaults.Vault(url)) as new:
                 assert new == {}
+
+
+@pytest.mark.skipif(shutil.which('openssl') is None, reason='no openssl makes a certificate here')
+class TestPostgreSQLLogin:
+    """TLS, passwords and services are libpq's: what it finds by itself, a vault is opened with."""
+
+    @pytest.fixture
+    def ann(self, guarded, tmp_path, monkeypatch):
+        """Where ann finds the server: what libpq reads is her own, and says nothing yet."""
+        for name in [name for name in os.environ if name.startswith('PG')]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv('PGPASSFILE', str(tmp_path / 'pgpass'))
+        monkeypatch.setenv('PGSERVICEFILE', str(tmp_path / 'services'))
+        return f'localhost:{guarded.port}/app'
+
+    def test_a_password_in_the_url_lets_in_and_is_shown_nowhere(self, guarded, ann):
+        with contextlib.closing(vaults.Vault(f'postgresql://ann:sEcr3t%2F%40%3A1@{ann}?vault=a')) as v:
+            v['a'] = 1
+            assert guarded.sql("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'ann'") == [(True,)]
+            assert 'sEcr3t' not in f'{v!r}{v.db_path}{v._store.describe()}{pickle.dumps(v)!r}'
+        for wrong in (f'postgresql://ann:sEcr3t%2F%40%3A2@{ann}?vault=a', f'postgresql://ann@{ann}?vault=a',
+                      f'postgresql://ann:sEcr3t%2F%40%3A1@{ann}?vault=a&sslmode=disable'):
+            error, text = raised(lambda wrong=wrong: vaults.Vault(wrong))
+            assert type(error) is vaults.VaultUnreachableError and 'sEcr3t' not in text and '.pgpass' in str(error)
+
+    def test_a_password_file_and_a_service_are_read(self, guarded, ann, tmp_path, monkeypatch):
+        (tmp_path / 'pgpass').write_text(f'localhost:{guarded.port}:app:ann:{PASSWORD}'.replace('@:1', '@\\:1') + '\n')
+        (tmp_path / 'pgpass').chmod(0o600)
+        with contextlib.closing(vaults.Vault(f'postgresql://ann@{ann}?vault=b')) as v:
+            v['a'] = 1
+            with contextlib.closing(pickle.loads(pickle.dumps(v))) as again:
+                assert again['a'] == 1
+        (tmp_path / 'services').write_text(f'[app]\nhost=localhost\nport={guarded.port}\ndbname=app\nuser=ann\n')
+        with contextlib.closing(vaults.Vault('postgresql:///?service=app&vault=b')) as v:
+            assert v == {'a': 1}
+        monkeypatch.setenv('PGSERVICE', 'app')
+        with contextlib.closing(vaults.Vault('postgresql:///?vault=b')) as v:
+            assert v == {'a': 1}
+        vaults.set_root_path('postgresql:///')
+        assert vaults.Vault('b', flag='r')['a'] == 1
+
+    def test_who_the_server_is_can_be_asked_for(self, guarded, ann, tmp_path):
+        known = guarded.data / 'certificate.pem'
+        shutil.copy(known, tmp_path / 'known.pem')
+        url = f'postgresql://ann:sEcr3t%2F%40%3A1@{ann}?vault=c&sslmode=verify-full&sslrootcert={tmp_path}'
+        with contextlib.closing(vaults.Vault(f'{url}/known.pem')) as v:
+            v['a'] = 1
+        with pytest.raises(vaults.VaultUnreachableError, match='root certificate file .* does not exist'):
+            vaults.Vault(f'{url}/none.pem')
+        with pytest.raises(vaults.VaultUnreachableError, match='does not match host name "127.0.0.1"'):
+            vaults.Vault(f'{url}/known.pem'.replace('localhost', '127.0.0.1'))
 
 
 class TestPostgreSQLPage:
