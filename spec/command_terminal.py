@@ -75,14 +75,8 @@ class TestCommandInAnAsciiLocale:
 
 
 @needs_posix
+@pytest.mark.usefixtures('hears_ctrl_c')
 class TestCommandInterrupts:
-    @pytest.fixture(autouse=True)
-    def heard(self):
-        """Hear of Ctrl-C, which what a shell runs in the background ignores, and so do the processes it starts."""
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        yield
-        signal.signal(signal.SIGINT, before)
-
     def test_an_interrupted_import_changes_nothing(self, root, books):
         before = seen(root)
         for name in ('books', 'new'):

@@ -7,6 +7,7 @@ import gc
 import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -63,6 +64,14 @@ def v(root, request):
     if 'closed' not in repr(vault):
         vault._check()
         vault.close()
+
+
+@pytest.fixture
+def hears_ctrl_c():
+    """Hear of Ctrl-C, which what a shell runs in the background ignores, and so do the processes that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -436,7 +436,7 @@ class TestCopyingFiles:
 
     @needs_posix
     @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
-    def test_a_killed_copy_leaves_the_target_as_it_was(self, v, root, number):
+    def test_a_killed_copy_leaves_the_target_as_it_was(self, v, root, hears_ctrl_c, number):
         with v:
             v.update((at, os.urandom(5000)) for at in range(10_000))
         Vault('target').update(own=1)

@@ -37,7 +37,7 @@ def bouncer(server):  # noqa: F811
         pytest.skip(str(missing))
 
 
-PASSWORD = 'sEcr3t/@:1'
+PASSWORD_OF_ANN = 'sEcr3t/@:1'
 
 
 @pytest.fixture(scope='session')
@@ -53,7 +53,7 @@ def guarded(server):  # noqa: F811  # which tells when there is none
         for name, value in (('ssl_cert_file', certificate), ('ssl_key_file', key), ('ssl', 'on')):
             guarded.configure(name, value)
         servers.wait_for(lambda: guarded.sql('SHOW ssl') == [('on',)])
-        guarded.sql(f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD}'")
+        guarded.sql(f"CREATE ROLE ann LOGIN PASSWORD '{PASSWORD_OF_ANN}'")
         guarded.sql('CREATE DATABASE app OWNER ann')
         yield guarded
 
@@ -261,7 +261,7 @@ class TestPostgreSQLLogin:
             assert type(error) is vaults.VaultUnreachableError and 'sEcr3t' not in text and '.pgpass' in str(error)
 
     def test_a_password_file_and_a_service_are_read(self, guarded, ann, tmp_path, monkeypatch):
-        (tmp_path / 'pgpass').write_text(f'localhost:{guarded.port}:app:ann:{PASSWORD}'.replace('@:1', '@\\:1') + '\n')
+        (tmp_path / 'pgpass').write_text(f'localhost:{guarded.port}:app:ann:{PASSWORD_OF_ANN}'.replace('@:1', '@\\:1') + '\n')
         (tmp_path / 'pgpass').chmod(0o600)
         with contextlib.closing(vaults.Vault(f'postgresql://ann@{ann}?vault=b')) as v:
             v['a'] = 1

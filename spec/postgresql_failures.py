@@ -403,7 +403,7 @@ class TestInterrupts:
 
     @pytest.mark.skipif(not LINUX, reason='sends itself signals')
     @pytest.mark.parametrize('write', [lambda v: v.put('a', 2), lambda v: v.update(a=2), lambda v: v['a'], lambda v: v.clear()])
-    def test_ctrl_c_is_heard_while_the_server_is_waited_for(self, own_server, lost, write):
+    def test_ctrl_c_is_heard_while_the_server_is_waited_for(self, own_server, lost, hears_ctrl_c, write):
         with tables_locked(own_server, lost) as let_go:
             timer = threading.Timer(.3, os.kill, (os.getpid(), signal.SIGINT))
             timer.start()

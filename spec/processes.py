@@ -185,9 +185,7 @@ class TestProcesses:
                 other['k'] = 3
             assert not changes
 
-    def test_an_interrupt_is_heard_while_a_writer_waits(self, root, request):
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts behind itself ignores it
-        request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
+    def test_an_interrupt_is_heard_while_a_writer_waits(self, root, hears_ctrl_c):
         v, other = Vault('t'), Vault('t', timeout=30)
         v['k'] = 1
         for act in (lambda: other.put('k', 3), other.__enter__, other.compact):
