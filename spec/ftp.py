@@ -1,6 +1,7 @@
 """An FTP server of its own for tests, in a process that can be killed, or kills itself in the middle of something."""
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -80,11 +81,18 @@ class FtpServer:
         return f'ftp://{user}@127.0.0.1:{self.port}/{path}'
 
 
+def require_ftp():
+    """Skip, and say why, where there is no server of FTP, or none is wanted."""
+    if os.environ.get('VAULTS_WITHOUT_SERVERS'):
+        pytest.skip('VAULTS_WITHOUT_SERVERS is set')
+    pytest.importorskip('pyftpdlib')
+    pytest.importorskip('fsspec')
+
+
 @pytest.fixture(scope='session')
 def ftp():
     """An FTP server that all tests use which do not end it."""
-    pytest.importorskip('pyftpdlib')
-    pytest.importorskip('fsspec')
+    require_ftp()
     with tempfile.TemporaryDirectory() as folder:
         server = FtpServer(pathlib.Path(folder))
         yield server
@@ -94,8 +102,7 @@ def ftp():
 @pytest.fixture
 def own_ftp(tmp_path):
     """One that a test may end."""
-    pytest.importorskip('pyftpdlib')
-    pytest.importorskip('fsspec')
+    require_ftp()
     (tmp_path / 'ftp').mkdir()
     server = FtpServer(tmp_path / 'ftp')
     yield server
