@@ -1,6 +1,8 @@
 """The vault as a whole: its facts, what is wrong with it, its end, and Ctrl-C. Knows tables, not what entries mean."""
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import failures, schema
@@ -14,9 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, Dict, Iterator, List, Optional
 
+    from ...errors import VaultError
     from ...keys import Stored
     from ..base import Progress
     from .store import PostgreSQLStore
+    from .wire import Wire
 
 
 def facts(store: PostgreSQLStore) -> Dict[str, object]:
@@ -65,29 +69,29 @@ def compact_tables(store: PostgreSQLStore) -> None:
     store.transact(lambda: store.in_block().write(schema.RECOUNT_TALLIES, (store.id4,)))
     if not store.plain:
         return
-    wire = new_wire(store.address, store.timeout, True)
-    try:
+    with _own_wire(store, failures.lost_reading) as wire:
         wire.run(schema.VACUUM)
-    except Refused as error:
-        raise failures.refusal(error, store.name) from error
-    except LostWire as error:
-        raise failures.lost_reading(error, store.name) from error
-    finally:
-        wire.close()
 
 
 def destroy_vault(store: PostgreSQLStore) -> None:
     """Delete the vault, by a connection of its own: the store was closed."""
-    wire = new_wire(store.address, store.timeout, True)
-    try:
+    with _own_wire(store, failures.unsure) as wire:
         wire.run(store.gated.begin % store.number)
         for table in ('parts', 'entries', 'tallies', 'vaults'):
             wire.ask(schema.EMPTY[table], (store.id4,))
         wire.run(b'COMMIT')
+
+
+@contextmanager
+def _own_wire(store: PostgreSQLStore, lost: Callable[[LostWire, str], VaultError]) -> Iterator[Wire]:
+    """Give a connection that is closed behind the block; what it raises is an error of ours, and `lost` where it is."""
+    wire = new_wire(store.address, store.timeout, True)
+    try:
+        yield wire
     except Refused as error:
         raise failures.refusal(error, store.name) from error
     except LostWire as error:
-        raise failures.unsure(error, store.name) from error
+        raise lost(error, store.name) from error
     finally:
         wire.close()
 
