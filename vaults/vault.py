@@ -640,10 +640,12 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def _loaded(self, stored: Stored, data: Any) -> Any:
         """Return what an entry's bytes are, as `get`, where each call counts; MISSING if it is deleted meanwhile."""
+        if type(data) is tuple:
+            return data[0]
         try:
             return unpackb(data, ext_hook=self._hook, strict_map_key=False, max_ext_len=BULK)
         except codes.MALFORMED:
-            return data[0] if type(data) is tuple else self._reread(stored, data, MISSING)
+            return self._reread(stored, data, MISSING)
 
     def _encoded(self, pairs: Iterable[Tuple[Any, Any]], copied: List[Any]) -> Iterator[Tuple[Stored, bytes]]:
         """Yield what the store is to put; copy live lists and columns in passing, and add their keys to `copied`."""

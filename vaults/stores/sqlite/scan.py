@@ -68,7 +68,7 @@ class _Indexed(Walk):
                 self.what = 'texts'
             self._walked += len(rows)
 
-    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+    def go_to(self, oldest: int, newest: int, last: int, key: Stored) -> None:
         self._state = None  # it does not see all
         self.newest = newest
 
@@ -111,8 +111,8 @@ class ById(_Indexed):
         self._sql, self._of_span = schema.BY_ID_BACK if reverse else schema.BY_ID, schema.OF_SPAN[reverse]
         self._is_span = False   # the page before was one
 
-    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
-        super().go_to(newest, oldest, last, key)
+    def go_to(self, oldest: int, newest: int, last: int, key: Stored) -> None:
+        super().go_to(oldest, newest, last, key)
         self._position, self._end = last, oldest if self.reverse else newest
 
     def page(self) -> None:
@@ -162,8 +162,8 @@ class ByKey(_Indexed):
         self._low, self._high = low, high
         self._sql = schema.BY_KEY_BACK if reverse else schema.BY_KEY
 
-    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
-        super().go_to(newest, oldest, last, key)
+    def go_to(self, oldest: int, newest: int, last: int, key: Stored) -> None:
+        super().go_to(oldest, newest, last, key)
         self._behind(key)
 
     def _rows(self) -> List[Any]:

@@ -153,7 +153,7 @@ class SQLiteStore(Removal):
     def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
         oldest, newest, last, key = self.ends(cursor)
-        at = None if last is None or key is None else (newest, oldest, last, key)
+        at = None if last is None or key is None else (oldest, newest, last, key)
         return self.gathered(scanning.scan(self, low, high, by_key, reverse, values, at), oldest, newest)
 
     def span(self) -> Tuple[int, int]:

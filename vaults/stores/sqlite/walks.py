@@ -47,7 +47,7 @@ class Walk:
     def page(self) -> None:
         raise NotImplementedError
 
-    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+    def go_to(self, oldest: int, newest: int, last: int, key: Stored) -> None:
         """Go on behind an entry, where a walk stood which began when these were the ends: see Store.page."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class WithinById(Walk):
         self._batches = self._ids_in_batches()
         self.ids, self._at = array('q'), 0     # the batch that is being read, and how far
 
-    def go_to(self, newest: int, oldest: int, last: int, key: Stored) -> None:
+    def go_to(self, oldest: int, newest: int, last: int, key: Stored) -> None:
         self._span = (oldest, last - 1) if self.reverse else (last + 1, newest)
 
     def page(self) -> None:
