@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import re
-import sys
 import textwrap
 import threading
 
@@ -21,7 +20,7 @@ from spec.columns import TestColumns
 from spec.dictionary import TestDict, TestViews
 from spec.dictionary_walks import TestSlices, TestWalks
 from spec.documents import blocks
-from spec.helpers import HERE, in_child, in_thread, is_free, output, run
+from spec.helpers import HERE, in_child, in_thread, interrupted, is_free, output, run
 from spec.lists import TestLists
 from spec.samples import Custom
 from spec.sections import TestSections
@@ -290,7 +289,6 @@ class TestVaultsOverOtherStores:
 
     @pytest.mark.parametrize('act', ['put', 'get', 'delete', 'update', 'block', 'nested', 'undone', 'caught'])
     def test_an_interrupt_at_any_line_leaves_it_as_it_was_and_open_to_all(self, act):
-        # Nothing written in Python can help when __exit__, commit or rollback is interrupted before its first line.
         store = Slow()
         v = Vault(store=store)
 
@@ -312,39 +310,13 @@ class TestVaultsOverOtherStores:
                 1 / 0
         acts = {'put': lambda: v.put('a', 1), 'get': lambda: v['x'], 'delete': lambda: v.pop('x'), 'block': block, 'caught': caught,
                 'update': lambda: v.update(a=1, b=1), 'nested': lambda: block(block), 'undone': undone}
-
         where = []
-
-        def interrupted(at):
-            left = [at]
-
-            def trace(frame, event, argument):
-                name, line = frame.f_code.co_name, frame.f_lineno - frame.f_code.co_firstlineno
-                if event == 'call':
-                    return trace if 'vaults' in frame.f_globals['__name__'] else None
-                first = name in ('commit', 'rollback') and line <= 2
-                if event == 'line' and not first and (name not in ('__enter__', '__exit__') or frame.f_globals['__name__'] != 'vaults.vault'):
-                    left[0] -= 1
-                    if not left[0]:
-                        sys.settrace(None)
-                        where[:] = name, frame.f_lineno
-                        raise KeyboardInterrupt
-                return trace
-            before = sys.gettrace()
-            try:
-                sys.settrace(trace)
-                acts[act]()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(before)
-            return left[0] <= 0
         gc.collect()
         for at in itertools.count(1):
             v.clear()
             v['x'] = 0
             gc.disable()
-            again = interrupted(at)
+            again = interrupted(acts[act], at, where)
             gc.enable()
             found, kept = dict(v.items()), store.kept
             assert found in ({'x': 0}, {}, {'x': 0, 'a': 1}, {'x': 0, 'a': 1, 'b': 1}, {'x': 0, 'half': 1, 'a': 1, 'b': 1}), (at, where)

@@ -195,6 +195,36 @@ def in_thread(function):
     return answers[0]
 
 
+def interrupted(act, at, where):
+    """Do the act, with KeyboardInterrupt raised before its line `at` in vaults, which `where` tells; tell whether it came so far.
+
+    Nothing written in Python can help when __exit__, commit or rollback is interrupted before its first line.
+    """
+    left = [at]
+
+    def trace(frame, event, argument):
+        name, line = frame.f_code.co_name, frame.f_lineno - frame.f_code.co_firstlineno
+        if event == 'call':
+            return trace if 'vaults' in frame.f_globals['__name__'] else None
+        first = name in ('commit', 'rollback') and line <= 2
+        if event == 'line' and not first and (name not in ('__enter__', '__exit__') or frame.f_globals['__name__'] != 'vaults.vault'):
+            left[0] -= 1
+            if not left[0]:
+                sys.settrace(None)
+                where[:] = name, frame.f_lineno
+                raise KeyboardInterrupt
+        return trace
+    before = sys.gettrace()
+    try:
+        sys.settrace(trace)
+        act()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return left[0] <= 0
+
+
 def is_free(lock):
     free = lock.acquire(blocking=False)
     if free:

@@ -6,7 +6,6 @@ import gc
 import itertools
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -14,7 +13,7 @@ import pytest
 
 import vaults
 from spec import servers
-from spec.helpers import LINUX, crowd, in_child, in_thread, needs_fork, output, server  # noqa: F401  # server is a fixture
+from spec.helpers import LINUX, crowd, in_child, in_thread, interrupted, needs_fork, output, server  # noqa: F401  # server is a fixture
 from spec.postgresql import bouncer, opened_new  # noqa: F401  # bouncer is a fixture
 from spec.servers import wait_for
 from vaults.stores.base import Options
@@ -468,7 +467,6 @@ class TestInterrupts:
 
     @pytest.mark.parametrize('act', ['put', 'get', 'delete', 'update', 'block', 'nested', 'undone', 'walk'])
     def test_an_interrupt_at_any_line_leaves_it_as_it_was_and_open_to_all(self, server, act):  # noqa: F811
-        # Nothing written in Python can help when __exit__, commit or rollback is interrupted before its first line.
         store = opened_new(server)
         v = vaults.Vault(store=store)
 
@@ -485,37 +483,12 @@ class TestInterrupts:
         acts = {'put': lambda: v.put('a', 1), 'get': lambda: v['x'], 'delete': lambda: v.pop('x'), 'block': block, 'walk': lambda: list(v.items()),
                 'update': lambda: v.update(a=1, b=1), 'nested': lambda: block(block), 'undone': undone}
         where = []
-
-        def interrupted(at):
-            left = [at]
-
-            def trace(frame, event, argument):
-                name, line = frame.f_code.co_name, frame.f_lineno - frame.f_code.co_firstlineno
-                if event == 'call':
-                    return trace if 'vaults' in frame.f_globals['__name__'] else None
-                first = name in ('commit', 'rollback') and line <= 2
-                if event == 'line' and not first and (name not in ('__enter__', '__exit__') or frame.f_globals['__name__'] != 'vaults.vault'):
-                    left[0] -= 1
-                    if not left[0]:
-                        sys.settrace(None)
-                        where[:] = name, frame.f_lineno
-                        raise KeyboardInterrupt
-                return trace
-            before = sys.gettrace()
-            try:
-                sys.settrace(trace)
-                acts[act]()
-            except KeyboardInterrupt:
-                return True
-            finally:
-                sys.settrace(before)
-            return left[0] <= 0
         gc.collect()
         for at in itertools.count(1):
             v.clear()
             v['x'] = 0
             gc.disable()
-            again = interrupted(at)
+            again = interrupted(acts[act], at, where)
             gc.enable()
             assert store.local.session is None, (at, where)
             found = dict(v.items())
