@@ -33,7 +33,7 @@ vaults cli cli.* __main__        : *
 *                                : * -vaults -cli -cli.*
 '''
 OF_ENGINES = 'open_store', 'named', 'names'  # which each has: see stores/__init__.py
-ENTRANCES = {'stores.sqlite.driver', 'stores.sqlite.opening', 'stores.sqlite.recovery', 'stores.sqlite.sources'}
+ENTRANCES = {'stores.sqlite.driver', 'stores.sqlite.opening', 'stores.sqlite.recovery', 'stores.sqlite.sources', 'stores.http.wire'}
 # How often a room takes what is private to another object. May only shrink: what is needed no more is struck out.
 PRIVATE = '''
 codecs.named 23
@@ -59,7 +59,7 @@ def named(path):
 
 TEXTS = {named(path): path.read_text('utf-8') for path in sorted((HERE / 'vaults').rglob('*.py'))}
 ROOMS = {room: ast.parse(text) for room, text in TEXTS.items()}
-INNER = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+INNER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 PACKAGES = {'vaults', *(room.rpartition('.')[0] for room in ROOMS if '.' in room)}
 
 
@@ -110,7 +110,7 @@ def reaches(tree):
 def names(room):
     """Return the names that a room defines, but for those that each may have."""
     for node in running(ROOMS[room], within=False):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
@@ -147,7 +147,7 @@ class TestArchitecture:
 
     def test_no_room_is_longer_than_can_be_read(self):
         assert not [room for room, text in TEXTS.items()
-                    if text.count('\n') > (300 if room.startswith(('stores.sqlite', 'stores.postgresql')) else 700)]
+                    if text.count('\n') > (300 if room.startswith(('stores.sqlite', 'stores.postgresql', 'stores.http', 'server')) else 700)]
 
     def test_no_name_means_two_things_in_two_rooms(self):
         drivers = {'stores.sqlite.with_sqlite3': 'a driver', 'stores.sqlite.with_apsw': 'a driver'}  # which are alike

@@ -306,3 +306,26 @@ class TestKeyFormat:
     def test_packed_keys_are_these_bytes(self, key, stored):
         assert keys.encode(key).hex() == stored
         assert keys.decode(bytes.fromhex(stored)) == key
+
+
+class TestSoundness:
+    """A key from outside is taken when it is one that is stored, and nothing else is."""
+
+    @pytest.mark.parametrize('stored', [b'', b'\0', b'\x02a\0', b'\x04', b'\x04a', b'\x04a\0\0', b'\x01\x81\x01\0', b'\xff', b'\xffo', b'\x09\x09\0',
+                                        '\ud800', 1 << 63, -(1 << 63) - 1, float('nan'), None, [], {}, ('a',), bytearray(b'\x03')], ids=repr)
+    def test_what_is_no_stored_key_is_refused(self, stored):
+        with pytest.raises(vaults.VaultValueError):
+            keys.require_sound(stored)
+
+    @pytest.mark.parametrize('key', [True, 0, -(1 << 63), (1 << 63) - 1, -0.0, float('-inf'), 2.0**70, 2**70 + 1, '', 'ä\0', '\ud800', b'', b'\0\xff', None, (),
+                                     ('a', (1, None)), ('x' * 500,)], ids=repr)
+    def test_what_is_a_stored_key_is_itself(self, key):
+        stored = keys.encode(key)
+        assert keys.require_sound(stored) is stored is keys.require_bound(stored)
+
+    def test_the_end_of_a_range_is_any_stored_form_up_to_the_highest(self):
+        for bound in (keys.LOWEST, keys.HIGHEST, b'', *keys.prefix_bounds('a'), *keys.prefix_bounds(('a',)), *keys.prefix_bounds(b'a'), *keys.prefix_bounds('')):
+            assert keys.require_bound(bound) is bound
+        for bound in (keys.HIGHEST + b'o', float('nan'), None, 1 << 64):
+            with pytest.raises(vaults.VaultValueError):
+                keys.require_bound(bound)

@@ -16,7 +16,7 @@ import struct
 import sys
 from datetime import date, datetime, timedelta, timezone
 
-from .errors import VaultCorruptError, shown
+from .errors import VaultCorruptError, VaultValueError, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,6 +105,41 @@ def named(stored: Stored) -> str:
 def order(stored: Stored) -> Tuple[int, Stored]:
     """Return what sorts in Python as `stored` sorts in a store."""
     return (2 if isinstance(stored, bytes) else 1 if isinstance(stored, str) else 0), stored
+
+
+def require_sound(stored: Any) -> Stored:
+    """Return what came from outside as a stored key, when it is one that `encode` makes. Raises: VaultValueError.
+
+    Whoever puts any other reaches what an engine keeps for itself: b'' is the row where SQLite's store counts.
+    """
+    kind = type(stored)
+    if kind is str:
+        sound = stored.isascii() or _is_text(stored)
+    elif kind is int:
+        sound = -SIGN <= stored < SIGN
+    elif kind is bytes:
+        sound = _is_packed(stored)
+    else:
+        sound = kind is bool or (kind is float and stored == stored)
+    if not sound:
+        raise VaultValueError(f'{shown(stored)[:80]} is no key as keys are stored: docs/format.md says what they are')
+    return stored  # type: ignore[no-any-return]  # it is one
+
+
+def require_bound(stored: Any) -> Stored:
+    """Return what came from outside as an end of a range: any stored form up to HIGHEST. Raises: VaultValueError."""
+    if type(stored) is bytes and stored <= HIGHEST:
+        return stored
+    if type(stored) is bytes:
+        raise VaultValueError(f'{stored[:40]!r} is behind all keys: the end of a range is at most {HIGHEST!r}')
+    return require_sound(stored)
+
+
+def _is_packed(stored: bytes) -> bool:
+    try:
+        return bool(encode(decode(stored)) == stored)
+    except (VaultCorruptError, TypeError, ValueError):
+        return False
 
 
 def whole(key: Any) -> Any:
