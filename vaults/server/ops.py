@@ -53,12 +53,13 @@ class Stopped(Exception):
 async def run_ops(served: Served, body: bytes, may_write: bool, caller: str) -> Answer:
     """Return the answer to a request of another vault. `caller`: who asks, whose blocks and keys are no other's."""
     try:
-        request = unpacked_request(body) if len(body) < QUICKLY_READ else await served.workers.long(unpacked_request, body)
+        request = (unpacked_request(body) if len(body) < QUICKLY_READ else
+                   await served.workers.long(unpacked_request, body))
         if not may_write:
             require_reading(request)
         if request.block is not None:
             return Answer(200, await served.leases.run(request, caller, digest_of(body)))
-        return Answer(200, await _alone(served, request, caller, digest_of(body)))
+        return Answer(200, await _outside_of_blocks(served, request, caller, digest_of(body)))
     except Stopped as stopped:
         return answer_of(stopped.error, served, stopped.at)
     except VaultError as error:
@@ -72,7 +73,7 @@ def answer_of(error: VaultError, served: Served, at: int = 0) -> Answer:
     return Answer(422 if isinstance(error, ReusedKeyError) else status_of(error), packed_error(told, at))
 
 
-async def _alone(served: Served, request: OpsRequest, caller: str, digest: bytes) -> bytes:
+async def _outside_of_blocks(served: Served, request: OpsRequest, caller: str, digest: bytes) -> bytes:
     """Do what is no part of a block: what reads as it is, what writes in a transaction, the whole by itself."""
     store, names = served.store, {str(name) for name, *_ in request.operations}
     answer: bytes
@@ -202,7 +203,8 @@ def _send_many(store: Store, *keys: Stored) -> List[Optional[bytes]]:
 
 
 def _send_chunks(store: Store, owner: bytes, *numbers: int) -> List[Optional[bytes]]:
-    return _as_many_as_fit(store.get_chunks(owner, numbers[at:at + SOME_VALUES]) for at in range(0, len(numbers), SOME_VALUES))
+    return _as_many_as_fit(store.get_chunks(owner, numbers[at:at + SOME_VALUES])
+                           for at in range(0, len(numbers), SOME_VALUES))
 
 
 def _as_many_as_fit(portions: Iterator[Iterable[Optional[bytes]]]) -> List[Optional[bytes]]:
@@ -218,7 +220,8 @@ def _as_many_as_fit(portions: Iterator[Iterable[Optional[bytes]]]) -> List[Optio
     return found
 
 
-def _send_page(store: Store, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool, *cursor: Any) -> object:
+def _send_page(store: Store, low: Stored, high: Stored, by_key: bool, reverse: bool, values: bool,
+               *cursor: Any) -> object:
     if cursor:
         _demand(len(cursor) == 5, 'a cursor has five parts')
         for place, part in enumerate(cursor):
