@@ -24,6 +24,7 @@ from spec.transactions import *
 from spec.blocks import *
 from spec.batches import *
 from spec.tasks import *
+from spec.aio import *
 from spec.processes import *
 from spec.errors import *
 from spec.stores import *

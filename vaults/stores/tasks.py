@@ -32,14 +32,14 @@ def running() -> Any:
     callbacks of another loop.
     """
     lowlevel = getattr(sys.modules.get('trio'), 'lowlevel', None)
-    if lowlevel is not None and _in_trio(lowlevel):
+    if lowlevel is not None and in_trio(lowlevel):
         return lowlevel.current_task()
     asyncio = sys.modules.get('asyncio')
     loop = None if asyncio is None else getattr(asyncio, '_get_running_loop', _none)()
     return loop and (asyncio.current_task(loop) or loop)  # type: ignore[union-attr]  # a loop means that it is there
 
 
-def _in_trio(lowlevel: Any) -> bool:
+def in_trio(lowlevel: Any) -> bool:
     """Tell whether a task of trio runs in this thread."""
     if hasattr(lowlevel, 'in_trio_task'):
         return bool(lowlevel.in_trio_task())

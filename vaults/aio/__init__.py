@@ -1,0 +1,1 @@
+"""aio: vaults for tasks of asyncio and trio. It needs neither of them: whoever runs a loop has imported it."""
