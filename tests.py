@@ -6,6 +6,7 @@ pytest.register_assert_rewrite('spec')
 # In the order in which they are read and run.
 from spec.helpers import *
 from spec.servers import *
+from spec.serving import *
 from spec.internals import *
 from spec.samples import *
 from spec.machines import *

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
 STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 # Arguments that go to the system as they came.
-PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'origin', 'target', 'root'}
+PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'origin', 'target', 'root', 'tokens', 'allow'}
 
 
 class Misuse(Exception):
@@ -42,6 +42,20 @@ def _limit(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f'{text!r} is no port: it is a number from 0, any that is free, to 65535')
+    return int(text)
+
+
+def _size(text: str) -> int:
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in SIZES else (text, '')
+    if not number.isdecimal():
+        raise argparse.ArgumentTypeError(f'{text!r} is no number of bytes, which 1000000 is, and 64M')
+    return int(number) * SIZES[unit]
+
+
+SIZES = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'VAULT': ('vault', {'help': 'a name, a URL, or a path when it holds a separator or ends in .db'}),
     'KEY': ('key', {'help': 'text, or JSON with --json-key or --json; after -- it may begin with -'}),
@@ -79,6 +93,23 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
                           'COLUMN:TYPE,... with text, int, float, bool, decimal, date or datetime, or both'}),
     '--encoding': ('encoding', {'default': 'utf-8', 'type': lambda word: None if word == 'None' else word,
                                 'help': 'of text files and text keys, utf-8 if not given; None leaves keys bytes'}),
+    '--host': ('host', {'metavar': 'ADDRESS', 'default': '127.0.0.1', 'help': 'where to listen, 127.0.0.1 if not '
+                        'given; what others reach needs --tokens'}),
+    '--port': ('port', {'metavar': 'N', 'type': _port, 'default': 8642, 'help': '8642 if not given; 0 is any that is '
+                        'free'}),
+    '--tokens': ('tokens', {'metavar': 'FILE', 'help': 'who may do what: JSON, {"TOKEN": {"books": "r", "*": "rw"}}; '
+                            'read again when it changes'}),
+    '--allow': ('allow', {'metavar': 'FILE', 'help': 'the addresses and networks that may ask, one a line; read again '
+                          'when it changes'}),
+    '--hostname': ('hostnames', {'metavar': 'NAME', 'action': 'append', 'default': [], 'help': 'a name by which the '
+                                 'server is asked, as example.org; once more for another one'}),
+    '--allow-origin': ('origins', {'metavar': 'URL', 'action': 'append', 'default': [], 'help': 'a site whose pages '
+                                   'may ask, as https://example.org'}),
+    '--proxy': ('proxies', {'metavar': 'ADDRESS', 'action': 'append', 'default': [], 'help': 'a proxy, whose '
+                            'X-Forwarded-For is believed'}),
+    '--max-body': ('max_body', {'metavar': 'BYTES', 'type': _size, 'default': 64 << 20, 'help': 'the largest body of '
+                                'a request, 64M if not given'}),
+    '--max-stream': ('max_stream', {'metavar': 'BYTES', 'type': _size, 'help': 'the largest stream'}),
 }
 KEYED = ['--json-key', '--section']
 RANGED = ['--prefix', '--from', '--to', *KEYED]
@@ -90,7 +121,8 @@ OTHER_WORDS = {  # what other programs call it
     'info': 'stat stats status about describe du sections', 'check': 'verify fsck validate test integrity doctor',
     'compact': 'vacuum optimize shrink gc pack', 'copy': 'cp clone duplicate transfer', 'backup': 'snapshot',
     'recover': 'repair restore fix rescue salvage', 'import': 'load convert migrate ingest',
-    'export': 'dump save-as extract', 'shell': 'python repl open console exec', 'completion': 'completions complete',
+    'export': 'dump save-as extract', 'shell': 'python repl open console exec', 'serve': 'server http listen daemon',
+    'completion': 'completions complete',
     '--help': 'help man usage', '--version': 'version',
 }
 EXAMPLES = """examples:

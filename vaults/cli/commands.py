@@ -376,6 +376,26 @@ def _edit_lines(known: Dict[str, Any]) -> None:
     readline.parse_and_bind('bind ^I rl_complete' if 'libedit' in (readline.__doc__ or '') else 'tab: complete')
 
 
+def _serve(_: None, args: Namespace) -> None:
+    from ..opening import ExactPath
+    from ..server import app, room_of
+    root = root_url() or os.path.dirname(os.path.dirname(locate('any', False)[1]))
+    if not root_url() and not os.path.isdir(root):
+        raise VaultError(f'there is no folder {root}: it would be the root; say another with --root or VAULTS_ROOT')
+    tokens, allow = (path and ExactPath(path) for path in (args.tokens, args.allow))
+    served = app(root, tokens, allow=allow, hosts=args.hostnames, origins=args.origins, max_body=args.max_body,
+                 max_stream=args.max_stream)
+    running = room_of('running')
+    listener = running.bound(args.host, args.port, tokens is not None)
+    room_of('accesslog').log_to(sys.stderr)
+    url = running.listening_at(listener)
+
+    def started() -> None:
+        said = in_json({'url': url}) if args.json else f'the vaults of {shown_url(root)} are served at {url}'
+        print(said, flush=True)
+    running.run_server(served, listener, args.proxies, started)
+
+
 def _completion(_: None, args: Namespace) -> None:
     from .arguments import ARGUMENTS
     from .completion import script
@@ -405,5 +425,8 @@ COMMANDS: Dict[str, Command] = {
         'SOURCE', 'VAULT', '--kind', '--table', '--key', '--types', '--encoding', '--section', '--allow-pickle']),
     'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', '--section']),
     'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
+    'serve': (_serve, '', 'serve the vaults of the root over HTTP, to other programs and machines', [
+        '--host', '--port', '--tokens', '--allow', '--hostname', '--allow-origin', '--proxy', '--max-body',
+        '--max-stream']),
     'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh|fish']),
 }

@@ -1,0 +1,78 @@
+"""Answers: what goes back, and how errors go. Knows neither vaults nor where requests come from.
+
+An error is JSON: {"error": NAME, "message": TEXT}. Paths of this machine do not leave it.
+"""
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+
+from starlette.responses import Response
+
+from ..errors import (
+    SerializationError,
+    VaultBusyError,
+    VaultClosedError,
+    VaultError,
+    VaultExistsError,
+    VaultFullError,
+    VaultNotFoundError,
+    VaultReadOnlyError,
+    VaultTypeError,
+    VaultUnreachableError,
+    VaultUnsureError,
+    VaultValueError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+JSON_TYPE = 'application/json'
+RETRY = {'Retry-After': '1'}
+# What each error is in HTTP; the first that fits.
+STATUS: List[Tuple[type, int]] = [
+    (VaultNotFoundError, 404), (VaultExistsError, 409), (VaultBusyError, 503), (VaultClosedError, 503),
+    (VaultUnreachableError, 503), (VaultUnsureError, 504), (VaultReadOnlyError, 403), (VaultFullError, 507),
+    (SerializationError, 400), (VaultValueError, 400), (VaultTypeError, 400),
+]
+
+
+class Refusal(Exception):
+    """A request that is not done, and how that is answered."""
+
+    def __init__(self, status: int, message: str, headers: Optional[Mapping[str, str]] = None, name: str = '') -> None:
+        super().__init__(message)
+        self.status, self.headers, self.name = status, dict(headers or {}), name or REASONS.get(status, 'Refused')
+
+    def answer(self) -> Response:
+        return as_json_answer({'error': self.name, 'message': str(self)}, self.status, self.headers)
+
+
+REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 405: 'MethodNotAllowed',
+         406: 'NotAcceptable', 408: 'RequestTimeout', 409: 'Conflict', 412: 'PreconditionFailed',
+         413: 'ContentTooLarge', 415: 'UnsupportedMediaType', 416: 'RangeNotSatisfiable', 421: 'MisdirectedRequest',
+         422: 'UnprocessableContent', 500: 'InternalServerError', 503: 'ServiceUnavailable'}
+
+
+def refusal_of(error: VaultError, path: str, name: str) -> Refusal:
+    """Return how an error of a vault is answered: with its name in place of its path."""
+    status = status_for(error)
+    message = str(error).replace(path, name) if path else str(error)
+    return Refusal(status, message, RETRY if status == 503 else None, type(error).__name__)
+
+
+def status_for(error: VaultError) -> int:
+    """Return the status of an error; 500 where none fits."""
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def as_json_answer(content: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:
+    """Return an answer of JSON, which json can write."""
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(',', ':')).encode()
+    return Response(body, status, headers, JSON_TYPE)
+
+
+def etag_of(data: bytes) -> str:
+    """Return the ETag of stored bytes, as the header has it. A CRC-32 would be no strong validator."""
+    return f'"{blake2b(data, digest_size=16).hexdigest()}"'

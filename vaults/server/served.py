@@ -1,0 +1,212 @@
+"""Served: the vaults of a root, opened by name when they are first asked for, and closed when nobody asks any more.
+
+Each has threads of its own. While it is opened, closed, made or dropped, whoever asks for it waits. For one event loop.
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, List, Optional
+
+from .. import log
+from ..aio.workers import Workers
+from ..codecs.serializers import AS_STORED
+from ..errors import VaultError, VaultNotFoundError, VaultValueError
+from ..opening import exactly
+from ..place import place_of
+from ..stores import names_under, scheme_of, shown_url, target_under
+from ..stores.base import Options
+from ..vault import Vault
+from .leases import Leases
+
+SERVED_NAME = r'^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$'    # a file's name on every system, and no path
+LONGEST_NAME = 100
+IDLE = 60.0     # seconds after which a vault that nobody uses is closed
+
+
+class Served:
+    """A vault that is open, and its threads."""
+
+    def __init__(self, name: str, vault: Vault[Any, Any], workers: Workers) -> None:
+        self.name, self.vault, self.workers = name, vault, workers
+        self.place = place_of(vault)
+        self.store = self.place.store
+        self.leases = Leases(self)
+
+    async def close(self, grace: float) -> None:
+        """End its blocks, those that do not end by themselves in time by rolling them back, and close it."""
+        await self.leases.end_all(grace)
+        try:
+            await self.workers.long(self.vault.close)
+        finally:
+            await self.workers.close()
+
+
+class _Slot:
+    """What is known of a name that is in use: the vault, if it is open; who uses it; a lock for what changes that."""
+
+    def __init__(self) -> None:
+        self.lock, self.users, self.last = asyncio.Lock(), 0, 0.0
+        self.served: Optional[Served] = None
+
+
+class ServedRoot:
+    """The vaults under a folder or URL."""
+
+    def __init__(self, root: str, timeout: float) -> None:
+        self.root = root if scheme_of(root) else os.path.abspath(root)
+        self.timeout = timeout
+        self.stopping = False       # a request that begins now is refused
+        self._slots: Dict[str, _Slot] = {}
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._timer: Optional[asyncio.TimerHandle] = None
+
+    # --- names ---
+
+    def names(self) -> List[str]:
+        """Return the names of the vaults that can be served, sorted."""
+        if scheme_of(self.root):
+            return [name for name in names_under(self.root, Options('r')) if is_served_name(name)]
+        folder = os.path.join(self.root, 'vaults')
+        found = os.listdir(folder) if os.path.isdir(folder) else []
+        return sorted(name[:-3] for name in found if name.endswith('.db') and is_served_name(name[:-3])
+                      and os.path.isfile(os.path.join(folder, name)) and not os.path.islink(os.path.join(folder, name)))
+
+    def target(self, name: str) -> Any:
+        """Return what opens the vault of a name. Raises: VaultNotFoundError where a link leads elsewhere."""
+        if scheme_of(self.root):
+            return target_under(self.root, name)
+        path = os.path.join(self.root, 'vaults', f'{name}.db')
+        if os.path.islink(path):
+            raise VaultNotFoundError(f'there is no vault {name!r}: what has its name is a link, which is not followed')
+        return exactly(path)
+
+    def path(self, name: str) -> str:
+        """Return what errors call the vault of a name."""
+        return shown_url(target_under(self.root, name)) if scheme_of(self.root) else os.path.join(
+            self.root, 'vaults', f'{name}.db')
+
+    # --- use ---
+
+    @asynccontextmanager
+    async def using(self, name: str) -> AsyncIterator[Served]:
+        """Have a vault open. Raises: VaultNotFoundError, and what opening raises."""
+        slot = self._slot(name)
+        slot.users += 1
+        try:
+            async with slot.lock:
+                if slot.served is None:
+                    slot.served = await self._opened(name, 'w')
+                served = slot.served
+            yield served
+        finally:
+            slot.users -= 1
+            slot.last = asyncio.get_running_loop().time()
+
+    async def make(self, name: str) -> bool:
+        """Make a vault; tell whether there was none."""
+        slot = self._slot(name)
+        async with slot.lock:
+            if slot.served is not None:
+                return False
+            try:
+                slot.served = await self._opened(name, 'w')
+            except VaultNotFoundError:
+                slot.served = await self._opened(name, 'c')
+                return True
+            finally:
+                slot.last = asyncio.get_running_loop().time()
+            return False
+
+    async def drop(self, name: str) -> None:
+        """Delete a vault; blocks that are open in it are rolled back. Raises: VaultNotFoundError."""
+        slot = self._slot(name)
+        async with slot.lock:
+            served = slot.served or await self._opened(name, 'w')
+            slot.served = None
+            await served.leases.end_all(0.0)
+            try:
+                await served.workers.long(served.vault.delete_vault)
+            finally:
+                await served.workers.close()
+
+    async def _opened(self, name: str, flag: str) -> Served:
+        target = await asyncio.get_running_loop().run_in_executor(None, self.target, name)
+        workers = Workers(name, self.timeout)
+        try:
+            vault: Vault[Any, Any] = await workers.long(lambda: self._open(target, flag))
+            return Served(name, vault, workers)
+        except BaseException:
+            await workers.close()
+            raise
+
+    def _open(self, target: Any, flag: Any) -> Vault[Any, Any]:
+        if flag == 'c' and not scheme_of(self.root):
+            os.makedirs(os.path.join(self.root, 'vaults'), exist_ok=True)
+        return Vault(target, flag=flag, timeout=self.timeout, allow_pickle=False, serializer=AS_STORED)
+
+    # --- the end ---
+
+    def _slot(self, name: str) -> _Slot:
+        """Return what is known of a name, in the event loop that runs. Raises: VaultValueError for none."""
+        if not is_served_name(name):
+            raise VaultValueError(f'{name[:LONGEST_NAME]!r} is no name of a vault here: it has letters of ASCII, '
+                                  f'digits, -, _ and single dots between them, at most {LONGEST_NAME}')
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin_anew(loop)
+        return self._slots.setdefault(name, _Slot())
+
+    def _begin_anew(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave the vaults of an event loop that has ended, as each request of a client for tests has its own."""
+        old, self._slots, self._loop = self._slots, {}, loop
+        for slot in old.values():
+            if slot.served is not None:
+                slot.served.vault.close()
+        self._timer = loop.call_later(IDLE, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to close what nobody has used for long, every so often."""
+        for name, slot in list(self._slots.items()):
+            if slot.served is not None and self._is_idle(slot, loop.time() - IDLE):
+                loop.create_task(self._close_idle(name, slot))
+        self._timer = loop.call_later(IDLE, self._look, loop)
+
+    def _is_idle(self, slot: _Slot, since: float) -> bool:
+        return not slot.users and slot.last < since and not (slot.served and len(slot.served.leases))
+
+    async def _close_idle(self, name: str, slot: _Slot) -> None:
+        async with slot.lock:
+            served = slot.served
+            if served is not None and self._is_idle(slot, asyncio.get_running_loop().time() - IDLE):
+                slot.served = None
+                await self._end(served, 0.0)
+
+    async def _end(self, served: Served, grace: float) -> None:
+        try:
+            await served.close(grace)
+        except VaultError as error:
+            log.get_logger().warning('the vault %r was not closed well: %s', served.name, error)
+
+    def open_ones(self) -> List[Served]:
+        """Return the vaults that are open."""
+        return [slot.served for slot in self._slots.values() if slot.served is not None]
+
+    async def end_blocks(self, grace: float) -> None:
+        """Refuse new requests, and wait until the blocks that are open have ended, or roll them back."""
+        self.stopping = True
+        await asyncio.gather(*(served.leases.end_all(grace) for served in self.open_ones()))
+
+    async def close(self) -> None:
+        """Close all vaults; a request after it opens them again."""
+        if self._timer is not None:
+            self._timer.cancel()
+        slots, self._slots, self._loop = self._slots, {}, None
+        await asyncio.gather(*(self._end(slot.served, 0.0) for slot in slots.values() if slot.served is not None))
+
+
+def is_served_name(name: str) -> bool:
+    """Tell whether a vault of this name is served."""
+    return bool(re.fullmatch(SERVED_NAME, name)) and len(name) <= LONGEST_NAME and not name.lower().endswith('.db')
