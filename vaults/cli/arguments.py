@@ -49,13 +49,13 @@ def _port(text: str) -> int:
 
 
 def _size(text: str) -> int:
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in SIZES else (text, '')
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in UNITS else (text, '')
     if not number.isdecimal():
         raise argparse.ArgumentTypeError(f'{text!r} is no number of bytes, which 1000000 is, and 64M')
-    return int(number) * SIZES[unit]
+    return int(number) * UNITS[unit]
 
 
-SIZES = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
+UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'VAULT': ('vault', {'help': 'a name, a URL, or a path when it holds a separator or ends in .db'}),
     'KEY': ('key', {'help': 'text, or JSON with --json-key or --json; after -- it may begin with -'}),
