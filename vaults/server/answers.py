@@ -9,33 +9,17 @@ from hashlib import blake2b
 
 from starlette.responses import Response
 
-from ..errors import (
-    SerializationError,
-    VaultBusyError,
-    VaultClosedError,
-    VaultError,
-    VaultExistsError,
-    VaultFullError,
-    VaultNotFoundError,
-    VaultReadOnlyError,
-    VaultTypeError,
-    VaultUnreachableError,
-    VaultUnsureError,
-    VaultValueError,
-)
+from ..stores.http.wire import status_of
+from .idempotency import ReusedKeyError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Mapping, Optional, Tuple
+    from typing import Any, Dict, Mapping, Optional
+
+    from ..errors import VaultError
 
 JSON_TYPE = 'application/json'
 RETRY = {'Retry-After': '1'}
-# What each error is in HTTP; the first that fits.
-STATUS: List[Tuple[type, int]] = [
-    (VaultNotFoundError, 404), (VaultExistsError, 409), (VaultBusyError, 503), (VaultClosedError, 503),
-    (VaultUnreachableError, 503), (VaultUnsureError, 504), (VaultReadOnlyError, 403), (VaultFullError, 507),
-    (SerializationError, 400), (VaultValueError, 400), (VaultTypeError, 400),
-]
 
 
 class Refusal(Exception):
@@ -57,14 +41,9 @@ REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFo
 
 def refusal_of(error: VaultError, path: str, name: str) -> Refusal:
     """Return how an error of a vault is answered: with its name in place of its path."""
-    status = status_for(error)
+    status = 422 if isinstance(error, ReusedKeyError) else status_of(error)
     message = str(error).replace(path, name) if path else str(error)
     return Refusal(status, message, RETRY if status == 503 else None, type(error).__name__)
-
-
-def status_for(error: VaultError) -> int:
-    """Return the status of an error; 500 where none fits."""
-    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
 def as_json_answer(content: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:
