@@ -56,6 +56,7 @@ from spec.validation import *
 from spec.streams import *
 from spec.streams_kept import *
 from spec.streams_files import *
+from spec.server import *
 from spec.shelf import *
 from spec.peers import *
 from spec.moving import *

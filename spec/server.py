@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import json
 import os
+import pathlib
 import signal
 import socket
 import time
@@ -26,16 +27,16 @@ from .programs import Planted
 from .servers import wait_for
 from .serving import Serving
 
-PACKED = 'application/vnd.vaults+msgpack'
-JSON = {'Content_Type': 'application/json'}
+STORED_TYPE = 'application/vnd.vaults+msgpack'
+AS_JSON = {'Content_Type': 'application/json'}
 
 
-def at(name, kind='entry', **query):
+def path_to(name, kind='entry', **query):
     return f'/v1/vaults/{name}/{kind}?{urllib.parse.urlencode(query)}'
 
 
 @pytest.fixture
-def books(serving):
+def served(serving):
     """The name of a new vault of the shared server."""
     name = serving.name()
     assert serving.ask('PUT', f'/v1/vaults/{name}').status == 201
@@ -43,7 +44,7 @@ def books(serving):
 
 
 @contextlib.contextmanager
-def local(serving, name):
+def beside(serving, name):
     """The vault of that name, opened beside the server."""
     with contextlib.closing(Vault(serving.root / 'vaults' / f'{name}.db')) as v:
         yield v
@@ -66,9 +67,9 @@ class TestServedVaults:
         name = serving.name()
         with contextlib.closing(Vault(serving.root / 'vaults' / f'{name}.db')) as v:
             v['a'] = (1, 2)
-        assert serving.ask('GET', at(name, key='a')).json() == {'!tuple': [1, 2]}
-        serving.ask('PUT', at(name, key='b'), '{"!set": [1]}', **JSON)
-        with local(serving, name) as v:
+        assert serving.ask('GET', path_to(name, key='a')).json() == {'!tuple': [1, 2]}
+        serving.ask('PUT', path_to(name, key='b'), '{"!set": [1]}', **AS_JSON)
+        with beside(serving, name) as v:
             assert v['b'] == {1}
 
     def test_a_name_that_is_none_is_refused(self, serving):
@@ -90,8 +91,9 @@ class TestServedVaults:
     def test_a_vault_that_is_idle_is_closed_and_opened_again(self, root, monkeypatch):
         import asyncio
 
-        from vaults.server import app, served
-        monkeypatch.setattr(served, 'IDLE', .05)
+        from vaults.server import app
+        from vaults.server import served as rooms
+        monkeypatch.setattr(rooms, 'IDLE', .05)
         application = app(root)
 
         async def used():
@@ -113,183 +115,185 @@ class TestServedEntries:
               dt.datetime(2026, 11, 30, 12, tzinfo=dt.timezone.utc), dt.timedelta(1, 0, 5), Decimal('1.50'), Fraction(1, 3), uuid.UUID(int=7),
               range(1, 9, 2), [[[(1, {2}, [b'x'])]]], functools.reduce(lambda inner, _: [inner], range(200), 1)]
 
-    def test_each_value_goes_out_and_comes_back_as_json_and_as_it_is_stored(self, serving, books):
-        with local(serving, books) as v:
+    def test_each_value_goes_out_and_comes_back_as_json_and_as_it_is_stored(self, serving, served):
+        with beside(serving, served) as v:
             v.update(enumerate(self.VALUES))
             stored = [v._store.get(number) for number in range(len(v))]
         for number, data in enumerate(stored):
-            answer = serving.ask('GET', at(books, json=number))
+            answer = serving.ask('GET', path_to(served, json=number))
             assert answer.json() == as_json.from_value(data) and answer.headers['Content-Type'] == 'application/json'
-            assert serving.ask('PUT', at(books, key=f'j{number}'), answer.body, **JSON).status == 201
-            packed = serving.ask('GET', at(books, json=number), Accept=PACKED)
-            assert packed.body == data and packed.headers['Content-Type'] == PACKED
-            assert serving.ask('PUT', at(books, key=f'p{number}'), packed.body, Content_Type=PACKED).status == 201
-        with local(serving, books) as v:
+            assert serving.ask('PUT', path_to(served, key=f'j{number}'), answer.body, **AS_JSON).status == 201
+            packed = serving.ask('GET', path_to(served, json=number), Accept=STORED_TYPE)
+            assert packed.body == data and packed.headers['Content-Type'] == STORED_TYPE
+            assert serving.ask('PUT', path_to(served, key=f'p{number}'), packed.body, Content_Type=STORED_TYPE).status == 201
+        with beside(serving, served) as v:
             for number, data in enumerate(stored):
                 assert v._store.get(f'p{number}') == v._store.get(f'j{number}') == data
 
-    def test_a_pickle_goes_out_as_it_is_and_is_not_run(self, serving, books, tmp_path):
-        with local(serving, books) as v:
-            v['a'] = Planted(tmp_path / 'made')
+    def test_a_pickle_goes_out_as_it_is_and_is_not_run(self, serving, served, tmp_path):
+        with beside(serving, served) as v:
+            v['a'] = Planted(tmp_path / 'made')  # which is loaded once, to see that it can be
+            (tmp_path / 'made').rmdir()
             data = v._store.get('a')
-        assert list(serving.ask('GET', at(books, key='a')).json()) == ['!pickle']
-        assert serving.ask('GET', at(books, key='a'), Accept=PACKED).body == data
-        assert len(serving.ask('GET', at(books, 'entries')).json()['entries']) == 1
+        assert list(serving.ask('GET', path_to(served, key='a')).json()) == ['!pickle']
+        assert serving.ask('GET', path_to(served, key='a'), Accept=STORED_TYPE).body == data
+        assert len(serving.ask('GET', path_to(served, 'entries')).json()['entries']) == 1
         assert not (tmp_path / 'made').exists()
 
     @pytest.mark.parametrize('key', ['', '.', '..', '/', 'a/b?c#d%&+ ', 'ä', '\0', '日本', None, True, 1.5, -7, 2**70 + 1, b'', b'\xff',
                                      ('log', 2026, (b'x',)), 'a\ud800'], ids=repr)
-    def test_every_key_can_be_asked_for(self, serving, books, key):
+    def test_every_key_can_be_asked_for(self, serving, served, key):
         form = json.dumps(as_json.from_key(key))
-        assert serving.ask('PUT', at(books, json=form), '1', **JSON).status == 201
-        with local(serving, books) as v:
-            assert list(v) == [key] and type(list(v)[0]) is type(key)
+        assert serving.ask('PUT', path_to(served, json=form), '1', **AS_JSON).status == 201
+        with beside(serving, served) as v:
+            (there,) = v
+            assert there == key and type(there) is type(key)
         if type(key) is str and '\ud800' not in key:
-            assert serving.ask('GET', at(books, key=key)).body == b'1'
-        assert serving.ask('DELETE', at(books, json=form)).status == 204
-        assert serving.ask('GET', at(books, json=form)).status == 404
+            assert serving.ask('GET', path_to(served, key=key)).body == b'1'
+        assert serving.ask('DELETE', path_to(served, json=form)).status == 204
+        assert serving.ask('GET', path_to(served, json=form)).status == 404
 
-    def test_the_status_says_what_was_done(self, serving, books):
-        path = at(books, key='a')
+    def test_the_status_says_what_was_done(self, serving, served):
+        path = path_to(served, key='a')
         assert serving.ask('GET', path).status == serving.ask('DELETE', path).status == serving.ask('HEAD', path).status == 404
         assert serving.ask('GET', path).json()['error'] == 'KeyError'
-        assert [serving.ask('PUT', path, '[1]', **JSON).status for _ in range(2)] == [201, 204]
+        assert [serving.ask('PUT', path, '[1]', **AS_JSON).status for _ in range(2)] == [201, 204]
         head = serving.ask('HEAD', path)
         assert head.status == 200 and head.body == b'' and head.headers['Content-Length'] == '3'
         assert serving.ask('DELETE', path).status == 204
 
-    @pytest.mark.parametrize('accept, kind', [(None, 'json'), ('*/*', 'json'), ('application/*;q=.5', 'json'), (PACKED, PACKED),
-                                              (f'application/json;q=.5, {PACKED}', PACKED), (f'{PACKED};q=0.1, application/json', 'json'),
-                                              (f'text/html, {PACKED};q=.8, */*;q=.1', PACKED), ('text/html', None)])
-    def test_the_form_is_what_the_client_prefers(self, serving, books, accept, kind):
-        serving.ask('PUT', at(books, key='a'), '1', **JSON)
-        answer = serving.ask('GET', at(books, key='a'), **({'Accept': accept} if accept else {}))
+    @pytest.mark.parametrize('accept, kind', [(None, 'json'), ('*/*', 'json'), ('application/*;q=.5', 'json'), (STORED_TYPE, STORED_TYPE),
+                                              (f'application/json;q=.5, {STORED_TYPE}', STORED_TYPE), (f'{STORED_TYPE};q=0.1, application/json', 'json'),
+                                              (f'text/html, {STORED_TYPE};q=.8, */*;q=.1', STORED_TYPE), ('text/html', None)])
+    def test_the_form_is_what_the_client_prefers(self, serving, served, accept, kind):
+        serving.ask('PUT', path_to(served, key='a'), '1', **AS_JSON)
+        answer = serving.ask('GET', path_to(served, key='a'), **({'Accept': accept} if accept else {}))
         if kind is None:
             assert answer.status == 406
         else:
             assert answer.headers['Content-Type'].endswith(kind) and 'Accept' in answer.headers['Vary']
 
-    def test_an_etag_is_a_hash_of_the_stored_bytes(self, serving, books):
-        put = serving.ask('PUT', at(books, key='a'), '[1]', **JSON)
+    def test_an_etag_is_a_hash_of_the_stored_bytes(self, serving, served):
+        put = serving.ask('PUT', path_to(served, key='a'), '[1]', **AS_JSON)
         hashed = f'"{hashlib.blake2b(msgpack.packb([1]), digest_size=16).hexdigest()}"'
-        assert put.headers['ETag'] == serving.ask('GET', at(books, key='a')).headers['ETag'] == hashed
-        assert serving.ask('GET', at(books, key='a'), If_None_Match=f'W/"x", {hashed}').status == 304
-        assert serving.ask('GET', at(books, key='a'), If_None_Match='"x"').status == 200
-        assert serving.ask('GET', at(books, key='a'), If_Match='"x"').status == 412
-        assert serving.ask('GET', at(books, key='a'), If_Match='x').status == 400
+        assert put.headers['ETag'] == serving.ask('GET', path_to(served, key='a')).headers['ETag'] == hashed
+        assert serving.ask('GET', path_to(served, key='a'), If_None_Match=f'W/"x", {hashed}').status == 304
+        assert serving.ask('GET', path_to(served, key='a'), If_None_Match='"x"').status == 200
+        assert serving.ask('GET', path_to(served, key='a'), If_Match='"x"').status == 412
+        assert serving.ask('GET', path_to(served, key='a'), If_Match='x').status == 400
 
-    def test_a_write_is_done_when_its_conditions_hold(self, serving, books):
-        path = at(books, key='a')
-        assert serving.ask('PUT', path, '1', **JSON, If_Match='*').status == 412
-        etag = serving.ask('PUT', path, '1', **JSON, If_None_Match='*').headers['ETag']
-        refused = serving.ask('PUT', path, '2', **JSON, If_None_Match='*')
+    def test_a_write_is_done_when_its_conditions_hold(self, serving, served):
+        path = path_to(served, key='a')
+        assert serving.ask('PUT', path, '1', **AS_JSON, If_Match='*').status == 412
+        etag = serving.ask('PUT', path, '1', **AS_JSON, If_None_Match='*').headers['ETag']
+        refused = serving.ask('PUT', path, '2', **AS_JSON, If_None_Match='*')
         assert refused.status == 412 and refused.headers['ETag'] == etag
-        assert serving.ask('PUT', path, '2', **JSON, If_Match=f'W/{etag}').status == 412
+        assert serving.ask('PUT', path, '2', **AS_JSON, If_Match=f'W/{etag}').status == 412
         assert serving.ask('DELETE', path, If_Match='"x"').status == 412
-        new = serving.ask('PUT', path, '2', **JSON, If_Match=f'"x", {etag}')
-        assert new.status == 204 and serving.ask('PUT', path, '3', **JSON, If_Match=etag).status == 412
+        new = serving.ask('PUT', path, '2', **AS_JSON, If_Match=f'"x", {etag}')
+        assert new.status == 204 and serving.ask('PUT', path, '3', **AS_JSON, If_Match=etag).status == 412
         assert serving.ask('DELETE', path, If_Match=new.headers['ETag']).status == 204
 
-    def test_counting_by_etags_loses_nothing(self, serving, books):
+    def test_counting_by_etags_loses_nothing(self, serving, served):
         from .helpers import crowd
-        path = at(books, key='n')
-        serving.ask('PUT', path, '0', **JSON)
+        path = path_to(served, key='n')
+        serving.ask('PUT', path, '0', **AS_JSON)
 
         def count():
             for _ in range(10):
                 while True:
                     there = serving.ask('GET', path)
-                    if serving.ask('PUT', path, str(there.json() + 1), **JSON, If_Match=there.headers['ETag']).status == 204:
+                    if serving.ask('PUT', path, str(there.json() + 1), **AS_JSON, If_Match=there.headers['ETag']).status == 204:
                         break
         crowd(count, 4)
         assert serving.ask('GET', path).json() == 40
 
-    def test_a_write_with_an_idempotency_key_is_done_once(self, serving, books):
-        path, other = at(books, key='a'), at(books, key='b')
-        first = serving.ask('PUT', path, '1', **JSON, Idempotency_Key='one')
-        serving.ask('PUT', path, '2', **JSON)
-        again = serving.ask('PUT', path, '1', **JSON, Idempotency_Key='one')
+    def test_a_write_with_an_idempotency_key_is_done_once(self, serving, served):
+        path, other = path_to(served, key='a'), path_to(served, key='b')
+        first = serving.ask('PUT', path, '1', **AS_JSON, Idempotency_Key='one')
+        serving.ask('PUT', path, '2', **AS_JSON)
+        again = serving.ask('PUT', path, '1', **AS_JSON, Idempotency_Key='one')
         assert (first.status, first.headers['ETag']) == (again.status, again.headers['ETag']) and first.status == 201
         assert serving.ask('GET', path).json() == 2
         for request in (('PUT', path, '3'), ('PUT', other, '1'), ('DELETE', path, None)):
-            assert serving.ask(*request, **JSON, Idempotency_Key='one').status == 422
+            assert serving.ask(*request, **AS_JSON, Idempotency_Key='one').status == 422
         assert [serving.ask('DELETE', path, Idempotency_Key='two').status for _ in range(2)] == [204, 204]
-        assert serving.ask('PUT', path, '1', **JSON, Idempotency_Key='').status == 400
+        assert serving.ask('PUT', path, '1', **AS_JSON, Idempotency_Key='').status == 400
 
     def test_a_write_is_not_done_again_after_a_restart(self):
         with Serving() as own:
             own.ask('PUT', '/v1/vaults/a')
-            path = at('a', key='k')
+            path = path_to('a', key='k')
             assert own.ask('DELETE', path, Idempotency_Key='x').status == 404  # of what failed nothing is kept
-            own.ask('PUT', path, '1', **JSON, Idempotency_Key='x')
-            own.ask('PUT', path, '2', **JSON)
+            own.ask('PUT', path, '1', **AS_JSON, Idempotency_Key='x')
+            own.ask('PUT', path, '2', **AS_JSON)
             own.kill()
             own.start()
-            assert own.ask('PUT', path, '1', **JSON, Idempotency_Key='x').status == 201
+            assert own.ask('PUT', path, '1', **AS_JSON, Idempotency_Key='x').status == 201
             assert own.ask('GET', path).json() == 2
 
-    def test_of_what_lives_in_chunks_json_says_what_it_is(self, serving, books):
-        with local(serving, books) as v:
+    def test_of_what_lives_in_chunks_json_says_what_it_is(self, serving, served):
+        with beside(serving, served) as v:
             v.list('l').extend([1, 2, 3])
             v.column('c', 'int8').append(1)
-        assert serving.ask('GET', at(books, key='l')).json() == {'!list': 3}
-        assert serving.ask('GET', at(books, key='c')).json() == {'!column': ['int8', 1]}
-        assert serving.ask('GET', at(books, key='l'), Accept=PACKED).status == 406
-        with local(serving, books) as v:
+        assert serving.ask('GET', path_to(served, key='l')).json() == {'!list': 3}
+        assert serving.ask('GET', path_to(served, key='c')).json() == {'!column': ['int8', 1]}
+        assert serving.ask('GET', path_to(served, key='l'), Accept=STORED_TYPE).status == 406
+        with beside(serving, served) as v:
             header = v._store.get('l')
-        assert serving.ask('PUT', at(books, key='stolen'), header, Content_Type=PACKED).status == 400
-        assert serving.ask('PUT', at(books, key='l'), '1', **JSON).status == 204
-        with local(serving, books) as v:
+        assert serving.ask('PUT', path_to(served, key='stolen'), header, Content_Type=STORED_TYPE).status == 400
+        assert serving.ask('PUT', path_to(served, key='l'), '1', **AS_JSON).status == 204
+        with beside(serving, served) as v:
             assert not list(v._store.chunk_owners())
 
-    def test_a_value_of_a_serializer_is_taken_by_its_vault_alone(self, serving, books):
+    def test_a_value_of_a_serializer_is_taken_by_its_vault_alone(self, serving, served):
         name = serving.name()
         with contextlib.closing(Vault(serving.root / 'vaults' / f'{name}.db', serializer=json)) as v:
             v['a'] = [1]
-        form = serving.ask('GET', at(name, key='a'))
+        form = serving.ask('GET', path_to(name, key='a'))
         assert form.json() == {'!serialized': ['json', '[1]']}
-        assert serving.ask('PUT', at(name, key='b'), form.body, **JSON).status == 201
-        assert serving.ask('PUT', at(name, key='b'), '1', **JSON).status == 409
-        assert serving.ask('PUT', at(books, key='b'), form.body, **JSON).status == 409
-        packed = serving.ask('GET', at(name, key='a'), Accept=PACKED).body
-        assert serving.ask('PUT', at(books, key='b'), packed, Content_Type=PACKED).status == 409
+        assert serving.ask('PUT', path_to(name, key='b'), form.body, **AS_JSON).status == 201
+        assert serving.ask('PUT', path_to(name, key='b'), '1', **AS_JSON).status == 409
+        assert serving.ask('PUT', path_to(served, key='b'), form.body, **AS_JSON).status == 409
+        packed = serving.ask('GET', path_to(name, key='a'), Accept=STORED_TYPE).body
+        assert serving.ask('PUT', path_to(served, key='b'), packed, Content_Type=STORED_TYPE).status == 409
 
-    def test_what_is_large_goes_as_it_is_stored_and_not_as_json(self, serving, books):
+    def test_what_is_large_goes_as_it_is_stored_and_not_as_json(self, serving, served):
         data = msgpack.packb('x' * (1 << 21))
-        assert serving.ask('PUT', at(books, key='a'), data, Content_Type=PACKED).status == 201
-        assert serving.ask('GET', at(books, key='a')).status == 406
-        assert serving.ask('GET', at(books, key='a'), Accept=PACKED).body == data
-        assert serving.ask('PUT', at(books, key='b'), json.dumps('x' * (1 << 21)), **JSON).status == 413
+        assert serving.ask('PUT', path_to(served, key='a'), data, Content_Type=STORED_TYPE).status == 201
+        assert serving.ask('GET', path_to(served, key='a')).status == 406
+        assert serving.ask('GET', path_to(served, key='a'), Accept=STORED_TYPE).body == data
+        assert serving.ask('PUT', path_to(served, key='b'), json.dumps('x' * (1 << 21)), **AS_JSON).status == 413
 
     @pytest.mark.parametrize('query', ['', 'key=a&json=1', 'key=a&key=b', 'key', 'key=%ff', 'k=a', 'key=a&more=1', 'json=[', 'json={"a":1}',
                                        'json="\\ud800"', 'json=NaN', 'json=1e999', 'json={"!date":1}', 'json={"!pickle":[null,"gASVAAAA"]}'])
-    def test_a_query_that_is_no_key_is_refused(self, serving, books, query):
-        assert serving.ask('GET', f'/v1/vaults/{books}/entry?{urllib.parse.quote(query, safe="=&%[]{}:,!")}').status == 400
+    def test_a_query_that_is_no_key_is_refused(self, serving, served, query):
+        assert serving.ask('GET', f'/v1/vaults/{served}/entry?{urllib.parse.quote(query, safe="=&%[]{}:,!")}').status == 400
 
     @pytest.mark.parametrize('body', [b'', b'[', b'NaN', b'[1e999]', b'"\\ud800"', b'\xff', b'{"!date": "x"}', b'{"!list": 1}',
                                       b'{"!pickle": [null, "gASVFAAAAAAAAACMCGJ1aWx0aW5zlIwDbGVulJOULg=="]}', b'{"!msgpack": "xw=="}'])
-    def test_a_body_that_is_no_value_is_refused(self, serving, books, body):
-        assert serving.ask('PUT', at(books, key='a'), body, **JSON).status == 400
-        assert serving.ask('GET', at(books, key='a')).status == 404
+    def test_a_body_that_is_no_value_is_refused(self, serving, served, body):
+        assert serving.ask('PUT', path_to(served, key='a'), body, **AS_JSON).status == 400
+        assert serving.ask('GET', path_to(served, key='a')).status == 404
 
     @pytest.mark.parametrize('body', [b'', b'\xc1', b'\x92\x01', b'\x01\x02', b'\xc7\x05\x05\x01'])
-    def test_bytes_that_are_no_value_are_refused(self, serving, books, body):
-        assert serving.ask('PUT', at(books, key='a'), body, Content_Type=PACKED).status == 400
+    def test_bytes_that_are_no_value_are_refused(self, serving, served, body):
+        assert serving.ask('PUT', path_to(served, key='a'), body, Content_Type=STORED_TYPE).status == 400
 
-    def test_a_body_of_no_known_type_is_refused(self, serving, books):
-        for headers in ({}, {'Content_Type': 'text/plain'}, {**JSON, 'Content_Encoding': 'gzip'}):
-            assert serving.ask('PUT', at(books, key='a'), '1', **headers).status == 415
+    def test_a_body_of_no_known_type_is_refused(self, serving, served):
+        for headers in ({}, {'Content_Type': 'text/plain'}, {**AS_JSON, 'Content_Encoding': 'gzip'}):
+            assert serving.ask('PUT', path_to(served, key='a'), '1', **headers).status == 415
 
 
 class TestServedPages:
-    def test_pages_go_over_all_entries_in_order(self, serving, books):
+    def test_pages_go_over_all_entries_in_order(self, serving, served):
         values = {**{f'k{number:03}': number for number in range(250)}, 7: 'x', ('a', 1): None, b'\0': [1], 'ä': True}
-        with local(serving, books) as v:
+        with beside(serving, served) as v:
             v.update(values)
             wanted = [[as_json.from_key(key), as_json.from_value(v._store.get(v._keys.encode(key)))] for key in v[:]]
         found, query = [], {'limit': 40}
         while True:
-            page = serving.ask('GET', at(books, 'entries', **query)).json()
+            page = serving.ask('GET', path_to(served, 'entries', **query)).json()
             assert len(page['entries']) <= 40
             found += [[entry['key'], entry['value']] for entry in page['entries']]
             if page['next'] is None:
@@ -297,12 +301,12 @@ class TestServedPages:
             query['after'] = page['next']
         assert found == wanted
 
-    def test_a_prefix_bounds_a_page(self, serving, books):
-        with local(serving, books) as v:
+    def test_a_prefix_bounds_a_page(self, serving, served):
+        with beside(serving, served) as v:
             v.update(dict.fromkeys(['a', 'b', 'ba', 'bb', 'c', 3], 0))
 
         def keys(**query):
-            answer = serving.ask('GET', at(books, 'entries', **query)).json()
+            answer = serving.ask('GET', path_to(served, 'entries', **query)).json()
             return [entry['key'] for entry in answer['entries']], answer['next']
         assert keys(prefix='b') == (['b', 'ba', 'bb'], None)
         assert keys(prefix='b', limit=2) == (['b', 'ba'], '"ba"')
@@ -311,89 +315,89 @@ class TestServedPages:
         assert keys(prefix='b', after='3') == (['b', 'ba', 'bb'], None)
         assert keys(prefix='x') == ([], None)
 
-    def test_a_page_is_of_bounded_size(self, serving, books):
-        with local(serving, books) as v:
+    def test_a_page_is_of_bounded_size(self, serving, served):
+        with beside(serving, served) as v:
             v.update({f'{number}': 'x' * 300_000 for number in range(9)})
             v['large'] = 'x' * (1 << 21)
-        page = serving.ask('GET', at(books, 'entries')).json()
+        page = serving.ask('GET', path_to(served, 'entries')).json()
         assert 3 <= len(page['entries']) <= 5 and page['next']
-        page = serving.ask('GET', at(books, 'entries', after='"8"')).json()
+        page = serving.ask('GET', path_to(served, 'entries', after='"8"')).json()
         assert 'value' not in page['entries'][0] and page['entries'][0]['bytes'] > 1 << 21
 
     @pytest.mark.parametrize('query', ['limit=0', 'limit=1001', 'limit=x', 'limit=²', 'after=[', 'prefix=%ff', 'prefix=a&prefix=b', 'x=1'])
-    def test_a_page_that_makes_no_sense_is_refused(self, serving, books, query):
-        assert serving.ask('GET', f'/v1/vaults/{books}/entries?{urllib.parse.quote(query, safe="=&%[")}').status == 400
+    def test_a_page_that_makes_no_sense_is_refused(self, serving, served, query):
+        assert serving.ask('GET', f'/v1/vaults/{served}/entries?{urllib.parse.quote(query, safe="=&%[")}').status == 400
 
 
 class TestServedStreams:
     CONTENT = bytes(range(256)) * 4000 + b'end'
 
     @pytest.mark.parametrize('size', [0, 1, 4000, 4001, 1 << 18, (1 << 18) + 1, 3_000_000])
-    def test_a_stream_goes_in_and_out(self, serving, books, size):
+    def test_a_stream_goes_in_and_out(self, serving, served, size):
         data = os.urandom(size)
-        put = serving.ask('PUT', at(books, 'stream', key='s'), data)
-        assert put.status == 201 and serving.ask('PUT', at(books, 'stream', key='s'), data).status == 204
-        got = serving.ask('GET', at(books, 'stream', key='s'))
+        put = serving.ask('PUT', path_to(served, 'stream', key='s'), data)
+        assert put.status == 201 and serving.ask('PUT', path_to(served, 'stream', key='s'), data).status == 204
+        got = serving.ask('GET', path_to(served, 'stream', key='s'))
         assert got.body == data and got.headers['Content-Length'] == str(size)
-        with local(serving, books) as v:
+        with beside(serving, served) as v:
             with v.open('s') as file:
                 assert file.read() == data
             v._check()
             assert len(set(v._store.chunk_owners())) <= 1
 
-    def test_a_stream_without_a_length_goes_in(self, serving, books):
+    def test_a_stream_without_a_length_goes_in(self, serving, served):
         pieces = [b'a' * 100_000, b'b', b'c' * 400_000]
-        put = serving.ask('PUT', at(books, 'stream', key='s'), iter(pieces))
-        assert put.status == 201 and serving.ask('GET', at(books, 'stream', key='s')).body == b''.join(pieces)
+        put = serving.ask('PUT', path_to(served, 'stream', key='s'), iter(pieces))
+        assert put.status == 201 and serving.ask('GET', path_to(served, 'stream', key='s')).body == b''.join(pieces)
 
-    def test_bytes_and_text_go_out_as_streams(self, serving, books):
+    def test_bytes_and_text_go_out_as_streams(self, serving, served):
         values = {'b': b'abc', 'a': bytearray(b'ab'), 't': 'tä', 's': 'a\ud800', 'e': '', 'l': 'x' * 70_000}
-        with local(serving, books) as v:
+        with beside(serving, served) as v:
             v.update(values)
             v['d'] = {'a': 1}
         for key, value in values.items():
             data = value.encode('utf-8', 'surrogatepass') if isinstance(value, str) else bytes(value)
-            assert serving.ask('GET', at(books, 'stream', key=key)).body == data
-        assert serving.ask('GET', at(books, 'stream', key='d')).status == 409
+            assert serving.ask('GET', path_to(served, 'stream', key=key)).body == data
+        assert serving.ask('GET', path_to(served, 'stream', key='d')).status == 409
 
     @pytest.mark.parametrize('asked, start, stop', [
         ('bytes=0-0', 0, 1), ('bytes=5-', 5, None), ('bytes=-3', -3, None), ('bytes=262143-262144', 262143, 262145), ('Bytes=1-9999999', 1, None),
         ('bytes=-9999999', 0, None)])
-    def test_a_range_is_sent(self, serving, books, asked, start, stop):
-        serving.ask('PUT', at(books, 'stream', key='s'), self.CONTENT)
-        answer = serving.ask('GET', at(books, 'stream', key='s'), Range=asked)
+    def test_a_range_is_sent(self, serving, served, asked, start, stop):
+        serving.ask('PUT', path_to(served, 'stream', key='s'), self.CONTENT)
+        answer = serving.ask('GET', path_to(served, 'stream', key='s'), Range=asked)
         wanted = self.CONTENT[start:stop]
         first = self.CONTENT.index(wanted) if start >= 0 else len(self.CONTENT) + start
         first = start if start >= 0 else first
         assert answer.status == 206 and answer.body == wanted
         assert answer.headers['Content-Range'] == f'bytes {first}-{first + len(wanted) - 1}/{len(self.CONTENT)}'
 
-    def test_a_range_that_cannot_be_is_refused_and_one_that_is_none_is_no_range(self, serving, books):
-        serving.ask('PUT', at(books, 'stream', key='s'), b'abc')
-        serving.ask('PUT', at(books, 'stream', key='empty'), b'')
+    def test_a_range_that_cannot_be_is_refused_and_one_that_is_none_is_no_range(self, serving, served):
+        serving.ask('PUT', path_to(served, 'stream', key='s'), b'abc')
+        serving.ask('PUT', path_to(served, 'stream', key='empty'), b'')
         for key, asked in (('s', 'bytes=3-'), ('s', 'bytes=-0'), ('empty', 'bytes=0-'), ('empty', 'bytes=-1')):
-            answer = serving.ask('GET', at(books, 'stream', key=key), Range=asked)
+            answer = serving.ask('GET', path_to(served, 'stream', key=key), Range=asked)
             assert answer.status == 416 and answer.headers['Content-Range'] == f'bytes */{3 if key == "s" else 0}'
         for asked in ('bytes=2-1', 'bytes=a-b', 'lines=0-1', 'bytes=0-1,2-2', 'bytes=-'):
-            answer = serving.ask('GET', at(books, 'stream', key='s'), Range=asked)
+            answer = serving.ask('GET', path_to(served, 'stream', key='s'), Range=asked)
             assert answer.status == 200 and answer.body == b'abc'
 
-    def test_a_range_of_what_has_changed_is_all_of_it(self, serving, books):
-        path = at(books, 'stream', key='s')
+    def test_a_range_of_what_has_changed_is_all_of_it(self, serving, served):
+        path = path_to(served, 'stream', key='s')
         etag = serving.ask('PUT', path, b'abc').headers['ETag']
         assert serving.ask('GET', path, Range='bytes=1-', If_Range=etag).body == b'bc'
         other = serving.ask('PUT', path, b'abd').headers['ETag']
         assert other != etag and serving.ask('GET', path, Range='bytes=1-', If_Range=etag).body == b'abd'
         assert serving.ask('GET', path, Range='bytes=1-', If_Range=f'W/{other}').status == 200
 
-    def test_head_says_how_large_it_is(self, serving, books):
-        serving.ask('PUT', at(books, 'stream', key='s'), self.CONTENT)
-        answer = serving.ask('HEAD', at(books, 'stream', key='s'))
+    def test_head_says_how_large_it_is(self, serving, served):
+        serving.ask('PUT', path_to(served, 'stream', key='s'), self.CONTENT)
+        answer = serving.ask('HEAD', path_to(served, 'stream', key='s'))
         assert answer.status == 200 and answer.body == b'' and answer.headers['Content-Length'] == str(len(self.CONTENT))
-        assert answer.headers['Accept-Ranges'] == 'bytes' and serving.ask('HEAD', at(books, 'stream', key='x')).status == 404
+        assert answer.headers['Accept-Ranges'] == 'bytes' and serving.ask('HEAD', path_to(served, 'stream', key='x')).status == 404
 
-    def test_conditions_hold_for_streams(self, serving, books):
-        path = at(books, 'stream', key='s')
+    def test_conditions_hold_for_streams(self, serving, served):
+        path = path_to(served, 'stream', key='s')
         etag = serving.ask('PUT', path, b'1', If_None_Match='*').headers['ETag']
         assert serving.ask('PUT', path, b'2', If_None_Match='*').status == 412
         assert serving.ask('PUT', path, b'2', If_Match='"x"').status == 412
@@ -401,25 +405,25 @@ class TestServedStreams:
         assert serving.ask('PUT', path, b'2', If_Match=etag).status == 204
         assert serving.ask('PUT', path, b'2', Content_Range='bytes 0-0/2').status == 400
 
-    def test_an_upload_that_is_repeated_is_done_once_and_leaves_nothing(self, serving, books):
-        path = at(books, 'stream', key='s')
+    def test_an_upload_that_is_repeated_is_done_once_and_leaves_nothing(self, serving, served):
+        path = path_to(served, 'stream', key='s')
         first = serving.ask('PUT', path, self.CONTENT, Idempotency_Key='one')
         serving.ask('PUT', path, b'other')
         again = serving.ask('PUT', path, self.CONTENT, Idempotency_Key='one')
         assert (first.status, first.headers['ETag']) == (again.status, again.headers['ETag'])
         assert serving.ask('GET', path).body == b'other'
         assert serving.ask('PUT', path, b'x', Idempotency_Key='one').status == 422
-        with local(serving, books) as v:
+        with beside(serving, served) as v:
             assert all(owner.endswith(b'idempote') for owner in v._store.chunk_owners())
 
-    def test_an_upload_that_breaks_leaves_nothing(self, serving, books):
-        serving.ask('PUT', at(books, 'stream', key='s'), b'before')
-        request = f'PUT {at(books, "stream", key="s")} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n'.encode()
+    def test_an_upload_that_breaks_leaves_nothing(self, serving, served):
+        serving.ask('PUT', path_to(served, 'stream', key='s'), b'before')
+        request = f'PUT {path_to(served, "stream", key="s")} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n'.encode()
         with contextlib.closing(socket.create_connection(('127.0.0.1', serving.port))) as connection:
             connection.sendall(request + bytes(range(256)) * 20_000)
-            with local(serving, books) as v:
+            with beside(serving, served) as v:
                 wait_for(lambda: len(list(v._store.chunk_owners())) == 1)  # some of it is staged
-        with local(serving, books) as v:
+        with beside(serving, served) as v:
             wait_for(lambda: not list(v._store.chunk_owners()))
             assert v.open('s').read() == b'before'
             v._check()
@@ -430,16 +434,16 @@ class TestServedStreams:
             own.ask('PUT', '/v1/vaults/a')
 
             def peak():
-                text = open(f'/proc/{own.process.pid}/status').read()
+                text = pathlib.Path(f'/proc/{own.process.pid}/status').read_text()
                 return int(text.partition('VmHWM:')[2].split()[0]) << 10
             if not processes():
                 pytest.skip('peaks are read in /proc')
             piece = os.urandom(1 << 20)
 
             def upload(megabytes):
-                assert own.ask('PUT', at('a', 'stream', key='s'), iter([piece] * megabytes)).status in (201, 204)
+                assert own.ask('PUT', path_to('a', 'stream', key='s'), iter([piece] * megabytes)).status in (201, 204)
                 with contextlib.closing(http.client.HTTPConnection('127.0.0.1', own.port)) as connection:
-                    connection.request('GET', at('a', 'stream', key='s'))
+                    connection.request('GET', path_to('a', 'stream', key='s'))
                     answer = connection.getresponse()
                     assert sum(map(len, iter(lambda: answer.read(1 << 20), b''))) == megabytes << 20
             upload(16)
@@ -467,7 +471,7 @@ class TestServerItself:
         with Serving(tokens={token: {'*': 'rw'}}) as own:
             headers = {'Authorization': f'Bearer {token}'}
             own.ask('PUT', '/v1/vaults/a', **headers)
-            mine = own.ask('PUT', at('a', key='a-private-key'), '"a private value"', **JSON, **headers, X_Request_Id='mine-7')
+            mine = own.ask('PUT', path_to('a', key='a-private-key'), '"a private value"', **AS_JSON, **headers, X_Request_Id='mine-7')
             assert mine.headers['X-Request-Id'] == 'mine-7'
             other = own.ask('GET', '/v1/vaults/a', **headers, X_Request_Id='bad id\t')
             assert len(other.headers['X-Request-Id']) == 16
@@ -487,34 +491,34 @@ class TestServerItself:
             block = os.urandom(16)
 
             def ops(*verbs, key=None):
-                return own.ask('POST', '/v1/vaults/a/ops', msgpack.packb([block, key, verbs]), Content_Type=PACKED)
+                return own.ask('POST', '/v1/vaults/a/ops', msgpack.packb([block, key, verbs]), Content_Type=STORED_TYPE)
             assert ops(['begin'], ['put', 'kept', b'\x01']).status == 200
             own.signal(signal.SIGTERM)
             wait_for(lambda: own.ask('GET', '/healthz').status == 503)
-            refused = own.ask('GET', at('a', key='x'))
+            refused = own.ask('GET', path_to('a', key='x'))
             assert refused.status == 503 and 'Retry-After' in refused.headers
             assert ops(['put', 'also', b'\x02'], key='1').status == 200
             assert ops(['commit'], key='2').status == 200
             assert own.wait() == -signal.SIGTERM
             own.start()
-            assert own.ask('GET', at('a', key='kept')).json() == 1 and own.ask('GET', at('a', key='also')).json() == 2
+            assert own.ask('GET', path_to('a', key='kept')).json() == 1 and own.ask('GET', path_to('a', key='also')).json() == 2
 
     def test_a_block_that_does_not_end_is_rolled_back_when_the_server_does(self):
         with Serving() as own:
             own.ask('PUT', '/v1/vaults/a')
             body = msgpack.packb([os.urandom(16), None, [['begin'], ['put', 'lost', b'\x01']]])
-            assert own.ask('POST', '/v1/vaults/a/ops', body, Content_Type=PACKED).status == 200
+            assert own.ask('POST', '/v1/vaults/a/ops', body, Content_Type=STORED_TYPE).status == 200
             own.signal(signal.SIGTERM)
             assert own.wait() == -signal.SIGTERM
             own.start()
-            assert own.ask('GET', at('a', key='lost')).status == 404
-            assert own.ask('PUT', at('a', key='lost'), '1', **JSON).status == 201
+            assert own.ask('GET', path_to('a', key='lost')).status == 404
+            assert own.ask('PUT', path_to('a', key='lost'), '1', **AS_JSON).status == 201
 
     def test_a_request_that_is_under_way_is_answered_before_the_server_ends(self):
         with Serving() as own:
             own.ask('PUT', '/v1/vaults/a')
             with contextlib.closing(http.client.HTTPConnection('127.0.0.1', own.port, timeout=30)) as connection:
-                connection.putrequest('PUT', at('a', 'stream', key='s'))
+                connection.putrequest('PUT', path_to('a', 'stream', key='s'))
                 connection.putheader('Content-Length', '4')
                 connection.endheaders(b'ab')
                 wait_for(lambda: 'vaults_requests_running 2' in own.ask('GET', '/metrics').body.decode())
@@ -524,7 +528,7 @@ class TestServerItself:
                 assert connection.getresponse().status == 201
             assert own.wait() == -signal.SIGTERM
             own.start()
-            assert own.ask('GET', at('a', 'stream', key='s')).body == b'abcd'
+            assert own.ask('GET', path_to('a', 'stream', key='s')).body == b'abcd'
 
 
 class TestServeCommand:
@@ -538,8 +542,9 @@ class TestServeCommand:
         (tmp_path / 'a.json').write_text('{"a": 1}')
         with Serving(root=f'json+file://{tmp_path}') as own:
             assert own.ask('GET', '/v1/vaults').json() == {'vaults': ['a']}
-            assert own.ask('GET', at('a', key='a')).json() == 1
-            assert own.ask('PUT', at('a', key='b'), '2', **JSON).status == 201
+            assert own.ask('GET', path_to('a', key='a')).json() == 1
+            assert own.ask('PUT', path_to('a', key='b'), '2', **AS_JSON).status == 201
+            own.end()
         assert json.loads((tmp_path / 'a.json').read_text())['b'] == 2
 
     def test_what_makes_no_sense_is_said_before_it_listens(self, serving, root):
@@ -564,7 +569,7 @@ class TestServeCommand:
     def test_limits_can_be_set(self):
         with Serving('--max-body', '1K', '--max-stream', '2K') as own:
             own.ask('PUT', '/v1/vaults/a')
-            assert own.ask('PUT', at('a', key='k'), msgpack.packb('x' * 2000), Content_Type=PACKED).status == 413
-            assert own.ask('PUT', at('a', 'stream', key='k'), b'x' * 3000).status == 413
-            assert own.ask('PUT', at('a', 'stream', key='k'), iter([b'x' * 1500] * 2)).status == 413
-            assert own.ask('PUT', at('a', 'stream', key='k'), b'x' * 2000).status == 201
+            assert own.ask('PUT', path_to('a', key='k'), msgpack.packb('x' * 2000), Content_Type=STORED_TYPE).status == 413
+            assert own.ask('PUT', path_to('a', 'stream', key='k'), b'x' * 3000).status == 413
+            assert own.ask('PUT', path_to('a', 'stream', key='k'), iter([b'x' * 1500] * 2)).status == 413
+            assert own.ask('PUT', path_to('a', 'stream', key='k'), b'x' * 2000).status == 201

@@ -30,7 +30,8 @@ class Refusal(Exception):
         self.status, self.headers, self.name = status, dict(headers or {}), name or REASONS.get(status, 'Refused')
 
     def answer(self) -> Response:
-        return as_json_answer({'error': self.name, 'message': str(self)}, self.status, self.headers)
+        message = str(self).encode('utf-8', 'backslashreplace').decode()  # it may quote half of a pair
+        return as_json_answer({'error': self.name, 'message': message}, self.status, self.headers)
 
 
 REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFound', 405: 'MethodNotAllowed',

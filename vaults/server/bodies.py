@@ -24,6 +24,8 @@ async def body_pieces(request: Request, limit: Optional[int]) -> AsyncIterator[b
 
     Raises: Refusal, 413 by its header or once it is more than `limit` bytes, 408 when it does not come.
     """
+    if request.headers.get('content-encoding', 'identity').lower() != 'identity':
+        raise Refusal(415, 'a body is taken as it is, without a Content-Encoding', CLOSE)
     announced = _announced(request)
     if limit is not None and announced is not None and announced > limit:
         raise _too_large(limit)

@@ -110,7 +110,8 @@ def packed_value(store: Store, data: bytes) -> bytes:
         whole = False
     if not whole:
         raise Refusal(400, 'the body is not one value of msgpack')
-    _require_serializer(recorded(store), code_of(data) == SERIALIZED)
+    name = recorded(store)
+    _require_serializer(name, (name or 'another') if code_of(data) == SERIALIZED else None)
     return data
 
 
@@ -122,14 +123,13 @@ def value_of_json(store: Store, body: bytes) -> bytes:
         data = as_json.to_value(form, _refuse_pickle, found.append)
     except (ValueError, SerializationError, RecursionError) as error:
         raise Refusal(400, str(error) or 'the body is no JSON that can be stored') from None
-    name = recorded(store)
-    _require_serializer(name, found == [name])
+    _require_serializer(recorded(store), found[0] if found else None)
     return data
 
 
-def _require_serializer(name: Optional[str], fits: bool) -> None:
-    """Refuse a value that was not made by the serializer of the vault, where it has one; and where it has none."""
-    if fits != (name is not None):
+def _require_serializer(name: Optional[str], maker: Optional[str]) -> None:
+    """Refuse a value that another serializer than the vault's has made, or none where it has one."""
+    if maker != name:
         raise Refusal(409, f'the values of this vault are made by the serializer {name!r}, and this one is not' if name
                       else 'the value was made by a serializer, and belongs into a vault that has it')
 

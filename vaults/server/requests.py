@@ -32,6 +32,7 @@ PACKED_TYPE = 'application/vnd.vaults+msgpack'
 BYTES_TYPE = 'application/octet-stream'
 KEY_PARAMETERS = ('key', 'json')
 MOST_DIGITS = 4300      # of an integer of JSON, as Python has it: reading takes time by the square of them
+SURROGATE = re.compile(r'\\u[dD][89a-fA-F]')  # as JSON escapes it
 IDENTITY = re.compile(r'[\x21-\x7e]{1,200}')        # of a header Idempotency-Key
 ETAG = re.compile(r'\s*(?:(W/)?("[\x21\x23-\x7e]*"))\s*(?:,|$)')
 
@@ -129,7 +130,10 @@ def key_of_json(text: str) -> AskedKey:
 def json_of(text: str) -> Any:
     """Return what a text of JSON is, strictly as RFC 8259 has it. Raises: Refusal."""
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_int=_int_of, parse_float=_float_of)
+        form = json.loads(text, parse_constant=_no_constant, parse_int=_int_of, parse_float=_float_of)
+        if SURROGATE.search(text):
+            json.dumps(form, ensure_ascii=False).encode()  # raises for half of a pair
+        return form
     except (ValueError, RecursionError) as error:
         raise Refusal(400, f'this is no JSON ({type(error).__name__}: {error}): {text[:80]}') from None
 
