@@ -57,6 +57,7 @@ from spec.streams import *
 from spec.streams_kept import *
 from spec.streams_files import *
 from spec.server import *
+from spec.server_threats import *
 from spec.shelf import *
 from spec.peers import *
 from spec.moving import *

@@ -8,7 +8,6 @@ import hashlib
 import http.client
 import json
 import os
-import pathlib
 import signal
 import socket
 import time
@@ -24,7 +23,7 @@ from vaults import Vault
 from vaults.moving import as_json
 
 from .programs import Planted
-from .servers import wait_for
+from .servers import processes, wait_for
 from .serving import Serving
 
 STORED_TYPE = 'application/vnd.vaults+msgpack'
@@ -429,15 +428,10 @@ class TestServedStreams:
             v._check()
 
     def test_streams_go_in_and_out_in_flat_memory(self):
-        from .servers import processes
+        if not processes():
+            pytest.skip('peaks are read in /proc')
         with Serving() as own:
             own.ask('PUT', '/v1/vaults/a')
-
-            def peak():
-                text = pathlib.Path(f'/proc/{own.process.pid}/status').read_text()
-                return int(text.partition('VmHWM:')[2].split()[0]) << 10
-            if not processes():
-                pytest.skip('peaks are read in /proc')
             piece = os.urandom(1 << 20)
 
             def upload(megabytes):
@@ -447,9 +441,9 @@ class TestServedStreams:
                     answer = connection.getresponse()
                     assert sum(map(len, iter(lambda: answer.read(1 << 20), b''))) == megabytes << 20
             upload(16)
-            before = peak()
+            before = own.peak()
             upload(128)
-            assert peak() - before < 24 << 20
+            assert own.peak() - before < 24 << 20
 
 
 class TestServerItself:
@@ -521,7 +515,7 @@ class TestServerItself:
                 connection.putrequest('PUT', path_to('a', 'stream', key='s'))
                 connection.putheader('Content-Length', '4')
                 connection.endheaders(b'ab')
-                wait_for(lambda: 'vaults_requests_running 2' in own.ask('GET', '/metrics').body.decode())
+                wait_for(lambda: own.metric('vaults_requests_running') == 2)
                 own.signal(signal.SIGTERM)
                 time.sleep(.3)
                 connection.send(b'cd')

@@ -26,21 +26,26 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 class Serving(PrivateProgram):
-    """`vaults serve`, running. `tokens`: as for vaults.server.app; `words`: more of the command line; `root`: of vaults, a folder or URL."""
+    """`vaults serve`, running.
+
+    `words`: more of the command line; `tokens`: as for vaults.server.app; `root`: of vaults, a folder or URL; `constants`: of the
+    server's rooms, by 'room.NAME', so that a test waits for no deadline of ten seconds; `env`: of its process.
+    """
 
     count = itertools.count(1)
 
-    def __init__(self, *words, tokens=None, root=None, **env):
+    def __init__(self, *words, tokens=None, root=None, constants=None, **env):
         for package in ('starlette', 'uvicorn', 'httptools'):
             if not importlib.util.find_spec(package):
                 raise MissingServerError(f"{package} is not installed: pip install 'vaults[server]'")
         if os.environ.get('VAULTS_WITHOUT_SERVERS') or os.name == 'nt':
             raise MissingServerError('VAULTS_WITHOUT_SERVERS is set')
         super().__init__(as_it_is=True)
-        self.words, self.env, self.process = list(words), env, None
+        self.words, self.env, self.constants, self.process = list(words), env, constants or {}, None
         self.root = root or self.folder / 'root'
         if root is None:
             self.root.mkdir()
+        self.token = next(iter(tokens), None) if tokens else None
         if tokens is not None:
             self.words += ['--tokens', str(self.folder / 'tokens')]
             self.grant(tokens)
@@ -78,7 +83,10 @@ class Serving(PrivateProgram):
     def start(self):
         env = {name: value for name, value in os.environ.items() if name not in ('VAULTS_ROOT', 'VAULTS_TOKEN')}
         env.update(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED='1', **self.env)
-        command = [sys.executable, '-W', 'error', '-m', 'vaults', 'serve', '--root', str(self.root), '--port', str(self.port), *self.words]
+        code = ''.join(f'import vaults.server.{name.partition(".")[0]}; vaults.server.{name} = {value!r}\n'
+                       for name, value in self.constants.items())
+        code += 'import sys; from vaults.cli import main; sys.exit(main())'
+        command = [sys.executable, '-W', 'error', '-c', code, 'serve', '--root', str(self.root), '--port', str(self.port), *self.words]
         with open(self.folder / 'said', 'w') as said, open(self.folder / 'log', 'a') as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=log, env=env, cwd=str(self.folder),
                                             start_new_session=True)
@@ -86,7 +94,7 @@ class Serving(PrivateProgram):
 
         def says_where():
             if self.process.poll() is not None:
-                raise RuntimeError(f'{" ".join(command)}: {(self.folder / "log").read_text()}')
+                raise RuntimeError(f'{self.words}: {(self.folder / "log").read_text()}')
             return self.url in (self.folder / 'said').read_text()
         wait_for(says_where)
 
@@ -133,6 +141,17 @@ class Serving(PrivateProgram):
         with contextlib.closing(http.client.HTTPConnection('127.0.0.1', self.port, timeout=30)) as connection:
             connection.request(method, path, body, {name.replace('_', '-'): value for name, value in headers.items()})
             return Answered(connection.getresponse())
+
+    def metric(self, name):
+        """Return one of the numbers of /metrics; this request is one of those that run."""
+        headers = {'Authorization': f'Bearer {self.token}'} if self.token else {}
+        lines = self.ask('GET', '/metrics', **headers).body.decode().splitlines()
+        return next(float(line.rpartition(' ')[2]) for line in lines if line.rpartition(' ')[0] == name)
+
+    def peak(self):
+        """Return how many bytes of memory the server has had at once."""
+        text = pathlib.Path(f'/proc/{self.process.pid}/status').read_text()
+        return int(text.partition('VmHWM:')[2].split()[0]) << 10
 
     def raw(self, *pieces, seconds=30):
         """Send bytes as they are; return all that comes back until the server closes the connection."""

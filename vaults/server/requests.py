@@ -62,8 +62,8 @@ class Inquiry(Request):
         """Return the query; each parameter at most once. Raises: Refusal for any other, and for what is no UTF-8."""
         try:
             text = self.scope.get('query_string', b'').decode('ascii')
-            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), errors='strict',
-                              max_num_fields=len(known))
+            pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors='strict',
+                              max_num_fields=len(known) or 1) if text else []
         except ValueError as error:
             raise Refusal(400, f'the query is not understood ({error}): it may have, once each and in UTF-8, '
                                f'{", ".join(known) or "nothing"}') from None

@@ -110,7 +110,10 @@ class VaultServer(uvicorn.Server):
 
 def bound(host: str, port: int, has_tokens: bool) -> socket.socket:
     """Return a socket at an address. Raises: VaultValueError for one that others reach, without tokens."""
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise VaultValueError(f'{host!r} is no address of this machine ({error}): it is 127.0.0.1, say') from None
     if not has_tokens and not is_loopback(str(address[0])):
         raise VaultValueError(f'without tokens only this machine is served, and {host} is open to others: serve '
                               '127.0.0.1, or say who may do what with --tokens FILE')
