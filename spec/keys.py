@@ -237,7 +237,7 @@ class TestKeys:
 
     def test_the_times_of_numpy_are_refused_with_the_cure(self, v):
         numpy = pytest.importorskip('numpy')
-        for key in (numpy.datetime64('2026-01-01'), numpy.datetime64('2026-01-01T00:00:00.000000001'), numpy.datetime64('NaT'),
+        for key in (numpy.datetime64('2026-01-01'), numpy.datetime64('2026-01-01T00:00:00.000000001'), numpy.datetime64('NaT', 's'),
                     numpy.timedelta64(1, 'D'), numpy.complex64(1)):
             with pytest.raises((TypeError, ValueError), match='datetime64' if isinstance(key, numpy.datetime64) else 'use ') as caught:
                 v[key] = 1

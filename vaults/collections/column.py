@@ -141,7 +141,12 @@ class Column(LiveSequence[T]):
         return items if dtype is None else items.astype(dtype, copy=False)
 
     def __buffer__(self, flags: int) -> memoryview:
-        """Return the items as they are now, read-only: memoryview(column), bytes(column), from Python 3.12 on."""
+        """Return the numbers or bools as they are now, read-only: memoryview(column), bytes(column), from Python 3.12 on.
+
+        NumPy takes a buffer before it asks `__array__`, and would make integers of moments and of bytes: these have none.
+        """
+        if self.dtype[0] == 'S' or self.dtype.startswith('datetime64'):
+            raise BufferError(f'a column of {self.dtype} is no buffer, which would not tell what it holds: take column[:]')
         return memoryview(self[:]).toreadonly()
 
     def copy(self) -> Any:
