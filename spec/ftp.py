@@ -43,6 +43,7 @@ class Data(DTPHandler):
 
 class Handler(FTPHandler):
     authorizer, abstracted_fs, dtp_handler = DummyAuthorizer(), Files, Data
+    auth_failed_timeout = 0  # three seconds, else, before it says that a password is wrong
 
     def ftp_RETR(self, file):
         if when == 'busy':

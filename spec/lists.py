@@ -93,10 +93,10 @@ class TestLists:
 
     def test_one_that_was_thinned_out_is_no_deeper_than_it_must_be(self, v, small):
         live = v.list('one')
-        live.extend(range(3000))
+        live.extend(range(1200))
         deep = tree.Header.of(v._store.get('one')).depth
-        plain = list(range(3000))
-        for at in range(2900, 0, -1):
+        plain = list(range(1200))
+        for at in range(1150, 0, -1):
             if at % 29:
                 del live[at], plain[at]
         assert live == plain
@@ -108,7 +108,7 @@ class TestLists:
     def test_nodes_are_full_where_it_grows_at_the_end_and_half_full_elsewhere(self, v, small, grow, fill):
         live = v.list('one')
         with v:
-            for number in range(1500):
+            for number in range(700):
                 grow(live, number)
         header = tree.Header.of(v._store.get('one'))
         grown = tree.Tree(v._store, header)
