@@ -141,12 +141,13 @@ class Column(LiveSequence[T]):
         return items if dtype is None else items.astype(dtype, copy=False)
 
     def __buffer__(self, flags: int) -> memoryview:
-        """Return the numbers or bools as they are now, read-only: memoryview(column), bytes(column), from Python 3.12 on.
+        """Return numbers or bools as they are now, read-only: memoryview(column), bytes(column), from Python 3.12 on.
 
-        NumPy takes a buffer before it asks `__array__`, and would make integers of moments and of bytes: these have none.
+        NumPy takes a buffer before it asks `__array__`, and would make integers of moments and of bytes, which so have
+        none.
         """
         if self.dtype[0] == 'S' or self.dtype.startswith('datetime64'):
-            raise BufferError(f'a column of {self.dtype} is no buffer, which would not tell what it holds: take column[:]')
+            raise BufferError(f'a column of {self.dtype} has no buffer, which could not tell so: take column[:]')
         return memoryview(self[:]).toreadonly()
 
     def copy(self) -> Any:
