@@ -34,7 +34,8 @@ KEY_PARAMETERS = ('key', 'json')
 MOST_DIGITS = 4300      # of an integer of JSON, as Python has it: reading takes time by the square of them
 SURROGATE = re.compile(r'\\u[dD][89a-fA-F]')  # as JSON escapes it
 IDENTITY = re.compile(r'[\x21-\x7e]{1,200}')        # of a header Idempotency-Key
-ETAG = re.compile(r'\s*(?:(W/)?("[\x21\x23-\x7e]*"))\s*(?:,|$)')
+ONE_ETAG = '(W/)?("[!#-~]*")'
+ETAGS = rf'\*|{ONE_ETAG}([ \t]*,[ \t]*{ONE_ETAG})*'
 
 
 class AskedKey(NamedTuple):
@@ -186,17 +187,9 @@ def _etags(given: List[str], weakly: bool) -> Optional[Sequence[str]]:
     if not given:
         return None
     text = ', '.join(given).strip()
-    if text == '*':
-        return ('*',)
-    found, at = [], 0
-    while at < len(text):
-        match = ETAG.match(text, at)
-        if not match:
-            raise Refusal(400, f'{text[:80]!r} is neither * nor ETags in double quotes, between commas')
-        if weakly or not match[1]:
-            found.append(match[2])
-        at = match.end()
-    return found
+    if not re.fullmatch(ETAGS, text):
+        raise Refusal(400, f'{text[:80]!r} is neither * nor ETags in double quotes, between commas')
+    return ('*',) if text == '*' else [tag for weak, tag in re.findall(ONE_ETAG, text) if weakly or not weak]
 
 
 # --- what the answer may be ---------------------------------------------------------------------------------------
