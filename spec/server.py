@@ -560,6 +560,28 @@ class TestServeCommand:
             done = finished(spawn('serve', '--root', str(root), *words))
             assert done.status in (1, 2) and said in done.err and 'Traceback' not in done.err, (words, done.err)
 
+    def test_no_answer_waits_for_an_acknowledgement(self):
+        import asyncio
+
+        from vaults.server.running import bound
+
+        async def is_sent_at_once():
+            made, loop = asyncio.get_running_loop().create_future(), asyncio.get_running_loop()
+
+            class Protocol(asyncio.Protocol):
+                def connection_made(self, transport):
+                    made.set_result(transport.get_extra_info('socket').getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                    transport.close()
+            with contextlib.closing(bound('127.0.0.1', 0, False)) as listener:
+                server = await loop.create_server(Protocol, sock=listener)
+                reader, writer = await asyncio.open_connection(*listener.getsockname())
+                await reader.read()
+                writer.close()
+                server.close()
+                await server.wait_closed()
+            return await made
+        assert asyncio.run(is_sent_at_once())
+
     def test_limits_can_be_set(self):
         with Serving('--max-body', '1K', '--max-stream', '2K') as own:
             own.ask('PUT', '/v1/vaults/a')

@@ -117,7 +117,8 @@ def bound(host: str, port: int, has_tokens: bool) -> socket.socket:
     if not has_tokens and not is_loopback(str(address[0])):
         raise VaultValueError(f'without tokens only this machine is served, and {host} is open to others: serve '
                               '127.0.0.1, or say who may do what with --tokens FILE')
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP, or asyncio does not set TCP_NODELAY, and each answer waits 40 ms for the client's acknowledgement.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform != 'win32':
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
