@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
     T = TypeVar('T')
 
-BEGINNING, WITHIN, ENDING = range(3)  # what a call is to its block, where it has one
+BEGINNING, WITHIN, ENDING, DROPPING = range(4)  # what a call is to its block, where it has one
 
 
 class _Call:
-    """A function that is to run in a thread, and who waits for it: nobody, of what drops a block."""
+    """A function that is to run in a thread, and who waits for it: nobody, of what undoes something."""
 
     __slots__ = ('args', 'block', 'context', 'function', 'kind', 'loop', 'pending', 'since')
 
@@ -63,7 +63,7 @@ class _Call:
 
     def fail(self, error: BaseException) -> None:
         if self.loop is None or self.pending is None:
-            get_logger().warning('the block of a task that was cancelled or failed could not be rolled back: %s', error)
+            get_logger().warning('what a task left, which was cancelled or failed, could not be undone: %s', error)
             return
         if isinstance(error, StopIteration):  # which cannot be raised into a coroutine
             raised, error = error, RuntimeError('a function in a thread raised StopIteration')
@@ -106,7 +106,7 @@ class _Lane:
             call = self._waiting.popleft() if self._waiting else self._calls.get()
             if call is None:
                 return
-            if call.pending is not None and not call.pending.done():
+            if call.pending is None or not call.pending.done():
                 self._do(call)
             del call  # it holds what it was given, and who waits
 
@@ -121,7 +121,8 @@ class _Lane:
         if block is None:
             call.run()
         elif call.kind != BEGINNING or block.has_ended:
-            call.fail(ended())
+            if call.pending is not None:
+                call.fail(ended())
         elif call.run():
             self._serve_block(block)
 
@@ -140,12 +141,9 @@ class _Lane:
             if call.block is not block:
                 call.since = monotonic()
                 self._waiting.append(call)
-            elif call.pending is None:
+            elif call.pending is None or not call.pending.done():
                 call.run()
-                return
-            elif not call.pending.done():
-                call.run()
-                if call.kind == ENDING:  # also when it raises: then it is rolled back
+                if call.kind in (ENDING, DROPPING):  # also when it raises: then it is rolled back
                     return
             del call
 
@@ -204,8 +202,8 @@ class Workers:
         thread before the first call; what it raises that call raises, and the next one tries again. `closed`: is
         called in the writer's thread as the last.
         """
-        self._name, self._timeout, self._opened, self._closed = name, timeout, opened, closed
-        self._is_closed = False
+        self.name, self._timeout, self._opened, self._closed = name, timeout, opened, closed
+        self.is_closed = False
         self._begin(_Opening(opened))
         every.add(self)
 
@@ -215,7 +213,7 @@ class Workers:
 
     def _make_lanes(self) -> None:
         self._reader, self._writer, self._long = (
-            _Lane(f'{self._name} {what}', self._timeout, self._opening) for what in ('reader', 'writer', 'long'))
+            _Lane(f'{self.name} {what}', self._timeout, self._opening) for what in ('reader', 'writer', 'long'))
 
     def forget(self) -> None:
         """Forget threads and loop: those of the parent are not in a forked child."""
@@ -244,6 +242,11 @@ class Workers:
             self._start(lane)
         return await self._binding.ask(lane, function, args)  # type: ignore[no-any-return]
 
+    def tell(self, function: Callable[[], object]) -> None:
+        """Have a function run in the writer's thread, and do not wait for it: for what undoes something."""
+        if self._writer.thread is not None:
+            self._writer.put(_Call(None, None, function, (), WITHIN, None))
+
     def block(self, undo: Callable[[], object]) -> WorkersBlock:
         """Return a block, which `begin()` begins; `undo` is called in the writer's thread where it is dropped."""
         if self._writer.thread is None:
@@ -256,9 +259,9 @@ class Workers:
         It goes on when the task that waits is cancelled. When it raises, as VaultBusyError where a block is open all
         the time, nothing was closed. Any loop may do it.
         """
-        if self._is_closed:
+        if self.is_closed:
             return
-        self._is_closed = True
+        self.is_closed = True
         lanes = self._reader, self._writer, self._long
         others = [lane.thread for lane in (self._reader, self._long) if lane.thread is not None]
         if self._writer.thread is not None or others or self._opening.is_done:
@@ -288,12 +291,12 @@ class Workers:
             await loop.shielded(pending)
         except Exception:
             self._reader, self._writer, self._long = lanes
-            self._is_closed = False
+            self.is_closed = False
             raise
 
     def _start(self, lane: _Lane) -> None:
-        if self._is_closed:
-            raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
+        if self.is_closed:
+            raise VaultClosedError(f'the vault {self.name!r} is closed: open it again')
         self._binding.require()  # which may raise: then there is no need of a thread
         lane.start()
 
@@ -330,6 +333,11 @@ class WorkersBlock:
             raise ended()
         return await self._binding.ask(self._lane, function, args, WITHIN, self)  # type: ignore[no-any-return]
 
+    def tell(self, function: Callable[[], object]) -> None:
+        """Have a function run within the block, and do not wait for it: for what undoes a part of it."""
+        if not self.has_ended:
+            self._lane.put(_Call(None, None, function, (), WITHIN, self))
+
     async def end(self, function: Callable[[], T]) -> T:
         """Return what `function()` does, and give the turn back. Cancelled before it begins, the block is dropped."""
         if self.has_ended:
@@ -349,7 +357,7 @@ class WorkersBlock:
 
     def dropping(self) -> _Call:
         """Return the call that ends it where nobody waits."""
-        return _Call(None, None, self._undo, (), WITHIN, self)
+        return _Call(None, None, self._undo, (), DROPPING, self)
 
 
 def ended() -> VaultError:

@@ -110,6 +110,8 @@ class Store(ABC):
     """
 
     longest_key: Optional[int] = None   # bytes of a key that is text or bytes, as UTF-8; None for as many as of a value
+    is_distant = False  # whether each call takes long, as over a network: many small ones are then better joined
+    is_serial = False   # whether all threads take turns, so that who reads waits for the block of another one
 
     numbering = 0  # an engine that numbers its entries anew each time it is opened has another number each time
     deletions = 0  # counts what may have deleted entries: a walk looks at it at every step
@@ -533,6 +535,14 @@ class StoreBefore(Store):
         return self._store.longest_key
 
     @property
+    def is_distant(self) -> bool:  # type: ignore[override]  # as below
+        return self._store.is_distant
+
+    @property
+    def is_serial(self) -> bool:  # type: ignore[override]  # as below
+        return self._store.is_serial
+
+    @property
     def numbering(self) -> int:  # type: ignore[override]  # as below
         return self._store.numbering
 
@@ -596,7 +606,7 @@ class ClosedStore(Store):
     get = get_many = glance = held = cached = contains = contains_many = put = put_many = refuse
     delete = delete_many = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = page = span = ends = gathered = alive = begin = transact = once = others_wrote = refuse
-    longest_key = numbering = property(refuse)
+    longest_key = numbering = is_distant = is_serial = property(refuse)
     get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     put_owner_if = waiting = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse

@@ -46,6 +46,8 @@ class LockedStore(Store):
     and `keep`. What is in `with self.writing:` is done whole or not at all, in a block or outside one.
     """
 
+    is_serial = True
+
     def __init__(self, name: str, options: Options = DEFAULT_OPTIONS) -> None:
         if not isinstance(options, Options):
             raise VaultTypeError(f'options of an engine are vaults.Options(...), not {type(options).__name__}: '

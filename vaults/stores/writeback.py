@@ -59,6 +59,8 @@ class LiveStore(StoreBefore):
     `hot`, the objects while no block is open, is read without it: taking a lock takes as long as all the rest.
     """
 
+    is_serial = True
+
     def __init__(self, store: Store, codec: Codec, path: str, size: int, timeout: float) -> None:
         self._lock = Lock()                        # which `lock` is but in the block of a task
         self.lock: Union[Lock, Asking] = self._lock

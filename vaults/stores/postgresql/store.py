@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 class PostgreSQLStore(PartsTable):
     """Entries in tables of a PostgreSQL server. Safe in any thread, in any number of processes and machines."""
 
+    is_distant = True
     longest_key = MOST_OF_KEY - 1   # one byte says of which kind it is
 
     # --- reading ---

@@ -90,6 +90,7 @@ class MemoryStore(QueuedStore):
     """A store in memory. Its one connection serves all threads, so that reading locks as well."""
 
     local_class = Shared
+    is_serial = True
 
     get = locked(SQLiteStore.get)
     get_chunk = locked(SQLiteStore.get_chunk)

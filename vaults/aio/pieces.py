@@ -1,0 +1,159 @@
+"""Pieces: large values are loaded piece by piece, so that other threads run between. Knows msgpack, and a place.
+
+msgpack holds the GIL for as long as it unpacks: a thread of its own does not help the event loop. Fed in pieces, with
+the GIL given back between, it takes a quarter longer, and nobody waits for more than a piece. Packing has no such way:
+it is done in one go.
+"""
+from __future__ import annotations
+
+from functools import partial
+from time import sleep
+
+from msgpack import OutOfData, Unpacker
+
+from ..codecs import codes
+from ..codecs.codes import BULK, CODE_AT, FROZENSET, SET, TUPLE
+from ..place import MISSING, place_of
+from ..sections import Section
+from ..vault import Vault
+from ..views import SortedSlice
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Iterator
+
+    from ..keys import Stored
+    from ..place import Place
+
+FED = 1 << 16     # bytes
+MANY_PARTS = frozenset([*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF])    # the headers of arrays and maps
+GATHERED_AS = {TUPLE: tuple, SET: set, FROZENSET: frozenset}
+
+
+def loaded_in_pieces(data: bytes, hook: Callable[[int, bytes], Any]) -> Any:
+    """Return what `data` holds. Raises: MALFORMED, for what it does not know as well."""
+    code_at = CODE_AT.get(data[0])
+    if code_at is not None:
+        return _of_ext(data[code_at], data[code_at + 1:], hook)
+    if data[0] not in MANY_PARTS:
+        raise ValueError('bytes and text are one piece')
+
+    def ext(code: int, payload: bytes) -> Any:
+        return hook(code, payload) if len(payload) < BULK else _of_ext(code, payload, hook)
+    unpacker = Unpacker(ext_hook=ext, strict_map_key=False, max_buffer_size=len(data))
+    view = memoryview(data)
+    for start in range(0, len(data), FED):
+        unpacker.feed(view[start:start + FED])
+        try:
+            value = unpacker.unpack()
+        except OutOfData:
+            sleep(0)
+        else:
+            if unpacker.tell() == len(data):
+                return value
+            break
+    raise ValueError('it ends too early or too late')
+
+
+def _of_ext(code: int, payload: bytes, hook: Callable[[int, bytes], Any]) -> Any:
+    """Return a large tuple or set, whose payload is an array. Raises: ValueError for anything else."""
+    kind = GATHERED_AS.get(code)
+    if kind is None:
+        raise ValueError('not known here')
+    return kind(loaded_in_pieces(payload, hook))
+
+
+def _whole_or_in_pieces(place: Place, data: bytes, whole: Callable[[], Any]) -> Any:
+    if len(data) > BULK:
+        try:
+            return loaded_in_pieces(data, place.codec.ext_hook)
+        except codes.MALFORMED:
+            pass  # what is not loaded so, or is damaged: which is said there
+    return whole()
+
+
+class _LoadsInPieces:
+    """What the walks of vaults and slices do but for a large value, which is a page of its own."""
+
+    __slots__ = ()
+    _place: Place
+
+    def _load_many(self, stored: Any, datas: Any) -> Iterator[Any]:
+        super_many: Callable[[Any, Any], Iterator[Any]] = super()._load_many  # type: ignore[misc]  # of Walks
+        if len(datas) != 1 or type(datas[0]) is not bytes:
+            return super_many(stored, datas)
+
+        def whole() -> Any:
+            (_, value), = super_many(stored, datas)
+            return value
+        return iter([(self._place.keys.decode(stored[0]), _whole_or_in_pieces(self._place, datas[0], whole))])
+
+
+class SliceInPieces(_LoadsInPieces, SortedSlice):
+    """A slice, in the threads of tasks."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return sliced(found) if type(key) is slice else found
+
+
+def sliced(part: SortedSlice[Any, Any]) -> SortedSlice[Any, Any]:
+    """Return the same slice, which loads large values in pieces."""
+    same = object.__new__(SliceInPieces)
+    same.__setstate__(part.__getstate__())
+    return same
+
+
+class _InPieces(_LoadsInPieces):
+    """What a vault or section does in the threads of tasks but for large values."""
+
+    __slots__ = ()
+    _keys: Any
+    _entries: Any
+
+    def _loaded(self, stored: Stored, data: Any) -> Any:
+        whole: Callable[[], Any] = partial(super()._loaded, stored, data)  # type: ignore[misc]  # of Vault
+        return _whole_or_in_pieces(self._place, data, whole) if type(data) is bytes else whole()
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        try:
+            stored = self._keys.encode(key)
+        except (TypeError, ValueError):
+            self._place.cannot_hold(key)
+            return default
+        data = self._entries.get(stored)
+        value = MISSING if data is None else self._loaded(stored, data)
+        return default if value is MISSING else value
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice:
+            return sliced(super().__getitem__(key))  # type: ignore[misc]  # of Vault
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
+
+    def prefix(self, prefix: Any) -> Any:
+        return sliced(super().prefix(prefix))  # type: ignore[misc]  # of Vault
+
+    def section(self, name: Any, *, value_type: Any = None, validate: Any = None) -> Any:
+        return SectionInPieces(place_of(self), name, value_type, validate)
+
+
+class VaultInPieces(_InPieces, Vault):
+    """A vault, in the threads of tasks."""
+
+    __slots__ = ()
+
+
+class SectionInPieces(_InPieces, Section):
+    """A section, in the threads of tasks."""
+
+    __slots__ = ()
+
+
+VaultInPieces.__name__ = Vault.__name__     # as errors call them
+SectionInPieces.__name__ = Section.__name__
+SliceInPieces.__name__ = SortedSlice.__name__
