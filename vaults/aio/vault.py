@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TAKEN = signature(Vault)
 
 
-def _key_of(one: Any) -> Any:
+def _key_in(one: Any) -> Any:
     return one[0]
 
 
@@ -108,7 +108,7 @@ class AsyncValues(AsyncKeys):
     """The values, in the order of their keys."""
 
     __slots__ = ()
-    _key = staticmethod(_key_of)
+    _key = staticmethod(_key_in)
     _walked = 'items'
 
     def _shown(self, pair: Any) -> Any:
@@ -122,7 +122,7 @@ class AsyncItems(AsyncKeys):
     """The (key, value) pairs, in the order of the keys."""
 
     __slots__ = ()
-    _key = staticmethod(_key_of)
+    _key = staticmethod(_key_in)
     _walked = 'items'
 
     def _shown(self, pair: Any) -> Any:

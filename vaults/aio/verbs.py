@@ -24,8 +24,8 @@ OF_DEQUE = {**OF_LIST, **dict.fromkeys(('appendleft', 'extendleft', 'popleft', '
 OF_FILE = ('read', 'readline', 'readlines', 'readinto', 'write', 'writelines', 'seek', 'tell', 'truncate', 'flush')
 
 # What operators and functions do of a dict or list cannot be awaited: these names stand for them.
-INSTEAD = {'__setitem__': ('put', BY_WRITER), '__delitem__': ('delete', BY_WRITER), '__contains__': ('contains', BY_READER),
-           '__len__': ('length', BY_READER)}
+INSTEAD = {'__setitem__': ('put', BY_WRITER), '__delitem__': ('delete', BY_WRITER),
+           '__contains__': ('contains', BY_READER), '__len__': ('length', BY_READER)}
 AWAITED_INSTEAD = {'__setitem__': 'await v.put(key, value)', '__delitem__': 'await v.delete(key)',
          '__contains__': 'await v.contains(key)', '__len__': 'await v.length()',
          '__bool__': 'await v.length()', '__iter__': '`async for`',
