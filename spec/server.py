@@ -1,6 +1,7 @@
 """The server: what it answers, each promise held against `vaults serve` on loopback."""
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import functools
@@ -10,6 +11,7 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 import urllib.parse
 import uuid
@@ -32,6 +34,23 @@ AS_JSON = {'Content_Type': 'application/json'}
 
 def path_to(name, kind='entry', **query):
     return f'/v1/vaults/{name}/{kind}?{urllib.parse.urlencode(query)}'
+
+
+def ask_directly(application, method, path, body=b'', *, client=('127.0.0.1', 1), base='', **headers):
+    """Ask an ASGI application, in an event loop of its own; return the status and the body of its answer."""
+    path, _, query = path.partition('?')
+    headers = {'host': 'localhost', 'content-type': 'application/json', **headers}
+    scope = {'type': 'http', 'method': method, 'path': base + path, 'root_path': base, 'query_string': query.encode(), 'client': client,
+             'server': ('127.0.0.1', 80), 'headers': [(name.lower().encode(), value.encode()) for name, value in headers.items()]}
+    sent = []
+
+    async def receive():
+        return {'type': 'http.request', 'body': body, 'more_body': False}
+
+    async def send(message):
+        sent.append(message)
+    asyncio.run(application(scope, receive, send))
+    return sent[0]['status'], b''.join(message.get('body', b'') for message in sent)
 
 
 @pytest.fixture
@@ -88,8 +107,6 @@ class TestServedVaults:
             assert (status == 405) == ('Allow' in answer.headers)
 
     def test_a_vault_that_is_idle_is_closed_and_opened_again(self, root, monkeypatch):
-        import asyncio
-
         from vaults.server import app
         from vaults.server import served as rooms
         monkeypatch.setattr(rooms, 'IDLE', .05)
@@ -525,6 +542,82 @@ class TestServerItself:
             assert own.ask('GET', path_to('a', 'stream', key='s')).body == b'abcd'
 
 
+class TestServerInside:
+    """The application in another one, and without a server of ours."""
+
+    def test_each_request_may_have_an_event_loop_of_its_own(self, root):
+        from vaults.server import app
+        application = app(root)
+        for base in ('', '/prefix/of/it'):
+            name = f'a{len(base)}'
+            assert ask_directly(application, 'PUT', f'/v1/vaults/{name}', base=base)[0] == 201
+            assert ask_directly(application, 'PUT', path_to(name, key='k'), b'[1]', base=base)[0] == 201
+            assert ask_directly(application, 'GET', path_to(name, key='k'), base=base) == (200, b'[1]')
+        assert b'"url":"/prefix"' in ask_directly(application, 'GET', '/openapi.json', base='/prefix')[1]
+        asyncio.run(application.close())
+        with contextlib.closing(Vault(root / 'vaults' / 'a0.db')) as v:
+            assert v['k'] == [1]
+
+    def test_it_is_mounted_in_another_application_and_closed_by_it(self, root):
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Mount, Route
+
+        from vaults.server import app
+        mounted, events = app(root, {'the-token': {'*': 'rw'}}), []
+
+        @contextlib.asynccontextmanager
+        async def lifespan(outer):
+            events.append('begun')
+            yield
+            await mounted.close()
+            events.append('closed')
+
+        outer = Starlette(routes=[Route('/', lambda request: PlainTextResponse('mine')), Mount('/vaults', mounted)], lifespan=lifespan)
+        with run_by_uvicorn(outer) as port:
+            def ask(method, path, body=None, **headers):
+                with contextlib.closing(http.client.HTTPConnection('127.0.0.1', port, timeout=30)) as connection:
+                    connection.request(method, path, body, headers)
+                    answer = connection.getresponse()
+                    return answer.status, answer.read()
+            token = {'Authorization': 'Bearer the-token', 'Content-Type': 'application/json'}
+            assert ask('GET', '/') == (200, b'mine') and ask('GET', '/vaults/v1/vaults')[0] == 401
+            assert ask('PUT', '/vaults/v1/vaults/a', **token)[0] == 201
+            assert ask('PUT', '/vaults' + path_to('a', key='k'), '1', **token)[0] == 201
+            assert ask('GET', '/vaults' + path_to('a', key='k'), **token) == (200, b'1')
+            assert ask('PUT', '/vaults' + path_to('a', 'stream', key='s'), b'x' * 500_000, **token)[0] == 201
+            assert ask('GET', '/vaults' + path_to('a', 'stream', key='s'), **token) == (200, b'x' * 500_000)
+            assert ask('PATCH', '/vaults/v1/vaults', **token)[0] == 405 and ask('GET', '/vaults/nothing', **token)[0] == 404
+        assert events == ['begun', 'closed'] and not mounted.root.open_ones()
+
+    def test_without_its_packages_the_extra_is_named(self, root, monkeypatch):
+        import sys
+
+        from vaults.server import app
+        monkeypatch.setitem(sys.modules, 'vaults.server.application', None)
+        with pytest.raises(ImportError, match=r"pip install 'vaults\[server\]'"):
+            app(root)
+
+
+@contextlib.contextmanager
+def run_by_uvicorn(application):
+    """Run an application by uvicorn, in a thread; give its port."""
+    import uvicorn
+    server = uvicorn.Server(uvicorn.Config(application, log_level='warning', lifespan='on'))
+    server.install_signal_handlers = lambda: None
+    with contextlib.closing(socket.socket()) as listener:
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
 class TestServeCommand:
     def test_it_says_where_it_serves(self):
         with Serving() as own:
@@ -561,8 +654,6 @@ class TestServeCommand:
             assert done.status in (1, 2) and said in done.err and 'Traceback' not in done.err, (words, done.err)
 
     def test_no_answer_waits_for_an_acknowledgement(self):
-        import asyncio
-
         from vaults.server.running import bound
 
         async def is_sent_at_once():

@@ -14,7 +14,7 @@ import pytest
 from vaults import Vault, VaultError
 
 from .programs import Planted, finished, spawn
-from .server import AS_JSON, STORED_TYPE, path_to
+from .server import AS_JSON, STORED_TYPE, ask_directly, path_to
 from .servers import processes, wait_for
 from .serving import Serving
 
@@ -141,28 +141,21 @@ class TestThreatsByAddress:
         assert asked_by(application, ('192.169.0.1', 1)) == asked_by(application, None) == 403
 
     def test_a_proxy_is_believed_where_it_is_named(self):
-        forwarded = {'X_Forwarded_For': '10.1.1.1'}
-        with Serving() as own:
-            assert own.ask('GET', '/v1/vaults', **forwarded).status == 200  # a header that anybody can send
-        with Serving('--proxy', '127.0.0.1') as own:
-            assert own.ask('GET', '/v1/vaults', **forwarded).status == 403
-            wait_for(lambda: [line['client'] for line in own.log] == ['10.1.1.1'])
+        headers = {'X_Forwarded_For': '10.1.1.1', **bearer(SECRET)}
+        for words, client in (([], '127.0.0.1'), (['--proxy', '127.0.0.1'], '10.1.1.1')):  # anybody can send such a header
+            with Serving(*words, tokens={SECRET: {'*': 'rw'}}) as own:
+                assert own.ask('GET', '/v1/vaults', **headers).status == 200
+                wait_for(lambda own=own, client=client: [line['client'] for line in own.log] == [client])
+
+    @pytest.mark.parametrize('name', ['X_Forwarded_For', 'X_Forwarded_Host', 'X_Real_IP', 'Forwarded', 'Via'])
+    def test_behind_a_proxy_nobody_is_served_without_a_token(self, serving, name):
+        # To the server all of the proxy's clients are this machine.
+        assert serving.ask('GET', '/v1/vaults', **{name: 'for=10.1.1.1'}).status == 403
 
 
-def asked_by(application, client, **headers):
+def asked_by(application, client):
     """Return the status that an ASGI application answers to a client at an address."""
-    import asyncio
-    sent = []
-    scope = {'type': 'http', 'method': 'GET', 'path': '/healthz', 'root_path': '', 'query_string': b'', 'client': client,
-             'server': ('127.0.0.1', 80), 'headers': [(name.lower().encode(), value.encode()) for name, value in {'host': 'localhost', **headers}.items()]}
-
-    async def receive():
-        return {'type': 'http.request', 'body': b'', 'more_body': False}
-
-    async def send(message):
-        sent.append(message)
-    asyncio.run(application(scope, receive, send))
-    return sent[0]['status']
+    return ask_directly(application, 'GET', '/healthz', client=client)[0]
 
 
 class TestThreatsByBrowsers:

@@ -27,6 +27,8 @@ REQUEST_ID = re.compile(r'[A-Za-z0-9._-]{1,128}')
 # Nobody is to guess what an answer is, and no page of another site may have it as a script or picture of its own.
 ALWAYS = {'X-Content-Type-Options': 'nosniff', 'Cross-Origin-Resource-Policy': 'same-origin',
           'Cache-Control': 'no-cache', 'Vary': 'Accept, Authorization'}
+# What a proxy adds: behind one, all the world comes from this machine.
+FORWARDED = ('X-Forwarded-For', 'X-Forwarded-Host', 'X-Real-IP', 'Forwarded', 'Via')
 OPEN = ('/healthz', '/openapi.json')    # what is answered without a token
 
 # What answers, by path and method. A name in braces is a name without slashes.
@@ -131,6 +133,8 @@ class Application:
         client, server = asked.scope.get('client'), asked.scope.get('server')
         if not self.access.knows_address(client and client[0]):
             raise Refusal(403, 'from this address nothing is served')
+        if not self.access.has_tokens and any(name in asked.headers for name in FORWARDED):
+            raise Refusal(403, 'a proxy stands before this server, so that nobody knows who asks: give it tokens')
         if not self.access.knows_host(asked.header('host') or '', str(server[0]).lower() if server else ''):
             raise Refusal(421, 'the Host of the request is not one of this server: it is told its names by hosts=, or '
                                'vaults serve --hostname NAME')
