@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..errors import VaultError
 
 JSON_TYPE = 'application/json'
-BUSY = 'another client or program was writing for too long, or has a block open: repeat it in a moment'
+TRY_AGAIN = 'another client or program was writing for too long, or has a block open: repeat it in a moment'
 RETRY = {'Retry-After': '1'}
 
 
@@ -45,7 +45,7 @@ REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFo
 def refusal_of(error: VaultError, path: str, name: str) -> Refusal:
     """Return how an error of a vault is answered: with its name in place of its path."""
     status = 422 if isinstance(error, ReusedKeyError) else status_of(error)
-    message = BUSY if isinstance(error, VaultBusyError) else str(error).replace(path, name) if path else str(error)
+    message = TRY_AGAIN if isinstance(error, VaultBusyError) else str(error).replace(path, name) if path else str(error)
     return Refusal(status, message, RETRY if status == 503 else None, type(error).__name__)
 
 
