@@ -120,7 +120,7 @@ class TestServedVaults:
             while application.root.open_ones():
                 await asyncio.sleep(.01)
             async with application.root.using('a') as other:
-                assert other is not one and await other.workers.read(other.store.count) == 0
+                assert other is not one and await other.read(other.store.count) == 0
             await application.close()
         asyncio.run(asyncio.wait_for(used(), 20))
 
@@ -631,7 +631,7 @@ class TestServeCommand:
             assert own.ask('GET', '/v1/vaults').json() == {'vaults': ['a']}
             assert own.ask('GET', path_to('a', key='a')).json() == 1
             assert own.ask('PUT', path_to('a', key='b'), '2', **AS_JSON).status == 201
-            own.end()
+            own.kill()  # what was acknowledged is there
         assert json.loads((tmp_path / 'a.json').read_text())['b'] == 2
 
     def test_what_makes_no_sense_is_said_before_it_listens(self, serving, root):

@@ -18,7 +18,7 @@ from ..moving import as_json
 from ..settings import recorded
 from ..stores.base import entries_of
 from .answers import JSON_TYPE, Refusal, as_json_answer, etag_of
-from .idempotency import known, note
+from .idempotency import in_block, known, note
 from .requests import PACKED_TYPE, chosen_form, conditions_of, json_of, key_of_json
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ async def get_entry(asked: Inquiry) -> Response:
     key, conditions = asked.key(), conditions_of(asked)
     form = chosen_form(asked)
     async with asked.house.root.using(asked.name) as served:
-        data = await served.workers.read(served.store.get, key.stored)
+        data = await served.read(served.store.get, key.stored)
         if data is None:
             raise nothing(asked)
         headers = {'ETag': etag_of(data)}
@@ -62,7 +62,7 @@ async def get_entry(asked: Inquiry) -> Response:
                 raise Refusal(406, 'the value is kept in chunks: GET .../stream has the bytes of a stream, and JSON '
                                    'says what it is')
             return Response(data, headers=headers, media_type=PACKED_TYPE)
-        body = await served.workers.read(json_form, served.store, data)
+        body = await served.read(json_form, served.store, data)
         return Response(body, headers=headers, media_type=JSON_TYPE)
 
 
@@ -157,7 +157,7 @@ class Write:
 
     def once(self, change: Callable[[], object], after: Callable[[], Optional[bytes]]) -> Written:
         """Do the change, after which the entry has other bytes, or none; or say what was done before."""
-        return self._store.transact(lambda: self._done(change, after))
+        return in_block(self._store, lambda: self._done(change, after))
 
     def _done(self, change: Callable[[], object], after: Callable[[], Optional[bytes]]) -> Written:
         before = known(self._store, self._identity, self._digest) if self._identity else None
@@ -188,8 +188,8 @@ async def get_entries(asked: Inquiry) -> Response:
     low, high = keys.prefix_bounds(given['prefix']) if 'prefix' in given else keys.bounds()
     after = key_of_json(given['after']).stored if 'after' in given else None
     async with asked.house.root.using(asked.name) as served:
-        found, more = await served.workers.read(_page_of, served.store, low, high, after, limit)
-        shown = await served.workers.read(_as_shown, served.store, found)
+        found, more = await served.read(_page_of, served.store, low, high, after, limit)
+        shown = await served.read(_as_shown, served.store, found)
     following = as_json.as_line(shown[-1]['key']) if more and shown else None
     return as_json_answer({'entries': shown, 'next': following})
 

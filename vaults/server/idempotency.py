@@ -17,9 +17,11 @@ from ..stores.base import OWNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import MutableMapping, Optional
+    from typing import Callable, MutableMapping, Optional, TypeVar
 
     from ..stores.base import Store
+
+    T = TypeVar('T')
 
 RESERVED = b'idempote'      # persisted, as what an owner of ours ends with; before it stands the end of its day
 SECONDS = 24 * 60 * 60      # that an answer is kept at least
@@ -34,6 +36,21 @@ class ReusedKeyError(VaultValueError):
 def is_reserved(owner: bytes) -> bool:
     """Tell whether an owner of chunks is one of ours, which no client may know of."""
     return len(owner) == OWNER and owner.endswith(RESERVED)
+
+
+def in_block(store: Store, operation: Callable[[], T]) -> T:
+    """Return what `operation()` does in a block of its own: what is acknowledged is kept.
+
+    `Store.transact` is a write of its own to an engine that writes its file at the end of blocks alone.
+    """
+    store.begin(operation)
+    try:
+        result = operation()
+    except BaseException:
+        store.rollback(operation)
+        raise
+    store.commit(operation)
+    return result
 
 
 def known(store: Store, key: str, digest: bytes) -> Optional[bytes]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, List, Optional, Tuple
 
     from ..stores.http.wire import OpsRequest
-    Served = Any
+    from .served import Served
 
     Name = Tuple[str, bytes]    # of a lease: who began it, and how that calls it
 
@@ -152,7 +152,7 @@ class Leases:
         if identity is not None:
             answer = await self._served.workers.write(known, self._served.store, identity, digest)
             if answer is not None:
-                return answer  # type: ignore[no-any-return]  # as `known` does
+                return answer
         raise self._gone(name)
 
     def _begun(self, name: Name) -> Lease:
@@ -189,7 +189,7 @@ class Leases:
             lease.block.drop()
             raise
         lease.last_key = request.key
-        lease.last_answer = outcome if isinstance(outcome, Stopped) else packed_results(outcome)
+        lease.last_answer = outcome if isinstance(outcome, Stopped) else packed_results(outcome)  # type: ignore[arg-type]  # a list
         return _answer_again(lease.last_answer)
 
     def _leave(self, name: Name, lease: Lease) -> None:

@@ -21,7 +21,7 @@ from ..stores.http.wire import (
     status_of,
     unpacked_request,
 )
-from .idempotency import ReusedKeyError, is_reserved, known, note
+from .idempotency import ReusedKeyError, in_block, is_reserved, known, note
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..keys import Stored
     from ..stores.base import Store
     from ..stores.http.wire import Operation, OpsRequest
-    Served = Any
+    from .served import Served
 
     class Answer(NamedTuple):
         status: int
@@ -76,18 +76,14 @@ def answer_of(error: VaultError, served: Served, at: int = 0) -> Answer:
 async def _outside_of_blocks(served: Served, request: OpsRequest, caller: str, digest: bytes) -> bytes:
     """Do what is no part of a block: what reads as it is, what writes in a transaction, the whole by itself."""
     store, names = served.store, {str(name) for name, *_ in request.operations}
-    answer: bytes
     if names & VERBS_ALONE.keys():
         if len(request.operations) > 1:
             raise VaultValueError(f'{", ".join(names & VERBS_ALONE.keys())} is asked for alone')
-        answer = await served.workers.long(done, store, request.operations)
-        return answer
+        return await served.workers.long(done, store, request.operations)
     if names <= VERBS_THAT_READ.keys():
-        answer = await served.workers.read(done, store, request.operations)
-        return answer
+        return await served.read(done, store, request.operations)
     identity = None if request.key is None else f'{caller}:{request.key}'
-    answer = await served.workers.write(store.transact, lambda: noted(store, request.operations, identity, digest))
-    return answer
+    return await served.workers.write(in_block, store, lambda: noted(store, request.operations, identity, digest))
 
 
 def noted(store: Store, operations: Sequence[Operation], identity: Optional[str], digest: bytes) -> bytes:

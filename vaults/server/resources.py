@@ -26,7 +26,7 @@ async def get_vault(asked: Inquiry) -> Response:
     """Answer how many entries a vault has."""
     asked.parameters()
     async with asked.house.root.using(asked.name) as served:
-        count = await served.workers.read(served.store.count)
+        count = await served.read(served.store.count)
         engine = served.store.describe()['engine']
     return as_json_answer({'name': asked.name, 'entries': count, 'engine': engine, 'writable': asked.may('w')})
 

@@ -33,6 +33,8 @@ class Served:
         self.name, self.vault, self.workers = name, vault, workers
         self.place = place_of(vault)
         self.store = self.place.store
+        # Where all threads take turns, what reads waits in the queue of what writes, and not in a thread of its own.
+        self.read = workers.write if self.store.is_serial else workers.read
         self.leases = Leases(self)
 
     async def close(self, grace: float) -> None:

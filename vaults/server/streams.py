@@ -40,7 +40,7 @@ async def get_stream(asked: Inquiry) -> Response:
     """Answer the bytes of a value, a stream or any bytes or text; or a range of them."""
     key, conditions = asked.key(), conditions_of(asked)
     async with asked.house.root.using(asked.name) as served:
-        data = await served.workers.read(served.store.get, key.stored)
+        data = await served.read(served.store.get, key.stored)
         if data is None:
             raise nothing(asked)
         headers = {'ETag': etag_of(data), 'Accept-Ranges': 'bytes'}
@@ -48,7 +48,7 @@ async def get_stream(asked: Inquiry) -> Response:
             raise Refusal(412, 'the entry is another one', headers)
         if conditions.is_same(headers['ETag']):
             return Response(status_code=304, headers=headers)
-        source = await served.workers.read(Outgoing, served.place, key, data)
+        source = await served.read(Outgoing, served.place, key, data)
     start, stop, status = _stretch_of(asked, headers['ETag'], source.size)
     headers['Content-Length'] = str(stop - start)
     if status == 206:
@@ -105,9 +105,9 @@ async def _pieces(asked: Inquiry, source: Outgoing, start: int, stop: int) -> As
         yield source.plain[start:stop]
         return
     async with asked.house.root.using(asked.name) as served:
-        content = await served.workers.read(source.pieces, served.place)
+        content = await served.read(source.pieces, served.place)
         while start < stop:
-            piece = await served.workers.read(_piece, content, start, stop)
+            piece = await served.read(_piece, content, start, stop)
             yield piece
             start += len(piece)
 
@@ -153,7 +153,7 @@ async def put_stream(asked: Inquiry) -> Response:
     if asked.header('content-range') is not None:
         raise Refusal(400, 'a stream is put whole, without a Content-Range')
     async with asked.house.root.using(asked.name) as served:
-        there = None if identity else await served.workers.read(served.store.get, key.stored)
+        there = None if identity else await served.read(served.store.get, key.stored)
         if not identity and not conditions.hold(None if there is None else etag_of(there)):
             raise Refusal(412, 'the entry is another one' if there else 'there is no entry')  # before it is uploaded
         content = await served.workers.write(Content, served.place, key.key, None)
