@@ -1,4 +1,4 @@
-/* A disk that fails when it is told to: preloaded by disk.py into the process that is tried.
+/* A disk that fails when it is told to: preloaded by disk.py into the process that is tried, and by network.py into a server.
  *
  * Counts the calls of each kind on the files of one folder, and makes one of them fail, or all from that one on until
  * it is released. A short one does half of its work first. Fails before anything is done, as a disk without room does.
@@ -10,9 +10,11 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 enum { WRITE, SYNC, TRUNCATE, OPEN, MAP, UNLINK, RENAME, READ, LOCK, KINDS };  /* as KINDS in disk.py */
 #define HANDLES 65536
@@ -45,6 +47,15 @@ long disk_count(int kind) { return counts[kind]; }
 
 long disk_hits(void) { return hits; }
 
+/* A program that cannot call all this is told by its environment: nothing can be written in DISK_FOLDER, for want of room, as
+ * long as the file DISK_FULL is there. */
+static const char *full;
+
+__attribute__((constructor)) static void from_environment(void) {
+    const char *path = getenv("DISK_FOLDER");
+    if (path) disk_watch(path), full = getenv("DISK_FULL");
+}
+
 /* --- deciding ---------------------------------------------------------------------------------------------------- */
 
 static int is_inside(const char *path) {
@@ -56,6 +67,10 @@ static int is_ours(int fd) { return fd >= 0 && fd < HANDLES && ours[fd]; }
 /* Count a call. Returns whether it is to fail, with errno set. */
 static int fails(int kind) {
     long number = __atomic_add_fetch(&counts[kind], 1, __ATOMIC_SEQ_CST);
+    if (kind == WRITE && full && !access(full, F_OK)) {
+        errno = ENOSPC;
+        return 1;
+    }
     if (kind != plan_kind || number < plan_number || (number > plan_number && !plan_lasts)) return 0;
     __atomic_add_fetch(&hits, 1, __ATOMIC_SEQ_CST);
     errno = plan_error;

@@ -24,7 +24,7 @@ import time
 from shared import ROOT
 from shared.processes import Process
 from shared.verdict import Trial
-from shared.writers import DONE, NOT, OF_ALL, UNSURE, Judgement, write
+from shared.writers import DONE, NOT, OF_ALL, TIMEOUT, UNSURE, Judgement, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -64,7 +64,7 @@ def fail_over(synchronous, seed):
     """Do a round; return the judgement."""
     rng = random.Random(seed)
     with Pair(synchronous) as pair:
-        writers = [Process(write, pair.url, f'p{number}', 2, SECONDS, seed, 0.0, synchronous) for number in range(WRITERS)]
+        writers = [Process(write, pair.url, f'p{number}', 2, SECONDS, seed, 0.0, synchronous, TIMEOUT) for number in range(WRITERS)]
         time.sleep(rng.uniform(.6, 1))
         if not synchronous:
             pair.hold_up()

@@ -22,7 +22,7 @@ from shared import ROOT
 from shared.processes import Process
 from shared.verdict import Trial
 from shared.way import Way
-from shared.writers import DONE, NOT, UNSURE, Judgement, write
+from shared.writers import DONE, NOT, TIMEOUT, UNSURE, Judgement, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -44,7 +44,7 @@ class Round:
         self.url, pause, self.killed = url, 3 * IDLE if how == 'idle' else 0.0, 0
         self.way = Way(server.port)
         ports = self.way.port, server.port, bouncer.port if bouncer else server.port
-        self.processes = [Process(write, url.replace(f':{server.port}/', f':{port}/'), f'p{number}', THREADS, SECONDS, seed, pause, True)
+        self.processes = [Process(write, url.replace(f':{server.port}/', f':{port}/'), f'p{number}', THREADS, SECONDS, seed, pause, True, TIMEOUT)
                           for number, port in enumerate(ports)]
 
     def run(self):

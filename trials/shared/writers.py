@@ -13,10 +13,12 @@ import random
 import threading
 import time
 
-from vaults import Vault, VaultBusyError, VaultUnreachableError, VaultUnsureError
+from vaults import Vault, VaultBusyError, VaultError, VaultFullError, VaultUnreachableError, VaultUnsureError
 
 DONE, NOT, UNSURE, BROKE = 'done', 'not', 'unsure', 'broke'
+LEASE = 'nothing of it was kept'  # what is said of a block on another machine that its server has ended
 STREAM = 50_000  # bytes
+TIMEOUT = 5.0    # seconds, the default of a vault
 OFTEN = {'put': 8, 'overwrite': 3, 'update': 3, 'setdefault': 3, 'block': 6, 'edit': 3, 'append': 4, 'delete': 2, 'stream': 1, 'read': 4, 'walk': .3}
 READING = ('read', 'walk')  # whether a writer's own puts are still there
 OF_ALL = ('edit', 'overwrite', *READING)  # steps that leave nothing of their own
@@ -49,10 +51,12 @@ class Writer:
             getattr(self, kind)(step)
         except VaultUnsureError:
             return UNSURE if kind not in READING else f'{BROKE} a read can always be told not done'
-        except (VaultUnreachableError, VaultBusyError):
+        except (VaultUnreachableError, VaultBusyError, VaultFullError):
             time.sleep(.01)
             return NOT
         except Exception as error:  # whatever is not as it should be
+            if type(error) is VaultError and LEASE in str(error):
+                return NOT
             return f'{BROKE} {error!r}'.replace('\n', ' ')
         if kind == 'put':
             self.mine.add(step)
@@ -109,12 +113,12 @@ class Writer:
         assert not missing, f'a walk left out {missing}'
 
 
-def write(url, name, threads, seconds, seed, pause, reads, tell):
+def write(url, name, threads, seconds, seed, pause, reads, timeout, tell):
     """Be a process of so many writers, for so many seconds, that now and then wait so long. The vault may not be reachable yet."""
     end = time.monotonic() + seconds
     while True:
         try:
-            vault = Vault(url)
+            vault = Vault(url, timeout=timeout)
             break
         except (VaultUnreachableError, VaultBusyError):
             if time.monotonic() > end:
