@@ -6,21 +6,18 @@ has been left, and whoever leaves it finds nothing to do.
 """
 from __future__ import annotations
 
-from _thread import get_ident
-
-from ..blocks import FRAME_TYPE, MAX_NESTED, Epochs, make_room, too_deep
+from ..sessions import BlockSession
 from . import failures
 from .schema import RELEASE_ONE, SAVEPOINT, UNDO_ONE
 from .wire import LostWire, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional, Protocol, Tuple
+    from typing import List, Optional, Protocol
 
     from psycopg import pq
 
     from ...errors import VaultError
-    from ..tasks import Owner
     from .wire import Statement, Values, Wire
 
     class Waits(Protocol):
@@ -31,19 +28,14 @@ if TYPE_CHECKING:
         def drop(self) -> None: ...
 
 
-class Session:
+class Session(BlockSession):
     """The blocks of one thread. To be used by it alone; `abandon` is for the others."""
 
     def __init__(self, wire: Wire, name: str) -> None:
-        self.wire, self.name, self.thread = wire, name, get_ident()
-        self.blocks: List[object] = []      # who began each, the outermost first
+        super().__init__(name)
+        self.wire = wire
         self._marks: List[int] = []         # how many entries had been added when each began
         self.added = 0                      # entries that the tallies do not count yet
-        self.wrote = False
-        self.epochs = Epochs()
-        self.owner: Optional[Owner] = None  # the task whose they are
-        self.lost: Optional[VaultError] = None          # why all of it is undone already
-        self.is_left = False                # whether another thread has ended it, so that nobody else will
         self.waits: Optional[Waits] = None
 
     def ask(self, statement: Statement, values: Values) -> pq.abc.PGresult:
@@ -84,15 +76,9 @@ class Session:
             raise self._lost(error) from error
 
     def nest(self, who: object) -> None:
-        """Begin a block in the innermost one. Raises: also when an interrupt comes, and then has begun nothing."""
-        make_room()
-        if self.owner is not None:
-            self.owner.require()
+        depth = self.require_room()
         if self.waits is not None:
             self.waits.write()
-        depth = len(self.blocks)
-        if depth > MAX_NESTED:
-            raise too_deep(self.name)
         self.enter(who)
         try:
             self.run(SAVEPOINT % depth)
@@ -102,10 +88,9 @@ class Session:
 
     def enter(self, who: object) -> None:
         self._marks.append(self.added)
-        self.blocks.append(who)
+        super().enter(who)
 
     def release(self, depth: int) -> None:
-        """Make what the block at `depth`, the innermost, has done part of what is around it."""
         if self.waits is not None:
             self.waits.write()
         self.run(RELEASE_ONE % depth)
@@ -127,23 +112,9 @@ class Session:
                 self.leave(depth)
 
     def leave(self, depth: int) -> None:
-        """Have no blocks from `depth` on."""
-        del self.blocks[depth:]
         del self._marks[depth:]
-        self.epochs.leave(depth)
-        if self.owner is not None and depth <= self.owner.depth:
-            self.owner = None
+        super().leave(depth)
 
     def abandon(self, why: VaultError, is_left: bool = False) -> None:
-        """Have all of it undone, from another thread: this one is told at its next call."""
-        self.lost, self.is_left = why, is_left
-        self.epochs.undo(0)
+        super().abandon(why, is_left)
         self.wire.cut()
-
-    def place(self, who: object) -> Tuple[int, bool]:
-        """Return how many blocks are around that of `who`, and whether it is there: -1 when it is not."""
-        for depth in range(len(self.blocks) - 1, -1, -1):
-            if self.blocks[depth] is who is not None:
-                return depth, True
-        # A frame that nobody knows is that of a stack, or of a subclass's method: it ends the innermost.
-        return (len(self.blocks) - 1 if who is None or type(who) is FRAME_TYPE else -1), False

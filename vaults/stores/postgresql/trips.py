@@ -5,10 +5,7 @@ it may have been done.
 """
 from __future__ import annotations
 
-import threading
-from weakref import WeakSet
-
-from ..base import Store
+from ..sessions import SessionStore
 from . import failures
 from .connecting import Pool
 from .session import Session
@@ -16,7 +13,7 @@ from .wire import LostWire, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, List, Optional, TypeVar
+    from typing import Callable, Optional, TypeVar
 
     from psycopg import pq
 
@@ -28,37 +25,14 @@ if TYPE_CHECKING:
     T = TypeVar('T')
 
 
-class OfThread(threading.local):
-    """What a thread has open, and what is still to be told to its functions."""
-
-    session: Optional[Session] = None
-    seen = b''      # the server's snapshot, when this thread last asked whether others wrote
-
-    def __init__(self) -> None:
-        self.orphans: List[object] = []     # who began blocks that an older one took along
-        self.inherited: List[object] = []   # who began those that were open when this child was forked
-
-
-class Trips(Store):
+class Trips(SessionStore[Session]):
     """The part of the store that has connections. Safe in any thread."""
 
     def __init__(self, pool: Pool, gated: Gated, name: str, number: int, options: Options) -> None:
+        super().__init__()
         self.pool, self.gated, self.name, self.number, self.options = pool, gated, name, number, options
         self.server, self.plain = '', True      # what it says it is; whether that is PostgreSQL
         self.address, self.timeout = pool.address, pool.timeout  # for what is done when it is closed
-        self.deletions = 0
-        self.local = OfThread()
-        self.sessions: WeakSet[Session] = WeakSet()
-
-    @property
-    def session(self) -> Optional[Session]:
-        """What this thread has open. Raises: why it is undone already; once, where nobody else would end it."""
-        session = self.local.session
-        if session is not None and session.lost is not None:
-            if session.is_left:
-                self.end(session)
-            raise session.lost
-        return session
 
     # --- statements ---
 
@@ -115,21 +89,12 @@ class Trips(Store):
         return failures.not_waited_for(words[0], self.name) if words else None
 
     def end(self, session: Session) -> None:
-        """Have no block open; give the connection back, or close it where something is still open in it."""
-        self.local.session = None
-        session.leave(0)
+        """Give the connection back as well, or close it where something is still open in it."""
+        super().end(session)
         if session.lost is None:
             self.pool.give(session.wire)
         else:
             session.wire.close()
-
-    def open_sessions(self) -> List[Session]:
-        """Return those of all threads. Where one begins meanwhile, the set has changed, and is looked at again."""
-        while True:
-            try:
-                return list(self.sessions)
-            except RuntimeError:
-                continue
 
     def queued(self, wire: Wire, send: Callable[[], T]) -> T:
         """Return what is answered to what waits for the vault, with `thread_safe` while a thread of ours has it."""
