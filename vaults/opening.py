@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_NAME = 255 - len('.db-journal')  # bytes; the longest file name that SQLite makes of it must fit a folder
 _root: Optional[str] = None
+_tokens: Dict[str, str] = {}            # those that vaults were opened with, by their URLs
 _with_password: Dict[str, str] = {}     # the URLs of vaults that were opened with a password, by what is shown of them
 
 
@@ -47,21 +48,24 @@ _with_password: Dict[str, str] = {}     # the URLs of vaults that were opened wi
 
 def place_at(name: Optional[Path], store: Optional[Store], to_create: bool, thread_safe: bool, flag: Flag,
              timeout: float, synchronous: Synchronous, allow_pickle: Optional[AllowPickle], writeback: bool,
-             cache_size: int, serializer: Any, validate: Optional[Check], read_cache: Optional[int] = None) -> Place:
+             cache_size: int, serializer: Any, validate: Optional[Check], read_cache: Optional[int] = None,
+             token: Optional[str] = None) -> Place:
     """Return the place of the vault that these options, which are those of `Vault`, open or make. Raises: as that."""
     require_bools(to_create=to_create, thread_safe=thread_safe, writeback=writeback)
     require_options(flag, synchronous, timeout, cache_size, validate)
     require_read_cache(read_cache, writeback)
+    if token is not None and not isinstance(token, str):
+        raise VaultTypeError(f'token is a str, not {type(token).__name__}: what shows a server who asks')
     if serializer is not None:
         from .codecs.serializers import Serializer
         serializer = Serializer.of(serializer)
     flag = 'w' if flag == 'c' and not to_create else flag
-    options = Options(flag, timeout, str(synchronous).upper(), thread_safe)
+    options = Options(flag, timeout, str(synchronous).upper(), thread_safe, token)
     title, target = locate(name, flag in ('c', 'n')) if store is None else adopt(store, name, options)
     if target == MEMORY and flag in 'rw' and store is None:
         raise VaultValueError("a vault in memory is always new: open ':memory:' with flag 'c'")
     engine, codec = _engine_and_codec(target, store, options, allow_pickle, serializer)
-    path = _remembered(target) if store is None else target
+    path = _remembered(target, token) if store is None else target
     again = _again(path, store is None, (path, title, validate, thread_safe, 'r' if flag == 'r' else 'w', timeout,
                                          options.synchronous, allow_pickle, writeback, cache_size, serializer,
                                          read_cache))
@@ -120,7 +124,7 @@ def reopened(path: str, name: str, validate: Any, thread_safe: bool, flag: Any, 
     """Open again, by its path, the place of a vault that was pickled. Named in pickles: it stays."""
     try:
         place = place_at(exactly(_opening(path, name)), None, True, thread_safe, flag, timeout, synchronous,
-                         allow_pickle, writeback, cache_size, serializer, validate, read_cache)
+                         allow_pickle, writeback, cache_size, serializer, validate, read_cache, _tokens.get(path))
     except VaultNotFoundError as error:
         what = 'it' if scheme_of(path) else 'its file'
         raise VaultNotFoundError(f'the vault {name!r} was pickled when {what} was {path}, where none is now: move it '
@@ -129,9 +133,11 @@ def reopened(path: str, name: str, validate: Any, thread_safe: bool, flag: Any, 
     return place
 
 
-def _remembered(target: str) -> str:
+def _remembered(target: str, token: Optional[str]) -> str:
     """Return a target as it is shown, and keep in mind how it is opened again, by this process alone."""
     shown = shown_url(target)
+    if token is not None:
+        _tokens[shown] = token
     if shown != target:
         _with_password[shown] = target
     return shown
@@ -315,7 +321,8 @@ def adopt(store: Any, name: Any, options: Options) -> Tuple[str, str]:
                              "a file is opened by its name, Vault('name')")
     if isinstance(store, ClosedStore):
         raise VaultClosedError('the store is that of a closed vault: make a new one')
-    for option, given, default in zip(('timeout', 'synchronous', 'thread_safe'), options[1:], DEFAULT_OPTIONS[1:]):
+    named = ('timeout', 'synchronous', 'thread_safe', 'token')
+    for option, given, default in zip(named, options[1:], DEFAULT_OPTIONS[1:]):
         if given != default:
             raise VaultValueError(f'{option} is what an engine is told when it is made, not a vault over one: make the '
                                   'store with it, and leave it out beside store')

@@ -74,7 +74,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
                  timeout: float = 5.0, synchronous: Synchronous = 'NORMAL',
                  allow_pickle: Optional[AllowPickle] = None, writeback: bool = False,
                  cache_size: int = 1000, read_cache: Optional[int] = None, serializer: Any = None,
-                 validate: Optional[Callable[[Any, Any], object]] = None) -> None:
+                 validate: Optional[Callable[[Any, Any], object]] = None, token: Optional[str] = None) -> None:
         """Open the vault `name`, or make it.
 
         `name`: a str is a name under the root (set_root_path), an os.PathLike an exact file, ':memory:' no file at all,
@@ -92,6 +92,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         `serializer`: a module or object with dumps and loads, or (name, dumps, loads), in place of msgpack for all
         values. Its name is kept in the file, which is not opened with another.
         `validate`: a function that is called with key and value before each write, and refuses by raising.
+        `token`: what shows a server who asks, of 'https://host/name'; None takes that of the variable VAULTS_TOKEN.
 
         Raises: VaultNotFoundError, VaultFormatError, VaultReadOnlyError, VaultBusyError, VaultError; VaultTypeError and
         VaultValueError for wrong arguments.
@@ -99,7 +100,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         from .opening import place_at  # here, and below: `import vaults` does without
         self._store = ClosedStore('that was not opened')  # its name may hold a password
         self._settle(place_at(name, store, to_create, thread_safe, flag, timeout, synchronous, allow_pickle, writeback,
-                              cache_size, serializer, validate, read_cache))
+                              cache_size, serializer, validate, read_cache, token))
 
     def _settle(self, place: Place) -> None:
         """Be the vault of a place: take from it what each call reads, lest each look it up there."""
@@ -614,12 +615,10 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def __repr__(self) -> str:
         try:
-            count = self._size()
-        except VaultClosedError:
-            return f'{type(self).__name__}({self._title()}, closed)'
-        except VaultError:
-            return f'{type(self).__name__}({self._title()})'
-        return f'{type(self).__name__}({self._title()}, {count})'
+            state = f', {self._size()}'
+        except VaultError as error:
+            state = ', closed' if isinstance(error, VaultClosedError) else ''
+        return f'{type(self).__name__}({self._title()}{state})'
 
     def _size(self) -> str:
         """Return how many entries there are, in words."""

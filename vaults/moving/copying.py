@@ -111,7 +111,7 @@ def _is_open(end: object) -> bool:
 
 
 def _place_at(end: Any, flag: Flag, allow_pickle: Optional[AllowPickle]) -> Place:
-    _, timeout, synchronous, thread_safe = DEFAULT_OPTIONS
+    _, timeout, synchronous, thread_safe, _ = DEFAULT_OPTIONS
     return place_at(end, None, True, thread_safe, flag, timeout, synchronous,  # type: ignore[arg-type]  # the default
                     allow_pickle, False, 1, AS_STORED, None)
 

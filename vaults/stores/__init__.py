@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 GROUP = 'vaults.stores'  # the group of entry points in which other packages have their engines, by scheme
 IN_MEMORY = (MEMORY, 'memory:')
 # The engines that come along, beside that of files: what their schemes begin with, and the room that has `open_store`.
-BUILT_IN: Sequence[Tuple[str, str]] = (('postgres', '.postgresql'), ('json+', '.jsonfile'), ('msgpack+', '.jsonfile'))
+BUILT_IN: Sequence[Tuple[str, str]] = (('postgres', '.postgresql'), ('json+', '.jsonfile'), ('msgpack+', '.jsonfile'),
+                                      ('https', '.http'), ('http', '.http'))
 
 
 def open_engine(target: str, options: Options) -> Store:
@@ -29,10 +30,13 @@ def open_engine(target: str, options: Options) -> Store:
     the engine raises.
     """
     scheme = scheme_of(target)
+    if options.token is not None and (not scheme or _room(scheme) not in ('', '.http')):
+        raise VaultValueError(f'a token is for a vault on a server, https://host/name, and {shown_url(target)!r} is '
+                              'none: leave it out')
     if not scheme:
         from .sqlite.opening import open_store  # here: half of what `import vaults` would take
         try:
-            return open_store(MEMORY if target in IN_MEMORY else target, *options)
+            return open_store(MEMORY if target in IN_MEMORY else target, *options[:4])
         except VaultFormatError as error:
             from .sqlite.recovery import is_promising, of_a_damaged_vault
             if is_promising(target):
@@ -100,7 +104,7 @@ LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.'
 
 def _engine(scheme: str, target: str) -> Any:
     """Return the engine of a scheme: a function that opens targets, or what has that as `open_store`."""
-    room = next((room for start, room in BUILT_IN if scheme.startswith(start)), '')
+    room = _room(scheme)
     if room:
         from importlib import import_module
         return import_module(room, __package__)
@@ -112,6 +116,11 @@ def _engine(scheme: str, target: str) -> Any:
     except Exception as error:
         raise VaultError(f'the engine of {scheme}://, {points[scheme].value}, cannot be loaded: {error!r}; install '
                          'its package anew, with what it needs') from error
+
+
+def _room(scheme: str) -> str:
+    """Return which of the engines that come along a scheme asks for; '' for none of them."""
+    return next((room for start, room in BUILT_IN if scheme.startswith(start)), '')
 
 
 def _unknown_scheme(scheme: str, target: str, others: List[str]) -> VaultValueError:

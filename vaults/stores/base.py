@@ -83,14 +83,23 @@ if TYPE_CHECKING:
         timeout: float = 5.0
         synchronous: str = 'NORMAL'
         thread_safe: bool = False
+        token: Optional[str] = None
 else:
-    Options = namedtuple('Options', 'flag timeout synchronous thread_safe', defaults=('c', 5.0, 'NORMAL', False))
+    class Options(namedtuple('Options', 'flag timeout synchronous thread_safe token',
+                             defaults=('c', 5.0, 'NORMAL', False, None))):
+        __slots__ = ()
+
+        def __repr__(self):
+            """Show all but the token."""
+            return f'Options{(*self[:4], None if self.token is None else "...")!r}'
+
     Options.__doc__ = """How a vault is opened: what `Vault` was told, and an engine is to heed where it can.
 
     `flag`: 'r' to read, 'w' to write what is there, 'c' to make what is not, 'n' to begin with an empty one.
     `timeout`: seconds to wait for another writer. `synchronous`: 'NORMAL', where a power cut may take the newest
     commits, 'FULL' and 'EXTRA', where it takes none, or 'OFF', where it may take all.
     `thread_safe`: writers of one process are to wait for each other in a queue, however long it takes.
+    `token`: what shows a server who asks. It is secret: an engine that has no use for it refuses it.
     """
 
 
@@ -263,8 +272,8 @@ class Store(ABC):
             places += ids
             size += sum(map(len, datas))
             if len(found) > GATHERED or size > GATHERED_BYTES:
-                break
-        return (found, values, places), (oldest, newest, places[-1], found[-1], self.numbering) if found else None
+                return (found, values, places), (oldest, newest, places[-1], found[-1], self.numbering)
+        return (found, values, places), None
 
     def span(self) -> Tuple[int, int]:
         """Return the ids of the first and the last entry by insertion; 1 and 0 when there is none."""

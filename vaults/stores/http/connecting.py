@@ -1,0 +1,153 @@
+"""Connecting: one request and its answer over a connection that is kept for the next one. Knows HTTP, and no verbs.
+
+The trap: a server may have closed an idle connection, or have been restarted. So one is looked at before it is used: it
+has nothing to say between two answers, and one that can be read is lost; then nothing was sent, and another is taken.
+Whatever ends a request before all of its answer is there ends the connection: nobody may meet the answer to what
+somebody else has asked. So does Ctrl-C.
+
+Proxies of the environment are not asked, and no redirect is followed: the token would go to whoever is named there.
+"""
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections import deque
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Deque, Dict, NamedTuple
+
+    from .address import ServerAddress
+
+    class HttpAnswer(NamedTuple):
+        status: int
+        kind: str
+        headers: Dict[str, str]
+        body: bytes
+else:
+    from collections import namedtuple
+    HttpAnswer = namedtuple('HttpAnswer', 'status kind headers body')
+
+IDLE_CONNECTIONS = 8        # that are kept for the next call
+KEEPALIVE = ((getattr(socket, 'TCP_KEEPIDLE', None), 30), (getattr(socket, 'TCP_KEEPINTVL', None), 10),
+             (getattr(socket, 'TCP_KEEPCNT', None), 3))     # a machine that is gone answers nothing
+
+
+class UnsentError(Exception):
+    """There is no connection: nothing was sent."""
+
+
+class UntrustedServerError(UnsentError):
+    """The certificate of the server is not one to trust. To ask again helps nothing."""
+
+
+class LostAnswerError(Exception):
+    """The connection was lost: what was sent may have been done."""
+
+
+class HttpWire:
+    """A connection to a server. To be used by one thread at a time."""
+
+    def __init__(self, address: ServerAddress, context: ssl.SSLContext, seconds: float) -> None:
+        """Connect. Raises: UnsentError."""
+        self._conn = (HTTPSConnection(address.host, address.port, timeout=seconds, context=context)
+                      if address.is_secure else HTTPConnection(address.host, address.port, timeout=seconds))
+        try:
+            self._conn.connect()
+            made = self._conn.sock
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE:
+                if option is not None:
+                    made.setsockopt(socket.IPPROTO_TCP, option, value)
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise UntrustedServerError(str(error)) from error
+        except (OSError, UnicodeError) as error:
+            self.close()
+            raise UnsentError(str(error) or type(error).__name__) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, method: str, path: str, body: bytes, headers: Dict[str, str], seconds: float) -> HttpAnswer:
+        """Return the answer to a request. Raises: LostAnswerError; after anything raised it is closed."""
+        conn = self._conn
+        try:
+            conn.sock.settimeout(seconds)
+            conn.request(method, path, body, headers)
+            answer = conn.getresponse()
+            data = answer.read()
+            if answer.will_close:
+                self.close()
+            return HttpAnswer(answer.status, answer.headers.get_content_type(), dict(answer.headers), data)
+        except (OSError, HTTPException) as error:
+            self.close()
+            raise LostAnswerError(str(error) or type(error).__name__) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def is_lost(self) -> bool:
+        """Tell whether the server has closed it, or says what nobody has asked for."""
+        made = self._conn.sock
+        if made is None:
+            return True
+        try:
+            if hasattr(select, 'poll'):
+                looks = select.poll()
+                looks.register(made, select.POLLIN)
+                return bool(looks.poll(0))
+            return bool(select.select([made], [], [], 0)[0])
+        except (OSError, ValueError):
+            return True
+
+    def close(self) -> None:
+        self._conn.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, '_conn'):
+            self._conn.close()
+
+
+class HttpPool:
+    """The connections of a store that nobody is using. Safe in any thread."""
+
+    def __init__(self, address: ServerAddress, seconds: float) -> None:
+        self.address, self.seconds = address, seconds
+        self._context = ssl.create_default_context()    # heeds SSL_CERT_FILE and SSL_CERT_DIR
+        self._idle: Deque[HttpWire] = deque()   # its ends are atomic
+        self.is_closed = False
+
+    def take(self) -> HttpWire:
+        """Return a connection, which is the caller's: an idle one, else a new one. Raises: UnsentError."""
+        while self._idle:
+            try:
+                wire = self._idle.pop()
+            except IndexError:  # another thread has taken it
+                break
+            if not wire.is_lost():
+                return wire
+            wire.close()
+        return HttpWire(self.address, self._context, self.seconds)
+
+    def give(self, wire: HttpWire) -> None:
+        """Keep it for the next call."""
+        if len(self._idle) < IDLE_CONNECTIONS and not self.is_closed:
+            self._idle.append(wire)
+        else:
+            wire.close()
+
+    def clear(self) -> None:
+        """Close what is idle; in a forked child as well, where that ends nothing for the parent."""
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.clear()
