@@ -36,6 +36,7 @@ from spec.jsonfile_remote import *
 from spec.sqlite import *
 from spec.drivers import *
 from spec.postgresql import *
+from spec.remote import *
 from spec.postgresql_failures import *
 from spec.files import *
 from spec.failures import *

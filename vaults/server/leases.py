@@ -19,7 +19,7 @@ from .ops import Stopped, checked, noted_results
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional, Tuple
+    from typing import Any, List, Optional, Tuple, Union
 
     from ..stores.http.wire import OpsRequest
     from .served import Served
@@ -46,12 +46,12 @@ class Lease:
 
     # --- in the writer's thread ---
 
-    def begin(self, request: OpsRequest) -> object:
+    def begin(self, request: OpsRequest) -> Union[List[object], Stopped]:
         """Begin the transaction, and do the rest of the request in it."""
         self.nest()
         return self.go_on(request, 1)
 
-    def go_on(self, request: OpsRequest, first: int = 0) -> object:
+    def go_on(self, request: OpsRequest, first: int = 0) -> Union[List[object], Stopped]:
         """Return the results of a request, or the error that met a verb of it: the block goes on."""
         try:
             return self._results(request, first, len(request.operations))

@@ -29,6 +29,7 @@ from ..errors import (
     VaultTaskError,
     VaultValueError,
 )
+from ..keys import encode
 from ..stores.base import Store, entries_of
 
 try:
@@ -50,7 +51,7 @@ MANY_ENTRIES = 5000  # entries: of any engine more than one page
 SORTED: List[Stored] = [
     float('-inf'), -2.0**70, -1 << 63, -1.5, -1, -5e-324, 0, 5e-324, 0.5, 1, 1.5, 2**53, 2**53 + 1, (1 << 63) - 1,
     1e300, float('inf'), '', '\0', 'A', 'a', 'a\0', 'aa', 'b', 'é', '\ud7ff', '\ue000', '\U0010ffff',
-    b'\x01\x81\x01\x00', b'\x02a\x00', b'\x04', b'\x04\x00', b'\x04\xff', b'\x09\x00']
+    *map(encode, [(1 << 64) + 1, '\ud800', None, b'', b'\0', b'\xff', (), (1, None), ('a',)])]
 
 
 class Failed(Exception):
@@ -246,10 +247,11 @@ class StoreConformance:
     def test_many_are_found_and_removed_at_once(self, store: Store) -> None:
         owner, known = SOME_OWNERS[0], b'header of ' + SOME_OWNERS[0]
         store.put_many((number, b'%d' % number) for number in range(MANY_ENTRIES))
-        store.put_many([('text', b'text'), (b'\x04bytes', b'bytes')])
+        store.put_many([('text', b'text'), (b'\x04bytes\0', b'bytes')])
         store.put_chunks(owner, [(1, b'one')])
         store.put_owner('header', known)
-        asked: List[Stored] = [*range(MANY_ENTRIES + 2)[::-1], 0.0, 'text', b'\x04bytes', b'\x04none', 'header', 'none']
+        asked: List[Stored] = [*range(MANY_ENTRIES + 2)[::-1], 0.0, 'text', b'\x04bytes\0', b'\x04none\0', 'header',
+                               'none']
         found = [None, None, *(b'%d' % number for number in range(MANY_ENTRIES)[::-1]), b'0', b'text', b'bytes', None,
                  known, None]
         assert list(store.get_many(asked)) == found
@@ -266,10 +268,10 @@ class StoreConformance:
 
     def test_a_key_that_is_too_long_is_refused_and_changes_nothing(self, store: Store) -> None:
         longest = store.longest_key or 100_000
-        keys: List[Stored] = ['x' * longest, b'\x04' + b'x' * (longest - 1)]
+        keys: List[Stored] = ['x' * longest, b'\x04' + b'x' * (longest - 2) + b'\0']
         assert store.put_many((key, b'long') for key in keys) == 2 and list(store.get_many(keys)) == [b'long'] * 2
         assert walked(store, by_key=True) == keys and list(store.delete_many(keys)) == [True] * 2
-        longer: List[Stored] = ['x' * (longest + 1), 'é' * (longest // 2 + 1), b'\x04' + b'x' * longest]
+        longer: List[Stored] = ['x' * (longest + 1), 'é' * (longest // 2 + 1), b'\x04' + b'x' * (longest - 1) + b'\0']
         for key in longer if store.longest_key else []:
             with pytest.raises(SerializationError):
                 store.put(key, b'')
@@ -283,7 +285,7 @@ class StoreConformance:
 
     def test_a_range_is_deleted_up_to_its_end(self, store: Store) -> None:
         store.put_many((number, b'') for number in range(100))
-        store.put_many([('text', b''), (b'\x04bytes', b'')])
+        store.put_many([('text', b''), (b'\x04bytes\0', b'')])
         assert store.delete_range(10, 20) == 10 and store.count(10, 20) == 0 and store.count() == 92
         assert store.delete_range(50) == 52 and store.delete_range(20, 10) == 0
         assert store.delete_range() == 40 and store.count() == 0 and listed(store) == []
@@ -351,7 +353,7 @@ class StoreConformance:
         assert list(map(store.alive, keys, ids)) == [False, False, True]
 
     def test_an_entry_is_the_same_as_long_as_it_is_not_deleted(self, store: Store) -> None:
-        store.put_many((key, b'') for key in (True, 'a', b'\x04b'))
+        store.put_many((key, b'') for key in (True, 'a', b'\x04b\0'))
         (keys, _, unread), = store.scan(values=False)
         ids = list(unread)
         store.put('a', b'another value')
@@ -591,7 +593,7 @@ class StoreConformance:
         assert store.delete('a') and list(store.chunk_owners()) == []
 
     def test_chunks_of_all_that_a_call_takes_away_go(self, store: Store) -> None:
-        wanted: List[Stored] = ['a', 1, b'\x04b']
+        wanted: List[Stored] = ['a', 1, b'\x04b\0']
         for key, owner in zip(wanted, SOME_OWNERS):
             store.put_chunks(owner, [(1, b'one')])
             store.put_owner(key, b'header of ' + owner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from .._typing import TYPE_CHECKING
-from ..keys import HIGHEST, LOWEST, order
+from ..keys import HIGHEST, LOWEST, encode, order
 from ..stores.base import OWNER
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SOME_OWNERS = [b'owner%7d' % number for number in range(3)]
 KEYS = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled_from('abc'),
-                 st.binary(max_size=2).map(lambda data: b'\x04' + data))
+                 st.binary(max_size=2).map(encode))
 VALUES = st.binary(max_size=4)
 OPERATIONS = st.lists(st.one_of(
     st.tuples(st.just('put'), KEYS, VALUES), st.tuples(st.just('delete'), KEYS),

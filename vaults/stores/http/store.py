@@ -107,7 +107,7 @@ class HttpStore(WithHttpBlocks):
 
     def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
-        (keys, datas, ids), following = self._read('page', low, high, by_key, reverse, values, *(cursor or ()))
+        keys, datas, ids, following = self._read('page', low, high, by_key, reverse, values, *(cursor or ()))
         return (keys, datas, ids), following and tuple(following)
 
     def span(self) -> Tuple[int, int]:
