@@ -15,7 +15,8 @@ from ..errors import VaultBusyError, VaultError, VaultValueError
 from ..stores.blocks import MAX_NESTED
 from ..stores.http.wire import IDLE_BLOCK, packed_results
 from .idempotency import known
-from .ops import Stopped, checked, noted_results
+from .ops import Stopped, noted_results
+from .verbs import checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

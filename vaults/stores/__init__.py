@@ -30,7 +30,7 @@ def open_engine(target: str, options: Options) -> Store:
     the engine raises.
     """
     scheme = scheme_of(target)
-    if options.token is not None and (not scheme or _room(scheme) not in ('', '.http')):
+    if options.token is not None and (not scheme or _room_of(scheme) not in ('', '.http')):
         raise VaultValueError(f'a token is for a vault on a server, https://host/name, and {shown_url(target)!r} is '
                               'none: leave it out')
     if not scheme:
@@ -104,7 +104,7 @@ LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+-.'
 
 def _engine(scheme: str, target: str) -> Any:
     """Return the engine of a scheme: a function that opens targets, or what has that as `open_store`."""
-    room = _room(scheme)
+    room = _room_of(scheme)
     if room:
         from importlib import import_module
         return import_module(room, __package__)
@@ -118,7 +118,7 @@ def _engine(scheme: str, target: str) -> Any:
                          'its package anew, with what it needs') from error
 
 
-def _room(scheme: str) -> str:
+def _room_of(scheme: str) -> str:
     """Return which of the engines that come along a scheme asks for; '' for none of them."""
     return next((room for start, room in BUILT_IN if scheme.startswith(start)), '')
 

@@ -1,4 +1,4 @@
-"""Asking: a request is sent until it is answered, as long as the timeout lasts. Knows no verbs.
+"""ServerAsking: a request is sent until it is answered, as long as the timeout lasts. Knows no verbs.
 
 Whatever writes has a key, by which the server knows it again: so all may be asked again, and nothing is done twice.
 When no answer comes at all, it is said whether it may have been done.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .connecting import HttpAnswer
     from .wire import Operation
 
-PATIENCE = 60.0         # seconds beyond `timeout` that an answer may take
+ANSWER_PATIENCE = 60.0         # seconds beyond `timeout` that an answer may take
 LONG_PATIENCE = 7200.0  # that one may take to what looks at everything, as check() does
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25     # seconds between two attempts
 PASSING = (429, 502, 503, 504)              # of a server, or what stands before it: it may answer in a moment
@@ -47,7 +47,7 @@ class RefusedVerb(Exception):
         self.error, self.at = error, at
 
 
-class Asking:
+class ServerAsking:
     """A server that is asked about one vault. Safe in any thread."""
 
     def __init__(self, address: ServerAddress, options: Options) -> None:
@@ -61,7 +61,7 @@ class Asking:
         self.is_patient = False     # a server that was there once is waited for
 
     def ask(self, operations: Sequence[Operation], key: Optional[str] = None, block: Optional[bytes] = None,
-            seconds: float = PATIENCE) -> List[Any]:
+            seconds: float = ANSWER_PATIENCE) -> List[Any]:
         """Return the results of verbs. Raises: RefusedVerb, and errors of ours where there is no answer."""
         body = packed_request(block, key, operations)
         return self._results(self.until_answered('POST', self._ops, body, key is not None, seconds))
@@ -81,6 +81,17 @@ class Asking:
             raise self.refusal(answer)
         return [str(name) for name in found]
 
+    def drop(self) -> None:
+        """Delete the vault, by a connection of its own: the store was closed."""
+        again = ServerAsking(self.address, self.options)
+        again.is_patient = True
+        try:
+            answer = again.until_answered('DELETE', self.address.path(), b'', True)
+            if answer.status not in (200, 204, 404):  # it is there no more, where the first answer was lost
+                raise again.refusal(answer)
+        finally:
+            again.pool.close()
+
     def once(self, body: bytes, seconds: float) -> HttpAnswer:
         """Send a request with verbs once alone. Raises: UnsentError, LostAnswerError."""
         return self._once('POST', self._ops, body, seconds)
@@ -99,7 +110,7 @@ class Asking:
         return results
 
     def until_answered(self, method: str, path: str, body: bytes, writes: bool,
-                       seconds: float = PATIENCE) -> HttpAnswer:
+                       seconds: float = ANSWER_PATIENCE) -> HttpAnswer:
         """Return the answer to a request, which is sent again where none comes.
 
         Raises: VaultUnsureError, where a write may have been done; VaultUnreachableError; VaultBusyError.

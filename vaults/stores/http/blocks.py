@@ -13,7 +13,7 @@ import os
 
 from ...errors import VaultError, VaultUnreachableError
 from ..sessions import BlockSession, SessionStore
-from .asking import PATIENCE, Asking, RefusedVerb
+from .asking import ANSWER_PATIENCE, RefusedVerb, ServerAsking
 from .connecting import LostAnswerError, UnsentError
 from .wire import BLOCK_NAME, BYTES_OF_REQUEST, packed_request
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCALARS_WAITING = 1 << 15   # of what waits: it is sent then
 PARTING = 2.0               # seconds that the end of what is undone may take: the server does it anyway
-PUT_MANY, NEST, RELEASE, UNDO = 'put_many', 'nest', 'release', 'undo'
+PUT_VERB, NEST_VERB, RELEASE_VERB, UNDO_VERB = 'put_many', 'nest', 'release', 'undo'
 
 
 def new_key() -> str:
@@ -36,7 +36,7 @@ def new_key() -> str:
 class HttpSession(BlockSession):
     """The blocks of one thread. To be used by it alone; `abandon` is for the others."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: ServerAsking) -> None:
         super().__init__(asking.shown)
         self.asking = asking
         self._block: Optional[bytes] = None             # what the server calls it, once it has begun there
@@ -50,8 +50,8 @@ class HttpSession(BlockSession):
     def put(self, key: Any, data: bytes) -> None:
         """Have an entry put, at the latest when the block ends."""
         self._require()
-        if not self._waiting or self._waiting[-1][0] != PUT_MANY:
-            self._waiting.append([PUT_MANY])
+        if not self._waiting or self._waiting[-1][0] != PUT_VERB:
+            self._waiting.append([PUT_VERB])
         self._waiting[-1] += key, data
         self._note(len(data) + (len(key) if isinstance(key, (str, bytes)) else 8), 2)
 
@@ -68,7 +68,7 @@ class HttpSession(BlockSession):
         if self._size > BYTES_OF_REQUEST or self._scalars > SCALARS_WAITING:
             self._send([])
 
-    def ask(self, *operation: Any, seconds: float = PATIENCE) -> Any:
+    def ask(self, *operation: Any, seconds: float = ANSWER_PATIENCE) -> Any:
         """Return the result of a verb, behind all that waits."""
         self._require()
         return self._send([operation], seconds)[-1]
@@ -79,7 +79,7 @@ class HttpSession(BlockSession):
         if self.lost is not None:
             raise self.lost
 
-    def _send(self, more: List[Operation], seconds: float = PATIENCE) -> List[Any]:
+    def _send(self, more: List[Operation], seconds: float = ANSWER_PATIENCE) -> List[Any]:
         """Send what waits, and more. Raises errors of ours alone."""
         first: List[Operation] = [] if self._block else [('begin',)]
         if self._block is None:
@@ -123,11 +123,11 @@ class HttpSession(BlockSession):
             raise self.lost
         self._marks.append((self._flushed, len(self._waiting)))
         self.enter(who)
-        self._waiting.append([NEST])
+        self._waiting.append([NEST_VERB])
 
     def release(self, depth: int) -> None:
         self._require()
-        self._waiting.append([RELEASE])
+        self._waiting.append([RELEASE_VERB])
         self.leave(depth)
 
     def undo(self, depth: int) -> None:
@@ -136,7 +136,7 @@ class HttpSession(BlockSession):
         known = [flushed < self._flushed for flushed, _ in self._marks[depth:]]
         if depth < len(self.blocks):
             if any(known):
-                self._waiting = [[UNDO] for one in known if one]
+                self._waiting = [[UNDO_VERB] for one in known if one]
             else:
                 del self._waiting[self._marks[depth][1]:]
         self.leave(depth)
@@ -152,7 +152,7 @@ class HttpSession(BlockSession):
         if self._block is not None:
             operations: List[Operation] = [*map(tuple, self._waiting), ('commit',)]
         else:
-            operations = [tuple(one) for one in self._waiting if one[0] not in (NEST, RELEASE)]
+            operations = [tuple(one) for one in self._waiting if one[0] not in (NEST_VERB, RELEASE_VERB)]
         if not operations:
             return
         block, self._block = self._block, None
@@ -175,7 +175,7 @@ class HttpSession(BlockSession):
 class WithHttpBlocks(SessionStore[HttpSession]):
     """The part of the store that has blocks. Safe in any thread."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: ServerAsking) -> None:
         super().__init__()
         self.asking, self.name = asking, asking.shown
 

@@ -13,7 +13,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +80,8 @@ class HttpWire:
             conn.request(method, path, body, headers)
             answer = conn.getresponse()
             data = answer.read()
+            if not _is_whole(answer):
+                raise HTTPException('the answer was cut')
             if answer.will_close:
                 self.close()
             return HttpAnswer(answer.status, answer.headers.get_content_type(), dict(answer.headers), data)
@@ -110,6 +112,11 @@ class HttpWire:
     def __del__(self) -> None:
         if hasattr(self, '_conn'):
             self._conn.close()
+
+
+def _is_whole(answer: HTTPResponse) -> bool:
+    """Tell whether an answer says where it ends: http.client takes the end of a connection for the end of headers."""
+    return answer.status in (204, 304) or bool(answer.chunked) or 'Content-Length' in answer.headers
 
 
 class HttpPool:

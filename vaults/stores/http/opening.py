@@ -6,7 +6,7 @@ from ...keys import HIGHEST, LOWEST
 from ..base import DEFAULT_OPTIONS, SETTINGS_OWNER
 from ..readonly import ReadOnlyStore
 from .address import ServerAddress
-from .asking import Asking
+from .asking import ServerAsking
 from .store import HttpStore
 from .wire import OPS_PROTOCOL
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..base import Options, Store
 
-__all__ = ['destroy_served', 'names_served', 'open_served', 'url_under']
+__all__ = ['names_served', 'open_served', 'url_under']
 
 
 def open_served(target: str, options: Options = DEFAULT_OPTIONS) -> Store:
@@ -24,9 +24,9 @@ def open_served(target: str, options: Options = DEFAULT_OPTIONS) -> Store:
 
     Raises: VaultValueError, VaultUnreachableError, VaultNotFoundError, VaultFormatError, VaultReadOnlyError.
     """
-    asking = Asking(ServerAddress(target), options)
+    asking = ServerAsking(ServerAddress(target), options)
     try:
-        store = HttpStore(asking, _facts(asking, options.flag))
+        store = HttpStore(asking, facts_of(asking, options.flag))
         asking.is_patient = True
         if options.flag == 'n':
             _empty(store)
@@ -36,7 +36,7 @@ def open_served(target: str, options: Options = DEFAULT_OPTIONS) -> Store:
     return ReadOnlyStore(store, asking.shown) if options.flag == 'r' else store
 
 
-def _facts(asking: Asking, flag: str) -> Dict[str, Any]:
+def facts_of(asking: ServerAsking, flag: str) -> Dict[str, Any]:
     """Return what the server says of the vault, which is made where the flag says so."""
     try:
         facts = asking.tell('describe')
@@ -62,18 +62,6 @@ def _empty(store: HttpStore) -> None:
     store.once(empty)
 
 
-def destroy_served(asking: Asking) -> None:
-    """Delete the vault, by a connection of its own: the store was closed."""
-    again = Asking(asking.address, asking.options)
-    again.is_patient = True
-    try:
-        answer = again.until_answered('DELETE', again.address.path(), b'', True)
-        if answer.status not in (200, 204, 404):  # which is there no more, when the first answer was lost
-            raise again.refusal(answer)
-    finally:
-        again.pool.close()
-
-
 def url_under(root: str, name: str) -> str:
     """Return the URL of the vault of that name at the server of a root. Raises: VaultValueError."""
     from urllib.parse import quote
@@ -83,7 +71,7 @@ def url_under(root: str, name: str) -> str:
 
 def names_served(root: str, options: Options = DEFAULT_OPTIONS) -> List[str]:
     """Return the names of the vaults that the token may read, sorted. Raises: as `open_served`."""
-    asking = Asking(ServerAddress(root, is_root=True), options)
+    asking = ServerAsking(ServerAddress(root, is_root=True), options)
     try:
         return sorted(asking.names())
     finally:

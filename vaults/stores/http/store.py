@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ...errors import SerializationError
 from ...keys import HIGHEST, LOWEST
-from .asking import LONG_PATIENCE, PATIENCE, RefusedVerb
+from .asking import ANSWER_PATIENCE, LONG_PATIENCE, RefusedVerb
 from .blocks import WithHttpBlocks, new_key
 from .wire import KEYS_OF_REQUEST
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ..base import Cursor, Entry, Page, Progress
-    from .asking import Asking
+    from .asking import ServerAsking
 
 ENTRIES_BETWEEN = 1000  # of two calls of a progress function
 
@@ -24,14 +24,14 @@ ENTRIES_BETWEEN = 1000  # of two calls of a progress function
 class HttpStore(WithHttpBlocks):
     """Entries that a server keeps. Safe in any thread, in any number of processes and machines, and over forks."""
 
-    def __init__(self, asking: Asking, facts: Dict[str, Any]) -> None:
+    def __init__(self, asking: ServerAsking, facts: Dict[str, Any]) -> None:
         super().__init__(asking)
         self.longest_key, self.numbering = facts['longest_key'], facts['numbering']
         self._facts: Dict[str, object] = facts['facts']
 
     # --- asking ---
 
-    def _read(self, *operation: Any, seconds: float = PATIENCE) -> Any:
+    def _read(self, *operation: Any, seconds: float = ANSWER_PATIENCE) -> Any:
         session = self.session
         if session is not None:
             return session.ask(*operation, seconds=seconds)
@@ -237,8 +237,7 @@ class HttpStore(WithHttpBlocks):
         return found
 
     def destroy(self) -> None:
-        from .opening import destroy_served  # here, as all that most programs do without
-        destroy_served(self.asking)
+        self.asking.drop()
 
     def describe(self) -> Dict[str, object]:
         facts = self._facts if self.is_closed else self._read('describe')['facts']
