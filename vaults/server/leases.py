@@ -190,7 +190,7 @@ class Leases:
             lease.block.drop()
             raise
         lease.last_key = request.key
-        lease.last_answer = outcome if isinstance(outcome, Stopped) else packed_results(outcome)  # type: ignore[arg-type]  # a list
+        lease.last_answer = outcome if isinstance(outcome, Stopped) else packed_results(outcome)
         return _answer_again(lease.last_answer)
 
     def _leave(self, name: Name, lease: Lease) -> None:
