@@ -21,7 +21,7 @@ from fractions import Fraction
 import msgpack
 import pytest
 
-from vaults import Vault
+from vaults import Vault, VaultNotFoundError
 from vaults.moving import as_json
 
 from .programs import Planted
@@ -98,6 +98,11 @@ class TestServedVaults:
         answer = serving.ask('GET', '/v1/vaults/nowhere/entry?key=a')
         assert answer.status == 404 and answer.json()['error'] == 'VaultNotFoundError'
         assert str(serving.root) not in answer.body.decode()
+        with Serving() as own:
+            (own.root / 'vaults').write_text('no folder')
+            for method, path in (('GET', '/v1/vaults/a'), ('PUT', '/v1/vaults/a'), ('DELETE', '/v1/vaults/a')):
+                answer = own.ask(method, path)
+                assert answer.status in (404, 500) and str(own.root) not in answer.body.decode(), answer.body
 
     def test_what_is_not_there_is_said_as_json(self, serving):
         for method, path, status in (('GET', '/', 404), ('GET', '/v1/vaults/', 404), ('POST', '/v1/vaults', 405), ('PATCH', '/v1/vaults/a', 405),
@@ -119,6 +124,10 @@ class TestServedVaults:
                 assert application.root.open_ones() == [one]
             while application.root.open_ones():
                 await asyncio.sleep(.01)
+            with pytest.raises(VaultNotFoundError):
+                async with application.root.using('nowhere'):
+                    pass
+            assert not application.root._slots
             async with application.root.using('a') as other:
                 assert other is not one and await other.read(other.store.count) == 0
             await application.close()

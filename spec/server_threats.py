@@ -356,6 +356,25 @@ class TestThreatsByWaiting:
             assert own.ask('GET', path_to('a', key='lost')).status == 404
             assert own.ask('PUT', path_to('a', key='new'), '1', **AS_JSON).status == 201
 
+    def test_a_request_behind_another_one_does_not_break_its_answer(self, strict):
+        strict.ask('PUT', path_to('books', 'stream', key='large'), os.urandom(1 << 22), **bearer(SECRET))
+        request = f'GET {path_to("books", "stream", key="large")} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {SECRET}\r\n\r\n'.encode()
+        with contextlib.closing(socket.create_connection(('127.0.0.1', strict.port), timeout=30)) as client:
+            client.sendall(request + b'GET /heal')  # its deadline passes while the first one is answered
+            found = b''
+            for piece in iter(lambda: client.recv(1 << 16), b''):
+                found += piece
+        head, _, rest = found.partition(b'\r\n\r\n')
+        assert head.startswith(b'HTTP/1.1 200 ') and rest[1 << 22:].startswith(b'HTTP/1.1 408 ') and b'HTTP/1.1' not in rest[:1 << 22]
+
+    def test_so_many_connections_are_taken_and_no_more(self):
+        with Serving(constants={'running.MOST_CONNECTIONS': 8}) as own, contextlib.ExitStack() as stack:
+            held = [stack.enter_context(contextlib.closing(socket.create_connection(('127.0.0.1', own.port)))) for _ in range(12)]
+            wait_for(lambda: own.ask('GET', '/healthz').status == 503)
+            for connection in held:
+                connection.close()
+            wait_for(lambda: own.ask('GET', '/healthz').status == 200)
+
     def test_a_request_that_does_not_come_does_not_keep_the_server_from_its_end(self, serving):
         with Serving() as own, contextlib.closing(socket.create_connection(('127.0.0.1', own.port))) as client:
             client.sendall(b'GET /healthz HTTP/1.1\r\nHost: localhost\r\n')

@@ -42,10 +42,12 @@ REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFo
          422: 'UnprocessableContent', 500: 'InternalServerError', 503: 'ServiceUnavailable'}
 
 
-def refusal_of(error: VaultError, path: str, name: str) -> Refusal:
-    """Return how an error of a vault is answered: with its name in place of its path."""
+def refusal_of(error: VaultError, hidden: Mapping[str, str]) -> Refusal:
+    """Return how an error of a vault is answered: `hidden` is what stands in place of paths."""
     status = 422 if isinstance(error, ReusedKeyError) else status_of(error)
-    message = TRY_AGAIN if isinstance(error, VaultBusyError) else str(error).replace(path, name) if path else str(error)
+    message = TRY_AGAIN if isinstance(error, VaultBusyError) else str(error)
+    for path, name in hidden.items():
+        message = message.replace(path, name)
     return Refusal(status, message, RETRY if status == 503 else None, type(error).__name__)
 
 

@@ -118,8 +118,7 @@ class Application:
         except Refusal as refusal:
             return refusal.answer()
         except VaultError as error:
-            path = self.root.path(asked.name) if asked.name else ''
-            return refusal_of(error, path, asked.name).answer()
+            return refusal_of(error, self.root.hidden(asked.name)).answer()
 
     def _unforeseen(self, asked: Inquiry, error: Exception) -> Response:
         """Return the answer to what nobody foresaw: the log has it, under the request's id."""

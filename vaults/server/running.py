@@ -25,7 +25,7 @@ MOST_HEADERS = 64 << 10     # bytes
 READING_TIME = 60.0         # seconds for which a client may read nothing of what is sent to it
 KEEP_ALIVE = 30             # seconds until a connection that is not used is closed
 GRACE = 10                  # seconds for requests and blocks that are open, when the server ends
-MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS = 500      # others are answered 503; each takes a file's number, as each open vault takes some
 
 
 class Deadlines(HttpToolsProtocol):
@@ -82,8 +82,11 @@ class Deadlines(HttpToolsProtocol):
             self._timer = None
 
     def _refuse(self, status: bytes, message: bytes) -> None:
-        """Answer what is no request yet, and close."""
+        """Answer what is no request yet, and close; an answer that is under way comes first."""
         self._stop_waiting()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._await_headers()
+            return
         if not self.transport.is_closing():
             self.transport.write(b'HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close'
                                  b'\r\n\r\n%b' % (status, len(message), message))

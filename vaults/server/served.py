@@ -85,18 +85,20 @@ class ServedRoot:
             raise VaultNotFoundError(f'there is no vault {name!r}: what has its name is a link, which is not followed')
         return exactly(path)
 
-    def path(self, name: str) -> str:
-        """Return what errors call the vault of a name."""
-        return shown_url(target_under(self.root, name)) if scheme_of(self.root) else os.path.join(
-            self.root, 'vaults', f'{name}.db')
+    def hidden(self, name: str) -> Dict[str, str]:
+        """Return what is told in place of paths, about the vault of a name, '' for none."""
+        if scheme_of(self.root):
+            path = shown_url(target_under(self.root, name)) if name else ''
+        else:
+            path = os.path.join(self.root, 'vaults', f'{name}.db')
+        return {**({path: name} if name else {}), shown_url(self.root): 'the root'}
 
     # --- use ---
 
     @asynccontextmanager
     async def using(self, name: str) -> AsyncIterator[Served]:
         """Have a vault open. Raises: VaultNotFoundError, and what opening raises."""
-        slot = self._slot(name)
-        slot.users += 1
+        slot = self._enter(name)
         try:
             async with slot.lock:
                 if slot.served is None:
@@ -104,13 +106,11 @@ class ServedRoot:
                 served = slot.served
             yield served
         finally:
-            slot.users -= 1
-            slot.last = asyncio.get_running_loop().time()
+            self._leave(name, slot)
 
     async def make(self, name: str) -> bool:
         """Make a vault; tell whether there was none."""
-        slot = self._slot(name)
-        async with slot.lock:
+        async with self._turn(name) as slot:
             if slot.served is not None:
                 return False
             try:
@@ -118,14 +118,11 @@ class ServedRoot:
             except VaultNotFoundError:
                 slot.served = await self._opened(name, 'c')
                 return True
-            finally:
-                slot.last = asyncio.get_running_loop().time()
             return False
 
     async def drop(self, name: str) -> None:
         """Delete a vault; blocks that are open in it are rolled back. Raises: VaultNotFoundError."""
-        slot = self._slot(name)
-        async with slot.lock:
+        async with self._turn(name) as slot:
             served = slot.served or await self._opened(name, 'w')
             slot.served = None
             await served.leases.end_all(0.0)
@@ -133,6 +130,16 @@ class ServedRoot:
                 await served.workers.long(served.vault.delete_vault)
             finally:
                 await served.workers.close()
+
+    @asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[_Slot]:
+        """Have a name to oneself."""
+        slot = self._enter(name)
+        try:
+            async with slot.lock:
+                yield slot
+        finally:
+            self._leave(name, slot)
 
     async def _opened(self, name: str, flag: str) -> Served:
         target = await asyncio.get_running_loop().run_in_executor(None, self.target, name)
@@ -151,7 +158,7 @@ class ServedRoot:
 
     # --- the end ---
 
-    def _slot(self, name: str) -> _Slot:
+    def _enter(self, name: str) -> _Slot:
         """Return what is known of a name, in the event loop that runs. Raises: VaultValueError for none."""
         if not is_served_name(name):
             raise VaultValueError(f'{name[:LONGEST_NAME]!r} is no name of a vault here: it has letters of ASCII, '
@@ -159,7 +166,15 @@ class ServedRoot:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin_anew(loop)
-        return self._slots.setdefault(name, _Slot())
+        slot = self._slots.setdefault(name, _Slot())
+        slot.users += 1
+        return slot
+
+    def _leave(self, name: str, slot: _Slot) -> None:
+        slot.users -= 1
+        slot.last = asyncio.get_running_loop().time()
+        if not slot.users and slot.served is None and self._slots.get(name) is slot:
+            del self._slots[name]  # or whoever asks for names that there are not fills the memory
 
     def _begin_anew(self, loop: asyncio.AbstractEventLoop) -> None:
         """Leave the vaults of an event loop that has ended, as each request of a client for tests has its own."""
@@ -173,16 +188,16 @@ class ServedRoot:
         """Begin to close what nobody has used for long, every so often."""
         for name, slot in list(self._slots.items()):
             if slot.served is not None and self._is_idle(slot, loop.time() - IDLE):
-                loop.create_task(self._close_idle(name, slot))
+                loop.create_task(self._close_idle(name))
         self._timer = loop.call_later(IDLE, self._look, loop)
 
     def _is_idle(self, slot: _Slot, since: float) -> bool:
         return not slot.users and slot.last < since and not (slot.served and len(slot.served.leases))
 
-    async def _close_idle(self, name: str, slot: _Slot) -> None:
-        async with slot.lock:
+    async def _close_idle(self, name: str) -> None:
+        async with self._turn(name) as slot:
             served = slot.served
-            if served is not None and self._is_idle(slot, asyncio.get_running_loop().time() - IDLE):
+            if served is not None and slot.users == 1 and not len(served.leases):
                 slot.served = None
                 await self._end(served, 0.0)
 
