@@ -25,7 +25,7 @@ async def body_pieces(request: Request, limit: Optional[int]) -> AsyncIterator[b
     Raises: Refusal, 413 by its header or once it is more than `limit` bytes, 408 when it does not come.
     """
     if request.headers.get('content-encoding', 'identity').lower() != 'identity':
-        raise Refusal(415, 'a body is taken as it is, without a Content-Encoding', CLOSE)
+        raise Refusal(415, 'a body is taken as it is, without a Content-Encoding')
     announced = _announced(request)
     if limit is not None and announced is not None and announced > limit:
         raise _too_large(limit)
@@ -60,4 +60,4 @@ def _announced(request: Request) -> Optional[int]:
 
 
 def _too_large(limit: int) -> Refusal:
-    return Refusal(413, f'the body is more than {limit} bytes: put what is large as a stream, in PUT .../stream', CLOSE)
+    return Refusal(413, f'the body is more than {limit} bytes: put what is large as a stream, in PUT .../stream')

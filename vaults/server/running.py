@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HEADERS_TIME = 10.0         # seconds from the connection, or the first byte of a request, to the end of its headers
 MOST_HEADERS = 64 << 10     # bytes
 READING_TIME = 60.0         # seconds for which a client may read nothing of what is sent to it
+REST_TIME = 2.0             # seconds for which the rest of a request is taken that was answered before it was there
 KEEP_ALIVE = 30             # seconds until a connection that is not used is closed
 GRACE = 10                  # seconds for requests and blocks that are open, when the server ends
 MOST_CONNECTIONS = 500      # others are answered 503; each takes a file's number, as each open vault takes some
@@ -33,6 +34,7 @@ class Deadlines(HttpToolsProtocol):
 
     _timer: Optional[asyncio.TimerHandle] = None
     _reading: Optional[asyncio.TimerHandle] = None
+    _rest: Optional[asyncio.TimerHandle] = None     # until which what is left of an answered request may come
     _waits, _size = False, 0    # for the end of headers; bytes of them so far
 
     def connection_made(self, transport: Any) -> None:
@@ -41,6 +43,7 @@ class Deadlines(HttpToolsProtocol):
 
     def connection_lost(self, exc: Optional[Exception]) -> None:
         self._stop_waiting()
+        _cancel(self._rest)
         self.resume_writing()
         super().connection_lost(exc)
 
@@ -60,14 +63,23 @@ class Deadlines(HttpToolsProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        _cancel(self._rest)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Take what is left of a request that was refused for a moment, and close: at once, no client reads why."""
+        is_whole = not self.cycle.more_body
+        super().on_response_complete()
+        if not is_whole and not self.transport.is_closing():
+            self._rest = self.loop.call_later(REST_TIME, self.transport.abort)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._reading = self.loop.call_later(READING_TIME, self.transport.abort)
 
     def resume_writing(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
+        _cancel(self._reading)
         super().resume_writing()
 
     def _await_headers(self) -> None:
@@ -77,9 +89,7 @@ class Deadlines(HttpToolsProtocol):
 
     def _stop_waiting(self) -> None:
         self._waits = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        _cancel(self._timer)
 
     def _refuse(self, status: bytes, message: bytes) -> None:
         """Answer what is no request yet, and close; an answer that is under way comes first."""
@@ -91,6 +101,11 @@ class Deadlines(HttpToolsProtocol):
             self.transport.write(b'HTTP/1.1 %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close'
                                  b'\r\n\r\n%b' % (status, len(message), message))
             self.transport.close()
+
+
+def _cancel(timer: Optional[asyncio.TimerHandle]) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 class VaultServer(uvicorn.Server):
