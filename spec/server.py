@@ -453,6 +453,22 @@ class TestServedStreams:
             assert v.open('s').read() == b'before'
             v._check()
 
+    def test_a_stream_that_is_replaced_while_it_is_sent_is_broken_off(self, serving, served):
+        path, old = path_to(served, 'stream', key='s'), os.urandom(1 << 24)
+        serving.ask('PUT', path, old)
+        with contextlib.closing(http.client.HTTPConnection('127.0.0.1', serving.port, timeout=30)) as connection:
+            connection.request('GET', path)
+            answer = connection.getresponse()
+            found = answer.read(1 << 16)
+            assert serving.ask('PUT', path, b'new').status == 204
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                while len(found) < len(old):
+                    found += answer.read(1 << 16) or answer.read()
+                    assert old.startswith(found)  # no byte of another one
+                    if answer.isclosed() and len(found) < len(old):
+                        raise http.client.IncompleteRead(found)
+        assert serving.ask('GET', path).body == b'new'
+
     def test_streams_go_in_and_out_in_flat_memory(self):
         if not processes():
             pytest.skip('peaks are read in /proc')
@@ -524,7 +540,7 @@ class TestServerItself:
             assert own.ask('GET', path_to('a', key='kept')).json() == 1 and own.ask('GET', path_to('a', key='also')).json() == 2
 
     def test_a_block_that_does_not_end_is_rolled_back_when_the_server_does(self):
-        with Serving() as own:
+        with Serving(constants={'running.GRACE': 1}) as own:
             own.ask('PUT', '/v1/vaults/a')
             body = msgpack.packb([os.urandom(16), None, [['begin'], ['put', 'lost', b'\x01']]])
             assert own.ask('POST', '/v1/vaults/a/ops', body, Content_Type=STORED_TYPE).status == 200
@@ -598,6 +614,15 @@ class TestServerInside:
             assert ask('GET', '/vaults' + path_to('a', 'stream', key='s'), **token) == (200, b'x' * 500_000)
             assert ask('PATCH', '/vaults/v1/vaults', **token)[0] == 405 and ask('GET', '/vaults/nothing', **token)[0] == 404
         assert events == ['begun', 'closed'] and not mounted.root.open_ones()
+
+    def test_what_nobody_foresaw_is_in_the_log_under_the_id_of_the_request(self, root, monkeypatch, caplog):
+        from vaults.server import app
+        application = app(root)
+        monkeypatch.setattr(application.root, 'names', lambda: 1 / 0)
+        with caplog.at_level('INFO', 'vaults.access'):
+            status, body = ask_directly(application, 'GET', '/v1/vaults', **{'x-request-id': 'mine'})
+        assert status == 500 and 'mine' in json.loads(body)['message'] and b'division' not in body
+        assert 'request mine: ZeroDivisionError' in caplog.text and '"status": 500' in caplog.text
 
     def test_without_its_packages_the_extra_is_named(self, root, monkeypatch):
         import sys

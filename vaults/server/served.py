@@ -217,7 +217,7 @@ class ServedRoot:
         await asyncio.gather(*(served.leases.end_all(grace) for served in self.open_ones()))
 
     async def close(self) -> None:
-        """Close all vaults; a request after it opens them again."""
+        """Close all vaults."""
         if self._timer is not None:
             self._timer.cancel()
         slots, self._slots, self._loop = self._slots, {}, None
