@@ -71,6 +71,7 @@ from spec.command import *
 from spec.command_values import *
 from spec.command_terminal import *
 from spec.annotations import *
+from spec.deploying import *
 from spec.recipes import *
 from spec.architecture import *
 from spec.documents import *

@@ -22,7 +22,7 @@ from shared import ROOT
 from shared.processes import Process
 from shared.verdict import Trial
 from shared.way import Way
-from shared.writers import DONE, NOT, TIMEOUT, UNSURE, Judgement, write
+from shared.writers import DONE, NOT, TIMEOUT, UNSURE, Judgement, listen, write
 
 sys.path.insert(0, str(ROOT))
 
@@ -52,7 +52,7 @@ class Round:
         try:
             end = time.monotonic() + SECONDS
             while time.monotonic() < end - .2:
-                self.listen(self.rng.uniform(.1, .35))
+                listen(self.processes, self.rng.uniform(.1, .35))
                 WAYS[self.how](self)
             for process in self.processes:
                 code = process.join()
@@ -61,12 +61,6 @@ class Round:
             self.way.end()
         with contextlib.closing(Vault(self.url)) as v:
             return Judgement(v, [process.said for process in self.processes])
-
-    def listen(self, seconds):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            heard = [process.hear(0) for process in self.processes if process.code is None]
-            time.sleep(0 if any(heard) else .01)
 
     # --- the ways ---
 

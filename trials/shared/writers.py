@@ -132,6 +132,14 @@ def write(url, name, threads, seconds, seed, pause, reads, timeout, tell):
             thread.join()
 
 
+def listen(processes, seconds):
+    """Hear what processes of writers have to say, for so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        heard = [process.hear(0) for process in processes if process.code is None]
+        time.sleep(0 if any(heard) else .01)
+
+
 # --- judging ------------------------------------------------------------------------------------------------------
 
 class Judgement:
