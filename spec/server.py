@@ -668,6 +668,21 @@ class TestServeCommand:
             own.kill()  # what was acknowledged is there
         assert json.loads((tmp_path / 'a.json').read_text())['b'] == 2
 
+    def test_what_a_server_behind_it_says_stays_here(self, server):
+        from .servers import Server
+        with Server() as behind, Serving(root=behind.url()) as own:
+            assert own.ask('PUT', '/v1/vaults/a').status == 201 and own.ask('GET', '/v1/vaults').json() == {'vaults': ['a']}
+            assert own.ask('PUT', path_to('a', key='k'), '1', **AS_JSON, Idempotency_Key='x').status == 201
+            assert own.ask('PUT', path_to('a', key='k'), '1', **AS_JSON, Idempotency_Key='x').status == 201
+            behind.control('-m', 'immediate', 'stop')
+            ops = msgpack.packb([None, None, [['get', 'k']]])
+            for answer in (own.ask('GET', path_to('a', key='k')), own.ask('POST', '/v1/vaults/a/ops', ops, Content_Type=STORED_TYPE),
+                           own.ask('GET', '/v1/vaults')):
+                assert answer.status == 503 and b'cannot be reached' in answer.body and str(behind.port).encode() not in answer.body
+            assert str(behind.port) in (own.folder / 'log').read_text()
+            behind.start()
+            assert own.ask('GET', path_to('a', key='k')).json() == 1
+
     def test_what_makes_no_sense_is_said_before_it_listens(self, serving, root):
         from .programs import finished, spawn
         tokens = root / 'tokens'

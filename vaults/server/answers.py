@@ -9,7 +9,8 @@ from hashlib import blake2b
 
 from starlette.responses import Response
 
-from ..errors import VaultBusyError
+from .. import log
+from ..errors import VaultBusyError, VaultUnreachableError, VaultUnsureError
 from ..stores.http.wire import status_of
 from .idempotency import ReusedKeyError
 
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from ..errors import VaultError
 
 JSON_TYPE = 'application/json'
-TRY_AGAIN = 'another client or program was writing for too long, or has a block open: repeat it in a moment'
+# What clients are told instead of what is about this machine, its tasks and its databases; the first that fits.
+TOLD_INSTEAD = (
+    (VaultBusyError, 'another client or program was writing for too long, or has a block open: repeat it in a moment'),
+    (VaultUnsureError, 'the server behind this one was lost in a write: it may have been done, so look before you '
+                       'repeat it'),
+    (VaultUnreachableError, 'the server behind this one cannot be reached, nothing was done: repeat it in a moment'))
 RETRY = {'Retry-After': '1'}
 
 
@@ -45,10 +51,17 @@ REASONS = {400: 'BadRequest', 401: 'Unauthorized', 403: 'Forbidden', 404: 'NotFo
 def refusal_of(error: VaultError, hidden: Mapping[str, str]) -> Refusal:
     """Return how an error of a vault is answered: `hidden` is what stands in place of paths."""
     status = 422 if isinstance(error, ReusedKeyError) else status_of(error)
-    message = TRY_AGAIN if isinstance(error, VaultBusyError) else str(error)
+    return Refusal(status, worded(error, hidden), RETRY if status == 503 else None, type(error).__name__)
+
+
+def worded(error: VaultError, hidden: Mapping[str, str]) -> str:
+    """Return what clients are told of an error; the log has what they are not told of the servers behind this one."""
+    if isinstance(error, ConnectionError):
+        log.get_logger().warning('%s', error)
+    message = next((words for kind, words in TOLD_INSTEAD if isinstance(error, kind)), str(error))
     for path, name in hidden.items():
         message = message.replace(path, name)
-    return Refusal(status, message, RETRY if status == 503 else None, type(error).__name__)
+    return message
 
 
 def as_json_answer(content: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Response:

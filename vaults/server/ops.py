@@ -4,9 +4,9 @@ from __future__ import annotations
 from collections import namedtuple
 from hashlib import blake2b
 
-from ..errors import VaultBusyError, VaultError, VaultReadOnlyError, VaultValueError
+from ..errors import VaultError, VaultReadOnlyError, VaultValueError
 from ..stores.http.wire import packed_error, packed_results, status_of, unpacked_request
-from .answers import TRY_AGAIN
+from .answers import worded
 from .idempotency import ReusedKeyError, in_block, known, note
 from .verbs import MAY_READ, VERBS_ALONE, VERBS_THAT_READ, checked
 
@@ -53,9 +53,7 @@ async def run_ops(served: Served, body: bytes, may_write: bool, caller: str) -> 
 
 def answer_of(error: VaultError, served: Served, at: int = 0) -> Answer:
     """Return the answer that an error is: the paths of this machine are not told."""
-    path = served.place.path
-    said = TRY_AGAIN if isinstance(error, VaultBusyError) else str(error).replace(path, served.name)
-    told = type(error)(said)
+    told = type(error)(worded(error, {served.place.path: served.name}))
     return Answer(422 if isinstance(error, ReusedKeyError) else status_of(error), packed_error(told, at))
 
 
