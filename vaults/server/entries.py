@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MOST_JSON = 1 << 20     # bytes of a value, or of a body, that are JSON: made of them are a hundred times as many
 MOST_LISTED = 1000      # entries of a page
 LISTED = 100            # without a limit
+QUICKLY_TAKEN = 1 << 16 # bytes of a value that is looked at where it is written
 
 
 class Written(NamedTuple):
@@ -46,24 +47,26 @@ class Written(NamedTuple):
 
 async def get_entry(asked: Inquiry) -> Response:
     """Answer the value at a key, as JSON or as it is stored."""
-    key, conditions = asked.key(), conditions_of(asked)
-    form = chosen_form(asked)
+    key, conditions, form = asked.key(), conditions_of(asked), chosen_form(asked)
     async with asked.house.root.using(asked.name) as served:
-        data = await served.read(served.store.get, key.stored)
-        if data is None:
-            raise nothing(asked)
-        headers = {'ETag': etag_of(data)}
-        if not conditions.matches(headers['ETag']):
-            raise Refusal(412, 'the entry is another one', headers)
-        if conditions.is_same(headers['ETag']):
-            return Response(status_code=304, headers=headers)
-        if form == PACKED_TYPE:
-            if is_header(data):
-                raise Refusal(406, 'the value is kept in chunks: GET .../stream has the bytes of a stream, and JSON '
-                                   'says what it is')
-            return Response(data, headers=headers, media_type=PACKED_TYPE)
-        body = await served.read(json_form, served.store, data)
-        return Response(body, headers=headers, media_type=JSON_TYPE)
+        return await served.read(_entry_as, served.store, key.stored, conditions, form)
+
+
+def _entry_as(store: Store, key: Stored, conditions: Conditions, form: str) -> Response:
+    """Return the answer about an entry; all of it in the reader's thread, which takes what is large."""
+    data = store.get(key)
+    if data is None:
+        raise nothing()
+    headers = {'ETag': etag_of(data)}
+    if not conditions.matches(headers['ETag']):
+        raise Refusal(412, 'the entry is another one', headers)
+    if conditions.is_same(headers['ETag']):
+        return Response(status_code=304, headers=headers)
+    if form == JSON_TYPE:
+        return Response(json_form(store, data), headers=headers, media_type=JSON_TYPE)
+    if is_header(data):
+        raise Refusal(406, 'the value is kept in chunks: GET .../stream has the bytes of a stream, JSON what it is')
+    return Response(data, headers=headers, media_type=PACKED_TYPE)
 
 
 def json_form(store: Store, data: bytes) -> bytes:
@@ -81,10 +84,16 @@ async def put_entry(asked: Inquiry) -> Response:
         raise Refusal(415, f'the body is {JSON_TYPE} or {PACKED_TYPE}')
     body = await asked.whole(asked.house.max_body if kind == PACKED_TYPE else MOST_JSON)
     async with asked.house.root.using(asked.name) as served:
-        taken = packed_value if kind == PACKED_TYPE else value_of_json
-        data = await served.workers.long(taken, served.store, body)
-        write = Write(asked, served, key.stored, conditions, identity, blake2b(body).digest())
-        written = await served.workers.write(write.once, lambda: served.store.put(key.stored, data), lambda: data)
+        def taken() -> Tuple[bytes, Write]:
+            data = (packed_value if kind == PACKED_TYPE else value_of_json)(served.store, body)
+            return data, Write(asked, served, key.stored, conditions, identity, body)
+
+        def put(data: bytes, write: Write) -> Written:
+            return write.once(lambda: served.store.put(key.stored, data), lambda: data)
+        if len(body) < QUICKLY_TAKEN:  # in one go: to change threads takes longer
+            written = await served.workers.write(lambda: put(*taken()))
+        else:
+            written = await served.workers.write(put, *await served.workers.long(taken))
     return written.answer()
 
 
@@ -138,7 +147,7 @@ def _refuse_pickle() -> NoReturn:
     raise Refusal(400, 'the value holds a pickle, which is no JSON to anybody but Python')
 
 
-def nothing(asked: Inquiry) -> Refusal:
+def nothing() -> Refusal:
     return Refusal(404, 'there is nothing at this key', name='KeyError')
 
 
@@ -146,13 +155,13 @@ class Write:
     """A write that depends on what is there, and is done once for each idempotency key. For the writer's thread."""
 
     def __init__(self, asked: Inquiry, served: Served, key: Stored, conditions: Conditions, identity: str,
-                 digest: bytes) -> None:
-        """`digest`: of the body."""
+                 body: bytes) -> None:
+        """`body`: that of the request, or of one that is not kept, what stands for it."""
         self._asked, self._store, self._key, self._conditions = asked, served.store, key, conditions
         self._identity = identity
-        what = packb([asked.method, asked.route, keys.sortable(key), asked.media_type(), conditions.match,
-                      conditions.none, digest])
-        self._digest = blake2b(what, digest_size=32).digest()
+        self._digest = b'' if not identity else blake2b(packb([
+            asked.method, asked.route, keys.sortable(key), asked.media_type(), conditions.match, conditions.none,
+            body]), digest_size=32).digest()
         self.is_new = False     # it was done now, and not before
 
     def once(self, change: Callable[[], object], after: Callable[[], Optional[bytes]]) -> Written:
@@ -169,7 +178,7 @@ class Write:
             raise Refusal(412, 'the entry is another one' if etag else 'there is no entry',
                           {'ETag': etag} if etag else None)
         if there is None and self._asked.method == 'DELETE':
-            raise nothing(self._asked)
+            raise nothing()
         change()
         data = after()
         written = Written(201 if there is None else 204, '' if data is None else etag_of(data))
@@ -188,8 +197,7 @@ async def get_entries(asked: Inquiry) -> Response:
     low, high = keys.prefix_bounds(given['prefix']) if 'prefix' in given else keys.bounds()
     after = key_of_json(given['after']).stored if 'after' in given else None
     async with asked.house.root.using(asked.name) as served:
-        found, more = await served.read(_page_of, served.store, low, high, after, limit)
-        shown = await served.read(_as_shown, served.store, found)
+        shown, more = await served.read(_page_of, served.store, low, high, after, limit)
     following = as_json.as_line(shown[-1]['key']) if more and shown else None
     return as_json_answer({'entries': shown, 'next': following})
 
@@ -203,7 +211,7 @@ def _limit_of(text: Optional[str]) -> int:
 
 
 def _page_of(store: Store, low: Stored, high: Stored, after: Optional[Stored], limit: int,
-          ) -> Tuple[List[Tuple[Stored, bytes]], bool]:
+             ) -> Tuple[List[Dict[str, Any]], bool]:
     """Return entries behind a key, up to the limit or about MOST_JSON bytes; and whether there are more."""
     if after is not None and keys.order(after) >= keys.order(low):
         low = after
@@ -213,10 +221,10 @@ def _page_of(store: Store, low: Stored, high: Stored, after: Optional[Stored], l
         if key == after:
             continue
         if len(found) == limit or size > MOST_JSON:
-            return found, True
+            return _as_shown(store, found), True
         found.append((key, data))
         size += len(data)
-    return found, False
+    return _as_shown(store, found), False
 
 
 def _as_shown(store: Store, found: List[Tuple[Stored, bytes]]) -> List[Dict[str, Any]]:

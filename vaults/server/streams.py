@@ -42,7 +42,7 @@ async def get_stream(asked: Inquiry) -> Response:
     async with asked.house.root.using(asked.name) as served:
         data = await served.read(served.store.get, key.stored)
         if data is None:
-            raise nothing(asked)
+            raise nothing()
         headers = {'ETag': etag_of(data), 'Accept-Ranges': 'bytes'}
         if not conditions.matches(headers['ETag']):
             raise Refusal(412, 'the entry is another one', headers)
