@@ -161,7 +161,7 @@ class TestCompletion:
         'vaults get --json books [': [r'\[\"my\"\,\ \"tuple\"\]'], 'vaults delete books zo': ['zoë'],
         "vaults get books --json-key '\"--": ['"--dash"'], 'vaults get books --section my tu': ['tuple'],
         'vaults --v': ['--version'], 'vaults get books "$(touch ROOT/made)': [], 'vaults get books $(touch ROOT/made)': [],
-        'vaults get "books" z': ['zoë'], 'vaults keys books --limit ': [],
+        'vaults get "books" z': ['zoë'], 'vaults serve --ho': ['--host', '--hostname'], 'vaults serve --tokens ': [], 'vaults keys books --limit ': [],
     }
 
     FISH = {
@@ -172,7 +172,8 @@ class TestCompletion:
         'vaults get ROOT/vaults/books.db zo': ['zoë'], 'vaults keys books --prefix zo': ['zoë'], 'vaults keys books --p': ['--prefix'],
         'vaults --json get books \'"my': ['"my key 1"', '"my key 2"'], 'vaults get books --json-key [': ['["my", "tuple"]'],
         'vaults get books --section my tu': ['tuple'], 'vaults delete books zo': ['zoë'], 'vaults keys books --limit ': [],
-        'vaults backup books fil': ['file.txt'], 'vaults get books (touch ROOT/made)': [],
+        'vaults backup books fil': ['file.txt'], 'vaults serve --tokens fil': ['file.txt'], 'vaults serve --allow fil': ['file.txt'],
+        'vaults serve --allow-origin fil': [], 'vaults get books (touch ROOT/made)': [],
     }
 
     @pytest.mark.skipif(not shutil.which('fish'), reason='no fish')

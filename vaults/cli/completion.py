@@ -29,7 +29,7 @@ _vaults_due() {
         fi
     done
     case $valued$command:$((place - 1)) in
-        --root* | --output* | @file@) due=file ;;
+        --root* | --output* | --tokens* | --allowserve* | @file@) due=file ;;
         --prefix* | --from* | --to* | @key@) due=key ;;
         --*) ;;
         :-1) due=command ;;
@@ -153,7 +153,7 @@ function __vaults_due
         end
     end
     switch "$valued$__vaults_command:"(math $place - 1)
-        case '--root*' '--output*' @file@
+        case '--root*' '--output*' '--tokens*' '--allowserve*' @file@
             echo file
         case '--prefix*' '--from*' '--to*' @key@
             echo key
