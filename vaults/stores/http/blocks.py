@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SCALARS_WAITING = 1 << 15   # of what waits: it is sent then
 PARTING = 2.0               # seconds that the end of what is undone may take: the server does it anyway
 PUT_VERB, NEST_VERB, RELEASE_VERB, UNDO_VERB = 'put_many', 'nest', 'release', 'undo'
+STEPS_OF_VERBS = {NEST_VERB: 1, RELEASE_VERB: -1, UNDO_VERB: -1}     # of how deep blocks are nested
 
 
 def new_key() -> str:
@@ -43,6 +44,7 @@ class HttpSession(BlockSession):
         self._waiting: List[List[Any]] = []             # verbs that were not sent yet
         self._size = self._scalars = 0                  # of what they hold
         self._flushed = 0                               # how often they were sent
+        self._nested = 0                                # blocks in the outermost that the server has open
         self._marks: List[Tuple[int, int]] = [(0, 0)]   # of each block: how often, and how many waited, when it began
 
     # --- verbs ---
@@ -111,6 +113,7 @@ class HttpSession(BlockSession):
         return self.lost
 
     def _sent(self) -> None:
+        self._nested += sum(STEPS_OF_VERBS.get(verb, 0) for verb, *_ in self._waiting)
         self._waiting.clear()
         self._size = self._scalars = 0
         self._flushed += 1
@@ -133,12 +136,12 @@ class HttpSession(BlockSession):
     def undo(self, depth: int) -> None:
         """Undo the blocks from `depth` on, none of which is the outermost; the server hears of it with what is next."""
         self.epochs.undo(depth)
-        known = [flushed < self._flushed for flushed, _ in self._marks[depth:]]
         if depth < len(self.blocks):
-            if any(known):
-                self._waiting = [[UNDO_VERB] for one in known if one]
+            flushed, count = self._marks[depth]
+            if flushed < self._flushed:  # those around it are known as well: what is open beyond them is undone
+                self._waiting = [[UNDO_VERB] for _ in range(self._nested - depth + 1)]
             else:
-                del self._waiting[self._marks[depth][1]:]
+                del self._waiting[count:]
         self.leave(depth)
 
     def leave(self, depth: int) -> None:

@@ -13,6 +13,7 @@ import select
 import socket
 import ssl
 from collections import deque
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
 TYPE_CHECKING = False
@@ -77,7 +78,8 @@ class HttpWire:
         conn = self._conn
         try:
             conn.sock.settimeout(seconds)
-            conn.request(method, path, body, headers)
+            with suppress(BrokenPipeError, ConnectionResetError):  # a server says why it takes no more, and closes
+                conn.request(method, path, body, headers)
             answer = conn.getresponse()
             data = answer.read()
             if not _is_whole(answer):

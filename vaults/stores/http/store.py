@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ...errors import SerializationError
 from ...keys import HIGHEST, LOWEST
+from ..base import OWNER, entries_of
 from .asking import ANSWER_PATIENCE, LONG_PATIENCE, RefusedVerb
 from .blocks import WithHttpBlocks, new_key
 from .wire import KEYS_OF_REQUEST
@@ -23,6 +24,8 @@ ENTRIES_BETWEEN = 1000  # of two calls of a progress function
 
 class HttpStore(WithHttpBlocks):
     """Entries that a server keeps. Safe in any thread, in any number of processes and machines, and over forks."""
+
+    is_distant = True
 
     def __init__(self, asking: ServerAsking, facts: Dict[str, Any]) -> None:
         super().__init__(asking)
@@ -100,10 +103,10 @@ class HttpStore(WithHttpBlocks):
             if page[0]:
                 yield page
             del page  # who waits in a walk holds none
-            if cursor is None:
-                return
             if began is not None:
                 began.require(self.name)
+            if cursor is None:
+                return
 
     def page(self, low: Stored = LOWEST, high: Stored = HIGHEST, *, by_key: bool = False, reverse: bool = False,
              values: bool = True, cursor: Optional[Cursor] = None) -> Tuple[Page, Optional[Cursor]]:
@@ -235,6 +238,18 @@ class HttpStore(WithHttpBlocks):
             if progress:
                 progress(done, total)
         return found
+
+    def backup(self, path: str, progress: Progress = None) -> None:
+        """Write a copy of one state, which a block has to itself: others wait to write until it is there."""
+        from ..copying import write_backup  # here: most programs make none
+        self.require_outside('backup')
+        self.once(lambda: write_backup(self, self._marked_entries(), path, progress, most=0o600))
+
+    def _marked_entries(self) -> Iterator[Tuple[Stored, bytes, bool]]:
+        """Yield all entries in their order, each with whether it is kept in chunks: those end with their owner."""
+        owners = set(self.chunk_owners())
+        for key, data in entries_of(self.scan()):
+            yield key, data, data[-OWNER:] in owners
 
     def destroy(self) -> None:
         self.asking.drop()
