@@ -1,15 +1,30 @@
 """A vault on another machine: the contract over a real server, what is asked again, and what is never done twice."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
+import http.server
+import logging
+import pickle
+import threading
+import tracemalloc
 
 import pytest
+from msgpack import packb
 
+import vaults
 from spec import engines
+from spec.helpers import crowd, output
+from spec.samples import Custom
 from spec.servers import MissingServerError
-from spec.serving import serving, shared_serving  # noqa: F401  # a fixture
+from spec.serving import Serving, serving, shared_serving  # noqa: F401  # a fixture
+from vaults import Vault, opening, stores
+from vaults.server.idempotency import RESERVED
 from vaults.stores.base import Options
+from vaults.stores.http.asking import RefusedVerb
 from vaults.stores.http.opening import open_served
+from vaults.stores.http.wire import WIRE_TYPE, unpacked_request
 from vaults.testing import StoreConformance
 
 
@@ -22,6 +37,350 @@ class TestRemoteConformance(StoreConformance):
 
     def make_store(self, folder):
         return open_served(f'{self.url}/{hashlib.md5(str(folder).encode()).hexdigest()}', Options())
+
+
+class Between:
+    """What stands between a client and a server, and may keep an answer back: `meddle(request line)` tells whether it does."""
+
+    def __init__(self, port):
+        self.meddle, self.lines = lambda line: False, []
+        between = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = 'HTTP/1.1'
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
+                with contextlib.closing(http.client.HTTPConnection('127.0.0.1', port, timeout=30)) as connection:
+                    try:
+                        connection.request(self.command, self.path, body, {**dict(self.headers), 'Host': '127.0.0.1'})
+                        answer = connection.getresponse()
+                        data = answer.read()
+                    except OSError:
+                        self.close_connection = True
+                        return
+                between.lines.append(body)
+                if between.meddle(body):
+                    self.close_connection = True
+                    return
+                self.send_response(answer.status)
+                for name in ('Content-Type',):
+                    self.send_header(name, answer.headers.get(name, 'text/plain'))
+                self.send_header('Content-Length', str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_PUT = do_DELETE = do_GET = do_POST
+
+            def log_message(self, *_):
+                """Say nothing."""
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': .02}, daemon=True)
+        self.thread.start()
+        self.url = f'http://127.0.0.1:{self.server.server_port}'
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+class Answering(Between):
+    """A server of something else: gives one answer to everything."""
+
+    def __init__(self, status, kind='text/html', body=b'', **headers):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers.get('Content-Length', 0)))
+                self.send_response(status)
+                for name, value in {'Content-Type': kind, 'Content-Length': str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_PUT = do_GET = do_POST
+
+            def log_message(self, *_):
+                """Say nothing."""
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': .02}, daemon=True)
+        self.thread.start()
+        self.url = f'http://127.0.0.1:{self.server.server_port}'
+
+
+def lose(count, *words):
+    """Return what keeps the next `count` answers back to requests that hold one of the words."""
+    left = [count]
+
+    def meddle(body):
+        if left[0] and any(word in body for word in words):
+            left[0] -= 1
+            return True
+        return False
+    return meddle
+
+
+class TestAskedAgain:
+    """What was not answered is asked again, and nothing is done twice."""
+
+    def test_a_write_whose_answer_is_lost_is_done_once(self, serving):  # noqa: F811  # the fixture
+        with Between(serving.port) as between, contextlib.closing(Vault(f'{between.url}/{serving.name()}')) as v:
+            v.update(a=1, b=2, n=0)
+            for change in (lambda: v._store.delete('a'), lambda: v._store.move('b'), lambda: v.pop('b') == 2):
+                between.meddle = lose(2, b'delete', b'move', b'commit')
+                assert change() is True
+            for _ in range(3):
+                between.meddle = lose(1, b'commit')
+                with v:
+                    v['n'] += 1
+            assert v.items() == [('n', 3)]
+
+    def test_what_is_sent_in_a_block_is_done_once_there(self, serving):  # noqa: F811
+        with Between(serving.port) as between, contextlib.closing(Vault(f'{between.url}/{serving.name()}')) as v:
+            v.update(dict.fromkeys('abc', 0))
+            with v:
+                for key in 'abc':
+                    between.meddle = lose(1, b'delete')
+                    assert v._store.delete(key) is True
+                with v:
+                    between.meddle = lose(1, b'nest')
+                    v['d'] = len(v)
+            assert v.items() == [('d', 0)]
+
+    def test_a_server_that_is_killed_between_commit_and_answer_has_done_it_once(self):
+        with Serving() as own, Between(own.port) as between, \
+                contextlib.closing(Vault(f'{between.url}/counted', timeout=30)) as v:
+            v['n'] = 0
+            was_lost = lose(1, b'commit', b'put')
+
+            def kill(body):
+                lost = was_lost(body)
+                if lost:
+                    own.kill()  # it has committed: its answer was here
+                    own.start()
+                return lost
+            for _ in range(2):
+                was_lost, between.meddle = lose(1, b'commit'), kill
+                with v:
+                    v['n'] += 1
+            was_lost = lose(1, b'put')
+            v['m'] = 1
+            assert v.items() == [('n', 2), ('m', 1)] and v.check() == []
+
+    def test_where_the_server_stays_away_it_is_said_what_may_have_been_done(self):
+        with Serving() as own, Between(own.port) as between, \
+                contextlib.closing(Vault(f'{between.url}/x', timeout=.5)) as v, contextlib.closing(Vault(own.url_of('x'), timeout=.5)) as direct:
+            v['a'] = 1
+            between.meddle = lambda body: True
+            with pytest.raises(vaults.VaultUnsureError, match='may have been done'):
+                v['a'] = 2
+            with pytest.raises(vaults.VaultUnreachableError):
+                v['a']
+            own.kill()
+            with pytest.raises(vaults.VaultUnreachableError, match='see that the server runs'):
+                direct['a'] = 3
+            own.start()
+            between.meddle = lambda body: False
+            assert direct['a'] == v['a'] == 2
+
+    def test_a_walk_outlives_a_restarted_server(self):
+        with Serving() as own, contextlib.closing(Vault(own.url_of('walked'), timeout=20)) as v:
+            v.update((n, str(n)) for n in range(5000))
+            walk = iter(v.items())
+            seen = [next(walk) for _ in range(10)]
+            own.kill()
+            own.start()
+            assert [*seen, *walk] == [(n, str(n)) for n in range(5000)]
+
+
+class TestLeases:
+    """A block is all of it or nothing, belongs to who began it, and ends."""
+
+    def test_a_block_that_is_idle_is_rolled_back_and_says_so(self, serving):  # noqa: F811
+        url = serving.url_of(serving.name())
+        with contextlib.closing(Vault(url)) as v, contextlib.closing(Vault(url, timeout=30)) as other:
+            v['a'] = 1
+            with pytest.raises(vaults.VaultError, match='for 5 seconds: it was rolled back'), v:
+                v['a'] += 1
+                v['b'] = len(v)
+                other['a'] = 10  # it waits until the block was idle for too long
+                v['c'] = 3
+            assert v.items() == [('a', 10)]
+            with v:
+                v['a'] += 1
+            assert other['a'] == 11
+
+    def test_64_threads_lose_nothing_on_one_counter(self, serving):  # noqa: F811
+        with contextlib.closing(Vault(serving.url_of(serving.name()), timeout=60)) as v:
+            v['n'] = 0
+
+            def add():
+                for _ in range(3):
+                    with v:
+                        v['n'] += 1
+            crowd(add, 64)
+            assert v['n'] == 192
+
+    def test_what_is_nested_is_undone_also_where_some_of_it_was_sent(self, serving):  # noqa: F811
+        with contextlib.closing(Vault(serving.url_of(serving.name()))) as v:
+            with v:
+                v['a'] = 1
+                with pytest.raises(ZeroDivisionError), v:
+                    v['b'] = 2
+                    with v:
+                        v['c'] = len(v)
+                    1 / 0
+                with v:
+                    v['d'] = len(v)
+            assert v.items() == [('a', 1), ('d', 1)]
+
+    def test_a_block_that_only_puts_is_one_request(self, serving):  # noqa: F811
+        with Between(serving.port) as between, contextlib.closing(Vault(f'{between.url}/{serving.name()}')) as v:
+            before = len(between.lines)
+            with v:
+                v['a'] = 1
+                with v:
+                    v['b'] = 2
+            assert len(between.lines) == before + 1 and v.items() == [('a', 1), ('b', 2)]
+
+    def test_who_has_another_token_has_no_part_in_it(self):
+        with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'rw'}}) as own, \
+                contextlib.closing(Vault(own.url_of('x'), token='one')) as v, contextlib.closing(Vault(own.url_of('x'), token='two')) as other:
+            with v:
+                v['a'] = len(v)
+                block = v._store.session._block
+                with pytest.raises(RefusedVerb) as refused:
+                    other._store.asking.ask([('commit',)], 'key', block)
+                assert 'not open' in str(refused.value.error)
+            assert other['a'] == 0
+
+
+class TestRemoteVaults:
+    """How a vault on a server is opened, and what it says where it cannot be."""
+
+    def test_pickles_of_a_server_are_read_when_that_is_allowed(self, serving):  # noqa: F811
+        url = serving.url_of(serving.name())
+        with contextlib.closing(Vault(url, allow_pickle=True)) as v, contextlib.closing(Vault(url)) as careful:
+            v['a'] = Custom(1)
+            assert v['a'].x == 1
+            with pytest.raises(vaults.UntrustedPickleError):
+                careful['a']
+            with pytest.raises(vaults.UntrustedPickleError):
+                careful['b'] = Custom(2)
+
+    def test_the_flags_and_the_end(self, serving):  # noqa: F811
+        url = serving.url_of(serving.name())
+        for flag in 'rw':
+            with pytest.raises(vaults.VaultNotFoundError, match='no vault'):
+                Vault(url, flag=flag)
+        with contextlib.closing(Vault(url)) as v:
+            v['a'] = 1
+            v.list('list').append(1)
+        with contextlib.closing(Vault(url, flag='r')) as reader:
+            assert reader.items() == [('a', 1), ('list', [1])]
+            with pytest.raises(vaults.VaultReadOnlyError):
+                reader['a'] = 2
+        with contextlib.closing(Vault(url, flag='n')) as v:
+            assert len(v) == 0 and list(v._store.chunk_owners()) == []
+            v.delete_vault()
+        with pytest.raises(vaults.VaultNotFoundError):
+            Vault(url, flag='w')
+
+    def test_a_token_is_shown_nowhere_and_says_who_may_write(self, monkeypatch, caplog):
+        secret = 'sEcr3t-token'
+        with Serving(tokens={secret: {'*': 'rw'}, 'reader': {'*': 'r'}}) as own, caplog.at_level(logging.DEBUG):
+            url = own.url_of('x')
+            with contextlib.closing(Vault(url, token=secret)) as v:
+                v['a'] = 1
+                data = pickle.dumps(v)
+                assert secret.encode() not in data and secret not in repr(v) + v.name + v.db_path + repr(vaults.Options(token=secret))
+                with contextlib.closing(pickle.loads(data)) as again:
+                    assert again['a'] == 1
+            with contextlib.closing(Vault(url, token='reader')) as reader:
+                assert reader['a'] == 1
+                with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
+                    reader['a'] = 2
+            for token in (None, 'wrong'):
+                with pytest.raises(vaults.VaultReadOnlyError, match='VAULTS_TOKEN'):
+                    Vault(url, token=token)
+            monkeypatch.setenv('VAULTS_TOKEN', secret)
+            with contextlib.closing(Vault(url)) as v:
+                assert v['a'] == 1
+            assert secret not in caplog.text
+        for wrong in ('a b', 'a\n', 'ä'):
+            with pytest.raises(vaults.VaultValueError, match='no header'):
+                Vault(url, token=wrong)
+        with pytest.raises(vaults.VaultValueError, match='leave it out'):
+            Vault(':memory:', token='x')
+
+    @pytest.mark.parametrize('url', ['http://host', 'http:///x', 'http://ann:pw@host/x', 'http://host/x?token=1', 'http://host/x#y', 'http://host:99999/x',
+                                     'http://host/ä', 'http://host/a b'])
+    def test_a_url_that_is_none_is_refused(self, url):
+        with pytest.raises(vaults.VaultValueError, match='the URL of a vault on a server is') as raised:
+            Vault(url)
+        assert 'pw' not in str(raised.value) and 'token=1' not in str(raised.value)
+
+    @pytest.mark.parametrize('status, error, said', [
+        (200, vaults.VaultFormatError, 'no vault of a server of vaults'), (404, vaults.VaultFormatError, 'vaults serve'),
+        (301, vaults.VaultValueError, 'no redirect is followed'), (500, vaults.VaultFormatError, '500')])
+    def test_another_server_is_told_from_ours(self, status, error, said):
+        with Answering(status, body=b'<html>', Location='https://elsewhere/x') as other, pytest.raises(error, match=said):
+            Vault(f'{other.url}/x', timeout=.2)
+
+    def test_another_protocol_is_refused(self):
+        body = packb([None, [{'protocol': 99}]])
+        with Answering(200, WIRE_TYPE, body) as other, pytest.raises(vaults.VaultFormatError, match='another protocol'):
+            Vault(f'{other.url}/x')
+
+    def test_a_server_is_a_root(self, serving, monkeypatch):  # noqa: F811
+        name = serving.name()
+        monkeypatch.setattr(opening, '_root', serving.url)
+        with contextlib.closing(Vault(name)) as v:
+            v['a'] = 1
+        assert name in stores.names_under(serving.url, vaults.Options())
+        main = 'import sys; from vaults.cli import main; sys.exit(main())'
+        for words in (['get', name, 'a'], ['get', serving.url_of(name), 'a'], ['count', name]):
+            assert output(main, *words, env={'VAULTS_ROOT': serving.url}) == '1'
+        assert name in output(main, 'list', env={'VAULTS_ROOT': serving.url}).split()
+
+
+class TestWhatAServerTakes:
+    """What comes from outside is looked at before a store sees it."""
+
+    def test_what_the_server_keeps_for_itself_is_hidden_and_refused(self, serving):  # noqa: F811
+        with contextlib.closing(open_served(serving.url_of(serving.name()))) as store:
+            store.put('a', b'1')
+            assert list(store.chunk_owners()) == []
+            reserved = b'1234' + RESERVED
+            for use in (lambda: store.get_chunk(reserved, 1), lambda: store.delete_chunks(reserved), lambda: store.put_owner('a', reserved),
+                        lambda: store.put_chunks(reserved, [(1, b'')]), lambda: store.put_owner('a', bytes(12)), lambda: store.put(b'', b''),
+                        lambda: store.put(b'\xffp', b''), lambda: store.get(b'\xffo'), lambda: store.count(0, b'\xffp')):
+                with pytest.raises(vaults.VaultValueError):
+                    use()
+            assert store.get('a') == b'1'
+
+    @pytest.mark.parametrize('operations', [[('none',)], [('get',)], [('get', 'a', 'b')], [('put', 'a', 'text')], [('get_chunk', b'short', 1)],
+                                            [('get', ['a'])], [('compact',), ('get', 'a')], [('page', 0, 1, 1, 0, 0)]], ids=str)
+    def test_what_is_no_verb_is_refused(self, serving, operations):  # noqa: F811
+        with contextlib.closing(open_served(serving.url_of(serving.name()))) as store, pytest.raises(RefusedVerb) as refused:
+            store.asking.ask(operations, 'key')
+        assert isinstance(refused.value.error, vaults.VaultValueError)
+
+    def test_a_bomb_makes_no_objects(self):
+        bombs = [b'\x90' * 1000, b'\x93\xc0\xc0\xdd\x03\x93\x87\x00' + b'\x90' * 60_000_000, b'\x93\xc0\xc0\x91\xdd\x03\x93\x87\x00' + b'\x90' * 60_000_000,
+                 b'\x93\xc0\xc0\x91\x92\xa3get\xdd\x03\x93\x87\x00' + b'\x90' * 60_000_000, b'\x91' * 1_000_000, b'\xdf\xff\xff\xff\xff', b'']
+        tracemalloc.start()
+        try:
+            for bomb in bombs:
+                with pytest.raises(vaults.VaultValueError):
+                    unpacked_request(bomb)
+            assert tracemalloc.get_traced_memory()[1] < 70_000_000  # of which 60 are the bytes themselves
+        finally:
+            tracemalloc.stop()
 
 
 # --- what a vault promises, on a server ---------------------------------------------------------------------------

@@ -151,7 +151,7 @@ class Leases:
     async def _known(self, name: Name, identity: Optional[str], digest: bytes) -> bytes:
         """Return what a block's last request was answered, perhaps by a server that has ended since."""
         if identity is not None:
-            answer = await self._served.workers.write(known, self._served.store, identity, digest)
+            answer = await self._served.read(known, self._served.store, identity, digest)
             if answer is not None:
                 return answer
         raise self._gone(name)
