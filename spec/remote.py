@@ -19,7 +19,7 @@ from spec.helpers import crowd, output
 from spec.samples import Custom
 from spec.servers import MissingServerError
 from spec.serving import Serving, serving, shared_serving  # noqa: F401  # a fixture
-from vaults import Vault, opening, stores
+from vaults import Vault, stores
 from vaults.server.idempotency import RESERVED
 from vaults.stores.base import Options
 from vaults.stores.http.asking import RefusedVerb
@@ -338,7 +338,7 @@ class TestRemoteVaults:
 
     def test_a_server_is_a_root(self, serving, monkeypatch):  # noqa: F811
         name = serving.name()
-        monkeypatch.setattr(opening, '_root', serving.url)
+        monkeypatch.setattr('vaults.opening._root', serving.url)
         with contextlib.closing(Vault(name)) as v:
             v['a'] = 1
         assert name in stores.names_under(serving.url, vaults.Options())
