@@ -133,6 +133,26 @@ class TestServedVaults:
             await application.close()
         asyncio.run(asyncio.wait_for(used(), 20))
 
+    def test_so_many_vaults_are_open_and_no_more(self, root, monkeypatch):
+        from vaults.server import app
+        from vaults.server import served as rooms
+        monkeypatch.setattr(rooms, 'MOST_OPEN', 3)
+        application, names = app(root), [f'a{number}' for number in range(8)]
+
+        async def count(name):
+            async with application.root.using(name) as one:
+                assert one.name == name and len(application.root.open_ones()) <= 3
+                return await one.read(one.store.count)
+
+        async def used():
+            for name in names:
+                await application.root.make(name)
+            async with application.root.using('a0') as kept:
+                assert [await count(name) for name in names] == [0] * 8 and kept in application.root.open_ones()
+            assert await asyncio.gather(*map(count, names[:2])) == [0, 0]
+            await application.close()
+        asyncio.run(asyncio.wait_for(used(), 30))
+
 
 class TestServedEntries:
     VALUES = [None, True, -5, 2**64, .1, 1.0, float('inf'), float('nan'), 1 + 2j, '', 'ä', 'a\ud800', b'', b'\0\1', bytearray(b'a'), [1, 'a'], (1, 2),

@@ -24,6 +24,7 @@ from .leases import Leases
 SERVED_NAME = r'^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$'    # a file's name on every system, and no path
 LONGEST_NAME = 100
 IDLE = 60.0     # seconds after which a vault that nobody uses is closed
+MOST_OPEN = 64  # vaults; then that is closed which was not used for longest, as each has three threads, and files open
 
 
 class Served:
@@ -142,6 +143,7 @@ class ServedRoot:
             self._leave(name, slot)
 
     async def _opened(self, name: str, flag: str) -> Served:
+        await self._make_room()
         target = await asyncio.get_running_loop().run_in_executor(None, self.target, name)
         workers = Workers(name, self.timeout)
         try:
@@ -187,12 +189,13 @@ class ServedRoot:
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to close what nobody has used for long, every so often."""
         for name, slot in list(self._slots.items()):
-            if slot.served is not None and self._is_idle(slot, loop.time() - IDLE):
+            if self._is_idle(slot, loop.time() - IDLE):
                 loop.create_task(self._close_idle(name))
         self._timer = loop.call_later(IDLE, self._look, loop)
 
     def _is_idle(self, slot: _Slot, since: float) -> bool:
-        return not slot.users and slot.last < since and not (slot.served and len(slot.served.leases))
+        return (slot.served is not None and not slot.users and slot.last < since
+                and not len(slot.served.leases))
 
     async def _close_idle(self, name: str) -> None:
         async with self._turn(name) as slot:
@@ -200,6 +203,14 @@ class ServedRoot:
             if served is not None and slot.users == 1 and not len(served.leases):
                 slot.served = None
                 await self._end(served, 0.0)
+
+    async def _make_room(self) -> None:
+        """Close what was not used for longest, as long as too many are open and nobody uses it."""
+        while len(self.open_ones()) >= MOST_OPEN:
+            idle = [(slot.last, name) for name, slot in self._slots.items() if self._is_idle(slot, float('inf'))]
+            if not idle:
+                return
+            await self._close_idle(min(idle)[1])
 
     async def _end(self, served: Served, grace: float) -> None:
         try:
