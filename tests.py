@@ -37,6 +37,7 @@ from spec.sqlite import *
 from spec.drivers import *
 from spec.postgresql import *
 from spec.remote import *
+from spec.remote_failures import *
 from spec.postgresql_failures import *
 from spec.files import *
 from spec.failures import *

@@ -145,8 +145,8 @@ class HttpSession(BlockSession):
         self.leave(depth)
 
     def leave(self, depth: int) -> None:
+        super().leave(depth)    # first: an interrupt may come between, and a block has its mark as long as it is open
         del self._marks[max(depth, 1):]
-        super().leave(depth)
 
     def commit(self) -> None:
         """Make all of it durable, with what waits."""
