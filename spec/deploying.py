@@ -236,7 +236,7 @@ class TestDeployingPage:
         with contextlib.closing(Vault(serving.url_of(name))) as v:
             v['a'] = 1
             here = finished(spawn('--root', str(serving.root), 'backup', name, str(tmp_path / 'here.db')))
-            there = finished(spawn('copy', serving.url_of(name), str(tmp_path / 'there.db')))
+            there = finished(spawn('backup', serving.url_of(name), str(tmp_path / 'there.db')))
             assert (here.status, there.status) == (0, 0), (here, there)
         for copy in ('here', 'there'):
             with contextlib.closing(Vault(tmp_path / f'{copy}.db')) as v:
