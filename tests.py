@@ -26,6 +26,7 @@ from spec.blocks import *
 from spec.batches import *
 from spec.tasks import *
 from spec.aio import *
+from spec.aio_vault import *
 from spec.processes import *
 from spec.errors import *
 from spec.stores import *

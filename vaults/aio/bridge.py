@@ -108,7 +108,7 @@ class Bridge:
             return await shared.workers.read(function, *args)
         return await (shared.workers.long if lane is APART else shared.workers.write)(function, *args)
 
-    def tell(self, function: Callable[[], object]) -> None:
+    def do_unheard(self, function: Callable[[], object]) -> None:
         """Have a function run after all that was asked for, and do not wait for it."""
         level = self.shared.blocks.found(self.handle) if self.shared.blocks.turns else None
         if level is not None and level.turn is not None:

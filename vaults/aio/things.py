@@ -104,7 +104,7 @@ class AsyncFile(Bridge):
 
     def discard(self) -> None:
         """Close, and write nothing of it; this is not awaited."""
-        self.tell(self._discard)
+        self.do_unheard(self._discard)
 
     def _discard(self) -> None:
         file = self.subject()
