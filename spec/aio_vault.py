@@ -13,7 +13,8 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.aio import AsyncVault, pieces, things, verbs
+from vaults.aio import AsyncVault, things, verbs
+from vaults.aio import pieces as in_pieces
 from vaults.aio import vault as rooms
 from vaults.views import Items, Keys, SortedSlice, Values
 
@@ -309,7 +310,7 @@ class TestAsyncVault:
         ids=['list', 'tuple', 'dict', 'set', 'text', 'bytes', 'long bytes', 'nested'])
     def test_large_values_come_back_as_they_were(self, tasks, value, monkeypatch):
         fed = []
-        monkeypatch.setattr(pieces, 'sleep', fed.append)
+        monkeypatch.setattr(in_pieces, 'sleep', fed.append)
 
         async def main():
             async with AsyncVault(':memory:') as v:
@@ -322,9 +323,9 @@ class TestAsyncVault:
 
     def test_damaged_large_values_are_found(self, root):
         with pytest.raises(ValueError):
-            pieces.loaded_in_pieces(b'\xdc\x01\x00' + b'\x01' * 200, None)
+            in_pieces.loaded_in_pieces(b'\xdc\x01\x00' + b'\x01' * 200, None)
         with pytest.raises(ValueError):
-            pieces.loaded_in_pieces(b'\x91\x01\x01', None)
+            in_pieces.loaded_in_pieces(b'\x91\x01\x01', None)
 
 
 class TestAsyncVerbs:
