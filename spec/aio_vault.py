@@ -18,7 +18,7 @@ from vaults.aio import pieces as in_pieces
 from vaults.aio import vault as rooms
 from vaults.views import Items, Keys, SortedSlice, Values
 
-from .aio import threads_of, until
+from .aio import Gate, threads_of, until
 from .helpers import in_child, needs_fork, output
 from .jsonfile import url_of
 
@@ -354,6 +354,85 @@ class TestAsyncVerbs:
             if name[:2] == '__' and callable(getattr(Vault, name)) and getattr(Vault, name) is not getattr(object, name, None):
                 assert name in vars(rooms.AsyncVault) or name in dir(rooms.AsyncVault) or name in (
                     '__reduce__', '__abstractmethods__', '__init_subclass__', '__class_getitem__', '__exit__'), name
+
+
+class Distant(vaults.DictionaryStore):
+    """An engine each call of which takes long; it notes what is asked of it. What is at 'bad' is damaged."""
+
+    is_distant, is_serial = True, False
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def get(self, key):
+        self.asked.append([key])
+        return super().get(key)
+
+    def get_many(self, keys):
+        self.asked.append(list(keys))
+        if 'bad' in keys:
+            raise vaults.VaultCorruptError("the value of 'bad' is damaged")
+        return [vaults.DictionaryStore.get(self, key) for key in keys]
+
+
+class TestJoinedReads:
+    """Where each call takes long, the reads that wait are one call."""
+
+    def test_reads_that_wait_are_one_call_and_each_task_has_an_object_of_its_own(self, tasks):
+        async def main():
+            engine = Distant()
+            async with AsyncVault(store=engine) as v, tasks:
+                await v.update({key: [key] for key in range(50)})
+                await v.section('part').put('x', 'in a section')
+                gate = Gate()
+                held = tasks.start(v.shared.workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                engine.asked.clear()
+                wanted = [tasks.start(v.get, key % 50) for key in range(100)]
+                wanted += [tasks.start(v.section('part').get, 'x'), tasks.start(v.get, 'missing', 'default')]
+                missing = tasks.start(v.__getitem__, 'missing')
+                cancelled, odd = tasks.start(v.get, 7), tasks.start(v.get, [])
+                await tasks.sleep(0.01)
+                cancelled.cancel()
+                gate.opened.set()
+                await held.wait()
+                got = [await task.result() for task in wanted]
+                assert got == [[key % 50] for key in range(100)] + ['in a section', 'default']
+                assert len({id(value) for value in got}) == 102
+                with pytest.raises(KeyError, match='missing'):
+                    await missing.result()
+                with pytest.raises(TypeError, match='unhashable'):
+                    await odd.result()
+                assert [len(keys) for keys in engine.asked if len(keys) > 1] == [52] and len(engine.asked) <= 2
+                assert await v[3] == [3] and await v.get(3.0) == [3]
+        tasks.run(main())
+
+    def test_what_is_wrong_with_one_is_told_to_its_task_alone(self, tasks):
+        async def main():
+            async with AsyncVault(store=Distant()) as v, tasks:
+                await v.update({key: key for key in range(9)})
+                await v.put('bad', 1)
+                gate = Gate()
+                held = tasks.start(v.shared.workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                wanted = [tasks.start(v.get, key) for key in (0, 1, 'bad', 2, 3)]
+                await tasks.sleep(0.01)
+                gate.opened.set()
+                await held.wait()
+                assert [await wanted[at].result() for at in (0, 1, 3, 4)] == [0, 1, 2, 3]
+                with pytest.raises(vaults.VaultCorruptError, match='bad'):
+                    await wanted[2].result()
+        tasks.run(main())
+
+    def test_in_a_block_each_reads_what_the_block_holds(self, tasks):
+        async def main():
+            async with AsyncVault(store=Distant()) as v:
+                await v.put('a', 1)
+                async with v.transaction():
+                    await v.put('a', 2)
+                    assert await v['a'] == await v.get('a') == 2
+        tasks.run(main())
 
 
 class TestAsyncBlocks:

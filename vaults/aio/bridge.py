@@ -13,6 +13,7 @@ from ..codecs.registry import live_types
 from ..errors import VaultClosedError, VaultError, VaultTypeError
 from ..place import place_of
 from .blocks import Blocks
+from .joined import JoinedReads
 from .verbs import APART, AWAITED_INSTEAD, BY_READER, INSTEAD
 from .workers import Workers
 
@@ -65,10 +66,10 @@ class Kept:
 class SharedByTasks:
     """What an AsyncVault shares with all that is got from it."""
 
-    __slots__ = ('blocks', 'kept', 'workers')
+    __slots__ = ('blocks', 'joined', 'kept', 'workers')
 
     def __init__(self, name: str, timeout: float, make: Callable[[], Any]) -> None:
-        self.kept, self.blocks = Kept(make), Blocks()
+        self.kept, self.blocks, self.joined = Kept(make), Blocks(), JoinedReads()
         self.workers = Workers(name, timeout, opened=self.kept.open, closed=self.kept.end)
 
 

@@ -123,7 +123,10 @@ class _InPieces(_LoadsInPieces):
         except (TypeError, ValueError):
             self._place.cannot_hold(key)
             return default
-        data = self._entries.get(stored)
+        return self.loaded(stored, self._entries.get(stored), default)
+
+    def loaded(self, stored: Stored, data: Any, default: Any) -> Any:
+        """Return the value that an entry's bytes are, or the default where there are none."""
         value = MISSING if data is None else self._loaded(stored, data)
         return default if value is MISSING else value
 

@@ -7,7 +7,7 @@ from inspect import signature
 
 from ..codecs import registry
 from ..errors import VaultError
-from ..place import MISSING
+from ..place import MISSING, place_of
 from ..stores import shown_url
 from ..vault import Vault
 from ..views import Keys, SortedSlice, Values
@@ -34,6 +34,7 @@ def _itself(one: Any) -> Any:
 
 
 def _got_of(subject: Callable[[], Any], key: Any, default: Any) -> Any:
+    """Return the value in a subject, or the default. It runs in a thread."""
     return subject().get(key, default)
 
 
@@ -155,10 +156,28 @@ class AsyncEntries(_AsyncEntries):
 
     async def get(self, key: Any, default: Any = None) -> Any:
         """Return the value, or `default` when there is no such key. A stored None is a value."""
+        return self.outward(await self._got(key, default))
+
+    async def _item(self, key: Any) -> Any:
+        value = await self._got(key, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return self.outward(value)
+
+    async def _got(self, key: Any, default: Any) -> Any:
+        """Return the value, or the default; outside of blocks, where each call takes long, with those of others."""
         shared = self.shared
-        if shared.kept.is_apart and self.handle is None and not shared.blocks.turns:  # as `ask`, for most calls
-            return self.outward(await shared.workers.read(_got_of, self.subject, key, default))
-        return self.outward(await self.ask(BY_READER, _got_of, self.subject, key, default))
+        if not shared.kept.is_apart or self.handle is not None or shared.blocks.turns:
+            return await self.ask(BY_READER, verb_of, self.subject, 'get', (key, default), {})
+        if shared.kept.is_distant:
+            vault = self.subject()
+            try:
+                wanted = shared.joined.add(place_of(vault).keys.encode(key))
+            except (TypeError, ValueError):
+                pass  # what get() says of it
+            else:
+                return await shared.workers.read(shared.joined.read, vault, wanted, default)
+        return await shared.workers.read(_got_of, self.subject, key, default)
 
     async def delete(self, key: Any) -> None:
         """Delete the entry; for a slice, all entries in it. It is what `del v[key]` is. Raises: KeyError."""
