@@ -36,7 +36,7 @@ def split(url):
 
 def open_store(target, options):
     folder, name = split(target)
-    return open_file(os.path.join(folder, name.replace('/', '|') + '.box'), *options)
+    return open_file(os.path.join(folder, name.replace('/', '|') + '.box'), *options[:4])
 
 named = open_store.named = lambda root, name: f"{root.rstrip('/')}?{quote(name, '')}"
 
