@@ -365,7 +365,7 @@ class TestVaultsOverOtherStores:
                 'plain://host/a w 2 FULL False', "Vault('plain://host/a', 1 item) 1",
                 'plain://host/b w 5.0 NORMAL False', 'VaultFormatError there is nothing at plain://host/b',
                 "VaultValueError no engine is known for none://, as in 'none://x': there are :memory:, postgres://, json+file://, "
-                'msgpack+file://, plain://, and paths of '
+                'msgpack+file://, https://, http://, plain://, and paths of '
                 'files; install the package that has it, which registers it in the group vaults.stores']
 
 
