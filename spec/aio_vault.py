@@ -28,14 +28,15 @@ ENGINES = {
     'json': lambda root, server: AsyncVault(url_of(root / 'of_tasks.json')),
     'writeback': lambda root, server: AsyncVault('of_tasks', writeback=True),
     'postgresql': lambda root, server: AsyncVault(f'{server().url(server().database())}?vault=of_tasks'),
+    'http': lambda root, server: AsyncVault(server('serving').url_of(server('serving').name())),
 }
 
 
 @pytest.fixture(params=ENGINES)
 def make(request, root):
     """What makes the vault of a test, which opens it in its loop, over each engine."""
-    def server():
-        return request.getfixturevalue('server')
+    def server(kind='server'):
+        return request.getfixturevalue(kind)
     first = []
 
     def made(**options):
