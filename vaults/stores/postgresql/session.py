@@ -112,8 +112,8 @@ class Session(BlockSession):
                 self.leave(depth)
 
     def leave(self, depth: int) -> None:
+        super().leave(depth)    # first: a block that an interrupt finds open has all that belongs to it
         del self._marks[depth:]
-        super().leave(depth)
 
     def abandon(self, why: VaultError, is_left: bool = False) -> None:
         super().abandon(why, is_left)
