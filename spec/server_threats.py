@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import struct
+import threading
+import time
 
 import msgpack
 import pytest
@@ -359,6 +361,29 @@ class TestThreatsByWaiting:
             wait_for(lambda: own.metric('vaults_open_leases') == 0)
             assert own.ask('GET', path_to('a', key='lost')).status == 404
             assert own.ask('PUT', path_to('a', key='new'), '1', **AS_JSON).status == 201
+
+    def test_who_may_only_read_keeps_no_writer_out_by_asking(self):
+        with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'r'}}, constants={'leases.IDLE_BLOCK': 1.0}) as own, \
+                contextlib.closing(Vault(own.url_of('a'), token='one')) as v, \
+                contextlib.closing(Vault(own.url_of('a'), token='two', flag='r')) as reader:
+            v['a'] = 1
+
+            def ask(vault, seconds):
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    assert vault['a'] == 1
+            with v:
+                ask(v, 2.5)             # who may write goes on
+                v['b'] = 1
+            with pytest.raises(VaultError, match='may only read .* 1 second.* rolled back'), reader:
+                ask(reader, 1e-9)
+                writer = threading.Thread(target=v.put, args=('a', 1))
+                writer.start()
+                ask(reader, 20)
+            writer.join()
+            assert v.items() == [('a', 1), ('b', 1)] == reader.items()
+            with reader:
+                assert reader['b'] == 1
 
     def test_a_request_behind_another_one_does_not_break_its_answer(self, strict):
         strict.ask('PUT', path_to('books', 'stream', key='large'), os.urandom(1 << 22), **bearer(SECRET))

@@ -1,7 +1,8 @@
 """Leases: the blocks of clients. Each has the writer's thread to itself until it ends, or was idle for too long.
 
 A client may be gone for good, and nobody else can write until its block has ended: so one that is asked nothing for
-five seconds is rolled back, and its client is told so at its next request.
+five seconds is rolled back, and its client is told so at its next request. That of a client which may only read ends
+five seconds after it began, whatever it is asked: else it could keep all writers out.
 
 The trap: an answer may be lost, and is asked for again. So a lease keeps the answer to its last request by that
 request's key; and the answer to a commit is kept in the vault, as part of what is committed.
@@ -43,7 +44,14 @@ class Lease:
         self.last_key: Optional[str] = None
         self.last_answer: Any = None        # to the request with that key: bytes, or the error that was raised
         self.timer: Optional[asyncio.TimerHandle] = None
+        self.began = 0.0
         self._around: List[object] = []     # who began each transaction that is open, the outermost first
+
+    def left(self, may_write: bool) -> float:
+        """Return the seconds until it is rolled back if nothing is asked, or of who may not write whatever is."""
+        if may_write or not self.has_begun:
+            return IDLE_BLOCK
+        return self.began + IDLE_BLOCK - asyncio.get_running_loop().time()
 
     # --- in the writer's thread ---
 
@@ -117,13 +125,13 @@ class Leases:
     def __init__(self, served: Served) -> None:
         self._served = served
         self._open: OrderedDict[Name, Lease] = OrderedDict()
-        self._expired: OrderedDict[Name, None] = OrderedDict()
+        self._expired: OrderedDict[Name, str] = OrderedDict()   # and why
         self.ending = False     # none begins any more
 
     def __len__(self) -> int:
         return len(self._open)
 
-    async def run(self, request: OpsRequest, caller: str, digest: bytes) -> bytes:
+    async def run(self, request: OpsRequest, caller: str, digest: bytes, may_write: bool) -> bytes:
         """Return the answer to a request in a block, which its first verb may begin, and its last one end.
 
         Raises: Stopped, VaultError; then a block goes on unless it was to end.
@@ -142,11 +150,15 @@ class Leases:
                 return await self._known(name, identity, digest)
             if lease.timer is not None:
                 lease.timer.cancel()
+            if lease.left(may_write) <= 0:
+                self._undo(name, lease, may_write)
+                raise self._gone(name)
             try:
                 return await self._ask(name, lease, request, identity, digest)
             finally:
                 if not lease.has_ended:
-                    lease.timer = asyncio.get_running_loop().call_later(IDLE_BLOCK, self._expire, name, lease)
+                    lease.timer = asyncio.get_running_loop().call_later(lease.left(may_write), self._expire, name,
+                                                                        lease, may_write)
 
     async def _known(self, name: Name, identity: Optional[str], digest: bytes) -> bytes:
         """Return what a block's last request was answered, perhaps by a server that has ended since."""
@@ -164,8 +176,7 @@ class Leases:
 
     def _gone(self, name: Name) -> VaultError:
         if name in self._expired:
-            return VaultError(f'nothing was asked in the block for {IDLE_BLOCK:g} seconds: it was rolled back, and '
-                              'nothing of it was kept; repeat it, and do what takes long before it or behind it')
+            return VaultError(self._expired[name])
         return VaultError('the block is not open any more, since the server has ended meanwhile or rolled it back: '
                           'nothing of it was kept; repeat it')
 
@@ -175,7 +186,7 @@ class Leases:
         try:
             if is_new:
                 outcome = await lease.block.begin(lambda: lease.begin(request))
-                lease.has_begun = True
+                lease.has_begun, lease.began = True, asyncio.get_running_loop().time()
             elif last in (COMMIT_BLOCK, ROLL_BACK_BLOCK):
                 self._leave(name, lease)
                 if last == COMMIT_BLOCK:
@@ -197,12 +208,18 @@ class Leases:
         lease.has_ended = True
         self._open.pop(name, None)
 
-    def _expire(self, name: Name, lease: Lease) -> None:
-        """Roll back a block that was idle for too long."""
-        if lease.lock.locked() or lease.has_ended:
-            return
+    def _expire(self, name: Name, lease: Lease, may_write: bool) -> None:
+        """Roll back a block whose time is over."""
+        if not lease.lock.locked() and not lease.has_ended:
+            self._undo(name, lease, may_write)
+
+    def _undo(self, name: Name, lease: Lease, may_write: bool) -> None:
         self._leave(name, lease)
-        self._expired[name] = None
+        self._expired[name] = (
+            f'nothing was asked in the block for {IDLE_BLOCK:g} seconds: it was rolled back, and nothing of it was '
+            'kept; repeat it, and do what takes long before it or behind it' if may_write else
+            f'a block of a token that may only read has {IDLE_BLOCK:g} seconds, since others wait to write: it was '
+            'rolled back; repeat it with less in it, or read outside of a block')
         while len(self._expired) > REMEMBERED:
             self._expired.popitem(last=False)
         lease.block.drop()

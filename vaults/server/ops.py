@@ -43,7 +43,7 @@ async def run_ops(served: Served, body: bytes, may_write: bool, caller: str) -> 
         if not may_write:
             require_reading(request)
         if request.block is not None:
-            return Answer(200, await served.leases.run(request, caller, digest_of(body)))
+            return Answer(200, await served.leases.run(request, caller, digest_of(body), may_write))
         return Answer(200, await _outside_of_blocks(served, request, caller, digest_of(body)))
     except Stopped as stopped:
         return answer_of(stopped.error, served, stopped.at)
