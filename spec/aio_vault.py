@@ -322,6 +322,33 @@ class TestAsyncVault:
         tasks.run(main())
         assert len(fed) > 20 or type(value) in (str, bytes)
 
+    def test_the_collector_looks_at_everything_no_more_often_for_a_large_value(self):
+        assert output('''
+import gc, msgpack, sys
+from vaults.aio import pieces
+rarely = sys.version_info >= (3, 12)    # it looks between two lines of Python alone
+data = msgpack.packb([{'n': [n]} for n in range(100_000)])
+looks = []
+def note(phase, info):
+    if phase == 'start' and info['generation'] == 2:
+        looks.append(1)
+def looked_at(load):
+    gc.collect()
+    looks.clear()
+    value = load()
+    assert len(value) == 100_000 and value[-1] == {'n': [99_999]}
+    return bool(looks)
+in_pieces = lambda: pieces.loaded_in_pieces(data, None)
+gc.callbacks.append(note)
+print(rarely or looked_at(lambda: msgpack.unpackb(data)), looked_at(in_pieces))
+pieces.MOST_SPARED = 1
+gc.collect()
+print(looked_at(in_pieces), rarely or looked_at(lambda: in_pieces() and in_pieces()))     # the garbage of others is found at last
+gc.freeze()
+count = gc.get_freeze_count()
+print(bool(in_pieces()), gc.get_freeze_count() == count)
+''') == 'True False\nFalse True\nTrue True'
+
     def test_damaged_large_values_are_found(self, root):
         with pytest.raises(ValueError):
             in_pieces.loaded_in_pieces(b'\xdc\x01\x00' + b'\x01' * 200, None)
