@@ -210,6 +210,29 @@ class TestAsyncVault:
                     await v.open('none')
         tasks.run(main())
 
+    def test_a_file_that_is_opened_for_a_task_which_was_cancelled_is_closed_and_writes_nothing(self, tasks, monkeypatch):
+        gate, opened = Gate(), []
+
+        def slowly(self, *args):
+            opened.append(Vault.open(self, *args))
+            return gate(opened[0])
+
+        async def main():
+            async with AsyncVault(':memory:') as v, tasks:
+                monkeypatch.setattr(in_pieces.VaultInPieces, 'open', slowly)
+
+                async def work():
+                    async with v.open('k', 'w') as file:
+                        await file.write('x')
+                task = tasks.start(work)
+                await until(tasks, gate.entered.is_set)
+                task.cancel()
+                await task.wait()
+                gate.opened.set()
+                await until(tasks, lambda: opened[0].closed)
+                assert not await v.contains('k')
+        tasks.run(main())
+
     def test_what_only_a_dict_could_do_says_what_to_await(self, tasks):
         async def main():
             async with AsyncVault(':memory:') as v:

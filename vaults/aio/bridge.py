@@ -76,15 +76,15 @@ class SharedByTasks:
 class Made:
     """A subject that is made of another one, once, in the thread that first needs it."""
 
-    __slots__ = ('_make', '_of', '_thing')
+    __slots__ = ('_make', '_of', 'thing')
 
     def __init__(self, of: Callable[[], Any], make: Callable[[Any], Any]) -> None:
-        self._of, self._make, self._thing = of, make, None
+        self._of, self._make, self.thing = of, make, None
 
     def __call__(self) -> Any:
-        if self._thing is None:
-            self._thing = self._make(self._of())
-        return self._thing
+        if self.thing is None:
+            self.thing = self._make(self._of())
+        return self.thing
 
 
 class Bridge:

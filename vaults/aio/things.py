@@ -104,9 +104,10 @@ class AsyncFile(Bridge):
 
     def discard(self) -> None:
         """Close, and write nothing of it; this is not awaited."""
-        self.do_unheard(self._discard)
+        self.do_unheard(self.drop)
 
-    def _discard(self) -> None:
+    def drop(self) -> None:
+        """Do so in the thread that runs."""
         file = self.subject()
         file.discard() if hasattr(file, 'discard') else file.close()  # one that is only read has no need of it
 
@@ -164,8 +165,18 @@ class AsyncOpening:
         return self._opened().__await__()
 
     async def _opened(self) -> AsyncFile:
-        file = await self._of.ask(_lane_of(self._mode), self._open)
+        try:
+            return self._file_of(await self._of.ask(_lane_of(self._mode), self._open))
+        except BaseException:
+            self._of.do_unheard(self._leave)  # it may have been opened, when the task was cancelled
+            raise
+
+    def _file_of(self, file: Any) -> AsyncFile:
         return AsyncFile(self._of, file, self._name, self._mode)
+
+    def _leave(self) -> None:
+        if self._open.thing is not None:
+            self._file_of(self._open.thing).drop()
 
     async def __aenter__(self) -> AsyncFile:
         self._file = await self._opened()
