@@ -277,6 +277,22 @@ class TestWorkers:
         tasks.run(main())
         assert done == ['within', 'after']
 
+    def test_what_nobody_waits_for_is_done_after_a_block_that_lasted_too_long_for_others(self, tasks, done):
+        async def main():
+            workers = Workers('impatient', 0.05)
+            try:
+                block = workers.block(lambda: done.append('undone'))
+                await block.begin(lambda: done.append('begun'))
+                workers.tell(lambda: done.append('told'))
+                with pytest.raises(vaults.VaultBusyError):
+                    await workers.write(done.append, 'refused')
+                await block.end(lambda: done.append('ended'))
+                await workers.write(done.append, 'last')
+            finally:
+                await workers.close()
+        tasks.run(main())
+        assert done == ['begun', 'ended', 'told', 'last']
+
     def test_a_queue_that_moves_is_waited_in_for_longer_than_the_timeout(self, tasks, done):
         async def count(workers):
             block = workers.block(lambda: None)

@@ -149,19 +149,22 @@ class _Lane:
 
     def _patience(self, began: float) -> Optional[float]:
         """Return how many seconds the next one in the queue still waits for a block that began then."""
-        if not self._waiting:
-            return None
-        return max(0.0, max(began, self._waiting[0].since) + self._timeout - monotonic())
+        since = next((call.since for call in self._waiting if call.pending is not None), None)
+        return None if since is None else max(0.0, max(began, since) + self._timeout - monotonic())
 
     def _refuse(self, began: float) -> None:
         """Let no call wait for a block longer than `timeout`: the block may be waiting for it."""
-        while self._waiting and self._patience(began) == 0:
+        told = []  # nobody waits for these, and they are not to be lost
+        while self._patience(began) == 0:
             call = self._waiting.popleft()
-            if call.pending is not None and not call.pending.done():
+            if call.pending is None:
+                told.append(call)
+            elif not call.pending.done():
                 call.fail(VaultBusyError(
                     f'another task has had a block open for all of the timeout of {self._timeout:g} seconds: await '
                     'nothing that takes long in a block, or raise `timeout`; what a block starts and waits for goes by '
                     "the block's own handle, `async with v.transaction() as t`, as `await t.put(...)`"))
+        self._waiting.extendleft(reversed(told))
 
 
 class _Binding:
