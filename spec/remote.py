@@ -16,6 +16,7 @@ from msgpack import packb
 import vaults
 from spec import engines
 from spec.helpers import crowd, output
+from spec.moving_copy import as_stored, fill_with_all
 from spec.samples import Custom
 from spec.servers import MissingServerError
 from spec.serving import Serving, serving, shared_serving  # noqa: F401  # a fixture
@@ -346,6 +347,28 @@ class TestRemoteVaults:
         for words in (['get', name, 'a'], ['get', serving.url_of(name), 'a'], ['count', name]):
             assert output(main, *words, env={'VAULTS_ROOT': serving.url}) == '1'
         assert name in output(main, 'list', env={'VAULTS_ROOT': serving.url}).split()
+
+    def test_the_command_copies_a_vault_there_and_back_exactly_and_looks_after_it(self, tmp_path):
+        with Serving(tokens={'one': {'*': 'rw'}}) as own, contextlib.closing(Vault(tmp_path / 'here.db')) as here:
+            fill_with_all(here)
+            url, main = own.url_of('there'), 'import sys; from vaults.cli import main; sys.exit(main())'
+
+            def command(*words):
+                return output(main, *map(str, words), env={'VAULTS_TOKEN': 'one'}, cwd=str(tmp_path))
+            assert command('copy', tmp_path / 'here.db', url) == f'{len(here)} entries copied to {url}'
+            assert command('copy', url, tmp_path / 'back.db') == f'{len(here)} entries copied to {tmp_path / "back.db"}'
+            command('backup', url, tmp_path / 'backup.db')
+            for name in ('back.db', 'backup.db'):
+                with contextlib.closing(Vault(tmp_path / name, flag='r')) as back:
+                    assert as_stored(back) == as_stored(here) and back.check() == []
+            with contextlib.closing(Vault(url, token='one')) as there:
+                assert as_stored(there) == as_stored(here)
+            assert command('check', url) == f'sound: {len(here)} entries' and 'served    sqlite' in command('info', url)
+            command('set', url, 'k', 'v')
+            assert command('get', url, 'k') == 'v' and command('delete', url, 'k') == ''
+            command('export', url, tmp_path / 'all.jsonl')
+            command('import', tmp_path / 'all.jsonl', own.url_of('imported'))
+            assert command('keys', own.url_of('imported')) == command('keys', url)
 
 
 class TestWhatAServerTakes:
