@@ -18,20 +18,21 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Deque, Dict, NamedTuple
+    from typing import Deque, Dict, Mapping, NamedTuple
 
     from .address import ServerAddress
 
     class HttpAnswer(NamedTuple):
         status: int
         kind: str
-        headers: Dict[str, str]
+        headers: Mapping[str, str]
         body: bytes
 else:
     from collections import namedtuple
     HttpAnswer = namedtuple('HttpAnswer', 'status kind headers body')
 
 IDLE_CONNECTIONS = 8        # that are kept for the next call
+SENT_TOGETHER = 1 << 16     # bytes: what is less goes with its head, where http.client makes two packets of the two
 KEEPALIVE = ((getattr(socket, 'TCP_KEEPIDLE', None), 30), (getattr(socket, 'TCP_KEEPINTVL', None), 10),
              (getattr(socket, 'TCP_KEEPCNT', None), 3))     # a machine that is gone answers nothing
 
@@ -55,6 +56,9 @@ class HttpWire:
         """Connect. Raises: UnsentError."""
         self._conn = (HTTPSConnection(address.host, address.port, timeout=seconds, context=context)
                       if address.is_secure else HTTPConnection(address.host, address.port, timeout=seconds))
+        host = f'[{address.host}]' if ':' in (address.host or '') else address.host
+        port = '' if address.port in (None, self._conn.default_port) else f':{address.port}'
+        self._host = f'Host: {host}{port}\r\nAccept-Encoding: identity\r\n'
         try:
             self._conn.connect()
             made = self._conn.sock
@@ -78,10 +82,17 @@ class HttpWire:
         conn = self._conn
         try:
             conn.sock.settimeout(seconds)
+            head = ''.join([f'{method} {path} HTTP/1.1\r\n', self._host, f'Content-Length: {len(body)}\r\n',
+                            *(f'{name}: {value}\r\n' for name, value in headers.items()), '\r\n']).encode()
             with suppress(BrokenPipeError, ConnectionResetError):  # a server says why it takes no more, and closes
-                conn.request(method, path, body, headers)
-            answer = conn.getresponse()
-            data = answer.read()
+                for part in (head + body,) if len(body) < SENT_TOGETHER else (head, body):
+                    conn.sock.sendall(part)
+            answer = HTTPResponse(conn.sock, method=method)
+            try:
+                answer.begin()
+                data = answer.read()
+            finally:
+                answer.close()
             if not _is_whole(answer):
                 raise HTTPException('the answer was cut')
             if answer.will_close:
