@@ -243,10 +243,10 @@ def break_network(trial, options, server, full):
             continue
         for problem in problems_of(judgement):
             trial.broke(f'round {number}, {how}: {problem}')
-        if not judgement.count[DONE]:
-            trial.broke(f'round {number}, {how}: nothing was done')
         total.update(judgement.count)
         by_way[how] += judgement.count[NOT] + judgement.count[UNSURE]
+    if not total[DONE]:  # of a round alone it may be so, on a busy machine
+        trial.broke('nothing was done')
     figures = (f'{options.rounds} rounds; {total[DONE]:,} steps done, {total[NOT]:,} surely not, of {total[UNSURE]:,} nobody can tell'
                f'\nnot done or unsure: {", ".join(f"{how} {number}" for how, number in by_way.items())}')
     if options.clients:
