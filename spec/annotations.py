@@ -10,6 +10,7 @@ import pytest
 
 from vaults import Vault
 
+from . import stubs
 from .helpers import HERE, output
 
 
@@ -184,3 +185,65 @@ class TestTyping:
     def test_typing_is_not_imported_for_it(self):
         assert output('import sys, vaults; print("typing" in sys.modules, "typing_extensions" in sys.modules)') == output(
             'import sys, sqlite3, msgpack; print("typing" in sys.modules, False)')
+
+
+class TestTypesOfTasks:
+    def test_the_stub_is_what_vault_and_the_tables_of_verbs_make(self):
+        assert stubs.STUB.read_text('utf-8') == stubs.stub(), 'python -m spec.stubs writes it anew'
+
+    def test_a_verb_that_lacks_or_differs_is_seen(self, monkeypatch):
+        written = stubs.STUB.read_text('utf-8')
+        table = dict(stubs.verbs.OF_VAULT)
+        monkeypatch.setattr(stubs.verbs, 'OF_VAULT', {**table, 'is_no_verb': 'read'})
+        with pytest.raises(LookupError, match='is_no_verb'):
+            stubs.stub()
+        del table['popitem']
+        monkeypatch.setattr(stubs.verbs, 'OF_VAULT', table)
+        assert 'async def popitem' in written and 'async def popitem' not in stubs.stub()
+
+    def test_a_signature_that_differs_is_seen(self, monkeypatch, tmp_path):
+        for name in stubs.FILES:
+            text = (stubs.HOUSE / name).read_text('utf-8')
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace('def popitem(self, last: bool', 'def popitem(self, last: int'),
+                                         'utf-8')
+        written = stubs.STUB.read_text('utf-8')
+        monkeypatch.setattr(stubs, 'HOUSE', tmp_path)
+        assert stubs.stub() == written.replace('popitem(self, last: bool', 'popitem(self, last: int') != written
+
+    def test_mypy_infers_what_tasks_get(self, tmp_path):
+        program = tmp_path / 'program.py'
+        program.write_text(textwrap.dedent('''
+            from vaults.aio import AsyncVault
+            async def main() -> None:
+                v: AsyncVault[str, int] = AsyncVault('typed')
+                reveal_type(await v['k'])
+                reveal_type(await v.get('k'))
+                reveal_type(await v.pop('k', None))
+                async for key, value in v.items():
+                    reveal_type((key, value))
+                async with v.transaction() as t:
+                    reveal_type(t)
+                async with v.edit('k') as number:
+                    reveal_type(number)
+                reveal_type(v['a':'b'])
+                reveal_type(await v['a':'b']['a'])
+                reveal_type(await v.list('l'))
+                reveal_type(await v.column('c', 'int8'))
+                reveal_type(await v.keys()[0])
+                reveal_type(await v.length())
+                async with v as same, v.open('f') as file:
+                    reveal_type(same)
+                    reveal_type(file)
+                await v.update({'a': 1}, b=2)
+                await v.put_many(v.section('s'))
+                await v.put(1, 'x')
+                v['k'] = 5
+                number = v.get('k')
+            '''))
+        out = checked(program)
+        revealed = re.findall(r'Revealed type is "(.*?)"', re.sub(r'builtins\.|vaults\.aio\.|typing\.', '', out))
+        assert [re.sub(r'Union\[(\w+), None\]', r'\1 | None', one).replace('Tuple', 'tuple') for one in revealed] == [
+            'int', 'int | None', 'int | None', 'tuple[str, int]', 'AsyncVault[str, int]', 'int', 'AsyncSlice[str, int]',
+            'int', 'AsyncList[Any]', 'AsyncColumn[int]', 'str', 'int', 'AsyncVault[str, int]', 'AsyncFile'], out
+        assert len(re.findall('error:', out)) == 4, out
