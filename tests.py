@@ -24,6 +24,7 @@ from spec.urls import *
 from spec.transactions import *
 from spec.blocks import *
 from spec.batches import *
+from spec.stubs import *
 from spec.tasks import *
 from spec.aio import *
 from spec.aio_vault import *

@@ -203,7 +203,7 @@ class TestTypesOfTasks:
 
     def test_a_signature_that_differs_is_seen(self, monkeypatch, tmp_path):
         for name in stubs.FILES:
-            text = (stubs.HOUSE / name).read_text('utf-8')
+            text = (stubs.ROOMS_AT / name).read_text('utf-8')
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text.replace('def popitem(self, last: bool', 'def popitem(self, last: int'),
                                          'utf-8')

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vaults.aio import verbs
 
-HOUSE = Path(__file__).parent.parent / 'vaults'
-STUB = HOUSE / 'aio' / '__init__.pyi'
+ROOMS_AT = Path(__file__).parent.parent / 'vaults'
+STUB = ROOMS_AT / 'aio' / '__init__.pyi'
 FILES = ('vault.py', 'views.py', 'collections/sequence.py', 'collections/packed.py', 'collections/list.py',
          'collections/column.py', 'collections/deque.py')
 FORMS = {'SortedSlice': 'AsyncSlice', 'Section': 'AsyncSection', 'Keys': 'AsyncKeys', 'Values': 'AsyncValues',
@@ -108,7 +108,7 @@ def classes():
     """Return the classes of the house by name: the text of their file, and the tree."""
     found = {}
     for name in FILES:
-        text = (HOUSE / name).read_text('utf-8')
+        text = (ROOMS_AT / name).read_text('utf-8')
         found.update((node.name, (text, node)) for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
     return found
 
