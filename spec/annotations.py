@@ -208,7 +208,7 @@ class TestTypesOfTasks:
             (tmp_path / name).write_text(text.replace('def popitem(self, last: bool', 'def popitem(self, last: int'),
                                          'utf-8')
         written = stubs.STUB.read_text('utf-8')
-        monkeypatch.setattr(stubs, 'HOUSE', tmp_path)
+        monkeypatch.setattr(stubs, 'ROOMS_AT', tmp_path)
         assert stubs.stub() == written.replace('popitem(self, last: bool', 'popitem(self, last: int') != written
 
     def test_mypy_infers_what_tasks_get(self, tmp_path):
