@@ -202,7 +202,7 @@ class TestTypesOfTasks:
         assert 'async def popitem' in written and 'async def popitem' not in stubs.stub()
 
     def test_a_signature_that_differs_is_seen(self, monkeypatch, tmp_path):
-        for name in stubs.FILES:
+        for name in stubs.ROOM_FILES:
             text = (stubs.ROOMS_AT / name).read_text('utf-8')
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text.replace('def popitem(self, last: bool', 'def popitem(self, last: int'),

@@ -9,7 +9,7 @@ from vaults.aio import verbs
 
 ROOMS_AT = Path(__file__).parent.parent / 'vaults'
 STUB = ROOMS_AT / 'aio' / '__init__.pyi'
-FILES = ('vault.py', 'views.py', 'collections/sequence.py', 'collections/packed.py', 'collections/list.py',
+ROOM_FILES = ('vault.py', 'views.py', 'collections/sequence.py', 'collections/packed.py', 'collections/list.py',
          'collections/column.py', 'collections/deque.py')
 FORMS = {'SortedSlice': 'AsyncSlice', 'Section': 'AsyncSection', 'Keys': 'AsyncKeys', 'Values': 'AsyncValues',
          'Items': 'AsyncItems', 'sequences.List': 'AsyncList', 'columns.Column': 'AsyncColumn', 'Vault': 'AsyncEntries',
@@ -107,7 +107,7 @@ AT_ONCE = {'prefix': '', 'irange': 'AsyncWalk[K]', 'open': 'AsyncOpening', 'sect
 def classes():
     """Return the classes of the house by name: the text of their file, and the tree."""
     found = {}
-    for name in FILES:
+    for name in ROOM_FILES:
         text = (ROOMS_AT / name).read_text('utf-8')
         found.update((node.name, (text, node)) for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
     return found
@@ -140,7 +140,7 @@ def _in_tasks(said):
     return said
 
 
-def written(name, signatures, start='async def'):
+def stub_text(name, signatures, start='async def'):
     """Return the lines of a verb."""
     mark = '    @overload\n' if len(signatures) > 1 else ''
     return ''.join(f'{mark}    {start} {name}({parameters}) -> {returned}: ...\n' for parameters, returned in signatures)
@@ -160,11 +160,11 @@ def bridged(table, among):
             signatures = [(parameters.replace('Type[T]', f'Type[{live}[T]]'), f'{form}[T]') for live, form in (
                 ('Deque', 'AsyncDeque'), ('Column', 'AsyncColumn'), ('LiveList', 'AsyncList'))]
             signatures.append((parameters.replace('Type[T]', 'Type[Any]'), 'Any'))
-        lines.append(written(name, signatures))
+        lines.append(stub_text(name, signatures))
     for name, (said, _) in verbs.INSTEAD.items():
         is_there = name in ('__contains__', '__len__') or among[0] not in ('_ListLike', 'SortedSlice')
         if said not in table and (is_there or (among[0], name) == ('SortedSlice', '__delitem__')):
-            lines.append(written(said, methods(name, among)))
+            lines.append(stub_text(said, methods(name, among)))
     return ''.join(lines)
 
 
@@ -175,10 +175,10 @@ def stub():
     text = HEAD
     for name, said in OF_FILE.items():
         parameters, returned = said.split(' -> ')
-        text += written(name, [(f'self, {parameters}'.rstrip(', /') + (', /' if '/' in parameters else ''), returned)])
+        text += stub_text(name, [(f'self, {parameters}'.rstrip(', /') + (', /' if '/' in parameters else ''), returned)])
     text += OPENING
     vault = ('Vault', 'Walks')
-    views = ''.join(written(name, methods(name, vault[1:]), 'def') for name in ('keys', 'values', 'items'))
+    views = ''.join(stub_text(name, methods(name, vault[1:]), 'def') for name in ('keys', 'values', 'items'))
     for name, generic, item, among in (('AsyncKeys', 'K_co', 'K_co', ('_ListLike', 'Keys')),
                                        ('AsyncValues', 'V_co', 'V_co', ('_ListLike', 'Values')),
                                        ('AsyncItems', 'K_co, V_co', 'Tuple[K_co, V_co]', ('_ListLike', 'Items'))):
@@ -186,12 +186,12 @@ def stub():
     text += '\nclass AsyncSlice(Generic[K, V]):' + ENTRIES + views + bridged(verbs.OF_SLICE, ('SortedSlice', 'Walks'))
     text += '\nclass AsyncEntries(Generic[K, V]):' + ENTRIES + views
     for name, returned in AT_ONCE.items():
-        text += written(name, [(one, returned or theirs) for one, theirs in methods(name, vault)], 'def')
+        text += stub_text(name, [(one, returned or theirs) for one, theirs in methods(name, vault)], 'def')
     text += ''.join(PROPERTY.format(*one) for one in (('name', 'str'), ('db_path', 'str'), ('closed', 'bool')))
     text += bridged(verbs.OF_VAULT, vault)
     text += '\nclass AsyncSection(AsyncEntries[K, V]):\n' + PROPERTY.format('path', 'Tuple[Any, ...]')
-    text += '\nclass AsyncVault(AsyncEntries[K, V]):\n' + written('__init__', methods('__init__', vault), 'def') + VAULT
-    text += written('close', methods('close', vault)) + written('delete_vault', methods('delete_vault', vault))
+    text += '\nclass AsyncVault(AsyncEntries[K, V]):\n' + stub_text('__init__', methods('__init__', vault), 'def') + VAULT
+    text += stub_text('close', methods('close', vault)) + stub_text('delete_vault', methods('delete_vault', vault))
     packed = ('PackedSequence', 'LiveSequence')
     for name, table, among, more in (
             ('AsyncList', verbs.OF_LIST, ('List', *packed), ''),
