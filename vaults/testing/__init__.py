@@ -10,43 +10,32 @@ Needs pytest and hypothesis: `pip install 'vaults[test]'`. What each test demand
 """
 from __future__ import annotations
 
-import asyncio
-import os
 import pathlib
 import tempfile
-import threading
-import time
-from contextlib import ExitStack, closing, suppress
-
-from msgpack import packb, unpackb
+from contextlib import closing
 
 from .._typing import TYPE_CHECKING
-from ..errors import (
-    SerializationError,
-    VaultBusyError,
-    VaultClosedError,
-    VaultError,
-    VaultTaskError,
-    VaultValueError,
-)
+from ..errors import SerializationError, VaultClosedError, VaultError
 from ..keys import encode
-from ..stores.base import Store, entries_of
+from ..stores.base import Store
 
 try:
     import pytest
     from hypothesis import HealthCheck, given, settings
 
+    from .blocks import BlockSuite
+    from .common import MANY_ENTRIES, Failed, failing, listed, walked
     from .oracle import OPERATIONS, SOME_OWNERS, WALKS, Oracle
+    from .walks import WalkSuite
 except ImportError as error:
     raise ImportError(f"{error}: the conformance suite needs it, pip install 'vaults[test]'") from error
 
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+    from typing import Any, Iterator, List, Optional, Tuple
 
     from ..keys import Stored
-    from ..stores.base import Entry, Page
+    from ..stores.base import Entry
 
-MANY_ENTRIES = 5000  # entries: of any engine more than one page
 # In stored order: numbers, text and bytes, each with its neighbours, no two of them equal.
 SORTED: List[Stored] = [
     float('-inf'), -2.0**70, -1 << 63, -1.5, -1, -5e-324, 0, 5e-324, 0.5, 1, 1.5, 2**53, 2**53 + 1, (1 << 63) - 1,
@@ -54,67 +43,11 @@ SORTED: List[Stored] = [
     *map(encode, [(1 << 64) + 1, '\ud800', None, b'', b'\0', b'\xff', (), (1, None), ('a',)])]
 
 
-class Failed(Exception):
-    """What the suite makes fail with."""
-
-
-def listed(store: Store, **options: Any) -> List[Entry]:
-    return list(entries_of(store.scan(**options)))
-
-
-def walked(store: Store, **options: Any) -> List[Stored]:
-    return [key for page in store.scan(values=False, **options) for key in page[0]]
-
-
-def failing(*pairs: Any) -> Iterator[Any]:
-    yield from pairs
-    raise Failed
-
-
-def in_thread(function: Callable[[], Any]) -> Any:
-    """Return what the function does in a thread of its own, or raise what it raises there."""
-    done: List[Any] = []
-
-    def run() -> None:
-        try:
-            done.append((function(), None))
-        except BaseException as error:
-            done.append((None, error))
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(60)
-    assert done, 'the call in another thread did not return within a minute'
-    (result, raised), = done
-    if raised is not None:
-        raise raised
-    return result
-
-
-class StoreConformance:
+class StoreConformance(WalkSuite, BlockSuite):
     """What every engine must do. Derive from it, and say in `make_store` how a store is made.
 
     `persistent`: whether a store made in the same folder holds what one before it has put there.
     """
-
-    persistent = True
-
-    def make_store(self, folder: pathlib.Path) -> Store:
-        """Return a new store; of one that is kept in files, with them in this folder, which is empty at first.
-
-        An engine that keeps nothing in files may take the folder's path for the name: no other test has it.
-        """
-        raise NotImplementedError(f'{type(self).__name__} is to say how its store is made, in make_store(self, folder)')
-
-    @pytest.fixture
-    def folder(self, tmp_path: pathlib.Path) -> pathlib.Path:
-        folder = tmp_path / f'engine-{os.urandom(4).hex()}'  # pytest gives a path again that it has removed
-        folder.mkdir()
-        return folder
-
-    @pytest.fixture
-    def store(self, folder: pathlib.Path) -> Iterator[Store]:
-        with closing(self.make_store(folder)) as store:
-            yield store
 
     # --- one operation after the other ---
 
@@ -290,289 +223,6 @@ class StoreConformance:
         assert store.delete_range(50) == 52 and store.delete_range(20, 10) == 0
         assert store.delete_range() == 40 and store.count() == 0 and listed(store) == []
 
-    # --- walks ---
-
-    @pytest.mark.parametrize('options', WALKS[:4], ids=str)
-    def test_a_walk_sees_what_was_there_when_it_began(self, store: Store, options: Dict[str, Any]) -> None:
-        store.put_many((number, b'%d' % number) for number in range(MANY_ENTRIES))
-        walk = store.scan(**options)
-        first = next(walk)
-        edge, other = (MANY_ENTRIES - 1, 0) if options.get('reverse') else (0, MANY_ENTRIES - 1)
-        assert first[0][0] == edge and len(first[0]) < MANY_ENTRIES, 'a walk comes in pages'
-        assert store.delete(other) and store.delete(MANY_ENTRIES // 2)
-        store.put(MANY_ENTRIES // 2, b'a new entry')
-        store.put(MANY_ENTRIES, b'behind all')
-        store.put(-1, b'before all')
-        seen = [*first[0], *(key for page in walk for key in page[0])]
-        expected = [key for key in range(MANY_ENTRIES) if key not in (other, MANY_ENTRIES // 2)]
-        assert seen == (expected[::-1] if options.get('reverse') else expected)
-
-    @pytest.mark.parametrize('options', WALKS, ids=str)
-    def test_a_walk_goes_on_from_a_cursor_which_is_data(self, folder: pathlib.Path, options: Dict[str, Any]) -> None:
-        with ExitStack() as stack:
-            store = stack.enter_context(closing(self.make_store(folder)))
-            assert store.page(**options) == (([], [], []), None)
-            store.put_many((number, b'%d' % number) for number in range(-9, MANY_ENTRIES))
-            store.put('a', b'text')
-            store.move(2, False)
-            whole = listed(store, **options)
-            (keys, datas, ids), cursor = store.page(**options)
-            seen: List[Entry] = [*zip(keys, datas)]
-            gone: List[Entry] = []
-            assert 0 < len(seen) < MANY_ENTRIES and seen == whole[:len(seen)] and all(map(store.alive, keys, ids))
-            new: List[Entry] = [(key, b'new') for key in (-20, 0.5, MANY_ENTRIES, 'aa', 'u')]
-            assert store.put_many(new) == 5 and store.delete(keys[-1])  # where the walk stands
-            while cursor is not None:
-                if self.persistent and not store.numbering:  # another process may go on with it
-                    store.close()
-                    store = stack.enter_context(closing(self.make_store(folder)))
-                left = whole[len(seen) + len(gone):]
-                if len(left) > 9 and len(gone) < 2:
-                    gone.append(left[-2 - len(gone)])
-                    assert store.delete(gone[-1][0])
-                    store.put(gone[-1][0], b'a new entry')
-                (keys, datas, ids), cursor = store.page(cursor=unpackb(packb(cursor)), **options)
-                seen += zip(keys, datas)
-            assert len(gone) == 2 and seen == [entry for entry in whole if entry not in gone]
-            (keys, datas, ids), _ = store.page(values=False, **options)
-            assert len(keys) == len(list(ids)) > 1 and datas == []
-            oldest, newest, last, key, numbering = store.page()[1] or (0, 0, 0, 0, 0)
-            with pytest.raises(VaultValueError):
-                store.page(cursor=(oldest, newest, last, key, numbering + 1))
-
-    def test_a_page_tells_which_of_its_entries_are_still_there(self, store: Store) -> None:
-        for key in 'abc':
-            store.put(key, b'')
-        keys, _, unread = next(store.scan())
-        ids, before = list(unread), store.deletions
-        assert all(map(store.alive, keys, ids))
-        store.delete('a')
-        assert store.deletions != before
-        store.delete('b')
-        store.put('b', b'a new entry')
-        assert list(map(store.alive, keys, ids)) == [False, False, True]
-
-    def test_an_entry_is_the_same_as_long_as_it_is_not_deleted(self, store: Store) -> None:
-        store.put_many((key, b'') for key in (True, 'a', b'\x04b\0'))
-        (keys, _, unread), = store.scan(values=False)
-        ids = list(unread)
-        store.put('a', b'another value')
-        assert len(set(ids)) == 3 and all(map(store.alive, keys, ids)) and store.alive(1.0, ids[0])
-        assert not store.alive('a', ids[0]) and not store.alive('x', ids[1])
-        store.begin()
-        store.delete_range()
-        store.put('a', b'a new entry')
-        assert not any(map(store.alive, keys, ids))
-        store.rollback()
-        assert all(map(store.alive, keys, ids))
-        for options in WALKS[:4]:
-            for page in store.scan(**options):
-                assert sorted(page[2]) == sorted(ids)
-
-    def test_a_walk_does_not_visit_twice_what_moves(self, store: Store) -> None:
-        store.put_many((number, b'') for number in range(MANY_ENTRIES))
-        for reverse, far in ((False, MANY_ENTRIES - 1), (True, 1)):
-            walk = store.scan(reverse=reverse)
-            seen = list(next(walk)[0])
-            assert store.move(seen[0], not reverse) and store.move(far, reverse)
-            seen += [key for page in walk for key in page[0]]
-            assert len(seen) == len(set(seen)) and {*range(MANY_ENTRIES)} - {far} <= {*seen}
-
-    def test_a_walk_begun_in_a_transaction_that_was_rolled_back_raises(self, store: Store) -> None:
-        store.put('before', b'')
-        store.begin()
-        store.put_many((number, b'') for number in range(MANY_ENTRIES))
-        walk = store.scan()
-        next(walk)
-        store.rollback()
-        with pytest.raises(VaultError):
-            list(walk)
-        assert walked(store) == ['before']
-
-    def test_a_walk_goes_on_where_a_transaction_was_rolled_back_that_began_later(self, store: Store) -> None:
-        def begun() -> Iterator[Page]:
-            walk = store.scan()
-            next(walk)
-            return walk
-        store.put_many((number, b'') for number in range(MANY_ENTRIES))
-        store.begin()
-        around = begun(), begun()
-        store.begin()
-        committed = begun(), begun()
-        store.commit()
-        for walks in (around, committed):
-            store.begin()
-            undone = begun()
-            assert store.delete(0)
-            store.rollback()
-            assert list(walks[0])[-1][0][-1] == MANY_ENTRIES - 1
-            with pytest.raises(VaultError):
-                list(undone)
-        store.rollback()
-        for walk in (around[1], committed[1]):
-            with pytest.raises(VaultError):
-                list(walk)
-
-    def test_a_walk_without_values_has_none(self, store: Store) -> None:
-        store.put('a', b'1')
-        (keys, datas, ids), = store.scan(values=False)
-        assert list(keys) == ['a'] and len(datas) == 0 and [store.alive('a', id) for id in ids] == [True]
-        assert list(store.scan('x', 'y')) == []
-
-    # --- transactions ---
-
-    def test_transactions_are_nested(self, store: Store) -> None:
-        store.put('a', b'0')
-        store.begin()
-        store.put('a', b'1')
-        store.begin()
-        store.put('a', b'2')
-        store.delete_range()
-        store.rollback()
-        assert listed(store) == [('a', b'1')]
-        store.begin()
-        store.put('b', b'3')
-        store.commit()
-        store.rollback()
-        assert listed(store) == [('a', b'0')]
-        for _ in range(50):
-            store.begin()
-        store.put('a', b'4')
-        for _ in range(50):
-            store.commit()
-        assert store.get('a') == b'4'
-
-    def test_transact_returns_what_the_function_does_or_undoes_it(self, store: Store) -> None:
-        def change() -> str:
-            store.put('a', b'1')
-            return 'done'
-
-        def fail() -> None:
-            store.put('a', b'2')
-            store.move('a')
-            raise Failed
-        assert store.transact(change) == 'done'
-        with pytest.raises(Failed):
-            store.transact(fail)
-        assert listed(store) == [('a', b'1')]
-
-    def test_what_was_rolled_back_leaves_no_trace(self, store: Store) -> None:
-        for key in 'abc':
-            store.put(key, key.encode())
-        store.begin()
-        store.move('a')
-        store.move('c', False)
-        store.delete('b')
-        store.put('b', b'new')
-        store.put('d', b'd')
-        store.rollback()
-        assert listed(store) == [(key, key.encode()) for key in 'abc'] and store.count() == 3
-        store.put('e', b'e')
-        assert walked(store) == ['a', 'b', 'c', 'e']
-
-    def test_there_is_nothing_to_end_without_a_beginning(self, store: Store) -> None:
-        for end in (store.commit, store.rollback):
-            with pytest.raises(VaultError):
-                end()
-        store.put('a', b'1')
-        assert store.get('a') == b'1'
-
-    def test_who_ends_before_a_younger_one_takes_it_along(self, store: Store) -> None:
-        older, younger = object(), object()
-        store.begin(older)
-        store.put('a', b'1')
-        store.begin(younger)
-        store.put('b', b'2')
-        with pytest.raises(VaultError):
-            store.commit(older)
-        with pytest.raises(VaultError):
-            store.commit(younger)
-        assert listed(store) == []
-        store.begin(older)
-        store.put('a', b'1')
-        store.begin(younger)
-        store.put('b', b'2')
-        store.rollback(older)
-        with suppress(VaultError):
-            store.rollback(younger)
-        assert listed(store) == []
-        store.put('c', b'3')
-        assert listed(store) == [('c', b'3')]
-
-    # --- threads and tasks ---
-
-    def test_a_transaction_keeps_other_writers_out(self, store: Store) -> None:
-        store.put('count', b'0')
-
-        def add_one() -> None:
-            count = int(store.get('count') or b'')
-            time.sleep(0.001)  # for somebody else to come in
-            store.put('count', b'%d' % (count + 1))
-
-        def add() -> None:
-            for _ in range(20):
-                store.transact(add_one)
-        threads = [threading.Thread(target=add, daemon=True) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert store.get('count') == b'60'
-
-    def test_what_is_in_a_transaction_is_seen_there_alone(self, store: Store) -> None:
-        store.put('a', b'old')
-        store.begin()
-        store.put('a', b'new')
-        seen: List[Optional[bytes]] = []
-
-        def look() -> None:
-            with suppress(VaultBusyError):
-                seen.append(store.get('a'))
-        thread = threading.Thread(target=look, daemon=True)  # which may wait for the end
-        thread.start()
-        thread.join(0.1)
-        store.rollback()
-        thread.join(60)
-        assert not thread.is_alive() and seen in ([b'old'], [])
-
-    def test_a_transaction_ends_in_its_thread(self, store: Store) -> None:
-        who = object()
-        store.begin(who)
-        store.put('a', b'1')
-        with pytest.raises(VaultError):
-            in_thread(lambda: store.commit(object()))
-        with pytest.raises(VaultTaskError):
-            in_thread(lambda: store.commit(who))
-        with suppress(VaultError):  # this thread is told, at its next call
-            store.get('a')
-        with suppress(VaultError):
-            store.rollback(who)
-        assert store.get('a') is None
-        in_thread(lambda: store.put('b', b'2'))
-        assert store.get('b') == b'2'
-
-    def test_a_transaction_is_of_the_task_that_began_it(self, store: Store) -> None:
-        async def hold(begun: asyncio.Event, end: asyncio.Event) -> None:
-            store.begin()
-            store.put('a', b'1')
-            begun.set()
-            await end.wait()
-            store.put('b', b'2')
-            store.commit()
-
-        async def both() -> None:
-            begun, end = asyncio.Event(), asyncio.Event()
-            task = asyncio.ensure_future(hold(begun, end))
-            await begun.wait()
-            for use in (lambda: store.get('a'), lambda: store.put('a', b'3'), store.count, store.begin,
-                        lambda: list(store.scan()), lambda: store.put_many([('c', b'4')])):
-                with pytest.raises(VaultTaskError):
-                    use()
-            end.set()
-            await task
-            assert listed(store) == [('a', b'1'), ('b', b'2')]
-        asyncio.run(both())
-        assert listed(store) == [('a', b'1'), ('b', b'2')]
 
     # --- chunks ---
 
