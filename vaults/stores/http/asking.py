@@ -21,7 +21,7 @@ from ...errors import (
     VaultUnsureError,
     VaultValueError,
 )
-from .connecting import HttpPool, LostAnswerError, UnsentError, UntrustedServerError
+from .connecting import LostAnswerError, UnsentError, UntrustedServerError, pool_of
 from .wire import WIRE_TYPE, error_from, packed_request, unpacked_answer
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ class ServerAsking:
 
     def __init__(self, address: ServerAddress, options: Options) -> None:
         self.address, self.options, self.shown = address, options, address.shown
-        self.pool = HttpPool(address, max(options.timeout, 1.0))
+        self.pool = pool_of(address, max(options.timeout, 1.0))
         self._headers = {'Content-Type': WIRE_TYPE, 'Accept': WIRE_TYPE, 'User-Agent': 'vaults'}
         token = address.known_token(options.token)
         if token:

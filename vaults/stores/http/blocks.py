@@ -212,4 +212,4 @@ class WithHttpBlocks(SessionStore[HttpSession]):
 
     def forked(self) -> None:
         super().forked()
-        self.asking.pool.clear()
+        self.asking.pool.forget()

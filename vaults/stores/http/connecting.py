@@ -1,7 +1,5 @@
 """Connecting: one request and its answer over a connection that is kept for the next one. Knows HTTP, and no verbs.
 
-The trap: a server may have closed an idle connection, or have been restarted. So one is looked at before it is used: it
-has nothing to say between two answers, and one that can be read is lost; then nothing was sent, and another is taken.
 Whatever ends a request before all of its answer is there ends the connection: nobody may meet the answer to what
 somebody else has asked. So does Ctrl-C.
 
@@ -12,13 +10,15 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-from collections import deque
 from contextlib import suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+
+from ..pool import Pool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Deque, Dict, Mapping, NamedTuple
+    from typing import Dict, Mapping, NamedTuple
 
     from .address import ServerAddress
 
@@ -31,7 +31,6 @@ else:
     from collections import namedtuple
     HttpAnswer = namedtuple('HttpAnswer', 'status kind headers body')
 
-IDLE_CONNECTIONS = 8        # that are kept for the next call
 SENT_TOGETHER = 1 << 16     # bytes: what is less goes with its head, where http.client makes two packets of the two
 KEEPALIVE = ((getattr(socket, 'TCP_KEEPIDLE', None), 30), (getattr(socket, 'TCP_KEEPINTVL', None), 10),
              (getattr(socket, 'TCP_KEEPCNT', None), 3))     # a machine that is gone answers nothing
@@ -105,6 +104,10 @@ class HttpWire:
             self.close()
             raise
 
+    def is_idle(self) -> bool:
+        """Tell whether it is open: no answer is outstanding between two requests."""
+        return self._conn.sock is not None
+
     def is_lost(self) -> bool:
         """Tell whether the server has closed it, or says what nobody has asked for."""
         made = self._conn.sock
@@ -132,42 +135,6 @@ def _is_whole(answer: HTTPResponse) -> bool:
     return answer.status in (204, 304) or bool(answer.chunked) or 'Content-Length' in answer.headers
 
 
-class HttpPool:
-    """The connections of a store that nobody is using. Safe in any thread."""
-
-    def __init__(self, address: ServerAddress, seconds: float) -> None:
-        self.address, self.seconds = address, seconds
-        self._context = ssl.create_default_context()    # heeds SSL_CERT_FILE and SSL_CERT_DIR
-        self._idle: Deque[HttpWire] = deque()   # its ends are atomic
-        self.is_closed = False
-
-    def take(self) -> HttpWire:
-        """Return a connection, which is the caller's: an idle one, else a new one. Raises: UnsentError."""
-        while self._idle:
-            try:
-                wire = self._idle.pop()
-            except IndexError:  # another thread has taken it
-                break
-            if not wire.is_lost():
-                return wire
-            wire.close()
-        return HttpWire(self.address, self._context, self.seconds)
-
-    def give(self, wire: HttpWire) -> None:
-        """Keep it for the next call."""
-        if len(self._idle) < IDLE_CONNECTIONS and not self.is_closed:
-            self._idle.append(wire)
-        else:
-            wire.close()
-
-    def clear(self) -> None:
-        """Close what is idle; in a forked child as well, where that ends nothing for the parent."""
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:
-                return
-
-    def close(self) -> None:
-        self.is_closed = True
-        self.clear()
+def pool_of(address: ServerAddress, seconds: float) -> Pool[HttpWire]:
+    """Return the connections to a server, none so far."""
+    return Pool(partial(HttpWire, address, ssl.create_default_context(), seconds))  # it heeds SSL_CERT_FILE and _DIR

@@ -1,29 +1,21 @@
-"""Connecting: finds a host that answers, within the time there is, and keeps connections for the next call.
-
-The trap: a server may have closed an idle connection, or been restarted. Whoever writes on it then cannot know whether
-that was done. So a connection is looked at before it is used: it has nothing to say between two statements, and one
-that can be read is lost. Then nothing was sent yet, and another one is taken.
-"""
+"""Connecting: finds a host that answers, within the time there is. Knows no vaults."""
 from __future__ import annotations
 
-from collections import deque
 from functools import partial
 from time import monotonic
 
 import psycopg
 from psycopg import pq
 
+from ..pool import Pool
 from .failures import closed, not_connected
 from .patience import waiting_for
 from .wire import LostWire, Refused, Wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Deque
-
     from .address import Address
 
-MOST_IDLE = 8   # connections that are kept for the next call
 # A pooler says another process number than the one that answers. It may send the next statement to yet another one, so
 # nothing can be prepared.
 WHO = b'SELECT pg_backend_pid(), version()'
@@ -33,57 +25,13 @@ class NoAnswer(LostWire):
     """A host has said nothing in the time that it had."""
 
 
-class Pool:
-    """The connections of a store that nobody is using. Safe in any thread."""
-
-    def __init__(self, address: Address, timeout: float, to_write: bool) -> None:
-        self.address, self.timeout, self._to_write = address, timeout, to_write
-        self._idle: Deque[Wire] = deque()   # its ends are atomic
-
-    def take(self) -> Wire:
-        """Return a connection, which is the caller's: an idle one, else a new one. Raises: VaultUnreachableError."""
-        while self._idle:
-            try:
-                wire = self._idle.pop()
-            except IndexError:  # another thread has taken it
-                break
-            if not wire.readable(0) and not wire.is_lost():
-                return wire
-            wire.close()
-        return new_wire(self.address, self.timeout, self._to_write)
-
-    def give(self, wire: Wire) -> None:
-        """Keep it for the next call, unless something is open in it: then it is closed."""
-        if wire.is_idle() and len(self._idle) < MOST_IDLE:
-            self._idle.append(wire)
-        else:
-            wire.close()
-
-    def clear(self) -> None:
-        """Close what is idle."""
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:
-                return
-
-    def forget(self) -> None:
-        """Have none, in a forked child: they are the parent's."""
-        self._idle = deque()
-
-
-class ClosedPool(Pool):
-    """In place of the connections of a store that was closed."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._idle = deque()
-
-    def take(self) -> Wire:
-        raise closed(self._name)
-
-    def give(self, wire: Wire) -> None:
-        wire.close()
+def closed_pool(name: str) -> Pool[Wire]:
+    """Return what stands in place of the connections of a store that was closed."""
+    def refuse() -> Wire:
+        raise closed(name)
+    pool = Pool(refuse)
+    pool.close()
+    return pool
 
 
 def new_wire(address: Address, timeout: float, to_write: bool) -> Wire:

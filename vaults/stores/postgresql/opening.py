@@ -6,12 +6,15 @@ database may make none.
 """
 from __future__ import annotations
 
+from functools import partial
+
 from ...errors import VaultError, VaultFormatError, VaultNotFoundError
 from ..base import DEFAULT_OPTIONS
+from ..pool import Pool
 from ..readonly import ReadOnlyStore
 from . import failures, schema
 from .address import Address, url_of
-from .connecting import Pool
+from .connecting import new_wire
 from .forms import as_int, int4
 from .store import PostgreSQLStore
 from .wire import LostWire, Refused
@@ -37,7 +40,7 @@ def open_vault(target: str, options: Options = DEFAULT_OPTIONS, by_rows: Optiona
     Raises: VaultValueError, VaultUnreachableError, VaultNotFoundError, VaultFormatError, VaultReadOnlyError.
     """
     address = Address(target)
-    pool = Pool(address, options.timeout, options.flag != 'r')
+    pool = Pool(partial(new_wire, address, options.timeout, options.flag != 'r'))
     wire = pool.take()
     try:
         plain = is_plain(wire)
@@ -125,7 +128,7 @@ def _make(wire: Wire, name: bytes, shown: str, plain: bool) -> None:
 def listed_vaults(root: str, options: Options = DEFAULT_OPTIONS) -> List[str]:
     """Return the names of the vaults in the database at `root`, sorted. Raises: as `open_vault`."""
     address = Address(root, is_root=True)
-    wire = Pool(address, options.timeout, False).take()
+    wire = new_wire(address, options.timeout, False)
     try:
         if 'vaults' not in _columns(wire):
             return []

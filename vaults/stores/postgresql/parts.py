@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ..base import Options
-    from .connecting import Pool
+    from ..pool import Pool
     from .session import Session
-    from .wire import Statement
+    from .wire import Statement, Wire
 
 BYTEA, BIGINT = 17, 20      # the numbers that PostgreSQL has for these types: they never change
 AT_ONCE = 16                # chunks in a statement, unless that is too much: they may be a megabyte each
@@ -27,7 +27,7 @@ AT_ONCE = 16                # chunks in a statement, unless that is too much: th
 class PartsTable(WithBlocks):
     """The part of the store that holds chunks of values."""
 
-    def __init__(self, pool: Pool, gated: schema.Gated, name: str, number: int, options: Options) -> None:
+    def __init__(self, pool: Pool[Wire], gated: schema.Gated, name: str, number: int, options: Options) -> None:
         super().__init__(pool, gated, name, number, options)
         self.id4 = int4(number)
 

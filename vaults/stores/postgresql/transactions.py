@@ -10,7 +10,7 @@ from time import monotonic
 from ...errors import VaultError, VaultNotFoundError
 from .. import blocks
 from . import failures
-from .connecting import ClosedPool
+from .connecting import closed_pool
 from .schema import ADD_TO_TALLY, READ_ALONE
 from .session import Session
 from .trips import Trips
@@ -98,7 +98,7 @@ class WithBlocks(Trips):
                 session.undo(depth)
                 return
             session.undo(0)
-            if session.lost is None and not session.wire.is_lost():
+            if session.lost is None and not session.wire.is_gone():
                 session.wire.run(b'ROLLBACK')
         except (Refused, LostWire):
             session.wire.close()  # which undoes it
@@ -113,8 +113,8 @@ class WithBlocks(Trips):
 
     def close(self) -> None:
         """Close all connections; whoever has a block open in one finds it undone."""
-        pool, self.pool = self.pool, ClosedPool(self.name)
-        pool.clear()
+        pool, self.pool = self.pool, closed_pool(self.name)
+        pool.close()
         super().close()
 
     def forked(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ..sessions import SessionStore
 from . import failures
-from .connecting import Pool
 from .session import Session
 from .wire import LostWire, Refused
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from ...errors import VaultError
     from ..base import Options
+    from ..pool import Pool
     from .schema import Gated
     from .wire import Statement, Values, Wire
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 class Trips(SessionStore[Session]):
     """The part of the store that has connections. Safe in any thread."""
 
-    def __init__(self, pool: Pool, gated: Gated, name: str, number: int, options: Options) -> None:
+    def __init__(self, pool: Pool[Wire], gated: Gated, name: str, number: int, options: Options) -> None:
         super().__init__()
         self.pool, self.gated, self.name, self.number, self.options = pool, gated, name, number, options
         self.server, self.plain = '', True      # what it says it is; whether that is PostgreSQL
-        self.address, self.timeout = pool.address, pool.timeout  # for what is done when it is closed
+        self.connect = pool.connect     # for what is done when it is closed
 
     # --- statements ---
 

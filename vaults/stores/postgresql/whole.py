@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import failures, schema
-from .connecting import new_wire
 from .forms import as_int
 from .patience import interrupts
 from .walks import answers, entry_of
@@ -85,7 +84,7 @@ def destroy_vault(store: PostgreSQLStore) -> None:
 @contextmanager
 def _own_wire(store: PostgreSQLStore, lost: Callable[[LostWire, str], VaultError]) -> Iterator[Wire]:
     """Give a connection that is closed behind the block; what it raises is an error of ours, and `lost` where it is."""
-    wire = new_wire(store.address, store.timeout, True)
+    wire = store.connect()
     try:
         yield wire
     except Refused as error:

@@ -200,6 +200,11 @@ class Wire:
         return self.conn.transaction_status == pq.TransactionStatus.IDLE
 
     def is_lost(self) -> bool:
+        """Tell whether the server has closed it, or says what nobody has asked for."""
+        return self.is_gone() or bool(self.readable(0))
+
+    def is_gone(self) -> bool:
+        """Tell whether it is known that there is no connection any more."""
         return self.conn.status != pq.ConnStatus.OK
 
     def close(self) -> None:
