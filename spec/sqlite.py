@@ -49,6 +49,47 @@ class TestTraps:
         unwatched(v)
         assert len(seen) == 1 and seen[0].startswith('UPDATE entries') and one == [0, 1]
 
+    def test_many_keys_are_looked_for_in_few_statements(self, v):
+        entries = {**{f'key {n}': n for n in range(300)}, **{n: str(n) for n in range(300)}, ('a', 1): 'tuple', b'b': b'b', 1.5: 1.5, '': 'empty'}
+        v.update(entries)
+        asked = ['none', *entries, True, 1.0, 1, 'key 1', 'key 1', -1, b'']
+        seen = statements(v)
+        found = v.get_many(asked)
+        assert found == entries and len(seen) == -(-len(set(asked)) // 64)
+        del seen[:]
+        assert v.has_keys(entries) and not v.has_keys([*entries, 'none']) and len(seen) <= 20
+        unwatched(v)
+        assert list(v._store.get_many(['none', 'key 7', 'key 7', True])) == [None, b'\x07', b'\x07', v._store.get(1)]
+        assert list(v._store.contains_many(['none', 'key 7', 'none', 7.0, 7.5])) == [False, True, False, True, False]
+
+    def test_a_large_value_among_many_is_read_by_itself(self, v):
+        v.update({n: bytes(n * 40_000) for n in range(1, 5)})
+        v['end'] = 'end'
+        v.open('chunks', 'wb').close()
+        v.list('list').extend(range(3))
+        seen = statements(v)
+        assert v.get_many([*range(5), 'end']) == {**{n: bytes(n * 40_000) for n in range(1, 5)}, 'end': 'end'}
+        unwatched(v)
+        assert len(seen) == 1 + 3   # those of more than 64 KiB
+        assert v.get_many(['chunks', 'list', 'end']) == {'chunks': b'', 'list': [0, 1, 2], 'end': 'end'}
+
+    @pytest.mark.parametrize('harm', ["value = x'07', crc = crc + 1", "value = 'text'", 'value = 7', "value = CAST(x'ff' AS TEXT)", "crc = 'text'"])
+    def test_one_that_is_damaged_among_many_is_named(self, v, harm):
+        v.update({f'key {n}': n for n in range(100)})
+        raw_of(v).execute(f"UPDATE entries SET {harm} WHERE key = 'key 70'")
+        store = v._store
+        found = store.get_many([f'key {n}' for n in range(100)])
+        assert [next(found) for _ in range(64)] == [bytes([n]) for n in range(64)]
+        with pytest.raises(vaults.VaultCorruptError, match='key 70'):
+            list(found)
+        with pytest.raises(vaults.VaultCorruptError, match='key 70'):
+            v.get_many(['key 1', 'key 70'])
+        assert v.get_many(['key 1', 'key 2']) == {'key 1': 1, 'key 2': 2} and v.has_keys(['key 70', 'key 1'])
+        v.close()
+        for look in (v.get_many, v.has_keys):
+            with pytest.raises(vaults.VaultClosedError):
+                look(['key 1', 'key 2'])
+
     def test_what_a_block_appends_takes_few_statements(self, v):
         one, column = v.list('one'), v.column('column', 'int64')
         seen = statements(v)

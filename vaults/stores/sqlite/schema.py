@@ -102,6 +102,18 @@ def _of_many(sql: str, row: str) -> Dict[int, str]:
     return {count: sql.replace(row, ', '.join([row] * count)) for count in (64, 8, 1)}
 
 
+def _of_keys(columns: str) -> Dict[int, str]:
+    """Return a statement by how many keys it looks for: a row for each that is there, with its number among them.
+
+    A NULL is no key. The CROSS JOIN has SQLite look for each key; it does not plan that otherwise.
+    """
+    return {count: f"""WITH asked(number, wanted) AS (VALUES {', '.join(f'({n}, ?)' for n in range(count))})
+ SELECT {columns} FROM asked CROSS JOIN entries ON key = wanted""" for count in (8, 64)}
+
+
+LARGE_AMONG_MANY = 1 << 16     # bytes of a value that is not got together with others
+GET_KEYS = _of_keys(f'number, CASE WHEN length(value) <= {LARGE_AMONG_MANY} THEN value END, crc')
+FIND_KEYS = _of_keys('number')
 PUT_ROWS = _of_many(PUT, '(?, ?, ?)')
 PUT_CHUNKS = _of_many('INSERT INTO parts VALUES (?, ?, ?, ?)', '(?, ?, ?, ?)')
 # The first one deletes an entry that is neither the newest nor has chunks, as its number of rows tells. The second one

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from _thread import get_ident
+from contextlib import suppress
 from zlib import crc32
 
 from ...errors import VaultClosedError, VaultCorruptError
@@ -28,7 +29,9 @@ from .schema import (
     COUNT_RANGE,
     COUNT_SOME,
     DATA_VERSION,
+    FIND_KEYS,
     GET,
+    GET_KEYS,
     HAS_CHUNKS,
     OF_BYTES,
     OF_TEXT,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8   # bytes of an entry
+NEITHER = None, None
 
 
 class SQLiteStore(Removal):
@@ -93,6 +97,44 @@ class SQLiteStore(Removal):
             return row == c.one  # type: ignore[no-any-return]  # a row is Any
         except driver.Error as error:
             return bool(retry(self, error, CONTAINS, (key,), key)[0][0])
+
+    def get_many(self, keys: Sequence[Stored]) -> Iterator[Optional[bytes]]:
+        for some, rows in self._found(GET_KEYS, keys):
+            if rows is None:
+                yield from map(self.get, some)  # which says what is wrong, and with which key
+                continue
+            there = {number: (data, crc) for number, data, crc in rows}
+            for number, key in enumerate(some):
+                data, crc = there.get(number, NEITHER)
+                if type(data) is bytes and type(key) is str:
+                    right = crc32(data, crc32(key.encode(), OF_TEXT))
+                    if crc != right and crc != right | HAS_CHUNKS:
+                        self.intact(key, data, crc)
+                elif data is not None:
+                    self.intact(key, data, crc)
+                elif crc is not None:
+                    data = self.get(key)
+                yield data
+
+    def contains_many(self, keys: Sequence[Stored]) -> Iterator[bool]:
+        for some, rows in self._found(FIND_KEYS, keys):
+            if rows is None:
+                yield from map(self.contains, some)
+                continue
+            there = {number for number, in rows}
+            yield from (number in there for number in range(len(some)))
+
+    def _found(self, sqls: Dict[int, str], keys: Sequence[Stored],
+               ) -> Iterator[Tuple[Sequence[Stored], Optional[List[Any]]]]:
+        """Yield some of the keys at a time with the rows of those that are there; None where SQLite raised an error."""
+        most = max(sqls)
+        for start in range(0, len(keys), most):
+            some = keys[start:start + most]
+            size = next(size for size in sqls if size >= len(some))
+            rows: Optional[List[Any]] = None
+            with suppress(*driver.Error):  # what asks for each alone finds out what it means, and for which key
+                rows = self.rows(self.local.c, sqls[size], (*some, *[None] * (size - len(some))))
+            yield some, rows
 
     def cached(self, size: int) -> Entries:
         from .cache import ReadCache  # here: few vaults are read so
