@@ -196,6 +196,71 @@ class TestWorkers:
         tasks.run(main())
         assert done == ['begun', 'after']
 
+    def test_calls_that_can_be_joined_are_done_together_up_to_the_first_that_cannot(self, tasks, done):
+        def join(calls):
+            done.append([call.args[0] for call in calls])
+            for call in calls:
+                call.run(wakes=False)
+            calls[0].wake()
+
+        async def ask(workers, number):
+            return await workers.joined(join, len, 'x' * number)
+
+        async def main():
+            workers, gate = Workers('one', 5.0), Gate()
+            async with tasks:
+                held = tasks.start(workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                asked = []
+                for number in range(4):
+                    asked.append(tasks.start(ask, workers, number))
+                    await tasks.sleep(0.001)
+                alone = tasks.start(workers.read, len, 'alone')
+                await tasks.sleep(0.001)
+                last = [tasks.start(ask, workers, 7)]
+                await tasks.sleep(0.001)
+                asked[1].cancel()
+                await asked[1].wait()
+                gate.opened.set()
+                await held.wait()
+                assert [await one.result() for one in asked[:1] + asked[2:] + last] == [0, 2, 3, 7] and await alone.result() == 5
+                closing = [tasks.start(ask, workers, number) for number in range(3)]
+                await tasks.sleep(0.001)
+                await workers.close()
+                assert [await one.result() for one in closing] == [0, 1, 2]
+        tasks.run(main())
+        assert done[0] == ['', 'xx', 'xxx']
+
+    def test_what_fails_for_joined_calls_is_told_to_each(self, tasks):
+        def join(calls):
+            calls[0].run(wakes=False)
+            raise ZeroDivisionError(len(calls))
+
+        async def ask(workers):
+            return await workers.joined(join, len, 'abc')
+
+        async def main():
+            workers, gate = Workers('one', 5.0), Gate()
+            async with tasks:
+                held = tasks.start(workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                asked = [tasks.start(ask, workers) for _ in range(3)]
+                await tasks.sleep(0.01)
+                gate.opened.set()
+                await held.wait()
+                for one in asked:
+                    await one.wait()
+                told = []
+                for one in asked:
+                    try:
+                        told.append(await one.result())
+                    except ZeroDivisionError as error:
+                        told.append(str(error))
+                assert sorted(map(str, told)) == ['3', '3', '3'] and 3 in told
+                assert await ask(workers) == 3
+            await workers.close()
+        tasks.run(main())
+
     def test_an_error_that_nobody_waits_for_is_told_to_nobody(self, tasks):
         async def main():
             workers, gate = Workers('one', 5.0), Gate()

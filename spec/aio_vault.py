@@ -8,18 +8,20 @@ import io
 import itertools
 import random
 import threading
+import time
 
 import pytest
 
 import vaults
 from vaults import Vault
-from vaults.aio import AsyncVault, things, verbs
+from vaults.aio import AsyncVault, joined, things, verbs
 from vaults.aio import pieces as in_pieces
 from vaults.aio import vault as rooms
 from vaults.views import Items, Keys, SortedSlice, Values
 
 from .aio import Gate, threads_of, until
 from .helpers import in_child, needs_fork, output
+from .internals import statements, unwatched
 from .jsonfile import url_of
 
 ENGINES = {
@@ -417,8 +419,7 @@ class Distant(vaults.DictionaryStore):
         self.asked = []
 
     def get(self, key):
-        self.asked.append([key])
-        return super().get(key)
+        return self.get_many([key])[0]
 
     def get_many(self, keys):
         self.asked.append(list(keys))
@@ -428,7 +429,56 @@ class Distant(vaults.DictionaryStore):
 
 
 class TestJoinedReads:
-    """Where each call takes long, the reads that wait are one call."""
+    """The reads that wait for the reader's thread are one call of the engine."""
+
+    def test_those_of_a_file_are_few_statements_of_sqlite(self, tasks, root):
+        async def main():
+            async with AsyncVault('joined') as v, tasks:
+                await v.update({key: [key] for key in range(200)})
+                vault, gate = v.shared.kept.vault(), Gate()
+                seen = await v.shared.workers.read(statements, vault)
+                held = tasks.start(v.shared.workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                wanted = [tasks.start(v.__getitem__, key) for key in range(200)]
+                length = tasks.start(v.length)  # is not one of them
+                await tasks.sleep(0.01)
+                gate.opened.set()
+                await held.wait()
+                assert [await task.result() for task in wanted] == [[key] for key in range(200)]
+                assert await length.result() == 200
+                await v.shared.workers.read(unwatched, vault)
+                assert len(seen) <= 6
+        tasks.run(main())
+
+    @pytest.mark.parametrize('slow', ['large', 'of many'])
+    def test_one_that_takes_long_to_load_holds_up_no_answer_of_those_before(self, tasks, root, monkeypatch, slow):
+        stuck, load = Gate(), in_pieces.VaultInPieces.loaded
+
+        def loaded(self, stored, data, default):
+            if stored == 'stuck':
+                stuck()
+            elif stored == 'slow':
+                time.sleep(2 * joined.HEARD_WITHIN)
+            return load(self, stored, data, default)
+
+        async def main():
+            async with AsyncVault('joined') as v, tasks:
+                await v.update({'first': 1, 'stuck': [0] * 300_000} if slow == 'large' else {'slow': 1, 'first': 2, 'stuck': 3})
+                monkeypatch.setattr(in_pieces.VaultInPieces, 'loaded', loaded)
+                gate = Gate()
+                held = tasks.start(v.shared.workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                wanted = []
+                for key in ('first', 'stuck') if slow == 'large' else ('slow', 'first', 'stuck'):
+                    wanted.append(tasks.start(v.get, key))
+                    await tasks.sleep(0.005)
+                gate.opened.set()
+                await held.wait()
+                await until(tasks, stuck.entered.is_set)
+                assert await wanted[0].result() == 1
+                stuck.opened.set()
+                assert [await one.result() for one in wanted][1:] == ([[0] * 300_000] if slow == 'large' else [2, 3])
+        tasks.run(main())
 
     def test_reads_that_wait_are_one_call_and_each_task_has_an_object_of_its_own(self, tasks):
         async def main():

@@ -13,7 +13,6 @@ from ..codecs.registry import live_types
 from ..errors import VaultClosedError, VaultError, VaultTypeError
 from ..place import place_of
 from .blocks import Blocks
-from .joined import JoinedReads
 from .verbs import APART, AWAITED_INSTEAD, BY_READER, INSTEAD
 from .workers import Workers
 
@@ -37,14 +36,11 @@ class Kept:
         self._make = make
         self._vault: Any = None
         self.is_apart = False       # whether reading has a thread of its own: before it is open, nobody knows
-        self.is_distant = False
         self.ending = 'close'       # what ends it
 
     def open(self) -> None:
         vault = self._make()
-        store = place_of(vault).store
-        self.is_apart, self.is_distant = not store.is_serial, store.is_distant
-        self._vault = vault
+        self.is_apart, self._vault = not place_of(vault).store.is_serial, vault
 
     def end(self) -> None:
         getattr(self._vault, self.ending)()
@@ -66,10 +62,10 @@ class Kept:
 class SharedByTasks:
     """What an AsyncVault shares with all that is got from it."""
 
-    __slots__ = ('blocks', 'joined', 'kept', 'workers')
+    __slots__ = ('blocks', 'kept', 'workers')
 
     def __init__(self, name: str, timeout: float, make: Callable[[], Any]) -> None:
-        self.kept, self.blocks, self.joined = Kept(make), Blocks(), JoinedReads()
+        self.kept, self.blocks = Kept(make), Blocks()
         self.workers = Workers(name, timeout, opened=self.kept.open, closed=self.kept.end)
 
 

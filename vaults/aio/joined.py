@@ -1,72 +1,60 @@
-"""Joined reads: those that wait for the reader's thread, asked for in one call, where each call takes long.
+"""Joined reads: those that wait for the reader's thread are one call of the engine.
 
-Each task has a call of its own in the reader's queue. The first of them that runs asks for what all of them want; the
-others find theirs answered, and load it. So one that is cancelled meanwhile is nobody else's concern, and what is wrong
-with one entry is told to its own task alone.
+A call of an engine on another machine takes long; one of a file takes less than the threads do to change places, which
+it has them do. Each read is answered by itself: one that is cancelled meanwhile is nobody else's concern, and what is
+wrong with one entry is told to its own task alone.
 """
 from __future__ import annotations
 
-from collections import deque
+from itertools import chain
+from time import perf_counter
 
+from ..codecs.codes import BULK
 from ..errors import VaultError
 from ..place import place_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Deque, List, Optional
+    from typing import Any, Callable, Dict, List, Optional, Tuple
 
     from ..keys import Stored
-    from ..stores.base import Store
+    from ..place import Entries
+    from .workers import Call
 
-JOINED_AT_ONCE = 512
-
-
-class Wanted:
-    """What a task wants to read; once it is known, its bytes, or None."""
-
-    __slots__ = ('data', 'is_known', 'stored')
-
-    def __init__(self, stored: Stored) -> None:
-        self.stored, self.is_known = stored, False
-        self.data: Optional[bytes] = None
+HEARD_WITHIN = 0.001    # seconds, and the time that one takes to load
 
 
-class JoinedReads:
-    """The single reads of a vault that are waited for."""
+def got_of(subject: Callable[[], Any], key: Any, default: Any) -> Any:
+    """Return the value in a subject, or the default. It runs in a thread."""
+    return subject().get(key, default)
 
-    def __init__(self) -> None:
-        self._waiting: Deque[Wanted] = deque()
 
-    def add(self, stored: Stored) -> Wanted:
-        """Note that a task is going to call `read` for this key, in the reader's thread."""
-        wanted = Wanted(stored)
-        self._waiting.append(wanted)
-        return wanted
-
-    def read(self, vault: Any, wanted: Wanted, default: Any) -> Any:
-        """Return the value of a vault or section in it, or the default."""
-        if not wanted.is_known:
-            self._ask(place_of(vault).store, wanted)
-        return vault.loaded(wanted.stored, wanted.data, default)
-
-    def _ask(self, store: Store, first: Wanted) -> None:
-        together = [first]
-        while self._waiting and len(together) < JOINED_AT_ONCE:
-            wanted = self._waiting.popleft()
-            if wanted is not first and not wanted.is_known:
-                together.append(wanted)
+def read_joined(calls: List[Call]) -> None:
+    """Do calls of `got_of` for a vault and the sections in it. It runs in a thread."""
+    wanted: Dict[Stored, List[Tuple[Call, Any, Any]]] = {}
+    entries: Optional[Entries] = None
+    for call in calls:
+        subject, key, default = call.args
         try:
-            _know(store, together)
-        except VaultError:
-            if first.is_known:
-                return  # it is about another one, whose own call is going to find that out
-            _know(store, [first])
-
-
-def _know(store: Store, together: List[Wanted]) -> None:
-    asked = {wanted.stored: [] for wanted in together}  # type: ignore[var-annotated]  # lists of Wanted
-    for wanted in together:
-        asked[wanted.stored].append(wanted)
-    for those, data in zip(asked.values(), store.get_many(list(asked))):
-        for wanted in those:
-            wanted.data, wanted.is_known = data, True
+            vault = subject()
+            place = place_of(vault)
+            wanted.setdefault(place.keys.encode(key), []).append((call, vault, default))
+            entries = place.entries  # the same of all
+        except (TypeError, ValueError, VaultError):
+            call.run()  # which says what is wrong, or that there is nothing
+    if entries is None:
+        return
+    due = perf_counter() + HEARD_WITHIN
+    keys = list(wanted)
+    try:
+        for stored, data in zip(keys, entries.get_many(keys)):
+            for call, vault, default in wanted.pop(stored):
+                if perf_counter() > due or (type(data) is bytes and len(data) > BULK):
+                    call.wake()  # for those before
+                    due = perf_counter() + HEARD_WITHIN
+                call.function, call.args = vault.loaded, (stored, data, default)
+                call.run(wakes=False)
+        calls[0].wake()
+    except VaultError:
+        for call, _, _ in chain.from_iterable(wanted.values()):
+            call.run()  # each finds out for itself

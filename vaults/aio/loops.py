@@ -52,6 +52,14 @@ class EventLoop:
     def answer(self, pending: Pending, result: Any, error: Optional[BaseException]) -> None:
         """Hand over what was waited for. Of a loop that has ended nobody waits."""
         self._answers.append((pending, result, error))
+        self.wake()
+
+    def note(self, pending: Pending, result: Any) -> None:
+        """Hand over what was waited for, once the loop is woken."""
+        self._answers.append((pending, result, None))
+
+    def wake(self) -> None:
+        """Have what was handed over handed out."""
         if not self._is_woken:
             self._is_woken = True  # two threads that come here at once wake it twice, which is nothing but slower
             try:

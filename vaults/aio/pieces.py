@@ -136,8 +136,9 @@ class _InPieces(_LoadsInPieces):
     _entries: Any
 
     def _loaded(self, stored: Stored, data: Any) -> Any:
-        whole: Callable[[], Any] = partial(super()._loaded, stored, data)  # type: ignore[misc]  # of Vault
-        return _whole_or_in_pieces(self._place, data, whole) if type(data) is bytes else whole()
+        if type(data) is bytes and len(data) > BULK:
+            return _whole_or_in_pieces(self._place, data, partial(super()._loaded, stored, data))  # type: ignore[misc]  # of Vault
+        return super()._loaded(stored, data)  # type: ignore[misc]
 
     def get(self, key: Any, default: Any = None) -> Any:
         try:

@@ -7,12 +7,13 @@ from inspect import signature
 
 from ..codecs import registry
 from ..errors import VaultError
-from ..place import MISSING, place_of
+from ..place import MISSING
 from ..stores import shown_url
 from ..vault import Vault
 from ..views import Keys, SortedSlice, Values
 from .blocks import AsyncEdit, AsyncTransaction
 from .bridge import AsyncWalk, Bridge, Made, SharedByTasks, bridged, inward, verb_of
+from .joined import got_of, read_joined
 from .pieces import VaultInPieces
 from .things import AsyncOpening
 from .verbs import BY_READER, BY_WRITER, OF_SLICE, OF_VAULT, OF_VIEW
@@ -20,7 +21,7 @@ from .verbs import BY_READER, BY_WRITER, OF_SLICE, OF_VAULT, OF_VIEW
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Callable, Iterator, Optional, Tuple, Type
+    from typing import Any, Awaitable, Callable, Iterator, Optional, Tuple, Type
 
 TAKEN = signature(Vault)
 
@@ -31,11 +32,6 @@ def _key_in(one: Any) -> Any:
 
 def _itself(one: Any) -> Any:
     return one
-
-
-def _got_of(subject: Callable[[], Any], key: Any, default: Any) -> Any:
-    """Return the value in a subject, or the default. It runs in a thread."""
-    return subject().get(key, default)
 
 
 def _deleted_of(subject: Callable[[], Any], key: Any) -> None:
@@ -164,20 +160,12 @@ class AsyncEntries(_AsyncEntries):
             raise KeyError(key)
         return self.outward(value)
 
-    async def _got(self, key: Any, default: Any) -> Any:
-        """Return the value, or the default; outside of blocks, where each call takes long, with those of others."""
+    def _got(self, key: Any, default: Any) -> Awaitable[Any]:
+        """Return what is awaited, at once, for the value or the default; out of blocks, it is joined with others."""
         shared = self.shared
-        if not shared.kept.is_apart or self.handle is not None or shared.blocks.turns:
-            return await self.ask(BY_READER, verb_of, self.subject, 'get', (key, default), {})
-        if shared.kept.is_distant:
-            vault = self.subject()
-            try:
-                wanted = shared.joined.add(place_of(vault).keys.encode(key))
-            except (TypeError, ValueError):
-                pass  # what get() says of it
-            else:
-                return await shared.workers.read(shared.joined.read, vault, wanted, default)
-        return await shared.workers.read(_got_of, self.subject, key, default)
+        if not shared.kept.is_apart or self.handle is not None or (shared.blocks.turns and shared.blocks.found(None)):
+            return self.ask(BY_READER, got_of, self.subject, key, default)
+        return shared.workers.joined(read_joined, got_of, self.subject, key, default)
 
     async def delete(self, key: Any) -> None:
         """Delete the entry; for a slice, all entries in it. It is what `del v[key]` is. Raises: KeyError."""

@@ -29,37 +29,44 @@ from .loops import current_loop
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from contextvars import Context
-    from typing import Any, Callable, Deque, List, Optional, Tuple, TypeVar
+    from typing import Any, Awaitable, Callable, Deque, List, Optional, Tuple, TypeVar
 
     from .loops import EventLoop, Pending
 
     T = TypeVar('T')
 
 BEGINNING, WITHIN, ENDING, DROPPING = range(4)  # what a call is to its block, where it has one
+JOINED_AT_ONCE = 512    # calls
 
 
-class _Call:
+class Call:
     """A function that is to run in a thread, and who waits for it: nobody, of what undoes something."""
 
-    __slots__ = ('args', 'block', 'context', 'function', 'kind', 'loop', 'pending', 'since')
+    __slots__ = ('args', 'block', 'context', 'function', 'join', 'kind', 'loop', 'pending', 'since')
 
     def __init__(self, loop: Optional[EventLoop], pending: Optional[Pending], function: Callable[..., Any],
-                 args: Tuple[Any, ...], kind: int, block: Optional[WorkersBlock]) -> None:
+                 args: Tuple[Any, ...], kind: int = WITHIN, block: Optional[WorkersBlock] = None,
+                 join: Optional[Callable[[List[Call]], object]] = None) -> None:
         self.loop, self.pending, self.function, self.args = loop, pending, function, args
-        self.kind, self.block = kind, block
+        self.kind, self.block, self.join = kind, block, join
         self.context: Context = copy_context()
         self.since = 0.0  # when it was found to wait for the block of another
 
-    def run(self) -> bool:
-        """Do it; tell whether it ended well."""
+    def run(self, wakes: bool = True) -> bool:
+        """Do it; tell whether it ended well. Unless it `wakes` the loop for the answer, somebody calls `wake` soon."""
         try:
             result = self.context.run(self.function, *self.args)
         except BaseException as error:
             self.fail(error)
             return False
         if self.loop is not None and self.pending is not None:
-            self.loop.answer(self.pending, result, None)
+            self.loop.answer(self.pending, result, None) if wakes else self.loop.note(self.pending, result)
         return True
+
+    def wake(self) -> None:
+        """Have the loop hand out this answer, and all others that are there."""
+        if self.loop is not None:
+            self.loop.wake()
 
     def fail(self, error: BaseException) -> None:
         if self.loop is None or self.pending is None:
@@ -90,9 +97,9 @@ class _Lane:
 
     def __init__(self, name: str, timeout: float, opening: _Opening) -> None:
         self._name, self._timeout, self._opening = name, timeout, opening
-        self._calls: SimpleQueue[Optional[_Call]] = SimpleQueue()   # None ends the thread
+        self._calls: SimpleQueue[Optional[Call]] = SimpleQueue()   # None ends the thread
         self.put = self._calls.put
-        self._waiting: Deque[_Call] = deque()   # those that came while another's block was open
+        self._waiting: Deque[Call] = deque()    # taken from there, and still to be done
         self._is_ending = False
         self.thread: Optional[threading.Thread] = None
 
@@ -110,7 +117,7 @@ class _Lane:
                 self._do(call)
             del call  # it holds what it was given, and who waits
 
-    def _do(self, call: _Call) -> None:
+    def _do(self, call: Call) -> None:
         if not self._opening.is_done:
             try:
                 self._opening.require()
@@ -118,13 +125,37 @@ class _Lane:
                 call.fail(error)
                 return
         block = call.block
-        if block is None:
+        if call.join is not None:
+            self._join(call, call.join)
+        elif block is None:
             call.run()
         elif call.kind != BEGINNING or block.has_ended:
             if call.pending is not None:
                 call.fail(ended())
         elif call.run():
             self._serve_block(block)
+
+    def _join(self, first: Call, join: Callable[[List[Call]], object]) -> None:
+        """Do a call with all that came behind it and can be joined with it, up to the first which cannot."""
+        calls, queued = [first], self._calls
+        while len(calls) < JOINED_AT_ONCE and not queued.empty():  # only this thread takes from it
+            call = queued.get()
+            if call is None:
+                self._is_ending = True
+                break
+            if call.join is not join:
+                self._waiting.append(call)
+                break
+            if call.pending is None or not call.pending.done():
+                calls.append(call)
+        if len(calls) == 1:
+            first.run()
+            return
+        try:
+            join(calls)
+        except BaseException as error:
+            for call in calls:
+                call.fail(error)
 
     def _serve_block(self, block: WorkersBlock) -> None:
         """Serve nobody but a block, until it ends."""
@@ -184,13 +215,13 @@ class _Binding:
         return self.loop
 
     def ask(self, lane: _Lane, function: Callable[..., Any], args: Tuple[Any, ...], kind: int = WITHIN,
-            block: Optional[WorkersBlock] = None) -> Pending:
+            block: Optional[WorkersBlock] = None, join: Optional[Callable[[List[Call]], object]] = None) -> Pending:
         """Have a function run in a thread; return what its result is awaited by, which is to be done at once."""
         loop = self.loop
         if loop is None or not loop.is_current():
             loop = self.require()
         pending = loop.pending()
-        lane.put(_Call(loop, pending, function, args, kind, block))
+        lane.put(Call(loop, pending, function, args, kind, block, join))
         return pending
 
 
@@ -231,6 +262,16 @@ class Workers:
             self._start(lane)
         return await self._binding.ask(lane, function, args)  # type: ignore[no-any-return]
 
+    def joined(self, join: Callable[[List[Call]], object], function: Callable[..., T], *args: Any) -> Awaitable[T]:
+        """Return what is awaited, at once, for what `function(*args)` does in the reader's thread.
+
+        Where more such calls wait there, `join(calls)` does all of them.
+        """
+        lane = self._reader
+        if lane.thread is None:
+            self._start(lane)
+        return self._binding.ask(lane, function, args, join=join)
+
     async def write(self, function: Callable[..., T], *args: Any) -> T:
         """Return what `function(*args)` does in the writer's thread. Raises: VaultBusyError for a block that lasts."""
         lane = self._writer
@@ -248,7 +289,7 @@ class Workers:
     def tell(self, function: Callable[[], object]) -> None:
         """Have a function run in the writer's thread, and do not wait for it: for what undoes something."""
         if self._writer.thread is not None:
-            self._writer.put(_Call(None, None, function, (), WITHIN, None))
+            self._writer.put(Call(None, None, function, (), WITHIN, None))
 
     def block(self, undo: Callable[[], object]) -> WorkersBlock:
         """Return a block, which `begin()` begins; `undo` is called in the writer's thread where it is dropped."""
@@ -289,7 +330,7 @@ class Workers:
             if lane.thread is not None:
                 lane.thread = None
                 lane.put(None)
-        writer.put(_Call(loop, pending, end, (), WITHIN, None))
+        writer.put(Call(loop, pending, end, (), WITHIN, None))
         try:
             await loop.shielded(pending)
         except Exception:
@@ -339,7 +380,7 @@ class WorkersBlock:
     def tell(self, function: Callable[[], object]) -> None:
         """Have a function run within the block, and do not wait for it: for what undoes a part of it."""
         if not self.has_ended:
-            self._lane.put(_Call(None, None, function, (), WITHIN, self))
+            self._lane.put(Call(None, None, function, (), WITHIN, self))
 
     async def end(self, function: Callable[[], T]) -> T:
         """Return what `function()` does, and give the turn back. Cancelled before it begins, the block is dropped."""
@@ -358,9 +399,9 @@ class WorkersBlock:
             self.has_ended = True
             self._lane.put(self.dropping())
 
-    def dropping(self) -> _Call:
+    def dropping(self) -> Call:
         """Return the call that ends it where nobody waits."""
-        return _Call(None, None, self._undo, (), DROPPING, self)
+        return Call(None, None, self._undo, (), DROPPING, self)
 
 
 def ended() -> VaultError:
