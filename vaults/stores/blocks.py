@@ -8,7 +8,7 @@ import sys
 import threading
 from _thread import get_ident
 
-from ..errors import VaultError
+from ..errors import VaultClosedError, VaultError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,6 +66,16 @@ class Epochs:
 def too_deep(path: str) -> VaultError:
     return VaultError(f'transactions are nested more than {MAX_NESTED} deep: vault {path}; leave some first, or begin '
                       'none in each call of a function that calls itself')
+
+
+def inside(verb: str, path: str) -> VaultError:
+    """Return the error of what can be called outside of all blocks alone."""
+    return VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {path}')
+
+
+def closed(path: str) -> VaultClosedError:
+    """Return the error of whatever is asked of a store that was closed."""
+    return VaultClosedError(f'the vault {path} is closed: open it again')
 
 
 def out_of_order(path: str) -> VaultError:

@@ -161,7 +161,7 @@ class LockedStore(Store):
             raise VaultBusyError(f'another thread has a block open, and has not ended it in {self.options.timeout} s: '
                                  f'vault {self.name}; wait, or make its blocks shorter')
         if self._closed:
-            raise self._is_closed()
+            raise blocks.closed(self.name)
         if self._waiting_error:
             self._raise_waiting()
         if self._owner is not None:
@@ -315,12 +315,7 @@ class LockedStore(Store):
         if depth < len(self._blocks) - 1:
             self._orphans += [one for one, _ in self._blocks[depth + 1:] if one is not None]
             return depth, blocks.out_of_order(self.name)
-        try:
-            if self._owner is not None:
-                self._owner.require()
-        except VaultTaskError as error:
-            return depth, VaultTaskError(f'{error}; it was rolled back')
-        return depth, None
+        return depth, self._owner.refused_end() if self._owner is not None else None
 
     def _is_inherited(self, who: object) -> bool:
         """Tell, once, whether what ends is a block of the parent's, which is none here, and has nothing to say."""
@@ -358,15 +353,12 @@ class LockedStore(Store):
         if self._thread == get_ident() and self._owner is not None and not self._owner.is_left():
             self._owner.require()
 
-    def _is_closed(self) -> VaultClosedError:
-        return VaultClosedError(f'the vault {self.name} is closed: open it again')
-
     def require_outside(self, verb: str) -> None:
         """Raise when what cannot run inside a transaction is called in one of this thread, or when it is closed."""
         if self._closed:
-            raise self._is_closed()
+            raise blocks.closed(self.name)
         if self._thread == get_ident():
-            raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.name}')
+            raise blocks.inside(verb, self.name)
 
     def sync(self) -> None:
         self.require_outside('sync')

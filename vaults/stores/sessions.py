@@ -15,7 +15,7 @@ from abc import abstractmethod
 from weakref import WeakSet
 
 from .._typing import Generic
-from ..errors import VaultClosedError, VaultError, VaultTaskError
+from ..errors import VaultError, VaultTaskError
 from . import blocks
 from .base import Store
 from .tasks import Owner, may_run
@@ -23,6 +23,8 @@ from .tasks import Owner, may_run
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, List, Optional, Tuple, TypeVar
+
+    from ..errors import VaultClosedError
 
     T = TypeVar('T')
     Its = TypeVar('Its', bound='BlockSession')  # the sessions of an engine
@@ -247,12 +249,7 @@ class SessionStore(Store, Generic[Its]):
         if depth < len(session.blocks) - 1:
             self.local.orphans += [one for one in session.blocks[depth + 1:] if one is not None]
             return blocks.out_of_order(self.name)
-        try:
-            if session.owner is not None:
-                session.owner.require()
-        except VaultTaskError as error:
-            return VaultTaskError(f'{error}; it was rolled back')
-        return session.lost
+        return (session.owner.refused_end() if session.owner is not None else None) or session.lost
 
     def _require_no_other(self, who: object) -> None:
         """Raise when it is another thread's block that ends here, which is undone."""
@@ -276,14 +273,14 @@ class SessionStore(Store, Generic[Its]):
             session.owner.require()
 
     def closed_error(self) -> VaultClosedError:
-        return VaultClosedError(f'the vault {self.name} is closed: open it again')
+        return blocks.closed(self.name)
 
     def require_outside(self, verb: str) -> None:
         """Raise when what cannot run inside a block is called in one of this thread, or when it is closed."""
         if self.is_closed:
             raise self.closed_error()
         if self.local.session is not None:
-            raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.name}')
+            raise blocks.inside(verb, self.name)
 
     def close(self) -> None:
         """Whoever has a block open finds it undone."""

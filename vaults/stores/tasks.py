@@ -136,6 +136,14 @@ class Owner:
         return VaultTaskError(f'{_named(task)} has a block open in the vault {self._path}, and this is '
                               f'{"no task" if here is None else _named(here)}{what}: {CURE}')
 
+    def refused_end(self) -> Optional[VaultTaskError]:
+        """Return the error of another task of this thread that ends the block, which is rolled back."""
+        try:
+            self.require()
+        except VaultTaskError as error:
+            return VaultTaskError(f'{error}; it was rolled back')
+        return None
+
     def name(self) -> str:
         return _named(self._task())
 

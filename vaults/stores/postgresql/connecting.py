@@ -7,8 +7,9 @@ from time import monotonic
 import psycopg
 from psycopg import pq
 
+from .. import blocks
 from ..pool import Pool
-from .failures import closed, not_connected
+from .failures import not_connected
 from .patience import waiting_for
 from .wire import LostWire, Refused, Wire
 
@@ -28,7 +29,7 @@ class NoAnswer(LostWire):
 def closed_pool(name: str) -> Pool[Wire]:
     """Return what stands in place of the connections of a store that was closed."""
     def refuse() -> Wire:
-        raise closed(name)
+        raise blocks.closed(name)
     pool = Pool(refuse)
     pool.close()
     return pool

@@ -7,7 +7,6 @@ from __future__ import annotations
 from ...errors import (
     SerializationError,
     VaultBusyError,
-    VaultClosedError,
     VaultCorruptError,
     VaultError,
     VaultFullError,
@@ -83,7 +82,3 @@ def not_waited_for(words: str, name: str) -> VaultUnsureError:
     """Return the error of a commit that is done on this server, and perhaps on no standby."""
     return VaultUnsureError(f'it was done on the server, but not surely on its standby: {words}: vault {name}; if the '
                             'server is lost now, it may be too')
-
-
-def closed(name: str) -> VaultClosedError:
-    return VaultClosedError(f'the vault {name} is closed: open it again')

@@ -20,8 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable, TypeVar
 
-    from ...errors import VaultClosedError
-
     T = TypeVar('T')
 
 
@@ -107,9 +105,6 @@ class WithBlocks(Trips):
                 self.end(session)
 
     # --- the end ---
-
-    def closed_error(self) -> VaultClosedError:
-        return failures.closed(self.name)
 
     def close(self) -> None:
         """Close all connections; whoever has a block open in one finds it undone."""

@@ -14,6 +14,7 @@ from time import monotonic
 from ... import log
 from ...errors import VaultCorruptError, VaultError
 from ...keys import SIGN, named
+from .. import blocks
 from . import driver
 from .checkpoint import TICK, Checkpointer, is_due
 from .connection import Broken, Connection, File, Local
@@ -148,5 +149,5 @@ class Statements(Transactional):
     def outside(self, verb: str) -> Connection:
         c: Connection = self.local.c
         if c.depth:
-            raise VaultError(f'{verb}() cannot run inside a transaction: leave the block first; vault {self.file.path}')
+            raise blocks.inside(verb, self.file.path)
         return c
