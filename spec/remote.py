@@ -7,6 +7,7 @@ import http.client
 import http.server
 import logging
 import pickle
+import ssl
 import threading
 import tracemalloc
 
@@ -331,6 +332,12 @@ class TestRemoteVaults:
     def test_another_server_is_told_from_ours(self, status, error, said):
         with Answering(status, body=b'<html>', Location='https://elsewhere/x') as other, pytest.raises(error, match=said):
             Vault(f'{other.url}/x', timeout=.2)
+
+    def test_who_asks_without_tls_reads_no_certificates(self, serving, monkeypatch):  # noqa: F811
+        monkeypatch.setattr(ssl, 'create_default_context', None)
+        with contextlib.closing(Vault(serving.url_of(serving.name()))) as v:
+            v['a'] = 1
+            assert v['a'] == 1
 
     def test_another_protocol_is_refused(self):
         body = packb([None, [{'protocol': 99}]])

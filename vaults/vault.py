@@ -681,7 +681,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         assert set(self[:]) == set(listed)
         ordered = [keys.order(self._keys.encode(key)) for key in self[:]]
         assert ordered == sorted(ordered)
-        assert all(key in self for key in listed)
+        assert self.has_keys(listed)
 
 
 registry.never_stored += [Vault, SortedSlice, Keys, Values, Items]
