@@ -1,5 +1,13 @@
 """The specification of vaults, which spec/ has by parts of the house. Run with `pytest tests.py`."""
+import os
+import shutil
+import tempfile
+
 import pytest
+
+# In memory, where there is room: on a disk, tests with files wait for it half of their time, and prove nothing of it.
+if 'TMPDIR' not in os.environ and os.access('/dev/shm', os.W_OK) and shutil.disk_usage('/dev/shm').free > 4 << 30:
+    os.environ['TMPDIR'] = tempfile.tempdir = '/dev/shm'
 
 pytest.register_assert_rewrite('spec')
 

@@ -14,7 +14,7 @@ import textwrap
 import threading
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 
 import vaults
 from vaults import Vault
@@ -82,6 +82,11 @@ def forget():
     for table, old in zip((registry.by_class, registry.by_name), kept):
         table.clear()
         table.update(old)
+
+
+def in_few_examples(test, **strategies):
+    """Return a test of Hypothesis with fewer examples, for where each step is many requests to a server."""
+    return settings(max_examples=12)(given(**strategies)(test.hypothesis.inner_test))
 
 
 def run(code, *arguments, **options):

@@ -46,6 +46,8 @@ def small(monkeypatch):
 class TestLists:
     """`v.list(key)`: a list that lives in the vault."""
 
+    LONG = 400      # items: fewer where each change is requests to a server
+
     def test_what_is_done_to_it_sticks(self, v):
         log = v.list('log')
         log.append({'event': 'started'})
@@ -80,7 +82,7 @@ class TestLists:
 
     def test_a_long_one_is_worked_on_from_all_sides(self, v, small):
         live, plain = v.list('one'), []
-        for number in range(400):
+        for number in range(self.LONG):
             for one in (live, plain):
                 one.append(number)
                 one.insert(len(one) // 2, -number)
@@ -93,22 +95,22 @@ class TestLists:
 
     def test_one_that_was_thinned_out_is_no_deeper_than_it_must_be(self, v, small):
         live = v.list('one')
-        live.extend(range(1200))
+        live.extend(range(3 * self.LONG))
         deep = tree.Header.of(v._store.get('one')).depth
-        plain = list(range(1200))
-        for at in range(1150, 0, -1):
+        plain = list(range(3 * self.LONG))
+        for at in range(3 * self.LONG - 50, 0, -1):
             if at % 29:
                 del live[at], plain[at]
         assert live == plain
         header = tree.Header.of(v._store.get('one'))
         assert header.depth < deep and len(list(v._store.chunk_numbers(header.owner))) < len(plain)
 
-    @pytest.mark.parametrize('grow, fill', [(lambda live, number: live.append('x' * 9), 3.9),
+    @pytest.mark.parametrize('grow, fill', [(lambda live, number: live.append('x' * 9), 3.6),
                                             (lambda live, number: live.insert(len(live) // 2, 'x' * 9), 2.3)])
     def test_nodes_are_full_where_it_grows_at_the_end_and_half_full_elsewhere(self, v, small, grow, fill):
         live = v.list('one')
         with v:
-            for number in range(700):
+            for number in range(300):
                 grow(live, number)
         header = tree.Header.of(v._store.get('one'))
         grown = tree.Tree(v._store, header)

@@ -17,9 +17,10 @@ import pytest
 import vaults
 from spec import engines, servers
 from spec.documents import assert_shown, blocks, installs, sections, shell
-from spec.helpers import ON_A_SERVER, crowd, in_thread, run, server  # noqa: F401  # server is a fixture
+from spec.helpers import ON_A_SERVER, crowd, in_few_examples, in_thread, run, server  # noqa: F401  # server is a fixture
 from vaults.stores.base import Options
 from vaults.testing import StoreConformance
+from vaults.testing.oracle import OPERATIONS
 
 
 @pytest.fixture(scope='session')
@@ -60,6 +61,9 @@ def guarded(server):  # noqa: F811  # which tells when there is none
 
 class TestPostgreSQLConformance(StoreConformance):
     """PostgreSQL meets the contract, with either of the locks that writers wait for, and behind a pooler."""
+
+    test_every_operation_does_what_the_oracle_does = in_few_examples(
+        StoreConformance.test_every_operation_does_what_the_oracle_does, operations=OPERATIONS)
 
     @pytest.fixture(autouse=True, params=['advisory locks', 'row locks', 'pooled'])
     def kind(self, request, database):

@@ -16,7 +16,7 @@ from msgpack import packb
 
 import vaults
 from spec import engines
-from spec.helpers import crowd, output
+from spec.helpers import crowd, in_few_examples, output
 from spec.moving_copy import as_stored, fill_with_all
 from spec.samples import Custom
 from spec.servers import MissingServerError
@@ -28,10 +28,14 @@ from vaults.stores.http.asking import RefusedVerb
 from vaults.stores.http.opening import open_served
 from vaults.stores.http.wire import WIRE_TYPE, unpacked_request
 from vaults.testing import StoreConformance
+from vaults.testing.oracle import OPERATIONS
 
 
 class TestRemoteConformance(StoreConformance):
     """A vault on a server meets the contract."""
+
+    test_every_operation_does_what_the_oracle_does = in_few_examples(
+        StoreConformance.test_every_operation_does_what_the_oracle_does, operations=OPERATIONS)
 
     @pytest.fixture(autouse=True)
     def served(self, serving):  # noqa: F811  # the fixture
@@ -426,10 +430,10 @@ def new_remote_store(**options):
     return store
 
 
-def on_a_server(tests, *left_out):
+def on_a_server(tests, **sizes):
     """Return a class with the tests over the plain engine, on a server."""
     return type(tests.__name__.replace('ThePlainEngine', 'HTTP'), (tests,), {
-        'make_engine': staticmethod(new_remote_store), '__module__': __name__, **dict.fromkeys(left_out)})
+        'make_engine': staticmethod(new_remote_store), '__module__': __name__, **sizes})
 
 
 TestDictOverHTTP = on_a_server(engines.TestDictOverThePlainEngine)
@@ -437,8 +441,8 @@ TestViewsOverHTTP = on_a_server(engines.TestViewsOverThePlainEngine)
 TestWalksOverHTTP = on_a_server(engines.TestWalksOverThePlainEngine)
 TestSlicesOverHTTP = on_a_server(engines.TestSlicesOverThePlainEngine)
 TestTransactionsOverHTTP = on_a_server(engines.TestTransactionsOverThePlainEngine)
-TestListsOverHTTP = on_a_server(engines.TestListsOverThePlainEngine)
+TestListsOverHTTP = on_a_server(engines.TestListsOverThePlainEngine, LONG=100)
 TestColumnsOverHTTP = on_a_server(engines.TestColumnsOverThePlainEngine)
 TestSectionsOverHTTP = on_a_server(engines.TestSectionsOverThePlainEngine)
-TestStreamsOverHTTP = on_a_server(engines.TestStreamsOverThePlainEngine)
+TestStreamsOverHTTP = on_a_server(engines.TestStreamsOverThePlainEngine, APPENDED=60)
 TestHolesOverHTTP = on_a_server(engines.TestHolesOverThePlainEngine)
