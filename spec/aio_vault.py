@@ -14,7 +14,7 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.aio import AsyncVault, joined, things, verbs
+from vaults.aio import AsyncVault, bridge, joined, things, verbs
 from vaults.aio import pieces as in_pieces
 from vaults.aio import vault as rooms
 from vaults.views import Items, Keys, SortedSlice, Values
@@ -157,6 +157,31 @@ class TestAsyncVault:
                     if key == 1:
                         break
                 await v.clear()
+        tasks.run(main())
+
+    def test_a_walk_that_was_cancelled_while_it_looked_again_meets_nothing_twice(self, tasks, monkeypatch):
+        gate = Gate()
+        monkeypatch.setattr(bridge, 'WALKED_FOR', 60)  # that it has some read ahead
+
+        class Looked(Distant):
+            def contains_many(self, keys):
+                gate()
+                return super().contains_many(keys)
+
+        async def main():
+            async with AsyncVault(store=Looked()) as v, tasks:
+                await v.update({n: n for n in range(20)})
+                walk = v.keys().__aiter__()
+                seen = [await walk.__anext__()]
+                await v.delete(2)
+                looking = tasks.start(walk.__anext__)
+                await until(tasks, gate.entered.is_set)
+                looking.cancel()
+                await looking.wait()
+                rest = tasks.start(listed, walk)
+                await tasks.sleep(0.01)
+                gate.opened.set()
+                assert seen + await rest.result() == [0, 1, *range(3, 20)]
         tasks.run(main())
 
     def test_sections_lists_columns_and_deques(self, tasks, make):

@@ -192,8 +192,8 @@ class AsyncWalk:
     something may have been deleted.
     """
 
-    __slots__ = ('_bridge', '_entries', '_is_over', '_iterator', '_key', '_make', '_place', '_rest', '_seen', '_shown',
-                 '_size')
+    __slots__ = ('_bridge', '_entries', '_is_asked', '_is_over', '_iterator', '_key', '_make', '_place', '_rest',
+                 '_seen', '_shown', '_size')
 
     def __init__(self, bridge: Bridge, make: Callable[[], Iterator[Any]], entries: Optional[Callable[[], Any]] = None,
                  key: Callable[[Any], Any] = lambda one: one, shown: Optional[Callable[[Any], Any]] = None) -> None:
@@ -204,7 +204,7 @@ class AsyncWalk:
         self._bridge, self._make, self._entries, self._key, self._shown = bridge, make, entries, key, shown
         self._iterator: Optional[Iterator[Any]] = None
         self._rest: Deque[Any] = deque()
-        self._is_over, self._size = False, 8
+        self._is_over, self._is_asked, self._size = False, False, 8
         self._place: Optional[Place] = None
         self._seen = 0
 
@@ -213,20 +213,24 @@ class AsyncWalk:
 
     async def __anext__(self) -> Any:
         while True:
-            if not self._rest:
-                if self._is_over:
-                    raise StopAsyncIteration
-                await self._bridge.ask(BY_READER, self._read)
-            elif self._place is not None and self._place.engine.deletions != self._seen:  # raises when it was closed
-                await self._bridge.ask(BY_READER, self._look_again)
-            else:
+            if self._rest and not self._is_asked and (
+                    self._place is None or self._place.engine.deletions == self._seen):  # raises when it was closed
                 one = self._rest.popleft()
                 return one if self._shown is None else self._shown(one)
+            if self._is_over and not self._rest and not self._is_asked:
+                raise StopAsyncIteration
+            self._is_asked = True  # it stays so when the task is cancelled: the thread may go on, and is waited for
+            await self._bridge.ask(BY_READER, self._catch_up)
+            self._is_asked = False
+
+    def _catch_up(self) -> None:
+        """Keep what was read ahead and is still there, or read on: here, since who waited may have been cancelled."""
+        if self._rest:
+            self._look_again()
+        elif not self._is_over:
+            self._read()
 
     def _read(self) -> None:
-        """Read ahead. It keeps what it has read itself: whoever waited for it may have been cancelled."""
-        if self._rest or self._is_over:
-            return
         if self._iterator is None:
             if self._entries is not None:
                 self._place = place_of(self._entries())
@@ -244,8 +248,8 @@ class AsyncWalk:
 
     def _look_again(self) -> None:
         place, rest = self._place, list(self._rest)
-        if place is None:
+        if place is None or place.engine.deletions == self._seen:
             return
-        self._seen = place.engine.deletions
+        seen = place.engine.deletions
         there = place.store.contains_many([place.keys.encode(self._key(one)) for one in rest])
-        self._rest = deque(one for one, is_there in zip(rest, there) if is_there)
+        self._rest, self._seen = deque(one for one, is_there in zip(rest, there) if is_there), seen
