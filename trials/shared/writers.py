@@ -49,15 +49,11 @@ class Writer:
         """Do a step, and return how it ended."""
         try:
             getattr(self, kind)(step)
-        except VaultUnsureError:
-            return UNSURE if kind not in READING else f'{BROKE} a read can always be told not done'
-        except (VaultUnreachableError, VaultBusyError, VaultFullError):
-            time.sleep(.01)
-            return NOT
-        except Exception as error:  # whatever is not as it should be
-            if type(error) is VaultError and LEASE in str(error):
-                return NOT
-            return f'{BROKE} {error!r}'.replace('\n', ' ')
+        except Exception as error:
+            outcome = outcome_of(kind, error)
+            if outcome == NOT:
+                time.sleep(.01)
+            return outcome
         if kind == 'put':
             self.mine.add(step)
         return DONE
@@ -111,6 +107,15 @@ class Writer:
     def walk(self, step):
         missing = self.mine - {key[1] for key in self.vault.prefix(('put',))}
         assert not missing, f'a walk left out {missing}'
+
+
+def outcome_of(kind, error):
+    """Return how a step ended that raised an error; most errors are not as it should be."""
+    if isinstance(error, VaultUnsureError) and kind not in READING:  # what is only read is surely not done
+        return UNSURE
+    if isinstance(error, (VaultUnreachableError, VaultBusyError, VaultFullError)) or (type(error) is VaultError and LEASE in str(error)):
+        return NOT
+    return f'{BROKE} {error!r}'.replace('\n', ' ')
 
 
 def write(url, name, threads, seconds, seed, pause, reads, timeout, tell):
