@@ -15,34 +15,29 @@ the median of the ratios within each round.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
 import sys
 import time
-from collections import defaultdict
-from functools import partial
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 from contestants import BLOCK, Contestant, Vaults
 from run import (
-    CHANCE,
     ROOT,
     Operation,
     absent,
     clock,
-    factor,
+    command_line,
+    compare_two,
     finish,
     machine,
-    make_sample,
     micro,
     pairs,
     pick,
+    play_rounds,
     table,
     was_read,
     was_written,
@@ -58,11 +53,9 @@ if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
     from collections.abc import Iterable
 
     Entries = dict[str, Any]
-    Times = defaultdict[str, defaultdict[str, list[float]]]
 
 FLOOR, OURS = 'by hand', 'vaults'
 MANY = 4096   # rows in a statement by unnest
-COMMITS = 5000  # own commits in one measurement
 CREATE = '''
 CREATE SEQUENCE {0}_positions;
 CREATE TABLE {0} (
@@ -221,47 +214,19 @@ JSON = (
     Operation('opening, and all values', None, 'load', lambda s: s.entries, was_read),
     Operation('one put, and sync()', None, 'sync', lambda s: dict(itertools.islice(s.changed.items(), 1)), was_written),
 )
-SHORT = {'put': COMMITS, 'delete': COMMITS, 'block': 10 * BLOCK}  # of these methods, so many at most in a measurement
-
-
-def play(operations: Any, contestants: dict[str, Contestant], entries: int, times: Times, settle: Any = bool) -> None:
-    """Do a round: each operation by all of them, in random order, before the next one.
-
-    `settle` is called once all is put: it does what would otherwise be done some time later, beside a measurement.
-    """
-    sample = make_sample(entries)
-    for operation in operations:
-        work = operation.work(sample)
-        work = dict(itertools.islice(work.items(), SHORT.get(operation.method, entries)))
-        for name in CHANCE.sample(sorted(contestants), len(contestants)):
-            times[operation.label][name].append(clock(operation, contestants[name], work))
-        if operation.method == 'update':
-            settle()
-    for contestant in contestants.values():
-        contestant.close()
-
-
-def compared(operations: Any, times: Times) -> str:
-    rows: Any = [('operation', FLOOR, 'minimum', OURS, 'minimum', 'ratio', 'at most', 'verdict')]
-    for operation in operations:
-        floor, ours = times[operation.label][FLOOR], times[operation.label][OURS]
-        ratio = median(mine / theirs for mine, theirs in zip(ours, floor))
-        limit = operation.limit
-        rows.append((operation.label, *(micro(of(times)) for times in (floor, ours) for of in (median, min)),
-                     f'{ratio:.2f}', factor(limit, ''),
-                     '' if limit is None else 'ok' if ratio <= limit else 'over'))
-    return table(rows)
 
 
 def time_postgres(server: Any, entries: int, rounds: int) -> str:
-    times: Times = defaultdict(lambda: defaultdict(list))
-    for number in range(rounds):
-        print(f'PostgreSQL, round {number + 1} of {rounds}', file=sys.stderr)
+    def opened(_: Path) -> dict[str, Any]:
         database = server.database()  # empty, so that both are as large
-        contestants = {FLOOR: ByHand(database, server), OURS: OverPostgres(database, server)}
-        play(POSTGRES, contestants, entries, times, partial(server.sql, 'VACUUM ANALYZE', database=database))
+        return {FLOOR: ByHand(database, server), OURS: OverPostgres(database, server)}
+
+    def settle(contestants: dict[str, Any]) -> None:
+        server.sql('VACUUM ANALYZE', database=contestants[OURS].database)
+
+    times = play_rounds(POSTGRES, opened, entries, rounds, settle)
     return (f'{version_of(server)}: {entries:,} entries, medians of {rounds} rounds, in microseconds per operation.\n\n'
-            f'{compared(POSTGRES, times)}')
+            f'{compare_two(POSTGRES, times, FLOOR, OURS)}')
 
 
 def version_of(server: Any) -> str:
@@ -272,12 +237,10 @@ def version_of(server: Any) -> str:
 
 
 def time_json(entries: int, rounds: int) -> str:
-    times: Times = defaultdict(lambda: defaultdict(list))
-    for _ in range(rounds):
-        with TemporaryDirectory() as folder:
-            play(JSON, {FLOOR: JsonByHand('', Path(folder)), OURS: JsonVault('', Path(folder))}, entries, times)
+    times = play_rounds(JSON, lambda folder: {FLOOR: JsonByHand('', folder), OURS: JsonVault('', folder)},
+                        entries, rounds)
     return (f'A JSON file: {entries:,} entries, medians of {rounds} rounds, in microseconds per entry that is put or '
-            f'read.\n\n{compared(JSON, times)}')
+            f'read.\n\n{compare_two(JSON, times, FLOOR, OURS)}')
 
 
 # How it grows.
@@ -331,20 +294,11 @@ def timed(run: Any) -> float:
 
 # The command line.
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-    parser.add_argument('--entries', type=int, default=100_000)
-    parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--quick', action='store_true', help='2,000 entries, 2 rounds, write nothing')
-    parser.add_argument('--no-write', action='store_true', help='only print')
-    parser.add_argument('--scale', action='store_true', help='how a vault on PostgreSQL grows')
-    parser.add_argument('--max', type=int, default=SIZES[-1], help='the most entries of --scale')
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse()
-    entries, rounds = (2_000, 2) if options.quick else (options.entries, options.rounds)
+    options = command_line(__doc__, 100_000, 9, (2_000, 2),
+                           scale={'action': 'store_true', 'help': 'how a vault on PostgreSQL grows'},
+                           max={'type': int, 'default': SIZES[-1], 'help': 'the most entries of --scale'})
+    entries, rounds = options.entries, options.rounds
     try:
         server_programs()
     except MissingServerError as missing:

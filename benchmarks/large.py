@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from contestants import vault_with
 from run import OURS_APSW as APSW
-from run import ROOT, machine, micro, save, seconds_for, table
+from run import ROOT, finish, machine, micro, seconds_for, table
 
 if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
     from collections.abc import Callable, Iterator
@@ -345,9 +345,7 @@ def main() -> None:
             f'{streams_said(streams, options.bytes)}\n\n'
             f'Arrays and frames:\n\n{values_said(values)}\n\n'
             f'How a list grows, in microseconds:\n\n{grown}')
-    print(body)
-    if not (options.quick or options.no_write):
-        save('large', body)
+    finish('large', body, options)
 
 
 if __name__ == '__main__':

@@ -14,25 +14,37 @@ beside it that of the smallest times.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import os
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 from contestants import Contestant, Vaults
-from engines import play
-from run import ROOT, Operation, factor, finish, machine, micro, over, table, version, was_read, was_written, were_items
+from run import (
+    ROOT,
+    Operation,
+    command_line,
+    factor,
+    finish,
+    machine,
+    micro,
+    over,
+    play_rounds,
+    table,
+    verdict,
+    version,
+    was_read,
+    was_written,
+    were_items,
+)
 
 sys.path.insert(0, str(ROOT))  # this checkout, not a vaults that is installed
 
@@ -46,8 +58,9 @@ from vaults.stores.http.wire import WIRE_TYPE
 if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
     from collections.abc import Iterable
 
+    from run import Times
+
     Entries = dict[str, Any]
-    Times = defaultdict[str, defaultdict[str, list[float]]]
 
 FLOOR, LOCAL, REDIS, OURS = 'by hand', 'vaults, here', 'Redis', 'vaults, served'
 TASKS = 50
@@ -242,14 +255,10 @@ LIMITS = {(GET, FLOOR): 1.3, (PUT_MANY, LOCAL): 2.0, (PUT_MANY, REDIS): 1.0, (IT
 
 
 def time_all(serving: Any, redis: Any, entries: int, rounds: int) -> Times:
-    times: Times = defaultdict(lambda: defaultdict(list))
-    for number in range(rounds):
-        print(f'round {number + 1} of {rounds}', file=sys.stderr)
-        with TemporaryDirectory() as folder:
-            contestants = {FLOOR: ByHand('', serving), LOCAL: VaultHere('', Path(folder)),
-                           **({REDIS: OverRedis('', redis)} if redis else {}), OURS: VaultServed('', serving)}
-            play(OPERATIONS, contestants, entries, times)
-    return times
+    def opened(folder: Path) -> dict[str, Any]:
+        return {FLOOR: ByHand('', serving), LOCAL: VaultHere('', folder),
+                **({REDIS: OverRedis('', redis)} if redis else {}), OURS: VaultServed('', serving)}
+    return play_rounds(OPERATIONS, opened, entries, rounds)
 
 
 def seconds_table(times: Times, names: list[str]) -> str:
@@ -267,7 +276,7 @@ def ratios_table(times: Times, rivals: list[str]) -> str:
             label, limit = operation.label, LIMITS.get((operation.label, rival))
             ratio = over(times, label, OURS, rival) or 0.0
             rows.append((label, rival, factor(ratio), factor(min(times[label][OURS]) / min(times[label][rival])),
-                         factor(limit, ''), '' if limit is None else 'ok' if ratio <= limit else 'over'))
+                         factor(limit, ''), verdict(ratio, limit)))
     return table(rows)
 
 
@@ -282,18 +291,9 @@ def report(times: Times, redis: Any, entries: int, rounds: int) -> str:
 
 # The command line.
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-    parser.add_argument('--entries', type=int, default=100_000)
-    parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--quick', action='store_true', help='300 entries, 2 rounds, write nothing')
-    parser.add_argument('--no-write', action='store_true', help='only print')
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse()
-    entries, rounds = (300, 2) if options.quick else (options.entries, options.rounds)
+    options = command_line(__doc__, 100_000, 9, (300, 2))
+    entries, rounds = options.entries, options.rounds
     try:
         redis = RedisServer()
     except MissingServerError as missing:

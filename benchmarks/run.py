@@ -49,6 +49,7 @@ GROWTH = 2.5  # v[k] at the largest size, at most this many times that at the sm
 GLANCE = 'v[k], hit', 'for k, x in v.items()', 'v[k] = x, overwrite'  # what the README shows
 IMPORTS = {FLOOR: 'import sqlite3, msgpack', OURS: 'import vaults; vaults.Vault'}  # naming Vault, lest it comes lazily
 IMPORT_CLOCK = 'import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)'
+SHORT = {'put': 5000, 'delete': 5000, 'block': 10 * BLOCK}  # beside no peers, so many at most in a measurement
 CHANCE = random.Random(2026)
 
 if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
@@ -195,6 +196,35 @@ def play_round(specs: Sequence[Spec], sample: Sample, times: Times) -> None:
             contestant.close()
 
 
+def play(operations: Sequence[Operation], contestants: dict[str, Any], entries: int, times: Times,
+         settle: Callable[[dict[str, Any]], object]) -> None:
+    """Do a round: each operation by all of them, in random order, before the next one."""
+    sample = make_sample(entries)
+    for operation in operations:
+        work = operation.work(sample)
+        work = dict(islice(work.items(), SHORT.get(operation.method, entries)))
+        for name in CHANCE.sample(sorted(contestants), len(contestants)):
+            times[operation.label][name].append(clock(operation, contestants[name], work))
+        if operation.method == 'update':
+            settle(contestants)
+    for contestant in contestants.values():
+        contestant.close()
+
+
+def play_rounds(operations: Sequence[Operation], opened: Callable[[Path], dict[str, Any]], entries: int, rounds: int,
+                settle: Callable[[dict[str, Any]], object] = bool) -> Times:
+    """Do all rounds, each with contestants that are `opened` in a new folder.
+
+    `settle` is called once all is put: it does what would otherwise be done some time later, beside a measurement.
+    """
+    times: Times = defaultdict(lambda: defaultdict(list))
+    for number in range(rounds):
+        print(f'round {number + 1} of {rounds}', file=sys.stderr)
+        with TemporaryDirectory() as folder:
+            play(operations, opened(Path(folder)), entries, times, settle)
+    return times
+
+
 def time_imports(specs: Sequence[Spec], rounds: int, times: Times) -> None:
     names = [spec.name for spec in specs if spec.name in IMPORTS]
     with TemporaryDirectory() as folder:
@@ -251,12 +281,25 @@ def compare(times: Times) -> Rows:
                    *((FLOOR_APSW, OURS_APSW, 'ratio') if apsw else ()))]
     for label, limit in LIMITS.items():
         ratio = over(times, label, OURS, FLOOR)
-        verdict = '' if ratio is None or limit is None else 'ok' if ratio <= limit else 'over'
         rows.append((label, micro(middle(times, label, FLOOR)), micro(middle(times, label, OURS)), factor(ratio),
-                     factor(limit, ''), verdict,
+                     factor(limit, ''), verdict(ratio, limit),
                      *((micro(middle(times, label, FLOOR_APSW)), micro(middle(times, label, OURS_APSW)),
                         factor(over(times, label, OURS_APSW, FLOOR_APSW))) if apsw else ())))
     return rows
+
+
+def compare_two(operations: Sequence[Operation], times: Times, other: str, ours: str) -> str:
+    """Return the table of two contestants alone, with the smallest times as well."""
+    rows: Rows = [('operation', other, 'minimum', ours, 'minimum', 'ratio', 'at most', 'verdict')]
+    for label, limit in ((operation.label, operation.limit) for operation in operations):
+        ratio = over(times, label, ours, other)
+        rows.append((label, *(micro(of(times[label][who])) for who in (other, ours) for of in (median, min)),
+                     factor(ratio), factor(limit, ''), verdict(ratio, limit)))
+    return table(rows)
+
+
+def verdict(ratio: float | None, limit: float | None) -> str:
+    return '' if ratio is None or limit is None else 'ok' if ratio <= limit else 'over'
 
 
 def over(times: Times, label: str, one: str, other: str) -> float | None:
@@ -489,22 +532,30 @@ def choose(only: Sequence[str]) -> list[Spec]:
     return [spec for spec in wanted if spec.module not in missing]
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-    parser.add_argument('--entries', type=int, default=10_000)
-    parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--only', action='append', default=[], choices=[spec.name for spec in SPECS], metavar='NAME')
-    parser.add_argument('--quick', action='store_true', help='1,000 entries, 3 rounds, write nothing')
+def command_line(doc: str | None, entries: int, rounds: int, quick: tuple[int, int],
+                 **more: dict[str, Any]) -> argparse.Namespace:
+    """Return the options of a benchmark: those that all have, and `more`; with --quick, so many entries and rounds."""
+    parser = argparse.ArgumentParser(description=(doc or '').split('\n')[0])
+    parser.add_argument('--entries', type=int, default=entries)
+    parser.add_argument('--rounds', type=int, default=rounds)
+    parser.add_argument('--quick', action='store_true', help=f'{quick[0]:,} entries, {quick[1]} rounds, write nothing')
     parser.add_argument('--no-write', action='store_true', help='only print')
-    parser.add_argument('--scale', action='store_true', help='how vaults grows with the number of entries')
-    parser.add_argument('--max', type=int, default=SIZES[-1], help='the most entries of --scale')
-    parser.add_argument('--measure', nargs=2, help=argparse.SUPPRESS)  # --scale starts itself so
-    return parser.parse_args()
+    for name, details in more.items():
+        parser.add_argument(f'--{name}', **details)
+    options = parser.parse_args()
+    if options.quick:
+        options.entries, options.rounds = quick
+    return options
 
 
 def main() -> None:
     sys.path.insert(0, str(ROOT))  # this checkout, not a vaults that is installed
-    options = parse()
+    options = command_line(
+        __doc__, 10_000, 15, (1_000, 3),
+        only={'action': 'append', 'default': [], 'choices': [spec.name for spec in SPECS], 'metavar': 'NAME'},
+        scale={'action': 'store_true', 'help': 'how vaults grows with the number of entries'},
+        max={'type': int, 'default': SIZES[-1], 'help': 'the most entries of --scale'},
+        measure={'nargs': 2, 'help': argparse.SUPPRESS})  # --scale starts itself so
     specs = choose([OURS] if options.scale or options.measure else options.only)
     if OURS in (spec.name for spec in specs):
         Floor.page_size = vault_page_size()
@@ -517,9 +568,8 @@ def main() -> None:
 
 
 def compare_all(specs: Sequence[Spec], options: argparse.Namespace) -> None:
-    entries, rounds = (1_000, 3) if options.quick else (options.entries, options.rounds)
-    times = run_rounds(specs, make_sample(entries), rounds)
-    finish('operations', report(times, specs, entries, rounds), options)
+    times = run_rounds(specs, make_sample(options.entries), options.rounds)
+    finish('operations', report(times, specs, options.entries, options.rounds), options)
     if not (options.quick or options.no_write):
         for name, labels in (('performance', [row.label for row in OPERATIONS if row.drawn]), ('speed', GLANCE)):
             (DOCS / f'{name}.svg').write_text(chart(times, specs, labels), encoding='utf-8')

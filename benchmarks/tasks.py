@@ -15,7 +15,6 @@ garbage collector stops all threads to go over what was made; so that is measure
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import itertools
@@ -34,14 +33,14 @@ from run import (
     CHANCE,
     ROOT,
     Operation,
-    clock,
+    command_line,
+    compare_two,
     entry_value,
-    factor,
     finish,
     machine,
-    make_sample,
-    micro,
+    play_rounds,
     table,
+    verdict,
     was_read,
     was_written,
     were_items,
@@ -56,7 +55,6 @@ if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
     from collections.abc import Awaitable, Callable, Iterable
 
     Entries = dict[str, Any]
-    Times = defaultdict[str, defaultdict[str, list[float]]]
 
 RIVAL, OURS = 'aiosqlite', 'AsyncVault'
 TASKS = 50
@@ -226,26 +224,10 @@ OPERATIONS = (
 
 
 def time_operations(loop: Any, entries: int, rounds: int) -> str:
-    times: Times = defaultdict(lambda: defaultdict(list))
-    for number in range(rounds):
-        print(f'round {number + 1} of {rounds}', file=sys.stderr)
-        sample = make_sample(entries)
-        with TemporaryDirectory() as folder:
-            contestants = {RIVAL: ByAiosqlite(loop, Path(folder)), OURS: ByAsyncVault(loop, Path(folder))}
-            for operation in OPERATIONS:
-                work = operation.work(sample)
-                for name in CHANCE.sample(sorted(contestants), len(contestants)):
-                    times[operation.label][name].append(clock(operation, contestants[name], work))
-            for contestant in contestants.values():
-                contestant.close()
-    rows: Any = [('operation', RIVAL, 'minimum', OURS, 'minimum', 'ratio', 'at most', 'verdict')]
-    for operation in OPERATIONS:
-        rival, ours = times[operation.label][RIVAL], times[operation.label][OURS]
-        ratio, limit = median(mine / theirs for mine, theirs in zip(ours, rival)), operation.limit
-        rows.append((operation.label, *(micro(of(times)) for times in (rival, ours) for of in (median, min)),
-                     f'{ratio:.2f}', factor(limit, ''), '' if limit is None else 'ok' if ratio <= limit else 'over'))
+    times = play_rounds(OPERATIONS, lambda folder: {RIVAL: ByAiosqlite(loop, folder), OURS: ByAsyncVault(loop, folder)},
+                        entries, rounds)
     return (f'aiosqlite {aiosqlite.__version__}: {entries:,} entries, {TASKS} tasks, medians of {rounds} rounds, in '
-            f'microseconds per operation.\n\n{table(rows)}')
+            f'microseconds per operation.\n\n{compare_two(OPERATIONS, times, RIVAL, OURS)}')
 
 
 # How long the loop is held up.
@@ -302,7 +284,7 @@ async def time_large(size: int, rounds: int) -> str:
         has_limit = way == 'await v[k]'
         rows.append((way, 'on' if is_collected else 'off', *(f'{seconds * 1e3:.1f}' for seconds in (
             median(longest), min(longest), median(took))), f'{HELD_UP * 1e3:.0f}' if has_limit else '',
-            '' if not has_limit else 'ok' if median(longest) <= HELD_UP else 'over'))
+            verdict(median(longest), HELD_UP if has_limit else None)))
     return (f'The longest time that the event loop is held up while a value of {len(data) / 1e6:.1f} MB of dicts and '
             f'lists is loaded, and the time that loading it takes, in milliseconds, medians of {rounds} rounds:\n\n'
             f'{table(rows)}')
@@ -310,22 +292,12 @@ async def time_large(size: int, rounds: int) -> str:
 
 # The command line.
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').split('\n')[0])
-    parser.add_argument('--entries', type=int, default=100_000)
-    parser.add_argument('--rounds', type=int, default=9)
-    parser.add_argument('--quick', action='store_true', help='2,000 entries, 2 rounds, write nothing')
-    parser.add_argument('--no-write', action='store_true', help='only print')
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse()
-    entries, rounds = (2_000, 2) if options.quick else (options.entries, options.rounds)
+    options = command_line(__doc__, 100_000, 9, (2_000, 2))
     loop = asyncio.new_event_loop()
     parts = [f'{machine()} A ratio is the median of the ratios within each round.',
-             time_operations(loop, entries, rounds),
-             loop.run_until_complete(time_large(LARGE // 10 if options.quick else LARGE, rounds))]
+             time_operations(loop, options.entries, options.rounds),
+             loop.run_until_complete(time_large(LARGE // 10 if options.quick else LARGE, options.rounds))]
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     finish('tasks', '\n\n'.join(parts), options)
