@@ -194,10 +194,10 @@ class TestPostgreSQLOpening:
         with contextlib.closing(vaults.Vault(as_guest, flag='r')) as reader:
             assert reader == {'a': 1} and reader.check() == []
         with contextlib.closing(vaults.Vault(as_guest, flag='w')) as guest:
-            for change in (lambda: guest.update(a=2), lambda: guest.put('a', 2), lambda: guest.pop('a')):
+            for change in (lambda: guest.update(a=2), lambda: guest.put('a', 2), lambda: guest.pop('a'), lambda: guest.setdefault('b', 2)):
                 with pytest.raises(vaults.VaultReadOnlyError, match='rights'):
                     change()
-            assert guest == {'a': 1}
+            assert guest == {'a': guest.setdefault('a', 2)} == {'a': 1}
 
     def test_a_newer_format_is_not_touched(self, server):  # noqa: F811
         name = server.database()
@@ -311,6 +311,45 @@ class TestPostgreSQLPage:
                     assert done.stdout.splitlines()[0].split()[0] == 'notes'
                 ran += 1
         assert ran >= 4 and (root / 'notes.db').exists()
+
+
+class TestPostgreSQLTrips:
+    """What reads and writes at once is one trip, or two, and waits only for what it must."""
+
+    def test_a_default_is_set_in_one_trip_and_a_value_popped_in_two(self, database, monkeypatch):
+        from vaults.stores.postgresql.wire import Wire
+        asked = []
+        for name, real in (('ask', Wire.ask), ('run', Wire.run)):
+            monkeypatch.setattr(Wire, name, lambda *given, real=real: asked.append(given) or real(*given))
+        with contextlib.closing(vaults.Vault(f'{database}?vault=trips', flag='n')) as v:
+            v.list('list').append(1)
+            for act, result, trips in (
+                    (lambda: v.setdefault('a', [1]), [1], 1), (lambda: v.setdefault('a', 2), [1], 1), (lambda: v.setdefault('b'), None, 1),
+                    (lambda: v.setdefault('b', 1), None, 1), (lambda: v.pop('a'), [1], 2), (lambda: v.pop('a', 3), 3, 1),
+                    (lambda: v.pop('b', 3), None, 2)):
+                asked.clear()
+                assert (act(), len(asked)) == (result, trips)
+            with v:
+                asked.clear()
+                assert v.setdefault('c', 1) == v.setdefault('c', 2) == v.pop('c') == 1 and len(asked) == 2 + 1 + 2
+            assert v.pop('list') == [1] and v == {} and len(v) == 0 and v.check() == []
+
+    @pytest.mark.parametrize('by_rows', [False, True], ids=['advisory locks', 'row locks'])
+    def test_where_there_is_a_value_it_waits_for_nobody_and_else_it_sees_what_was_put_meanwhile(self, server, database, by_rows):  # noqa: F811
+        from vaults.stores.postgresql.opening import open_vault
+        found = []
+        with contextlib.ExitStack() as stack:
+            v, other = [stack.enter_context(contextlib.closing(vaults.Vault(store=open_vault(f'{database}?vault=waits', Options(flag, 30), by_rows))))
+                        for flag in 'nw']
+            v['a'] = 1
+            thread = threading.Thread(target=lambda: found.append(other.setdefault('b', 'late')))
+            with v:
+                v['b'] = 'first'
+                assert other.setdefault('a', 2) == 1
+                thread.start()
+                servers.wait_for(lambda: server.sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")[0][0])
+            thread.join(60)
+            assert found == ['first'] and v == {'a': 1, 'b': 'first'} and len(v) == 2 and v.check() == []
 
 
 class TestPostgreSQLWalks:

@@ -140,7 +140,8 @@ class TestLostConnections:
         assert lost['a'] == 1
 
     def test_what_writes_is_not_asked_again_and_says_that_nobody_knows(self, own_server, lost):
-        for write in (lambda: lost.put('a', 2), lambda: lost.put('new', 2), lambda: lost._store.delete('a')):
+        for write in (lambda: lost.put('a', 2), lambda: lost.put('new', 2), lambda: lost._store.delete('a'), lambda: lost.setdefault('b', 2),
+                      lambda: lost._store.delete_if('a', b'\1')):
             with tables_locked(own_server, lost) as let_go:
                 end = begun(write)
                 wait_for(lambda: waiting_for_locks(own_server, lost) == 1)
@@ -360,9 +361,10 @@ class TestWhatTheServerSays:
             v['a'] = 1
             own_server.sql(f'ALTER DATABASE {name} SET default_transaction_read_only = on')
             end_backends(own_server, name)
-            for write in (lambda: v.put('a', 2), lambda: v.update(a=2)):
+            for write in (lambda: v.put('a', 2), lambda: v.update(a=2), lambda: v.setdefault('b', 2), lambda: v.pop('a')):
                 with pytest.raises(vaults.VaultReadOnlyError, match='can only be read'):
                     write()
+            assert v.setdefault('a', 2) == 1
             with contextlib.closing(vaults.Vault(own_server.url(name, vault='x'), flag='r')) as reader:
                 assert reader == v == {'a': 1}
 

@@ -1,6 +1,7 @@
 """A vault on another machine: the contract over a real server, what is asked again, and what is never done twice."""
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import http.client
@@ -22,6 +23,7 @@ from spec.samples import Custom
 from spec.servers import MissingServerError
 from spec.serving import Serving, serving, shared_serving  # noqa: F401  # a fixture
 from vaults import Vault, stores
+from vaults.aio import AsyncVault
 from vaults.server.idempotency import RESERVED
 from vaults.stores.base import Options
 from vaults.stores.http.asking import RefusedVerb
@@ -201,6 +203,230 @@ class TestAskedAgain:
             own.kill()
             own.start()
             assert [*seen, *walk] == [(n, str(n)) for n in range(5000)]
+
+
+def requests_of(between, act):
+    """Return what `act` does, and how many requests that takes."""
+    before = len(between.lines)
+    return act(), len(between.lines) - before
+
+
+def meanwhile(word, changes):
+    """Return what makes one change after the other, each when a request outside of a block with the word was done."""
+    left = iter(changes)
+
+    def meddle(body):
+        if word in body and b'begin' not in body:
+            next(left, int)()
+        return False
+    return meddle
+
+
+class TestReadAndWrittenAtOnce:
+    """What reads and writes at once takes as few requests as can be, is done once, and by one client."""
+
+    @pytest.fixture
+    def between(self, serving):  # noqa: F811
+        with Between(serving.port) as between:
+            yield between
+
+    @pytest.fixture
+    def v(self, between, serving):  # noqa: F811
+        with contextlib.closing(Vault(f'{between.url}/{serving.name()}')) as v:
+            yield v
+
+    @pytest.fixture
+    def other(self, v, serving):  # noqa: F811
+        with contextlib.closing(Vault(serving.url_of(v.name.rpartition('/')[2]))) as other:
+            yield other
+
+    def test_each_takes_as_many_requests_as_the_page_says(self, between, v):
+        given, section = [], v.section('of')
+        v.update(none=None, zero=0)
+        v.list('list').append(1)
+        for act, result, requests in (
+                (lambda: v.setdefault('given', given), given, 1), (lambda: v.setdefault('given', 5), [], 1),
+                (lambda: v.setdefault('none', 5), None, 1), (lambda: v.setdefault('nothing'), None, 1),
+                (lambda: section.setdefault('a', 1), 1, 1), (lambda: section.setdefault('a', 2), 1, 1),
+                (lambda: type(v.setdefault('list', 5)), vaults.List, 1),
+                (lambda: v.pop('given'), [], 2), (lambda: v.pop('none', 5), None, 2), (lambda: v.pop('nothing'), None, 2),
+                (lambda: v.pop('nothing', 5), 5, 1), (lambda: v.pop('nothing', None), None, 1), (lambda: v.pop(object, 5), 5, 1),
+                (lambda: section.pop('a'), 1, 2), (lambda: v.pop('zero'), 0, 2)):
+            assert requests_of(between, act) == (result, requests)
+        assert v.setdefault('given', given) is given  # as that of a dict
+        with pytest.raises(KeyError):
+            v.pop('nothing')
+        assert v.pop('list') == [1] and v == {'given': []} and v.check() == [] and list(v._store.chunk_owners()) == []
+
+    def test_in_a_block_they_are_part_of_it(self, between, v):
+        v['old'] = 1
+
+        def block():
+            with v:
+                return v.setdefault('new', 2), v.setdefault('old', 3), v.pop('old')
+        assert requests_of(between, block) == ((2, 1, 1), 5) and v == {'new': 2}
+        with pytest.raises(ZeroDivisionError), v:
+            assert v.setdefault('undone', 1) == 1 and v.pop('new') == 2 and v == {'undone': 1}
+            1 / 0
+        assert v == {'new': 2}
+
+    def test_a_hit_writes_nothing_and_waits_for_nobody(self, v, other, serving):  # noqa: F811
+        with contextlib.closing(Vault(serving.root / 'vaults' / f"{v.name.rpartition('/')[2]}.db")) as there:
+            def kept():
+                return [(owner, *there._store.chunk_numbers(owner)) for owner in there._store.chunk_owners()]
+            v['a'] = 1
+            before = kept()
+            with v:
+                v['b'] = len(v)  # now it has the writer
+                assert other.setdefault('a', 2) == 1
+            after = kept()
+            assert len(after[0]) == len(before[0]) + 1 and other.setdefault('b', 2) == 1 and kept() == after
+
+    def test_what_is_asked_again_is_done_once_and_answered_as_it_was(self, between, v):
+        for number in range(3):
+            given = [number]
+            between.meddle = lose(2, b'put_new')
+            assert v.setdefault('a', given) is given
+            between.meddle = lose(2, b'put_new')
+            assert v.setdefault('a', 5) == given
+            between.meddle = lose(2, b'delete_if')
+            assert v.pop('a') == given
+            between.meddle = lose(1, b'get')
+            assert v.pop('a', 'none') == 'none'
+        with v:
+            v['b'] = 2
+            between.meddle = lose(1, b'delete_if')
+            assert v.pop('b') == 2 and v.setdefault('c', 3) == 3
+        assert v == {'c': 3}
+
+    def test_what_others_put_since_is_left_alone_where_it_is_asked_again(self, between, v, other):
+        def changed_and_lost(word):
+            lost = lose(1, word)
+
+            def meddle(body):
+                if lost(body):
+                    other['a'] = word
+                    return True
+                return False
+            return meddle
+        between.meddle = changed_and_lost(b'put_new')
+        assert v.setdefault('a', 'mine') == 'mine' and v['a'] == b'put_new'
+        between.meddle = changed_and_lost(b'delete_if')
+        assert v.pop('a') == b'put_new' and v['a'] == b'delete_if'
+
+    def test_what_others_have_changed_meanwhile_is_popped_as_it_is_then(self, between, v, other):
+        v['a'] = 0
+        between.meddle = meanwhile(b'get', [lambda: other.put('a', 1), lambda: [other.list('b').append(2), other.put('a', other.list('b'))]])
+        assert v.pop('a') == [2] and v.keys() == ['b']
+        between.meddle = meanwhile(b'get', [other.clear])
+        v['a'] = 1
+        assert v.pop('a', 'none') == 'none'
+        v['a'] = 0
+        between.meddle = meanwhile(b'get', [lambda number=number: other.put('a', number) for number in range(1, 100)])
+        assert 1 < v.pop('a') < 20 and v == {}  # at last it keeps others out
+
+    def test_of_many_clients_one_has_each_value_and_one_sets_each_default(self, serving):  # noqa: F811
+        url, taken, given = serving.url_of(serving.name()), [], []
+        with contextlib.closing(Vault(url, timeout=60)) as v:
+            v.update((key, 0) for key in range(5))
+
+            def race():
+                with contextlib.closing(Vault(url, timeout=60)) as own:
+                    for key in range(20):
+                        mine = [threading.get_ident(), key]
+                        found = own.setdefault(('set', key), mine)
+                        given.append((key, found, found is mine))
+                    for key in [*range(5)] * 8:
+                        number = own.pop(key, None)
+                        if number is not None:
+                            taken.append((key, number))
+                            own[key] = number + 1
+            crowd(race, 4)
+            assert len(given) == 80 and all(v['set', key] == found for key, found, _ in given)
+            assert sorted(key for key, _, is_mine in given if is_mine) == [*range(20)]
+            assert len(taken) == len({*taken}) > 10 and [v[key] for key in range(5)] == [[key for key, _ in taken].count(one) for one in range(5)]
+
+    def test_a_value_that_cannot_be_loaded_stays(self, v):
+        def load(x):
+            if problems:
+                raise problems[0]
+            return Custom(x)
+        problems = [ArithmeticError('not today')]
+        registered = type('Registered', (Custom,), {})
+        vaults.register(registered, lambda one: one.x, load, name='spec.Registered')
+        v['a'] = registered(1)
+        for use in (lambda: v.pop('a'), lambda: v.setdefault('a', 1)):
+            with pytest.raises(vaults.SerializationError, match="'a'"):
+                use()
+        with contextlib.closing(Vault(v.db_path, allow_pickle=True)) as trusting:
+            trusting['b'] = Custom(1)
+        for use in (lambda: v.pop('b'), lambda: v.setdefault('b', 1)):
+            with pytest.raises(vaults.UntrustedPickleError, match="'b'"):
+                use()
+        problems.clear()
+        assert v.pop('a').x == 1 and v.keys() == ['b']
+
+    def test_what_is_not_sent_at_once_is_set_as_ever(self, between, v):
+        large, lock = 'x' * 70_000, threading.Lock()
+        v.update(a=1, large=large)
+        v.list('list').append(1)
+        for default in (large, lock, v.list('list')):
+            assert v.setdefault('a', default) == 1
+        with pytest.raises(vaults.UntrustedPickleError, match="'none'"):
+            v.setdefault('none', lock)
+        for wrong in ({}, object()):
+            with pytest.raises((TypeError, ValueError)):
+                v.setdefault(wrong, 1)
+        assert requests_of(between, lambda: v.setdefault('larger', large)) == (large, 3)
+        assert v.setdefault('copy', v.list('list')) == [1] and type(v.setdefault('copy', 1)) is vaults.List
+        assert v.pop('large') == v.pop('larger') == large and v.pop('copy') == [1] and v.keys() == ['a', 'list'] and v.check() == []
+
+    def test_who_may_only_read_gets_what_is_there_and_is_refused_the_rest(self):
+        with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'r'}}) as own, contextlib.closing(Vault(own.url_of('x'), token='one')) as v:
+            v['a'] = None
+            for options in ({'token': 'two'}, {'token': 'one', 'flag': 'r'}):
+                with contextlib.closing(Vault(own.url_of('x'), **options)) as reader:
+                    assert reader.setdefault('a', 1) is None and reader.pop('b', 5) == 5
+                    for write in (lambda: reader.setdefault('b', 1), lambda: reader.pop('a')):
+                        with pytest.raises(vaults.VaultReadOnlyError):
+                            write()
+            assert v == {'a': None}
+
+    def test_what_stands_before_the_entries_is_asked_as_ever(self, v):
+        class Shouting(Vault):
+            def __setitem__(self, key, value):
+                super().__setitem__(key, value.upper())
+
+            def get(self, key, default=None):
+                found = super().get(key, default)
+                return found.lower() if type(found) is str else found
+        checked = []
+        with contextlib.closing(Shouting(v.db_path)) as shouting:
+            assert shouting.setdefault('a', 'x') == 'x' and v['a'] == 'X' and shouting.pop('a') == 'x'
+        with contextlib.closing(Vault(v.db_path, validate=lambda key, value: checked.append(value) or 1 / (value != 2))) as picky:
+            assert picky.setdefault('b', 1) == picky.setdefault('b', 2) == 1 and checked == [1]
+            with pytest.raises(ZeroDivisionError):
+                picky.setdefault('c', 2)
+            assert picky.pop('b') == 1
+        with contextlib.closing(Vault(v.db_path, writeback=True)) as live:
+            live.setdefault('d', []).append(1)
+            assert live['d'] == [1] and live.pop('d') == [1]
+        assert v == {}
+
+    def test_tasks_have_them_as_well(self, between, v):
+        given, large = [1], ['x' * 1000] * 1000
+
+        async def main():
+            async with AsyncVault(v.db_path) as tasks:
+                await tasks.put('large', large)
+                before = len(between.lines)
+                assert await tasks.setdefault('a', given) is given and await tasks.setdefault('a', 2) == [1]
+                assert await tasks.pop('a') == [1] and await tasks.pop('a', 5) == 5 and len(between.lines) == before + 5
+                assert await tasks.setdefault('large', 1) == large and await tasks.pop('large') == large
+                async with tasks.transaction():
+                    assert await tasks.setdefault('b', 1) == 1 and await tasks.pop('b') == 1
+        asyncio.run(main())
+        assert v == {}
 
 
 class TestLeases:
@@ -397,7 +623,8 @@ class TestWhatAServerTakes:
                     use()
             assert store.get('a') == b'1'
 
-    @pytest.mark.parametrize('operations', [[('none',)], [('get',)], [('get', 'a', 'b')], [('put', 'a', 'text')], [('get_chunk', b'short', 1)],
+    @pytest.mark.parametrize('operations', [[('none',)], [('get',)], [('get', 'a', 'b')], [('put', 'a', 'text')], [('put_new',)], [('put_new', 'a')], [('put_new', b'', b'')],
+                                            [('put_new', 'a', 'text')], [('delete_if', 'a', b'short')], [('get_chunk', b'short', 1)],
                                             [('get', ['a'])], [('compact',), ('get', 'a')], [('page', 0, 1, 1, 0, 0)]], ids=str)
     def test_what_is_no_verb_is_refused(self, serving, operations):  # noqa: F811
         with contextlib.closing(open_served(serving.url_of(serving.name()))) as store, pytest.raises(RefusedVerb) as refused:

@@ -26,7 +26,7 @@ def hasty(serving):
 class TestInterruptsOverHttp:
     """Whatever Ctrl-C meets: all or nothing is done, no block is left open, and the next call gets no answer but its own."""
 
-    @pytest.mark.parametrize('act', ['put', 'get', 'delete', 'update', 'block', 'reading block', 'nested', 'undone', 'walk'])
+    @pytest.mark.parametrize('act', ['put', 'get', 'delete', 'default', 'update', 'block', 'reading block', 'nested', 'undone', 'walk'])
     def test_an_interrupt_at_any_line_leaves_it_as_it_was_and_open_to_all(self, hasty, act):
         url = hasty.url_of(hasty.name())
         v, other = Vault(url), Vault(url)
@@ -48,10 +48,11 @@ class TestInterruptsOverHttp:
                     v['b'] = v['x']
                     1 / 0
                 1 / 0
-        acts = {'put': lambda: v.put('a', 1), 'get': lambda: v['x'], 'delete': lambda: v.pop('x'), 'walk': lambda: list(v.items()),
+        acts = {'put': lambda: v.put('a', 1), 'get': lambda: v['x'], 'delete': lambda: v.pop('x'), 'default': lambda: v.setdefault('a', 1),
+                'walk': lambda: list(v.items()),
                 'update': lambda: v.update(a=1, b=1), 'block': block, 'reading block': lambda: block(lambda: v['x']),
                 'nested': lambda: block(nested), 'undone': undone}
-        done = {'put': {'x': 0, 'a': 1}, 'delete': {}, 'get': {'x': 0}, 'walk': {'x': 0}, 'undone': {'x': 0}}.get(act, {'x': 0, 'a': 1, 'b': 1})
+        done = {'put': {'x': 0, 'a': 1}, 'default': {'x': 0, 'a': 1}, 'delete': {}, 'get': {'x': 0}, 'walk': {'x': 0}, 'undone': {'x': 0}}.get(act, {'x': 0, 'a': 1, 'b': 1})
         where = []
         for at in itertools.count(1 + len(act) % 3, 3):  # what the acts have in common they meet at different lines
             other.clear()

@@ -6,6 +6,7 @@ import inspect
 import itertools
 import os
 import textwrap
+import time
 
 import pytest
 
@@ -93,7 +94,7 @@ class TestStores:
 
     @pytest.mark.parametrize('layer', [LiveStore, readonly.ReadOnlyStore], ids=lambda layer: layer.__name__)
     def test_a_store_before_another_one_hands_on_all_of_the_contract(self, layer):
-        made_of_others = {'transact', 'get_many', 'contains_many', 'delete_many', 'page', 'span', 'ends', 'gathered', 'put_owner_if', 'waiting', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
+        made_of_others = {'transact', 'get_many', 'contains_many', 'delete_many', 'page', 'span', 'ends', 'gathered', 'put_owner_if', 'put_new', 'delete_if', 'waiting', 'glance', 'count_up_to', 'free_chunks', 'held', 'cached'}
         own = {name for cls in layer.__mro__[:-3] for name in vars(cls)}
         assert {name for name in dir(Store) if not name.startswith('_')} - own <= made_of_others
 
@@ -405,6 +406,34 @@ class HasOnePage(DictionaryStore):
             yield [key for page in pages for key in page[0]], [data for page in pages for data in page[1]], self.contains
 
 
+class PutsAnyway(DictionaryStore):
+    """Replaces what is there already."""
+
+    def put_new(self, key, data):
+        found = super().put_new(key, data)
+        self.put(key, data)
+        return found
+
+
+class DeletesAnyway(DictionaryStore):
+    """Deletes an entry whatever it is."""
+
+    def delete_if(self, key, known):
+        return self.delete(key)
+
+
+class LooksBefore(DictionaryStore):
+    """Does what depends on what is there in two steps, between which others come in."""
+
+    def put_new(self, key, data):
+        there = self.get(key)
+        time.sleep(.001)
+        return there if there is not None else self.put(key, data)
+
+    def delete_if(self, key, known):
+        return self.get(key) == known and not time.sleep(.001) and self.delete(key)
+
+
 class KeepsNothing(DictionaryStore):
     """Is said to be persistent."""
 
@@ -439,6 +468,9 @@ BROKEN = {
     SeesNoEmptyValue: 'test_a_value_comes_back_byte_by_byte',
     ExaminesNothing: 'test_it_is_checked_and_looked_after',
     HasOnePage: 'test_a_walk_sees_what_was_there_when_it_began',
+    PutsAnyway: 'test_a_value_is_put_where_there_is_none',
+    DeletesAnyway: 'test_an_entry_is_deleted_if_it_is_what_is_known',
+    LooksBefore: 'test_of_those_who_put_or_delete_at_the_same_time_one_does',
     KeepsNothing: 'test_what_was_committed_is_there_when_it_is_opened_again',
 }
 

@@ -15,7 +15,7 @@ from .codecs.codes import BULK
 from .errors import EmptyVaultError, VaultClosedError, VaultError, VaultReadOnlyError, plural
 from .place import MISSING, Place
 from .stores.base import MEMORY, ClosedStore
-from .transactions import Edit, Transaction, with_frame
+from .transactions import Edit, Transaction, popped, put_default, with_frame
 from .views import Items, Keys, SortedSlice, Values, Walks, examiner, pairs_of
 
 if TYPE_CHECKING:
@@ -223,12 +223,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def pop(self, key: Any, default: Any = MISSING) -> Any:
         """Remove the entry and return its value; atomic between processes. Raises: KeyError without a default."""
-        def take() -> Any:
-            value = registry.in_memory(self.get(key, MISSING))
-            if value is not MISSING:
-                self._store.delete(self._keys.encode(key))
-            return value
-        value = self._store.transact(take)
+        value = popped(self, self._place, self._loaded, key)
         if value is MISSING and default is MISSING:
             raise KeyError(key)
         return default if value is MISSING else value
@@ -267,17 +262,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
         """Return the value, having set it to `default` when there was none; atomic between processes."""
-        self._keys.encode(key)  # raises for what cannot be put
-        value = self.get(key, MISSING)
-        if value is not MISSING:
-            return value
-
-        def settle() -> Any:
-            value = self.get(key, MISSING)
-            if value is MISSING:
-                self[key] = value = default
-            return value if type(value) not in registry.live_types else self[key]
-        return self._store.transact(settle)
+        return put_default(self, self._place, self._loaded, key, default)
 
     @overload
     def update(self, other: Union[Keyed[K, V], Iterable[Tuple[K, V]]] = (), /) -> None: ...

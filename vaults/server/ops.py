@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 from collections import namedtuple
-from hashlib import blake2b
 
 from ..errors import VaultError, VaultReadOnlyError, VaultValueError
-from ..stores.http.wire import packed_error, packed_results, status_of, unpacked_request
+from ..stores.http.wire import digest_of, packed_error, packed_results, status_of, unpacked_request
 from .answers import worded
 from .idempotency import ReusedKeyError, in_block, known, note
 from .verbs import MAY_READ, VERBS_ALONE, VERBS_THAT_READ, checked
@@ -25,6 +24,7 @@ else:
     Answer = namedtuple('Answer', 'status body')
 
 QUICKLY_READ = 1 << 16     # bytes of a request that is read in the event loop
+PUT_NEW = 'put_new'
 
 
 class Stopped(Exception):
@@ -67,7 +67,25 @@ async def _outside_of_blocks(served: Served, request: OpsRequest, caller: str, d
     if names <= VERBS_THAT_READ.keys():
         return await served.read(done, store, request.operations)
     identity = None if request.key is None else f'{caller}:{request.key}'
+    if request.operations[0][0] == PUT_NEW and len(request.operations) == 1:
+        answer = await served.read(there_already, store, request.operations[0], identity, digest)
+        if answer is not None:
+            return answer
     return await served.workers.write(in_block, store, lambda: noted(store, request.operations, identity, digest))
+
+
+def there_already(store: Store, operation: Operation, identity: Optional[str], digest: bytes) -> Optional[bytes]:
+    """Return the answer to `put_new` where there is a value: nothing is written, and no writer is waited for.
+
+    First the value, then whether it was put by this very request, whose answer was lost: it may be put in between.
+    """
+    name, *arguments = operation
+    checked(name, arguments)
+    there = store.get(arguments[0])
+    if there is None:
+        return None
+    before = known(store, identity, digest) if identity is not None else None
+    return packed_results([there]) if before is None else before
 
 
 def noted(store: Store, operations: Sequence[Operation], identity: Optional[str], digest: bytes) -> bytes:
@@ -98,10 +116,6 @@ def results_of(store: Store, operations: Sequence[Operation]) -> List[object]:
         except VaultError as error:
             raise Stopped(at, error) from error
     return results
-
-
-def digest_of(body: bytes) -> bytes:
-    return blake2b(body, digest_size=32).digest()
 
 
 def require_reading(request: OpsRequest) -> None:

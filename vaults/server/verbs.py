@@ -10,7 +10,7 @@ from ..codecs.codes import is_header
 from ..errors import VaultValueError
 from ..keys import require_bound, require_sound
 from ..stores.base import OWNER, SETTINGS_OWNER
-from ..stores.http.wire import BYTES_OF_ANSWER, LISTED_AT_ONCE, OPS_PROTOCOL
+from ..stores.http.wire import BYTES_OF_ANSWER, DIGEST, LISTED_AT_ONCE, OPS_PROTOCOL, digest_of
 from .idempotency import is_reserved
 
 TYPE_CHECKING = False
@@ -72,6 +72,10 @@ def _require_truth(value: Any) -> None:
     _demand(type(value) is bool, 'it is true or false')
 
 
+def _require_digest(digest: Any) -> None:
+    _demand(type(digest) is bytes and len(digest) == DIGEST, f'a digest is {DIGEST} bytes')
+
+
 def _require_last(owner: Any) -> None:
     _demand(type(owner) is bytes and len(owner) in (0, OWNER), f'an owner is {OWNER} bytes, or none')
 
@@ -83,7 +87,7 @@ def _demand(holds: bool, what: str) -> None:
 
 CHECKS: Dict[str, Callable[[Any], object]] = {
     'k': require_sound, 'b': require_bound, 'd': _require_data, 'h': _require_owned, 'o': _require_owner,
-    'l': _require_last, 'i': _require_number, 't': _require_truth}
+    'l': _require_last, 'x': _require_digest, 'i': _require_number, 't': _require_truth}
 
 
 # --- verbs --------------------------------------------------------------------------------------------------------
@@ -123,6 +127,12 @@ def _send_page(store: Store, low: Stored, high: Stored, by_key: bool, reverse: b
 
 def _take_many(store: Store, *flat: Any) -> int:
     return store.put_many(zip(flat[::2], flat[1::2]))
+
+
+def _delete_if(store: Store, key: Stored, digest: bytes) -> bool:
+    """Delete an entry whose bytes have this digest. All that writes is in a transaction."""
+    there = store.get(key)
+    return there is not None and digest_of(there) == digest and store.delete(key)
 
 
 def _take_chunks(store: Store, owner: bytes, *flat: Any) -> None:
@@ -169,8 +179,10 @@ VERBS_THAT_READ: Dict[str, Tuple[str, Callable[..., object]]] = {
 }
 VERBS_THAT_WRITE: Dict[str, Tuple[str, Callable[..., object]]] = {
     'put': ('kd', lambda store, key, data: store.put(key, data)),
+    'put_new': ('kd', lambda store, key, data: store.put_new(key, data)),
     'put_many': ('*kd', _take_many),
     'delete': ('k', lambda store, key: store.delete(key)),
+    'delete_if': ('kx', _delete_if),
     'delete_many': ('*k', lambda store, *keys: [*store.delete_many(keys)]),
     'delete_range': ('bb', lambda store, low, high: store.delete_range(low, high)),
     'move': ('kt', lambda store, key, last: store.move(key, last)),

@@ -183,9 +183,28 @@ class Store(ABC):
             return done
         return self.once(put_all)
 
+    def put_new(self, key: Stored, data: bytes) -> Optional[bytes]:
+        """Put the value where there is none, and return None; else return the one that is there, which stays.
+
+        A distant store does so in one trip, and keeps nobody out, and waits for nobody, where there is one already.
+        """
+        def put() -> Optional[bytes]:
+            there = self.get(key)
+            if there is None:
+                self.put(key, data)
+            return there
+        return self.transact(put)
+
     @abstractmethod
     def delete(self, key: Stored) -> bool:
         """Remove the entry, and in the same transaction its chunks: `free_chunks`; tell whether there was one."""
+
+    def delete_if(self, key: Stored, known: bytes) -> bool:
+        """Remove the entry as `delete` does, if its value is what is `known`; false when that is not there.
+
+        A distant store does so in one trip.
+        """
+        return self.transact(lambda: self.get(key) == known and self.delete(key))
 
     def delete_many(self, keys: Sequence[Stored]) -> Sequence[bool]:
         """Remove these entries, all or when one cannot be, none; tell of each whether there was one."""
@@ -613,7 +632,7 @@ class ClosedStore(Store):
         raise VaultClosedError(f'the vault {self._name!r} is closed: open it again')
 
     get = get_many = glance = held = cached = contains = contains_many = put = put_many = refuse
-    delete = delete_many = delete_range = free_chunks = move = refuse
+    put_new = delete = delete_if = delete_many = delete_range = free_chunks = move = refuse
     count = count_up_to = scan = page = span = ends = gathered = alive = begin = transact = once = others_wrote = refuse
     longest_key = numbering = is_distant = is_serial = property(refuse)
     get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse

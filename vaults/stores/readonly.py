@@ -24,8 +24,8 @@ class ReadOnlyStore(StoreBefore):
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise VaultReadOnlyError(f"it can only be read: vault {self._name}; open it without flag='r'")
 
-    put = put_many = delete = delete_many = delete_range = move = put_chunks = delete_chunks = put_owner = _refuse
-    put_owner_if = free_chunks = sync = compact = destroy = _refuse
+    put = put_new = put_many = delete = delete_if = delete_many = delete_range = move = _refuse
+    put_chunks = delete_chunks = put_owner = put_owner_if = free_chunks = sync = compact = destroy = _refuse
 
     def get(self, key: Stored) -> Optional[bytes]:
         return self._store.get(key)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pathlib
 import tempfile
+import threading
 from contextlib import closing
 
 from .._typing import TYPE_CHECKING
@@ -149,6 +150,61 @@ class StoreConformance(WalkSuite, BlockSuite):
         store.put('d', b'd')
         assert listed(store) == [(key, key.encode()) for key in 'cabd']
 
+    # --- what depends on what is there ---
+
+    def test_a_value_is_put_where_there_is_none(self, store: Store) -> None:
+        owner, header = SOME_OWNERS[0], b'header of ' + SOME_OWNERS[0]
+        store.put_chunks(owner, [(1, b'one')])
+        store.put_owner('header', header)
+        for key, there in ((1, b'1'), (b'\x04b\0', b''), ('a', b'x' * 100_000)):
+            assert store.put_new(key, there) is None and store.put_new(key, b'2') == there == store.get(key)
+        assert store.put_new(1.0, b'2') == store.put_new(True, b'2') == b'1' and store.count() == 4
+        assert store.put_new('header', b'plain') == header and store.get_chunk(owner, 1) == b'one'
+        assert walked(store) == ['header', 1, b'\x04b\0', 'a'] and type(walked(store)[1]) is int
+        store.begin()
+        assert store.put_new('b', b'3') is None and store.put_new('b', b'4') == b'3' and store.put_new(1, b'4') == b'1'
+        store.rollback()
+        assert store.get('b') is None and store.count() == 4 and store.check(lambda key, data: None) == []
+
+    def test_an_entry_is_deleted_if_it_is_what_is_known(self, store: Store) -> None:
+        owner, header = SOME_OWNERS[0], b'header of ' + SOME_OWNERS[0]
+        store.put_chunks(owner, [(1, b'one')])
+        store.put_owner('header', header)
+        store.put_many([(1, b'1'), ('a', b''), (b'\x04b\0', b'x' * 100_000)])
+        assert not any([store.delete_if(1, b'2'), store.delete_if(1, b''), store.delete_if('a', b'1'),
+                        store.delete_if('none', b''), store.delete_if('header', owner)])
+        assert store.count() == 4 and store.get_chunk(owner, 1) == b'one'
+        store.begin()
+        assert store.delete_if(1, b'1') and not store.delete_if(1, b'1') and store.delete_if('header', header)
+        store.rollback()
+        assert store.get(1) == b'1' and store.count() == 4 and store.get_chunk(owner, 1) == b'one'
+        before = store.deletions
+        assert store.delete_if(1.0, b'1') and store.deletions != before and store.delete_if('a', b'')
+        assert store.delete_if(b'\x04b\0', b'x' * 100_000) and store.delete_if('header', header)
+        assert store.count() == 0 and list(store.chunk_owners()) == [] and store.check(lambda key, data: None) == []
+
+    def test_of_those_who_put_or_delete_at_the_same_time_one_does(self, store: Store) -> None:
+        stays: List[int] = []
+        puts: List[int] = []
+        deleted: List[int] = []
+
+        def race() -> None:
+            mine = b'%d' % threading.get_ident()
+            for key in range(10):
+                if store.put_new(f'stays {key}', mine) is None:
+                    stays.append(key)
+                if store.put_new(key, mine) is None:
+                    puts.append(key)
+                if store.delete_if(key, store.get(key) or b'none'):
+                    deleted.append(key)
+        threads = [threading.Thread(target=race, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert sorted(stays) == [*range(10)] and store.count() == 10
+        assert sorted(puts) == sorted(deleted) and {*puts} == {*range(10)}
+
     # --- many at once ---
 
     def test_what_is_put_at_once_is_all_there_or_nothing_of_it(self, store: Store) -> None:
@@ -212,7 +268,10 @@ class StoreConformance(WalkSuite, BlockSuite):
                 store.put_many([('a', b''), (key, b'')])
             with pytest.raises(SerializationError):
                 store.put_owner(key, SOME_OWNERS[0])
+            with pytest.raises(SerializationError):
+                store.put_new(key, b'')
             assert store.get(key) is None and not store.contains(key) and not store.delete(key) and not store.move(key)
+            assert not store.delete_if(key, b'')
             assert list(store.get_many([key])) == [None] and store.count(key) == 0
         assert listed(store) == []
 
@@ -315,6 +374,7 @@ class StoreConformance(WalkSuite, BlockSuite):
         store.close()
         for use in (lambda: store.get('a'), lambda: store.put('a', b''), lambda: store.delete('a'), store.count,
                     lambda: store.put_many([('a', b'')]), lambda: list(store.scan()), lambda: list(walk), store.begin,
+                    lambda: store.put_new('a', b''), lambda: store.delete_if('a', b'1'),
                     lambda: store.contains('a'), lambda: store.move('a'), store.delete_range, store.sync,
                     lambda: store.get_chunk(SOME_OWNERS[0], 1), lambda: store.put_owner('a', SOME_OWNERS[0])):
             with pytest.raises(VaultClosedError):

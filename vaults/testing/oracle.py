@@ -19,6 +19,8 @@ KEYS = st.one_of(st.booleans(), st.integers(-5, 5), st.floats(-3, 3), st.sampled
 VALUES = st.binary(max_size=4)
 OPERATIONS = st.lists(st.one_of(
     st.tuples(st.just('put'), KEYS, VALUES), st.tuples(st.just('delete'), KEYS),
+    st.tuples(st.just('put_new'), KEYS, VALUES),
+    st.tuples(st.just('delete_if'), KEYS, VALUES | st.sampled_from(SOME_OWNERS)),
     st.tuples(st.just('move'), KEYS, st.booleans()),
     st.tuples(st.just('delete_range'), KEYS, KEYS), st.tuples(st.just('delete_range')),
     st.tuples(st.just('put_many'), st.lists(st.tuples(KEYS, VALUES), max_size=4)),
@@ -46,6 +48,12 @@ class Oracle:
         self.disown(key)
         self.entries[key] = data
 
+    def put_new(self, key: Stored, data: bytes) -> Optional[bytes]:
+        if key in self.entries:
+            return self.entries[key]
+        self.put(key, data)
+        return None
+
     def disown(self, key: Stored) -> None:
         if key in self.owners:
             self.delete_chunks(self.owners.pop(key))
@@ -59,6 +67,9 @@ class Oracle:
     def delete(self, key: Stored) -> bool:
         self.disown(key)
         return self.entries.pop(key, None) is not None
+
+    def delete_if(self, key: Stored, known: bytes) -> bool:
+        return self.entries.get(key) == known and self.delete(key)
 
     def delete_many(self, keys: Sequence[Stored]) -> List[bool]:
         return list(map(self.delete, keys))

@@ -9,7 +9,7 @@ from ...keys import HIGHEST, LOWEST
 from ..base import OWNER, entries_of
 from .asking import ANSWER_PATIENCE, LONG_PATIENCE, RefusedVerb
 from .blocks import WithHttpBlocks, new_key
-from .wire import KEYS_OF_REQUEST
+from .wire import KEYS_OF_REQUEST, digest_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,6 +130,15 @@ class HttpStore(WithHttpBlocks):
         else:
             self._write('put', key, data)
 
+    def put_new(self, key: Stored, data: bytes) -> Optional[bytes]:
+        self._require_short(key)
+        if self.session is None:
+            return self._write('put_new', key, data)  # type: ignore[no-any-return]
+        there = self.get(key)
+        if there is None:
+            self.put(key, data)  # with what is next
+        return there
+
     def put_many(self, pairs: Iterable[Entry]) -> int:
         return self.once(lambda: self._put_all(pairs))
 
@@ -143,6 +152,10 @@ class HttpStore(WithHttpBlocks):
     def delete(self, key: Stored) -> bool:
         self.deletions += 1
         return bool(self._write('delete', key))
+
+    def delete_if(self, key: Stored, known: bytes) -> bool:
+        self.deletions += 1
+        return bool(self._write('delete_if', key, digest_of(known)))
 
     def delete_many(self, keys: Sequence[Stored]) -> Sequence[bool]:
         def delete() -> List[bool]:

@@ -14,6 +14,8 @@ a request is read one scalar after the other, so many in all, and no container i
 """
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from msgpack import Packer, Unpacker, UnpackException, unpackb
 
 from ... import errors
@@ -56,6 +58,7 @@ BYTES_OF_REQUEST = 1 << 20  # of keys and values, after which a client sends wha
 BYTES_OF_ANSWER = 1 << 22   # of values, after which a server leaves the rest for the next request
 LISTED_AT_ONCE = 1 << 15    # numbers or owners of chunks
 BLOCK_NAME = 16             # bytes
+DIGEST = 32                 # bytes
 LONGEST_IDENTITY = 64       # characters of an idempotency key
 IDLE_BLOCK = 5.0            # seconds after which a block that nothing was asked in is rolled back
 
@@ -77,6 +80,11 @@ def status_of(error: VaultError) -> int:
 def error_from(name: str, message: str) -> VaultError:
     """Return the error of a name, with what it said; of a name that is not known here, a plain one."""
     return NAMED_ERRORS.get(name, VaultError)(message)  # type: ignore[no-any-return]  # they are kept by name
+
+
+def digest_of(data: bytes) -> bytes:
+    """Return what stands for bytes that the other side has as well."""
+    return blake2b(data, digest_size=DIGEST).digest()
 
 
 def packed_request(block: Optional[bytes], key: Optional[str], operations: Sequence[Operation]) -> bytes:

@@ -162,6 +162,7 @@ def _deletion(which: str, result: str, parameters: int) -> Statement:
 
 
 DELETE_ONE = _deletion('e.key = $2::bytea', '1', 2)
+DELETE_SAME = _deletion('e.key = $2::bytea AND e.value = $3::bytea', '1', 3)
 DELETE_THESE = _deletion('e.key = ANY($2::bytea[])', 'key', 2)
 DELETE_IN = _deletion('e.key >= $2::bytea AND e.key < $3::bytea', 'count(*)', 3)
 REPLACE_ONE = Statement(f"""UPDATE vaults.entries SET value = $4::bytea, crc = (crc & {FORM}) | $2::bigint
@@ -215,12 +216,28 @@ class Gated:
  counted AS (UPDATE vaults.tallies AS t SET entries = t.entries + 1 FROM put
   WHERE put.is_new AND t.vault = $1::int4 AND t.slot = $5::int4)
  SELECT 1 FROM put""", 5)
+        # The gate is not asked where there is a value. What another has put while it was waited for is in the way, and
+        # is not seen: then nothing comes back.
+        self.put_new = Statement(f"""WITH there AS (SELECT crc, value FROM vaults.entries
+  WHERE vault = $1::int4 AND key = $3::bytea),
+ put AS (INSERT INTO vaults.entries AS e (vault, position, crc, key, value)
+  SELECT $1::int4, {NEXT}, $2::bigint, $3::bytea, $4::bytea FROM {gate} WHERE NOT EXISTS (SELECT 1 FROM there)
+  ON CONFLICT (vault, key) DO NOTHING RETURNING 1),
+ counted AS (UPDATE vaults.tallies AS t SET entries = t.entries + 1 FROM put
+  WHERE t.vault = $1::int4 AND t.slot = $5::int4)
+ SELECT crc, value FROM there UNION ALL SELECT 0, NULL FROM put""", 5)
         self.delete = Statement(f"""WITH gone AS (DELETE FROM vaults.entries AS e USING {gate}
   WHERE e.vault = $1::int4 AND e.key = $2::bytea AND e.crc & {PARTED} = 0 RETURNING 1),
  counted AS (UPDATE vaults.tallies AS t SET entries = t.entries - 1 FROM gone
   WHERE t.vault = $1::int4 AND t.slot = $3::int4)
  SELECT true FROM gone UNION ALL SELECT false FROM vaults.entries
   WHERE vault = $1::int4 AND key = $2::bytea AND NOT EXISTS (SELECT 1 FROM gone)""", 3)
+        self.delete_if = Statement(f"""WITH gone AS (DELETE FROM vaults.entries AS e USING {gate}
+  WHERE e.vault = $1::int4 AND e.key = $2::bytea AND e.value = $3::bytea AND e.crc & {PARTED} = 0 RETURNING 1),
+ counted AS (UPDATE vaults.tallies AS t SET entries = t.entries - 1 FROM gone
+  WHERE t.vault = $1::int4 AND t.slot = $4::int4)
+ SELECT true FROM gone UNION ALL SELECT false FROM vaults.entries
+  WHERE vault = $1::int4 AND key = $2::bytea AND value = $3::bytea AND crc & {PARTED} <> 0""", 4)
         self.replace = Statement(f"""UPDATE vaults.entries AS e SET value = $4::bytea,
  crc = (e.crc & {FORM}) | $2::bigint FROM {gate} WHERE e.vault = $1::int4 AND e.key = $3::bytea
  AND e.value = $5::bytea RETURNING 1""", 5)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ..base import Cursor, Entry, Page, Progress
-    from .wire import Statement
+    from .session import Session
+    from .wire import Statement, Values
 
 
 class PostgreSQLStore(PartsTable):
@@ -127,6 +128,22 @@ class PostgreSQLStore(PartsTable):
         is_new = answer.get_value(0, 0) == b'\1'
         session.added += is_new  # with no call between: a signal handler may put as well
 
+    def put_new(self, key: Stored, data: bytes) -> Optional[bytes]:
+        if self.session is not None:
+            there = self.get(key)
+            if there is None:
+                self.put(key, data)
+            return there
+        packed = fitting(key, data)
+        crc = int8(crc_of(packed, data) | flags_of(key))
+        answer = self.own_write(self.gated.put_new, True, self.id4, crc, packed, data)
+        if not answer.ntuples:  # another has put one meanwhile
+            return self.transact(lambda: self.put_new(key, data))
+        there = answer.get_value(0, 1)
+        if there is not None and as_int(answer.get_value(0, 0)) & CRC_BITS != crc_of(packed, there):
+            raise damaged(key, self.name)
+        return there
+
     def put_many(self, pairs: Iterable[Entry]) -> int:
         return self.once(lambda: batch.put_many(self, pairs))
 
@@ -151,15 +168,29 @@ class PostgreSQLStore(PartsTable):
                      session.write(schema.REPLACE_ONE, values)).ntuples)
 
     def delete(self, key: Stored) -> bool:
-        packed = key_bytes(key)
         self.deletions += 1
-        session = self.session
-        if session is None:
-            answer = self.own_write(self.gated.delete, True, self.id4, packed)
-            if not answer.ntuples:
-                return False
-            return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete(key))
-        gone = session.write(schema.DELETE_ONE, (self.id4, packed)).ntuples
+        values, session = (self.id4, key_bytes(key)), self.session
+        if session is not None:
+            return self._gone(session, schema.DELETE_ONE, values)
+        answer = self.own_write(self.gated.delete, True, *values)
+        if not answer.ntuples:
+            return False
+        return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete(key))
+
+    def delete_if(self, key: Stored, known: bytes) -> bool:
+        self.deletions += 1
+        values, session = (self.id4, key_bytes(key), known), self.session
+        if session is not None:
+            return self._gone(session, schema.DELETE_SAME, values)
+        answer = self.own_write(self.gated.delete_if, True, *values)
+        if not answer.ntuples:
+            return False
+        return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete_if(key, known))
+
+    @staticmethod
+    def _gone(session: Session, statement: Statement, values: Values) -> bool:
+        """Delete an entry, with its chunks, in a block; tell whether there was one."""
+        gone = session.write(statement, values).ntuples
         session.added -= gone
         return bool(gone)
 
