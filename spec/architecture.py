@@ -29,7 +29,7 @@ moving moving.*                  : moving moving.* settings stores stores.sqlite
 opening                          : moving.source settings stores stores.live place stores.base errors log files keys codecs.*
 vault                            : collections collections.* opening settings views transactions stores stores.base place errors files keys codecs.*
 sections                         : vault opening place stores.base errors keys
-aio.loops aio.workers aio.verbs  : aio.loops stores.tasks errors log
+aio.loops aio.workers aio.verbs  : aio.loops stores.forks stores.tasks errors log
 vaults cli cli.* __main__        : *
 *                                : * -vaults -cli -cli.*
 '''

@@ -14,7 +14,6 @@ kept by then. They hold a function only while it runs, and end when the Workers 
 """
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from contextvars import copy_context
@@ -24,6 +23,7 @@ from weakref import WeakSet
 
 from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultTaskError
 from ..log import get_logger
+from ..stores.forks import each_in_child
 from .loops import current_loop
 
 TYPE_CHECKING = False
@@ -410,12 +410,4 @@ def ended() -> VaultError:
 
 
 every: WeakSet[Workers] = WeakSet()
-
-
-def _forked() -> None:
-    for workers in list(every):
-        workers.forget()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_forked)
+each_in_child(every, lambda workers: workers.forget())

@@ -20,6 +20,7 @@ from weakref import WeakSet, ref
 from ..errors import VaultBusyError, VaultClosedError, VaultError, VaultReadOnlyError, VaultTaskError, VaultTypeError
 from . import blocks
 from .base import DEFAULT_OPTIONS, Options, Store
+from .forks import each_in_child
 from .tasks import Lock, Owner, is_alive, may_run
 
 TYPE_CHECKING = False
@@ -438,10 +439,4 @@ class _Turn:
             store.let_in()
 
 
-def _locked_stores_in_child() -> None:
-    for store in list(_locked_stores):
-        store.forked()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_locked_stores_in_child)
+each_in_child(_locked_stores, lambda store: store.forked())

@@ -8,7 +8,6 @@ The rules are those of LockedStore, which has one block for all threads.
 """
 from __future__ import annotations
 
-import os
 import threading
 from _thread import get_ident
 from abc import abstractmethod
@@ -18,6 +17,7 @@ from .._typing import Generic
 from ..errors import VaultError, VaultTaskError
 from . import blocks
 from .base import Store
+from .forks import each_in_child, those_in
 from .tasks import Owner, may_run
 
 TYPE_CHECKING = False
@@ -152,12 +152,8 @@ class SessionStore(Store, Generic[Its]):
         session.leave(0)
 
     def open_sessions(self) -> List[Its]:
-        """Return those of all threads. Where one begins meanwhile, the set has changed, and is looked at again."""
-        while True:
-            try:
-                return list(self.sessions)
-            except RuntimeError:
-                continue
+        """Return those of all threads."""
+        return those_in(self.sessions)
 
     def begin(self, who: object = None) -> None:
         session = self.session
@@ -314,10 +310,4 @@ def _met(those: List[object], who: object) -> bool:
     return False
 
 
-def _stores_of_child() -> None:
-    for store in list(_session_stores):
-        store.forked()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_stores_of_child)
+each_in_child(_session_stores, lambda store: store.forked())

@@ -5,7 +5,6 @@ whether it has changed.
 """
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from _thread import get_ident
@@ -25,6 +24,7 @@ from ..errors import (
 from ..keys import HIGHEST, LOWEST
 from .base import Store, StoreBefore
 from .changes import Changes
+from .forks import each_in_child
 from .journal import Cache, Group, Journal, LiveWalk
 from .tasks import Asking, Lock, Owner, is_alive, may_run
 
@@ -681,10 +681,4 @@ def end_with_process(store: LiveStore) -> None:
         store.undo.append(util.Finalize(None, store.end, exitpriority=0).cancel)
 
 
-def _after_fork_in_child() -> None:
-    for store in list(_open_stores):
-        store.forked()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+each_in_child(_open_stores, lambda store: store.forked())

@@ -19,6 +19,7 @@ from weakref import WeakSet
 import psycopg
 from psycopg import pq
 
+from ..forks import each_in_child
 from .forms import int4
 from .patience import SLICE, wait, waiting_for
 
@@ -226,6 +227,7 @@ class Wire:
         psycopg ends no connection in another process than that which began it, so only the socket is closed.
         """
         self._is_parents = True
+        wires.discard(self)     # once it is closed, the number of its socket may be another's
         try:
             os.close(self.conn.socket)
         except SHUT_OUT:
@@ -249,18 +251,4 @@ def _quietly(cancel: Callable[[], None]) -> None:
         return  # the server is gone, and with it what it was to end
 
 
-def _wires_in_child() -> None:
-    """Let go of all connections in a forked child; another thread may have been making one."""
-    while True:
-        try:
-            found = list(wires)
-            break
-        except RuntimeError:
-            continue
-    wires.clear()
-    for wire in found:
-        wire.forget()
-
-
-if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_wires_in_child)
+each_in_child(wires, lambda wire: wire.forget())
