@@ -99,11 +99,14 @@ class Floor(Contestant):
     page_size = 4096  # bytes; a run sets it to what a vault's file says
 
     def open(self, module: str, folder: Path) -> Any:
-        db = sqlite3.connect(str(folder / 'floor.db'), isolation_level=None)
+        db = self.connect(module, str(folder / 'floor.db'))
         for statement in self.prepared():
             db.execute(statement)
         self.execute, self.pack = db.cursor().execute, msgpack.Packer().pack
         return db
+
+    def connect(self, module: str, path: str) -> Any:
+        return sqlite3.connect(path, isolation_level=None)
 
     def prepared(self) -> tuple[str, ...]:
         return (f'PRAGMA page_size = {self.page_size}', 'PRAGMA journal_mode = WAL', 'PRAGMA synchronous = NORMAL',
@@ -167,12 +170,8 @@ class Floor(Contestant):
 class FloorApsw(Floor):
     """The same by APSW, with what it has for one row: `get` is the bare value of one column, or None."""
 
-    def open(self, module: str, folder: Path) -> Any:
-        db = import_module(module).Connection(str(folder / 'floor.db'))
-        for statement in self.prepared():
-            db.execute(statement)
-        self.execute, self.pack = db.cursor().execute, msgpack.Packer().pack
-        return db
+    def connect(self, module: str, path: str) -> Any:
+        return import_module(module).Connection(path)
 
     def hit(self, keys: Iterable[str]) -> list[Any]:
         execute, unpackb = self.execute, msgpack.unpackb
