@@ -73,6 +73,12 @@ class BlockSession:
         if self.owner is not None and depth <= self.owner.depth:
             self.owner = None
 
+    def lose(self, why: VaultError) -> VaultError:
+        """Have all of it undone, and return why it is: another thread may have said so meanwhile."""
+        if self.lost is None:
+            self.lost = why
+        return self.lost
+
     def abandon(self, why: VaultError, is_left: bool = False) -> None:
         """Have all of it undone, from another thread: this one is told at its next call."""
         self.lost, self.is_left = why, is_left

@@ -91,26 +91,20 @@ class HttpSession(BlockSession):
             results = self.asking.ask(operations, new_key(), self._block, seconds)
         except RefusedVerb as refused:
             if not more or refused.at < len(operations) - len(more):
-                raise self._is_lost(refused.error) from None
+                raise self.lose(refused.error) from None
             self._sent()
             raise refused.error from None
         except BaseException as error:
             why = VaultUnreachableError(f'the connection was lost inside a block, of which nothing was kept: {error!r}'
                                         f': vault {self.name}; leave the block, and repeat it')
             if isinstance(error, VaultError) and not isinstance(error, ConnectionError):
-                raise self._is_lost(error) from None
-            self._is_lost(why)
+                raise self.lose(error) from None
+            self.lose(why)
             if isinstance(error, ConnectionError):
                 raise self.lost or why from error
             raise
         self._sent()
         return results
-
-    def _is_lost(self, error: VaultError) -> VaultError:
-        """Return why all of it is undone: another thread may have said so meanwhile."""
-        if self.lost is None:
-            self.lost = error
-        return self.lost
 
     def _sent(self) -> None:
         self._nested += sum(STEPS_OF_VERBS.get(verb, 0) for verb, *_ in self._waiting)

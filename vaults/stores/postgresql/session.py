@@ -13,12 +13,14 @@ from .wire import LostWire, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, Optional, Protocol
+    from typing import Callable, List, Optional, Protocol, TypeVar
 
     from psycopg import pq
 
     from ...errors import VaultError
     from .wire import Statement, Values, Wire
+
+    T = TypeVar('T')
 
     class Waits(Protocol):
         """Rows of a put_many that wait to be written; see batch.py."""
@@ -44,20 +46,7 @@ class Session(BlockSession):
             self.owner.require()
         if self.waits is not None:
             self.waits.write()
-        if self.lost is not None:
-            raise self.lost
-        try:
-            return self.wire.ask(statement, values)
-        except Refused as error:
-            raise failures.refusal(error, self.name) from error
-        except LostWire as error:
-            raise self._lost(error) from error
-
-    def _lost(self, error: LostWire) -> VaultError:
-        """Return why all of it is undone: another thread may have said so meanwhile, and have cut the connection."""
-        if self.lost is None:
-            self.lost = failures.lost_in_block(str(error), self.name)
-        return self.lost
+        return self._answered(self.wire.ask, statement, values)
 
     def write(self, statement: Statement, values: Values) -> pq.abc.PGresult:
         """Return the answer to a statement that changes something."""
@@ -66,14 +55,17 @@ class Session(BlockSession):
 
     def run(self, sql: bytes) -> List[pq.abc.PGresult]:
         """Return the answers to statements about the block itself. Raises errors of ours alone."""
+        return self._answered(self.wire.run, sql)
+
+    def _answered(self, send: Callable[..., T], *arguments: object) -> T:
         if self.lost is not None:
             raise self.lost
         try:
-            return self.wire.run(sql)
+            return send(*arguments)
         except Refused as error:
             raise failures.refusal(error, self.name) from error
         except LostWire as error:
-            raise self._lost(error) from error
+            raise self.lose(failures.lost_in_block(str(error), self.name)) from error
 
     def nest(self, who: object) -> None:
         depth = self.require_room()
