@@ -392,6 +392,14 @@ class TestReadAndWrittenAtOnce:
                             write()
             assert v == {'a': None}
 
+    def test_a_default_that_is_too_large_for_the_server_is_not_in_the_way_of_what_is_there(self):
+        with Serving('--max-body', '20000') as own, contextlib.closing(Vault(own.url_of('x'))) as v:
+            v['a'] = 1
+            assert v.setdefault('a', 'x' * 30_000) == 1
+            with pytest.raises(vaults.VaultValueError, match='--max-body|have the server take more'):
+                v.setdefault('b', 'x' * 30_000)
+            assert v == {'a': 1}
+
     def test_what_stands_before_the_entries_is_asked_as_ever(self, v):
         class Shouting(Vault):
             def __setitem__(self, key, value):

@@ -9,7 +9,7 @@ from sys import _getframe
 from ._typing import TYPE_CHECKING, Generic, V
 from .codecs.codes import is_header
 from .codecs.registry import in_memory, live_types, writable
-from .errors import VaultError, VaultReadOnlyError
+from .errors import VaultError, VaultReadOnlyError, VaultValueError
 from .place import MISSING
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _there_or_put(place: Place, loaded: Loaded, stored: Stored, default: Any) ->
         return None
     try:
         there = place.store.put_new(stored, data)
-    except VaultReadOnlyError:  # who may only read gets what is there
+    except (VaultReadOnlyError, VaultValueError):  # who may only read, or send less at once, gets what is there
         return None
     value = default if there is None else loaded(stored, there)
     return None if value is MISSING else (value,)

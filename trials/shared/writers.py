@@ -94,7 +94,10 @@ class Writer:
 
     def delete(self, step):
         self.vault['delete', step] = 1
-        del self.vault['delete', step]
+        if self.rng.random() < .5:
+            del self.vault['delete', step]
+        else:
+            assert self.vault.pop(('delete', step)) == 1
 
     def stream(self, step):
         with self.vault.open(('stream', step), 'wb') as file:

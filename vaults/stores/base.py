@@ -119,7 +119,7 @@ class Store(ABC):
     """
 
     longest_key: Optional[int] = None   # bytes of a key that is text or bytes, as UTF-8; None for as many as of a value
-    is_distant = False  # whether each call takes long, as over a network: many small ones are then better joined
+    is_distant = False  # whether each call takes long, as over a network: what can be one is then one
     is_serial = False   # whether all threads take turns, so that who reads waits for the block of another one
 
     numbering = 0  # an engine that numbers its entries anew each time it is opened has another number each time
