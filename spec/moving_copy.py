@@ -421,8 +421,8 @@ class TestCopyingFiles:
 
     def test_a_large_vault_takes_little_memory(self, v, root):
         with v:
-            v.update((number, os.urandom(1000)) for number in range(30_000))
-            v.list('list').extend(os.urandom(2000) for _ in range(10_000))
+            v.update((number, os.urandom(1000)) for number in range(20_000))
+            v.list('list').extend(os.urandom(4000) for _ in range(5000))
             with v.open('stream', 'wb') as file:
                 for _ in range(40):
                     file.write(os.urandom(1 << 20))
