@@ -397,7 +397,12 @@ print(looked_at(in_pieces), rarely or looked_at(lambda: in_pieces() and in_piece
 gc.freeze()
 count = gc.get_freeze_count()
 print(bool(in_pieces()), gc.get_freeze_count() == count)
-''') == 'True False\nFalse True\nTrue True'
+pieces.MOST_SPARED = 50
+asked, gc.get_freeze_count = [], lambda count=gc.get_freeze_count: asked.append(1) or count()
+for _ in range(5):
+    pieces.loaded_in_pieces(msgpack.packb([1] * 100_000), None)
+print(len(asked) <= 1)  # it counts them one by one
+''') == 'True False\nFalse True\nTrue True\nTrue'
 
     def test_damaged_large_values_are_found(self, root):
         with pytest.raises(ValueError):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -104,18 +105,19 @@ AT_ONCE = {'prefix': '', 'irange': 'AsyncWalk[K]', 'open': 'AsyncOpening', 'sect
            'transaction': 'AsyncTransaction[Self]', 'edit': 'AsyncTransaction[V]'}
 
 
-def classes():
+@functools.lru_cache(maxsize=None)
+def classes(rooms):
     """Return the classes of the house by name: the text of their file, and the tree."""
     found = {}
     for name in ROOM_FILES:
-        text = (ROOMS_AT / name).read_text('utf-8')
+        text = (rooms / name).read_text('utf-8')
         found.update((node.name, (text, node)) for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
     return found
 
 
 def methods(name, among):
     """Return (parameters, returned) of a method in the first of some classes that has it: each overload, or itself."""
-    known = classes()
+    known = classes(ROOMS_AT)
     for text, cls in map(known.__getitem__, among):
         found = [node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == name]
         overloads = [node for node in found if node.decorator_list]
