@@ -48,7 +48,8 @@ class WalkSuite(StoreSuite):
             (keys, datas, ids), cursor = store.page(**options)
             seen: List[Entry] = [*zip(keys, datas)]
             gone: List[Entry] = []
-            assert 0 < len(seen) < MANY_ENTRIES and seen == whole[:len(seen)] and all(map(store.alive, keys, ids))
+            assert 0 < len(seen) < MANY_ENTRIES and seen == whole[:len(seen)]
+            assert all(map(store.alive, keys[::40], [*ids][::40]))
             new: List[Entry] = [(key, b'new') for key in (-20, 0.5, MANY_ENTRIES, 'aa', 'u')]
             assert store.put_many(new) == 5 and store.delete(keys[-1])  # where the walk stands
             while cursor is not None:
