@@ -30,7 +30,7 @@ from vaults.collections import tree
 from vaults.stores.sqlite import store as sqlite
 
 from .chunks import TwoLists, changes, chunk_count
-from .helpers import HERE, in_child, needs_fork
+from .helpers import HERE, in_child, needs_fork, word
 from .internals import statements
 from .samples import Custom, Unpicklable
 
@@ -384,10 +384,12 @@ class TestLists:
         v.__enter__()
         live.extend(['a' * 5000, 'b' * 5000, 'tail'])
         assert live[0][0] == 'a'
-        child = in_child(lambda: (time.sleep(0.3), live[0][0], v['a'][0][0])[1:])
-        v.__exit__(ValueError, ValueError(), None)
-        live.extend(['c' * 5000, 'd' * 5000, 'tail'])
-        assert child.answer() == ('c', 'c')
+        with word() as (waits, goes_on):
+            child = in_child(lambda: (waits(), live[0][0], v['a'][0][0])[1:])
+            v.__exit__(ValueError, ValueError(), None)
+            live.extend(['c' * 5000, 'd' * 5000, 'tail'])
+            goes_on()
+            assert child.answer() == ('c', 'c')
 
     def test_a_walk_back_ends_when_the_list_becomes_shorter(self, v):
         live, plain = v.list('one'), list(range(10_000))
@@ -524,12 +526,14 @@ class TestLists:
         v = Vault('forked')
         one = v.list('one')
         one.append(0)
-        with v:
-            one.append(1)
-            one.append(2)
-            child = in_child(lambda: (time.sleep(0.5), one.append('child'), len(one))[2])
-            one.append(3)
-        assert child.answer() == 5 and one == [0, 1, 2, 3, 'child']
+        with word() as (waits, goes_on):
+            with v:
+                one.append(1)
+                one.append(2)
+                child = in_child(lambda: (waits(), one.append('child'), len(one))[2])
+                one.append(3)
+            goes_on()
+            assert child.answer() == 5 and one == [0, 1, 2, 3, 'child']
 
     def test_items_that_are_packed_one_by_one_are_taken_among_others(self, root):
         v = Vault('letters', serializer=('utf8', str.encode, bytes.decode))
