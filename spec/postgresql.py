@@ -474,14 +474,14 @@ class TestPostgreSQLTables:
     def test_many_keys_are_looked_for_in_few_statements(self, server, monkeypatch):  # noqa: F811
         from vaults.stores.postgresql.wire import Wire
         store = opened_new(server)
-        store.put_many((number, b'%d' % number) for number in range(0, 300_000, 2))
+        store.put_many((number, b'%d' % number) for number in range(0, 150_000, 2))
         asked, ask = [], Wire.ask
         monkeypatch.setattr(Wire, 'ask', lambda *arguments: asked.append(arguments[1]) or ask(*arguments))
-        assert list(store.get_many(range(300_000))) == [b'%d' % number if number % 2 == 0 else None for number in range(300_000)]
-        assert len(asked) <= 5
+        assert list(store.get_many(range(150_000))) == [b'%d' % number if number % 2 == 0 else None for number in range(150_000)]
+        assert len(asked) <= 3
         assert list(store.contains_many([1, 2, 2.0, 'x'])) == [False, True, True, False] and store.get_many([]) == []
         del asked[:]
-        assert sum(store.delete_many(range(300_000))) == 150_000 and store.count() == 0 and len(asked) <= 6
+        assert sum(store.delete_many(range(150_000))) == 75_000 and store.count() == 0 and len(asked) <= 4
         store.put_many([('a', b''), ('b', b'')])
         assert list(store.delete_many(['a', 'c', 'a'])) == [True, False, False] and store.count() == 1
         store.close()
@@ -538,10 +538,10 @@ def new_store(**options):
     return store
 
 
-def on_postgresql(tests, *left_out):
+def on_postgresql(tests, **sizes):
     """Return a class with the tests over the plain engine, on PostgreSQL."""
     return type(tests.__name__.replace('ThePlainEngine', 'PostgreSQL'), (tests,), {
-        'make_engine': staticmethod(new_store), '__module__': __name__, **dict.fromkeys(left_out)})
+        'make_engine': staticmethod(new_store), '__module__': __name__, **sizes})
 
 
 TestDictOverPostgreSQL = on_postgresql(engines.TestDictOverThePlainEngine)
@@ -549,8 +549,8 @@ TestViewsOverPostgreSQL = on_postgresql(engines.TestViewsOverThePlainEngine)
 TestWalksOverPostgreSQL = on_postgresql(engines.TestWalksOverThePlainEngine)
 TestSlicesOverPostgreSQL = on_postgresql(engines.TestSlicesOverThePlainEngine)
 TestTransactionsOverPostgreSQL = on_postgresql(engines.TestTransactionsOverThePlainEngine)
-TestListsOverPostgreSQL = on_postgresql(engines.TestListsOverThePlainEngine)
+TestListsOverPostgreSQL = on_postgresql(engines.TestListsOverThePlainEngine, LONG=100)
 TestColumnsOverPostgreSQL = on_postgresql(engines.TestColumnsOverThePlainEngine)
 TestSectionsOverPostgreSQL = on_postgresql(engines.TestSectionsOverThePlainEngine)
-TestStreamsOverPostgreSQL = on_postgresql(engines.TestStreamsOverThePlainEngine)
+TestStreamsOverPostgreSQL = on_postgresql(engines.TestStreamsOverThePlainEngine, APPENDED=60)
 TestHolesOverPostgreSQL = on_postgresql(engines.TestHolesOverThePlainEngine)
