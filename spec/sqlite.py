@@ -90,6 +90,26 @@ class TestTraps:
             with pytest.raises(vaults.VaultClosedError):
                 look(['key 1', 'key 2'])
 
+    def test_a_block_that_was_undone_while_many_are_looked_for_fails_from_then_on(self, v, monkeypatch):
+        v.update({n: n for n in range(100)})
+        gathered = connection.Connection.gathered
+
+        def undone(c, gather, sql, arguments):
+            if 'asked' not in sql:
+                return gathered(c, gather, sql, arguments)
+            c.raw.execute('ROLLBACK')  # as SQLite does when it cannot read what it needs
+            error = driver.Error[-1]('disk I/O error')
+            error.sqlite_errorcode = error.extendedresult = 10
+            raise error
+        for look in (v.get_many, v.has_keys):
+            with pytest.raises(vaults.VaultFullError, match='leave the block'), v:
+                v['new'] = 1
+                with monkeypatch.context() as patch, pytest.raises(vaults.VaultFullError, match='disk I/O'):
+                    patch.setattr(connection.Connection, 'gathered', undone)
+                    look(range(80))
+                v['later'] = 2
+            assert v.items() == [(n, n) for n in range(100)]
+
     def test_what_a_block_appends_takes_few_statements(self, v):
         one, column = v.list('one'), v.column('column', 'int64')
         seen = statements(v)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from _thread import get_ident
-from contextlib import suppress
 from zlib import crc32
 
 from ...errors import VaultClosedError, VaultCorruptError
@@ -132,8 +131,10 @@ class SQLiteStore(Removal):
             some = keys[start:start + most]
             size = next(size for size in sqls if size >= len(some))
             rows: Optional[List[Any]] = None
-            with suppress(*driver.Error):  # what asks for each alone finds out what it means, and for which key
+            try:
                 rows = self.rows(self.local.c, sqls[size], (*some, *[None] * (size - len(some))))
+            except driver.Error as error:
+                self.failed(error)  # has the rest of a block fail that this undid; what it means is told of each key
             yield some, rows
 
     def cached(self, size: int) -> Entries:
