@@ -472,6 +472,56 @@ class TestWorkers:
         tasks.run(main())
         assert done == ['close', 'close']
 
+    def test_after_a_close_that_was_refused_calls_are_done_in_their_order_and_none_is_forgotten(self, tasks, done):
+        def join(calls):
+            for call in calls:
+                call.run()
+
+        async def ask(workers, number):
+            return await workers.joined(join, done.append, number)
+
+        async def main():
+            workers, gate = Workers('refused', 0.05), Gate()
+            block = workers.block(lambda: None)
+            await block.begin(lambda: None)
+            async with tasks:
+                held = tasks.start(workers.read, gate)
+                await until(tasks, gate.entered.is_set)
+                asked = []
+                for number in range(6):
+                    asked.append(tasks.start(ask, workers, number))
+                    await tasks.sleep(0.001)
+                    if number in (1, 3):
+                        with pytest.raises(vaults.VaultBusyError):
+                            await workers.close()
+                gate.opened.set()
+                await until(tasks, lambda: len(done) == 6)
+                await held.wait()
+                await block.end(lambda: None)
+                assert await workers.read(len, 'abc') == 3
+                await workers.close()
+            await until(tasks, lambda: not threads_of('refused'))
+        tasks.run(main())
+        assert done == [*range(6)]
+
+    def test_a_close_that_was_cancelled_waits_for_the_block_of_another(self, tasks, done):
+        async def main():
+            workers = Workers('patient', 0.02, closed=lambda: done.append('close'))
+            block = workers.block(lambda: None)
+            await block.begin(lambda: None)
+            async with tasks:
+                closing = tasks.start(workers.close)
+                await tasks.sleep(0.005)
+                closing.cancel()
+                await closing.wait()
+                await tasks.sleep(0.1)
+                await block.end(lambda: done.append('block'))
+                if tasks.name == 'trio':  # where it is not cancelled before it has ended: it was refused
+                    await workers.close()
+                await until(tasks, lambda: not threads_of('patient'))
+        tasks.run(main())
+        assert done == ['block', 'close']
+
     def test_another_loop_is_told_that_it_is_another_and_may_close(self, tasks, done):
         workers = Workers('two loops', 5.0, closed=lambda: done.append('close'))
 

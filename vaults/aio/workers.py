@@ -101,14 +101,19 @@ class _Lane:
         self.put = self._calls.put
         self._waiting: Deque[Call] = deque()    # taken from there, and still to be done
         self._is_ending = False
-        self.thread: Optional[threading.Thread] = None
+        self.thread: Optional[threading.Thread] = None  # unless it was told to end
+        self.last: Optional[threading.Thread] = None    # that was begun
 
     def start(self) -> None:
-        self._is_ending = False
-        self.thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+        """Begin a thread. One that was told to end, and has not yet, does before what it was asked for till then."""
+        self.thread = self.last = threading.Thread(
+            target=self._serve, args=(self.last,), name=self._name, daemon=True)
         self.thread.start()
 
-    def _serve(self) -> None:
+    def _serve(self, before: Optional[threading.Thread]) -> None:
+        if before is not None:
+            before.join()
+        self._is_ending = False
         while self._waiting or not self._is_ending:
             call = self._waiting.popleft() if self._waiting else self._calls.get()
             if call is None:
@@ -307,7 +312,7 @@ class Workers:
             return
         self.is_closed = True
         lanes = self._reader, self._writer, self._long
-        others = [lane.thread for lane in (self._reader, self._long) if lane.thread is not None]
+        others = [lane.last for lane in (self._reader, self._long) if lane.last is not None]
         if self._writer.thread is not None or others or self._opening.is_done:
             self._make_lanes()
             await self._end(lanes, others)
@@ -316,11 +321,17 @@ class Workers:
         """End those threads; nothing new goes there."""
         reader, writer, long = lanes
 
+        has_ended = False
+
         def end() -> None:
+            nonlocal has_ended
+            if has_ended:
+                return
             for thread in others:
                 thread.join()
             if self._closed is not None and self._opening.is_done:
                 self._closed()
+            has_ended = True
             writer.put(None)
         loop = current_loop()
         pending = loop.pending()
@@ -336,6 +347,9 @@ class Workers:
         except Exception:
             self._reader, self._writer, self._long = lanes
             self.is_closed = False
+            raise
+        except BaseException:  # cancelled: then there is nobody to be refused, and all the blocks are waited for
+            writer.put(Call(None, None, end, (), WITHIN, None))
             raise
 
     def _start(self, lane: _Lane) -> None:
