@@ -540,6 +540,11 @@ class TestJoinedReads:
         tasks.run(main())
 
     def test_what_is_wrong_with_one_is_told_to_its_task_alone(self, tasks):
+        class Odd(int):
+            def __int__(self):
+                raise ZeroDivisionError
+            __index__ = __hash__ = __int__
+
         async def main():
             async with AsyncVault(store=Distant()) as v, tasks:
                 await v.update({key: key for key in range(9)})
@@ -547,13 +552,15 @@ class TestJoinedReads:
                 gate = Gate()
                 held = tasks.start(v.shared.workers.read, gate)
                 await until(tasks, gate.entered.is_set)
-                wanted = [tasks.start(v.get, key) for key in (0, 1, 'bad', 2, 3)]
+                wanted = [tasks.start(v.get, key) for key in (0, 1, 'bad', 2, 3, Odd(4))]
                 await tasks.sleep(0.01)
                 gate.opened.set()
                 await held.wait()
                 assert [await wanted[at].result() for at in (0, 1, 3, 4)] == [0, 1, 2, 3]
                 with pytest.raises(vaults.VaultCorruptError, match='bad'):
                     await wanted[2].result()
+                with pytest.raises(ZeroDivisionError):
+                    await wanted[5].result()
         tasks.run(main())
 
     def test_in_a_block_each_reads_what_the_block_holds(self, tasks):

@@ -40,7 +40,7 @@ def read_joined(calls: List[Call]) -> None:
             place = place_of(vault)
             wanted.setdefault(place.keys.encode(key), []).append((call, vault, default))
             entries = place.entries  # the same of all
-        except (TypeError, ValueError, VaultError):
+        except Exception:  # also of a program's own: a class of keys may raise anything
             call.run()  # which says what is wrong, or that there is nothing
     if entries is None:
         return
