@@ -2,21 +2,27 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import vaults
 
 from .helpers import HERE, output
+from .servers import free_port, wait_for
 
 RECIPES = re.findall(r'```python\n(.*?)```', (HERE / 'docs' / 'recipes.md').read_text('utf-8'), re.S)
+ASYNC = re.findall(r'```python\n(.*?)```', (HERE / 'docs' / 'async.md').read_text('utf-8'), re.S)
 
 
 def recipe(vault):
@@ -152,3 +158,74 @@ class TestRecipes:
             print(computed, [key[1] for key in vaults.Vault('cache')])
             ''')
         assert output(cache + use, cwd=str(root)) == '[1, 1, 2, 2, 3, 1, 4] [3, 1, 4]'
+
+
+class TestAsyncRecipes:
+    """The longer programs of the page about tasks do what they promise."""
+
+    CRAWLER = next(program for program in ASYNC if 'async def crawl(' in program).rpartition('\n\n')[0] + textwrap.dedent("""
+
+        async def fetch(url):
+            print(url, flush=True)
+            await asyncio.sleep(60 if is_killed and url % 7 == 0 else 0.002 * (url % 5))
+            return f'page {url}', [url * 2, url * 2 + 1]
+
+        """)
+    SHOP = next(program for program in ASYNC if 'FastAPI(lifespan=' in program)
+
+    def crawl(self, name, is_killed=False):
+        return f'{self.CRAWLER}is_killed = {is_killed}\nasyncio.run(main({name!r}))'
+
+    def test_two_crawls_fetch_each_url_once(self, root):
+        crawls = [start(self.crawl(name), root) for name in ('first', 'second')]
+        fetched = [url for crawl in crawls for url in crawl.communicate(timeout=60)[0].split()[:-1]]
+        assert sorted(map(int, fetched)) == list(range(1, 500))
+        self.require_all()
+
+    def test_a_killed_crawl_goes_on_with_what_it_had_claimed_and_leaves_none_out(self, root):
+        killed = start(self.crawl('first', is_killed=True), root)
+        fetched = [int(killed.stdout.readline()) for _ in range(20)]
+        killed.kill()
+        fetched += map(int, killed.stdout.read().split())
+        killed.communicate(timeout=60)
+        with contextlib.closing(vaults.Vault('crawl')) as v:
+            claimed = v.section('claimed').section('first').keys()[:]
+        *again, pages = map(int, output(self.crawl('first'), cwd=str(root)).split())
+        assert {*fetched, *again} == {*range(1, 500)} and pages == 499
+        assert 7 in claimed and {*fetched} & {*again} <= {*claimed}
+        self.require_all()
+
+    @staticmethod
+    def require_all():
+        with contextlib.closing(vaults.Vault('crawl')) as v:
+            assert v.section('pages') == {url: f'page {url}' for url in range(1, 500)}
+            assert not v.section('wanted') and not v.section('claimed') and v.check() == []
+
+    def test_the_shop_tells_of_no_order_that_is_not_kept(self, root):
+        for package in ('fastapi', 'uvicorn'):
+            pytest.importorskip(package)
+        (root / 'shop.py').write_text(self.SHOP)
+        port, vault = free_port(), vaults.Vault('shop')
+
+        def ask(method, path):
+            with contextlib.closing(http.client.HTTPConnection('127.0.0.1', port, timeout=30)) as connection:
+                connection.request(method, path)
+                answer = connection.getresponse()
+                return answer.status, json.loads(answer.read())
+
+        def order(name):
+            status, said = ask('POST', f'/orders/{name}')
+            assert status == 200 and vault['order', said['number']] == name
+            return said['number']
+        program = subprocess.Popen([sys.executable, '-m', 'uvicorn', 'shop:app', '--port', str(port), '--log-level', 'warning'],
+                                   cwd=str(root), env={**os.environ, 'PYTHONPATH': str(HERE)})
+        try:
+            wait_for(lambda: socket.create_connection(('127.0.0.1', port)).close() is None)
+            with ThreadPoolExecutor(8) as pool:
+                assert sorted(pool.map(order, map(str, range(40)))) == list(range(1, 41))
+            assert ask('POST', '/orders/nobody')[0] == 422 and vault['count'] == 40 and len(vault) == 41
+            assert ask('GET', '/orders/1') == (200, vault['order', 1]) and ask('GET', '/orders/41') == (200, None)
+        finally:
+            program.kill()
+            program.wait(30)
+            vault.close()
