@@ -487,6 +487,36 @@ class TestLeases:
                     v['b'] = 2
             assert len(between.lines) == before + 1 and v.items() == [('a', 1), ('b', 2)]
 
+    def test_a_block_that_is_refused_gives_its_lease_back_when_it_is_left(self):
+        with Serving('--max-body', '100000', tokens={'one': {'*': 'rw'}, 'two': {'*': 'r'}}) as own, \
+                contextlib.closing(Vault(own.url_of('x'), token='one')) as v, contextlib.closing(Vault(own.url_of('x'), token='two')) as reader:
+            v.update(n=1, l=[])
+
+            def in_block(vault, act):
+                with vault:
+                    assert vault['n'] == 1
+                    act()
+
+            def edit():
+                with reader.edit('l') as there:
+                    there.append(1)
+
+            def in_task():
+                async def main():
+                    async with AsyncVault(own.url_of('x'), token='two') as tasks, tasks.transaction():
+                        await tasks.put('n', await tasks['n'] + 1)
+                asyncio.run(main())
+            for refused in (lambda: in_block(reader, lambda: reader.put('n', 2)), lambda: in_block(reader, lambda: reader.pop('n')), edit, in_task,
+                            lambda: in_block(reader, lambda: in_block(reader, lambda: reader.put('n', 2))),
+                            lambda: reader.list('new'), lambda: reader.column('new', int), reader.compact, reader.clear, lambda: reader.update(n=2),
+                            lambda: in_block(v, lambda: v.put('n', 'x' * 200_000))):
+                with pytest.raises(vaults.VaultError, match='may only read|--max-body|larger|have the server take more'):
+                    refused()
+                assert own.metric('vaults_open_leases') == 0
+            in_block(reader, lambda: None)
+            assert own.metric('vaults_open_leases') == 0
+            assert v == {'n': 1, 'l': []} and reader == v
+
     def test_who_has_another_token_has_no_part_in_it(self):
         with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'rw'}}) as own, \
                 contextlib.closing(Vault(own.url_of('x'), token='one')) as v, contextlib.closing(Vault(own.url_of('x'), token='two')) as other:

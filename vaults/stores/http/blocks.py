@@ -152,11 +152,11 @@ class HttpSession(BlockSession):
             operations = [tuple(one) for one in self._waiting if one[0] not in (NEST_VERB, RELEASE_VERB)]
         if not operations:
             return
-        block, self._block = self._block, None
         try:
-            self.asking.ask(operations, key, block)
+            self.asking.ask(operations, key, self._block)
         except RefusedVerb as refused:
             raise refused.error from None
+        self._block = None  # only now: what was refused before it met the block has left that open, for `part` to end
 
     def part(self) -> None:
         """Have the server undo what it knows of; where it does not hear of it, it does when the block is idle."""
