@@ -21,7 +21,7 @@ from fractions import Fraction
 import msgpack
 import pytest
 
-from vaults import Vault, VaultNotFoundError
+from vaults import Vault, VaultNotFoundError, VaultValueError
 from vaults.moving import as_json
 
 from .programs import Planted
@@ -644,6 +644,14 @@ class TestServerInside:
         assert status == 500 and 'mine' in json.loads(body)['message'] and b'division' not in body
         assert 'request mine: ZeroDivisionError' in caplog.text and '"status": 500' in caplog.text
 
+    @pytest.mark.parametrize('url', ['http://127.0.0.1:1', 'https://vaults.example.org/data/', 'HTTP://localhost'])
+    def test_a_server_of_vaults_is_no_root_to_be_served_anew(self, url):
+        # It would answer everybody on this machine with the token of who began it.
+        from vaults.server import app
+        with pytest.raises(VaultValueError, match='are served already.*--root FOLDER') as caught:
+            app(url)
+        assert url in str(caught.value)
+
     def test_without_its_packages_the_extra_is_named(self, root, monkeypatch):
         import sys
 
@@ -721,6 +729,13 @@ class TestServeCommand:
                 (['--port', str(serving.port)], 'in use')):
             done = finished(spawn('serve', '--root', str(root), *words))
             assert done.status in (1, 2) and said in done.err and 'Traceback' not in done.err, (words, done.err)
+
+    def test_where_the_root_of_a_client_is_a_server_it_serves_nothing(self, serving, monkeypatch):
+        from .programs import finished, spawn
+        monkeypatch.setenv('VAULTS_ROOT', serving.url)
+        monkeypatch.setenv('VAULTS_TOKEN', 'secret')
+        done = finished(spawn('serve', '--port', '0'))
+        assert (done.status, done.out) == (1, '') and 'served already' in done.err and '--root FOLDER' in done.err, done
 
     def test_no_answer_waits_for_an_acknowledgement(self):
         from vaults.server.running import bound

@@ -22,7 +22,7 @@ def app(root: Union[str, os.PathLike[str]], tokens: TokensGiven = None, *, allow
         max_stream: Optional[int] = None, timeout: float = 5.0) -> Application:
     """Return the ASGI application that serves the vaults of a root.
 
-    `root`: a folder, as for `set_root_path`, or the URL of a root.
+    `root`: a folder, as for `set_root_path`, or the URL of a root, but of no server of vaults.
     `tokens`: who may do what, {'the-token': {'books': 'r', '*': 'rw'}}; or the path of a file of JSON that holds it,
     read again when it changes. Without tokens only this machine is served.
     `allow`: the addresses and networks that may ask, all by default; the path of a file that has one a line, read again

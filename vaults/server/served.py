@@ -59,6 +59,10 @@ class ServedRoot:
     """The vaults under a folder or URL."""
 
     def __init__(self, root: str, timeout: float) -> None:
+        """Raises: VaultValueError for a server of vaults: whoever asked here would have the token of this process."""
+        if scheme_of(root) in ('http', 'https'):
+            raise VaultValueError(f'the vaults of {shown_url(root)} are served already, by the server there: say the '
+                                  'folder whose vaults are meant, with --root FOLDER, or as the root of app()')
         self.root = root if scheme_of(root) else os.path.abspath(root)
         self.timeout = timeout
         self.stopping = False       # a request that begins now is refused
