@@ -168,6 +168,14 @@ class TestDocuments:
             if not isinstance(getattr(vaults, name), type) or not issubclass(getattr(vaults, name), vaults.VaultError):
                 assert re.search(rf'auto\w+:: (vaults\.)?{name}$', page, re.M), name
 
+    def test_the_reference_has_what_the_verbs_of_tasks_return(self):
+        page = (HERE / 'docs' / 'api.md').read_text('utf-8')
+        for room in ('blocks', 'bridge', 'things', 'vault'):
+            for node in ROOMS[f'aio.{room}'].body:
+                name = getattr(node, 'name', '')
+                if re.match('Async', name) and name not in ('AsyncEntries', 'AsyncOpening'):
+                    assert re.search(rf'\b{name}\b', page), name
+
     def test_what_the_page_about_the_implementation_names_is_there(self):
         page = re.sub('^```.*?^```$', '', (HERE / 'docs' / 'implementation.md').read_text('utf-8'), flags=re.M | re.S)
         files = [file for folder in ('vaults', 'spec', 'trials', 'benchmarks') for file in (HERE / folder).rglob('*.py')]
