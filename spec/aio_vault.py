@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import io
@@ -183,6 +184,32 @@ class TestAsyncVault:
                 gate.opened.set()
                 assert seen + await rest.result() == [0, 1, *range(3, 20)]
         tasks.run(main())
+
+    def test_a_backup_tells_how_far_it_is_and_is_whole_also_when_its_task_was_cancelled(self, tasks, root):
+        gate, steps = Gate(), []
+
+        def wait(done, total):
+            gate()
+
+        async def main():
+            async with AsyncVault('of_tasks') as v, tasks:
+                await v.update({n: bytes(1000) for n in range(2000)})
+                await v.backup(root / 'copy.db', progress=lambda done, total: steps.append((done, total)))
+                backup = tasks.start(v.backup, root / 'cancelled.db', wait)
+                await until(tasks, gate.entered.is_set)
+                await v.put('meanwhile', 1)
+                backup.cancel()
+                await backup.wait()
+                assert not (root / 'cancelled.db').exists()
+                gate.opened.set()
+                await until(tasks, (root / 'cancelled.db').exists)
+                with pytest.raises(vaults.VaultError):
+                    await v.backup(root / 'cancelled.db')
+        tasks.run(main())
+        assert steps and steps[-1][0] == steps[-1][1] > 100 and steps == sorted(steps)
+        for name in ('copy.db', 'cancelled.db'):
+            with contextlib.closing(Vault(root / name)) as copied:
+                assert len(copied) == 2000 and copied.check() == []
 
     def test_sections_lists_columns_and_deques(self, tasks, make):
         async def main():
