@@ -183,6 +183,19 @@ class TestLinks:
             with contextlib.closing(Vault(link, flag='r')) as w:
                 assert w == {'a': 1, 'b': 2}
 
+    def test_what_cannot_be_deleted_stays_open(self, root, monkeypatch):
+        for where in (root / 'x.db', f'json+file://{root}/x.json'):
+            with contextlib.closing(Vault(where)) as v:
+                v['a'] = 1
+                v.sync()
+                monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+                with pytest.raises(vaults.VaultReadOnlyError, match='cannot be deleted.*folder'):
+                    v.delete_vault()
+                monkeypatch.undo()
+                assert v['a'] == 1
+                v.delete_vault()
+                assert v.closed and not os.path.exists(root / os.path.basename(str(where)))
+
     def test_an_empty_file_with_a_log_is_not_made_a_vault(self, link):
         real = link.resolve()
         os.truncate(str(real), 0)

@@ -197,6 +197,8 @@ class TestPostgreSQLOpening:
             for change in (lambda: guest.update(a=2), lambda: guest.put('a', 2), lambda: guest.pop('a'), lambda: guest.setdefault('b', 2)):
                 with pytest.raises(vaults.VaultReadOnlyError, match='rights'):
                     change()
+            with pytest.raises(vaults.VaultReadOnlyError, match='rights'):
+                guest.delete_vault()
             assert guest == {'a': guest.setdefault('a', 2)} == {'a': 1}
 
     def test_a_newer_format_is_not_touched(self, server):  # noqa: F811

@@ -587,6 +587,50 @@ class TestRemoteVaults:
         with pytest.raises(vaults.VaultValueError, match='leave it out'):
             Vault(':memory:', token='x')
 
+    def test_a_vault_that_may_not_be_deleted_stays_open(self):
+        with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'r'}}) as own, contextlib.closing(Vault(own.url_of('x'), token='one')) as v, \
+                contextlib.closing(Vault(own.url_of('x'), token='two')) as reader:
+            v['a'] = 1
+            with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
+                reader.delete_vault()
+
+            async def in_task():
+                async with AsyncVault(own.url_of('x'), token='two') as tasks:
+                    with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
+                        await tasks.delete_vault()
+                    return await tasks['a']
+            assert reader['a'] == v['a'] == asyncio.run(in_task()) == 1
+            with pytest.raises(vaults.VaultReadOnlyError, match='may only read'), reader:
+                assert len(reader) == 1
+                reader.delete_vault()
+            own.grant({'one': {'*': 'rw'}, 'two': {'*': 'rw'}})
+            reader.delete_vault()
+            assert reader.closed
+            v.delete_vault()  # it is gone already
+            assert v.closed and own.ask('GET', '/v1/vaults/x', Authorization='Bearer one').status == 404
+
+    def test_a_stream_is_opened_to_write_by_who_may_write(self):
+        with Serving(tokens={'one': {'*': 'rw'}, 'two': {'*': 'r'}}) as own, Between(own.port) as between, \
+                contextlib.closing(Vault(f'{between.url}/x', token='one')) as v, \
+                contextlib.closing(Vault(f'{between.url}/x', token='two')) as reader:
+            v['b'] = b'there'
+            for mode in ('wb', 'ab', 'a', 'r+b', 'xb'):
+                with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
+                    reader.open('b', mode)
+            with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
+                reader.put_file('b', __file__)
+            with reader.open('b') as file:
+                assert file.read() == b'there'
+            file, requests = requests_of(between, lambda: v.open('b', 'wb'))
+            assert requests == 1
+            file.close()
+            own.grant({'one': {'*': 'r'}, 'two': {'*': 'rw'}})
+            with reader.open('b', 'wb') as file:  # the right that it has now
+                file.write(b'since')
+            with pytest.raises(vaults.VaultReadOnlyError, match='may only read'), v.open('b', 'wb') as file:
+                file.write(b'lost')
+            assert v['b'] == b'since'
+
     @pytest.mark.parametrize('url', ['http://host', 'http:///x', 'http://ann:pw@host/x', 'http://host/x?token=1', 'http://host/x#y', 'http://host:99999/x',
                                      'http://host/ä', 'http://host/a b'])
     def test_a_url_that_is_none_is_refused(self, url):

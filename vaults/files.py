@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from . import log
-from .errors import VaultError, VaultValueError, occupied, unwritten
+from .errors import VaultError, VaultReadOnlyError, VaultValueError, occupied, unwritten
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ def remove(path: str) -> None:
     except OSError as error:
         if os.path.lexists(path):  # not where there is nothing, nor can be: no folder, too long a name
             log.get_logger().warning('%s cannot be removed: %s', path, error)
+
+
+def require_removable(path: str) -> None:
+    """Raise VaultReadOnlyError where there is a file at the path, in a folder that may not be written."""
+    if os.path.lexists(path) and not os.access(os.path.dirname(path), os.W_OK):
+        raise VaultReadOnlyError(f'{path} cannot be deleted: you may not write its folder; have that granted')
 
 
 def sync_folder(path: str) -> None:

@@ -580,7 +580,8 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     def delete_vault(self) -> None:
         """Close the vault and delete its file, with its -wal and -shm.
 
-        Raises: VaultReadOnlyError with flag='r', VaultNotFoundError when another file has taken the place of its own.
+        Raises: VaultReadOnlyError with flag='r' and where it may not be deleted, VaultNotFoundError when another file
+        has taken the place of its own; then it stays open.
         """
         if self._place.read_only:
             raise VaultReadOnlyError(f"{self!r} was opened with flag='r': open it to write, to delete it")

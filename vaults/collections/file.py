@@ -65,6 +65,7 @@ class RawStream(_Whole, io.RawIOBase):
                 raise VaultReadOnlyError(f"the vault was opened with flag='r': key {key!r} of {place.path}; open it "
                                          'to write')
             place.allow_chunks(key)
+            place.store.require_writable()
         self._place, self._process, self._truncated = place, os.getpid(), False
         self.name, self.mode = key, {'w+': 'rb+'}.get(mode, f'{mode[0]}b{mode[1:]}')  # as those of a builtin file
         self._lost: Optional[Tuple[Type[VaultError], str]] = None  # what a write that failed has raised

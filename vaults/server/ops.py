@@ -11,7 +11,7 @@ from .verbs import MAY_READ, VERBS_ALONE, VERBS_THAT_READ, checked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import List, NamedTuple, Optional, Sequence
+    from typing import Any, List, NamedTuple, Optional, Sequence
 
     from ..stores.base import Store
     from ..stores.http.wire import Operation, OpsRequest
@@ -24,7 +24,7 @@ else:
     Answer = namedtuple('Answer', 'status body')
 
 QUICKLY_READ = 1 << 16     # bytes of a request that is read in the event loop
-PUT_NEW = 'put_new'
+PUT_NEW, DESCRIBE, MAY_WRITE = 'put_new', [('describe',)], [('may_write',)]
 
 
 class Stopped(Exception):
@@ -40,10 +40,15 @@ async def run_ops(served: Served, body: bytes, may_write: bool, caller: str) -> 
     try:
         request = (unpacked_request(body) if len(body) < QUICKLY_READ else
                    await served.workers.long(unpacked_request, body))
+        if request.operations == MAY_WRITE:
+            return Answer(200, packed_results([may_write]))  # also while a block of this client has the vault
         if not may_write:
             require_reading(request)
         if request.block is not None:
             return Answer(200, await served.leases.run(request, caller, digest_of(body), may_write))
+        if request.operations == DESCRIBE:
+            facts: Any = (await served.read(results_of, served.store, DESCRIBE))[0]
+            return Answer(200, packed_results([{**facts, 'writable': may_write}]))
         return Answer(200, await _outside_of_blocks(served, request, caller, digest_of(body)))
     except Stopped as stopped:
         return answer_of(stopped.error, served, stopped.at)

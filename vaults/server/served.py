@@ -134,7 +134,7 @@ class ServedRoot:
             try:
                 await served.workers.long(served.vault.delete_vault)
             finally:
-                await served.workers.close()
+                await served.close(0.0)  # what could not be deleted is not left open
 
     @asynccontextmanager
     async def _turn(self, name: str) -> AsyncIterator[_Slot]:

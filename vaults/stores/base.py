@@ -478,7 +478,16 @@ class Store(ABC):
         return [problem for entry in entries_of(self.scan()) for problem in [examine(*entry)] if problem]
 
     def require_own(self) -> None:  # noqa: B027  # an engine whose place nobody else can take
-        """Raise when what lies where the store was opened is not the store's any more, but somebody else's."""
+        """Raise when what lies where the store was opened is somebody else's by now, or may not be destroyed.
+
+        It is called before the store is closed to be destroyed: what is refused then has changed nothing.
+        """
+
+    def require_writable(self) -> None:  # noqa: B027  # what may not be written is mostly said by the first write
+        """Raise VaultReadOnlyError when all that writes would be refused, as far as that costs nothing to know.
+
+        It is called before what is written in many pieces, as a stream is.
+        """
 
     def backup(self, path: str, progress: Progress = None) -> None:
         """Write a copy of the last commit to a new file at `path`."""
@@ -599,6 +608,9 @@ class StoreBefore(Store):
     def require_own(self) -> None:
         self._store.require_own()
 
+    def require_writable(self) -> None:
+        self._store.require_writable()
+
     @property
     def files(self) -> Sequence[str]:
         return self._store.files
@@ -638,7 +650,7 @@ class ClosedStore(Store):
     get_chunk = get_chunks = get_both = put_chunks = delete_chunks = chunk_numbers = chunk_owners = put_owner = refuse
     put_owner_if = waiting = refuse
     ended = refuse_others = write_last = close = flush = sync = compact = check = require_own = backup = refuse
-    destroy = describe = interruptible = refuse
+    require_writable = destroy = describe = interruptible = refuse
     files = property(refuse)
     sources = property(refuse)
     deletions = property(refuse)  # an attribute of other stores

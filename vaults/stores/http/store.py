@@ -4,7 +4,9 @@ A verb outside of a block is one request, and a transaction of its own at the se
 """
 from __future__ import annotations
 
-from ...errors import SerializationError
+from contextlib import suppress
+
+from ...errors import SerializationError, VaultNotFoundError, VaultReadOnlyError
 from ...keys import HIGHEST, LOWEST
 from ..base import OWNER, entries_of
 from .asking import ANSWER_PATIENCE, LONG_PATIENCE, RefusedVerb
@@ -31,6 +33,7 @@ class HttpStore(WithHttpBlocks):
         super().__init__(asking)
         self.longest_key, self.numbering = facts['longest_key'], facts['numbering']
         self._facts: Dict[str, object] = facts['facts']
+        self._may_write = facts['writable']     # as the server has said last
 
     # --- asking ---
 
@@ -263,6 +266,20 @@ class HttpStore(WithHttpBlocks):
         owners = set(self.chunk_owners())
         for key, data in entries_of(self.scan()):
             yield key, data, data[-OWNER:] in owners
+
+    def require_writable(self) -> None:
+        if not self._may_write:  # it may have been granted since
+            self._require_right()
+
+    def require_own(self) -> None:
+        with suppress(VaultNotFoundError):  # it is deleted already
+            self._require_right()
+
+    def _require_right(self) -> None:
+        self._may_write = self.asking.tell('may_write')
+        if not self._may_write:
+            raise VaultReadOnlyError(f'the token may only read this vault: vault {self.name}; have whoever runs the '
+                                     'server grant it the right to write')
 
     def destroy(self) -> None:
         self.asking.drop()

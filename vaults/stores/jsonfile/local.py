@@ -11,7 +11,7 @@ import os
 import sys
 
 from ...errors import VaultError, VaultNotFoundError, VaultReadOnlyError, unwritten
-from ...files import NewFile, remove
+from ...files import NewFile, remove, require_removable
 from .holder import Holder, packed_holder, read_holder
 from .place import LOCK, PART, FilePlace
 
@@ -49,6 +49,9 @@ class LocalFile(FilePlace):
             file, left = new.raw(), memoryview(data)
             while left:
                 left = left[file.write(left):]
+
+    def require_removable(self) -> None:
+        require_removable(self._path)
 
     def remove(self) -> None:
         if os.path.lexists(self._path):

@@ -44,6 +44,9 @@ class FilePlace(ABC):
     def remove(self) -> None:
         """Delete the file, if it is there."""
 
+    def require_removable(self) -> None:  # noqa: B027  # of most places nobody knows before it is tried
+        """Raise where it is known that the file may not be deleted."""
+
     @abstractmethod
     def try_lock(self, mine: Holder) -> bool:
         """Take the lock, which keeps other writers out; tell whether that went well."""

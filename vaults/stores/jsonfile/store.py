@@ -206,6 +206,7 @@ class FileStore(DictionaryStore):
         if _digest(data) not in self._known:
             raise VaultNotFoundError(f'the file is not as this vault has left it, it may be another one: vault '
                                      f'{self.name}; look at it, and delete it yourself')
+        self._file.require_removable()
 
     def destroy(self) -> None:
         self._file.take_lock()

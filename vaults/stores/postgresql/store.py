@@ -237,6 +237,10 @@ class PostgreSQLStore(PartsTable):
         # Nobody but its owner may read it: who may read the vault is not known.
         self.in_snapshot(lambda: write_backup(self, marked_entries(self), path, progress, most=0o600))
 
+    def require_own(self) -> None:
+        from .whole import require_deletable
+        require_deletable(self)
+
     def destroy(self) -> None:
         from .whole import destroy_vault
         destroy_vault(self)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from ...errors import VaultClosedError, VaultCorruptError
 from ...keys import HIGHEST, LOWEST
 from . import failures, schema
-from .forms import as_int
+from .forms import as_int, int4
 from .patience import interrupts
 from .walks import answers, entry_of
 from .wire import LostWire, Refused
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ..base import Progress
     from .store import PostgreSQLStore
     from .wire import Wire
+
+VAULT_TABLES = ('parts', 'entries', 'tallies', 'vaults')
+NO_VAULT = int4(0)  # they are counted from 1
 
 
 def facts(store: PostgreSQLStore) -> Dict[str, object]:
@@ -72,11 +75,18 @@ def compact_tables(store: PostgreSQLStore) -> None:
         wire.run(schema.VACUUM)
 
 
+def require_deletable(store: PostgreSQLStore) -> None:
+    """Raise where this user may not delete a vault, or nobody may here: the rows of one that is not there are tried."""
+    with _own_wire(store, failures.lost_reading) as wire:
+        for table in VAULT_TABLES:
+            wire.ask(schema.EMPTY[table], (NO_VAULT,))
+
+
 def destroy_vault(store: PostgreSQLStore) -> None:
     """Delete the vault, by a connection of its own: the store was closed."""
     with _own_wire(store, failures.unsure) as wire:
         wire.run(store.gated.begin % store.number)
-        for table in ('parts', 'entries', 'tallies', 'vaults'):
+        for table in VAULT_TABLES:
             wire.ask(schema.EMPTY[table], (store.id4,))
         wire.run(b'COMMIT')
 

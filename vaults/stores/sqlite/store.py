@@ -13,6 +13,7 @@ from _thread import get_ident
 from zlib import crc32
 
 from ...errors import VaultClosedError, VaultCorruptError
+from ...files import require_removable
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
@@ -261,6 +262,8 @@ class SQLiteStore(Removal):
     def require_own(self) -> None:
         if self.file.is_gone() and os.path.exists(self.file.path) and os.path.getsize(self.file.path):
             raise self.file.gone()
+        for path in self.files[:1]:
+            require_removable(path)
 
     def refuse_others(self) -> None:
         c = own(self)
