@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -21,7 +22,7 @@ from fractions import Fraction
 import msgpack
 import pytest
 
-from vaults import Vault, VaultNotFoundError, VaultValueError
+from vaults import Vault, VaultError, VaultNotFoundError, VaultValueError
 from vaults.moving import as_json
 
 from .programs import Planted
@@ -644,6 +645,28 @@ class TestServerInside:
         assert status == 500 and 'mine' in json.loads(body)['message'] and b'division' not in body
         assert 'request mine: ZeroDivisionError' in caplog.text and '"status": 500' in caplog.text
 
+    @pytest.mark.parametrize('given, error', [
+        ({'hosts': 'example.org'}, 'hosts are a list of texts'), ({'origins': 'https://example.org'}, 'origins are a list of texts'),
+        ({'allow': '10.0.0.0/8'}, 'allow are a list of texts'), ({'hosts': [b'a']}, 'hosts are a list of texts'), ({'allow': [5]}, 'list of texts'),
+        *(({'hosts': [host]}, 'is no name of a host') for host in (
+            'https://a.example', 'a.example:443', 'a.example/', 'a b', '', 'bücher.example', '::1', '*.example.org', '[::1]:80')),
+        *(({'origins': [origin]}, 'is no origin of pages') for origin in (
+            'a.example', 'https://', 'https://a.example/', 'https://a.example/page', 'https://a.example:443', 'http://a.example:80', 'null', '*',
+            'https://user@a.example', '')),
+        *(({'tokens': {'one': {name: 'r'}}}, 'is no name of a vault here') for name in ('bad name', 'a/b', '', 'a.db', 'é', 'x' * 101, '**')),
+        ({'max_body': 0}, 'from 1 on, not 0'), ({'max_body': '1'}, 'is a number of bytes'), ({'max_body': True}, 'is a number of bytes'),
+        ({'max_stream': -1}, 'from 1 on, not -1'), ({'max_body': 10, 'max_stream': 9}, 'streams of at most 9 bytes make no sense')])
+    def test_what_can_never_work_is_refused_when_it_is_given(self, root, given, error):
+        from vaults.server import app
+        with pytest.raises(VaultError, match=error):
+            app(root, **given)
+
+    def test_what_is_unusual_and_works_is_taken(self, root):
+        from vaults.server import app
+        app(root, {'one': {'a.b-c_d': 'r', '*': ''}}, allow=['10.1.2.3/8', '::1'], hosts=['*', 'A.Example', '[fe80::1]', 'a_b', '10.0.0.1'],
+            origins=['https://A.example', 'http://localhost:3000', 'chrome-extension://abc', 'http://[::1]:1', 'https://a.example:80'],
+            max_body=10, max_stream=10)
+
     @pytest.mark.parametrize('url', ['http://127.0.0.1:1', 'https://vaults.example.org/data/', 'HTTP://localhost'])
     def test_a_server_of_vaults_is_no_root_to_be_served_anew(self, url):
         # It would answer everybody on this machine with the token of who began it.
@@ -719,16 +742,59 @@ class TestServeCommand:
         bad = root / 'bad'
         bad.touch(0o600)
         bad.write_text('{"a": "rw"}')
+        good = root / 'good'
+        good.touch(0o600)
+        good.write_text('{"a": {"*": "rw"}}')
         allow = root / 'allow'
         allow.write_text('10.0.0.0/8\nnobody\n')
         for words, said in (
                 (['--host', '0.0.0.0'], 'without tokens only this machine is served'), (['--port', '70000'], 'is no port'),
-                (['--tokens', str(tokens)], f'chmod 600 {tokens}'), (['--tokens', str(bad)], 'the rights of a token are a dict'),
-                (['--tokens', str(root / 'none')], 'No such file'), (['--allow', str(allow)], "'nobody' is neither an address nor a network"),
+                (['--tokens', str(tokens)], f'chmod 600 {tokens}'), (['--tokens', str(bad)], f'{bad}: the rights of a token are'),
+                (['--tokens', str(root / 'none')], 'No such file'), (['--allow', str(allow)], f"{allow}: 'nobody' is neither an address nor a network"),
                 (['--root', str(root / 'none')], 'there is no folder'), (['--max-body', '1X'], 'is no number of bytes'),
-                (['--port', str(serving.port)], 'in use')):
+                (['--port', str(serving.port)], f'127.0.0.1, port {serving.port}, cannot be listened at (Address already in use): '),
+                (['--host', '192.0.2.1', '--tokens', str(good)], 'it is no address of this machine')):
             done = finished(spawn('serve', '--root', str(root), *words))
             assert done.status in (1, 2) and said in done.err and 'Traceback' not in done.err, (words, done.err)
+
+    def test_it_says_an_address_that_a_program_here_can_use(self):
+        for host in ('0.0.0.0', '127.0.0.2'):
+            with Serving('--host', host, tokens={'one': {'*': 'rw'}} if host == '0.0.0.0' else None) as own:
+                url = (own.folder / 'said').read_text().split()[-1]
+                assert urllib.parse.urlsplit(url).hostname == host.replace('0.0.0.0', '127.0.0.1')
+                with contextlib.closing(Vault(f'{url}/a', token=own.token)) as v:
+                    v['a'] = 1
+                    assert v['a'] == 1
+
+    @pytest.mark.parametrize('words, said', [
+        (['--proxy', 'localhost', '--tokens', 'good'], "'localhost' is neither an address nor a network"),
+        (['--proxy', '127.0.0.1:8080', '--tokens', 'good'], "'127.0.0.1:8080' is neither"), (['--proxy', '*', '--tokens', 'good'], "'*' is neither"),
+        (['--proxy', '127.0.0.1'], 'the proxy 127.0.0.1/32 would be refused .* --tokens FILE'),
+        (['--hostname', 'https://vaults.example.org'], "'https://vaults.example.org' is no name of a host, as example.org is"),
+        (['--allow-origin', 'foo'], "'foo' is no origin of pages, as https://example.org"),
+        (['--max-stream', '10'], 'streams of at most 10 bytes make no sense .*--max-body.* 10 at most'), (['--max-body', '0'], 'from 1 on, not 0'),
+        (['--tokens', 'bad'], "bad: 'bad name' is no name of a vault here: it has letters of ASCII")])
+    def test_what_can_never_work_is_said_before_it_listens(self, tmp_path, words, said):
+        from .programs import finished, spawn
+        for name, vault in (('good', 'books'), ('bad', 'bad name')):
+            (tmp_path / name).touch(0o600)
+            (tmp_path / name).write_text(json.dumps({'the-token': {vault: 'rw'}}))
+        done = finished(spawn('serve', '--root', '.', '--port', '0', *words, cwd=str(tmp_path)))
+        assert (done.status, done.out) == (1, '') and re.search(said, done.err) and 'Traceback' not in done.err, done
+
+    @pytest.mark.parametrize('text', ['[]', '{}', '{"a": "rw"}', '{"a": ["rw"]}', '{"a": {"*": "w"}}', '{"a b": {}}', '"', '[1]'])
+    def test_a_file_of_tokens_that_is_wrong_is_named_and_what_is_shown_can_be_typed_in(self, tmp_path, text):
+        from vaults.server.access import tokens_of
+        path = tmp_path / 'tokens'
+        path.touch(0o600)
+        path.write_text(text)
+        with pytest.raises(VaultError) as caught:
+            tokens_of(str(path))
+        said = str(caught.value)
+        assert said.startswith(str(path)) and said.count(str(path)) == 1, said
+        for shown in re.findall(r'\{.*\}', said):
+            path.write_text(shown if '}}' in shown else f'{{"the-token": {shown}}}')
+            assert tokens_of(str(path)).find(b'the-token').rights == {'books': 'r', '*': 'rw'}
 
     def test_where_the_root_of_a_client_is_a_server_it_serves_nothing(self, serving, monkeypatch):
         from .programs import finished, spawn

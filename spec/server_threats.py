@@ -144,7 +144,8 @@ class TestThreatsByAddress:
 
     def test_a_proxy_is_believed_where_it_is_named(self):
         headers = {'X_Forwarded_For': '10.1.1.1', **bearer(SECRET)}
-        for words, client in (([], '127.0.0.1'), (['--proxy', '127.0.0.1'], '10.1.1.1')):  # anybody can send such a header
+        for words, client in (([], '127.0.0.1'), (['--proxy', '127.0.0.1'], '10.1.1.1'),  # anybody can send such a header
+                              (['--proxy', '127.9.9.9/8'], '10.1.1.1'), (['--proxy', '127.0.0.1', '--host', '::'], '10.1.1.1')):
             with Serving(*words, tokens={SECRET: {'*': 'rw'}}) as own:
                 assert own.ask('GET', '/v1/vaults', **headers).status == 200
                 wait_for(lambda own=own, client=client: [line['client'] for line in own.log] == [client])
@@ -162,7 +163,7 @@ def asked_by(application, client):
 
 class TestThreatsByBrowsers:
     @pytest.mark.parametrize('host, status', [
-        ('localhost', 200), ('LOCALHOST:8642', 200), ('127.0.0.1', 200), ('[::1]:1', 200), ('vaults.example', 200), ('Vaults.Example:443', 200),
+        ('localhost', 200), ('LOCALHOST:8642', 200), ('127.0.0.1', 200), ('[::1]:1', 200), ('127.0.0.2:1', 200), ('vaults.example', 200), ('Vaults.Example:443', 200),
         ('evil.example', 421), ('localhost.evil.example', 421), ('vaults.example.', 421), ('127.0.0.1.evil.example', 421), ('', 421),
         ('localhost@evil.example', 421), ('evil.example:localhost', 421), ('[::1', 421)])
     def test_a_name_that_is_not_ours_is_not_answered(self, strict, host, status):

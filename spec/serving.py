@@ -95,7 +95,7 @@ class Serving(PrivateProgram):
         def says_where():
             if self.process.poll() is not None:
                 raise RuntimeError(f'{self.words}: {(self.folder / "log").read_text()}')
-            return self.url in (self.folder / 'said').read_text()
+            return f':{self.port}' in (self.folder / 'said').read_text()
         wait_for(says_where)
 
     def signal(self, number):

@@ -106,10 +106,11 @@ ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     '--allow-origin': ('origins', {'metavar': 'URL', 'action': 'append', 'default': [], 'help': 'a site whose pages '
                                    'may ask, as https://example.org'}),
     '--proxy': ('proxies', {'metavar': 'ADDRESS', 'action': 'append', 'default': [], 'help': 'a proxy, whose '
-                            'X-Forwarded-For is believed'}),
+                            'X-Forwarded-For is believed: an address or a network; needs --tokens'}),
     '--max-body': ('max_body', {'metavar': 'BYTES', 'type': _size, 'default': 64 << 20, 'help': 'the largest body of '
                                 'a request, 64M if not given'}),
-    '--max-stream': ('max_stream', {'metavar': 'BYTES', 'type': _size, 'help': 'the largest stream'}),
+    '--max-stream': ('max_stream', {'metavar': 'BYTES', 'type': _size, 'help': 'the largest stream, not less '
+                                'than --max-body; any if not given'}),
 }
 KEYED = ['--json-key', '--section']
 RANGED = ['--prefix', '--from', '--to', *KEYED]

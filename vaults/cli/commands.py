@@ -385,6 +385,7 @@ def _serve(_: None, args: Namespace) -> None:
     tokens, allow = (path and ExactPath(path) for path in (args.tokens, args.allow))
     served = app(root, tokens, allow=allow, hosts=args.hostnames, origins=args.origins, max_body=args.max_body,
                  max_stream=args.max_stream)
+    proxies = room_of('names').sound_proxies(args.proxies, tokens is not None)
     running = room_of('running')
     listener = running.bound(args.host, args.port, tokens is not None)
     room_of('accesslog').log_to(sys.stderr)
@@ -393,7 +394,7 @@ def _serve(_: None, args: Namespace) -> None:
     def started() -> None:
         said = in_json({'url': url}) if args.json else f'the vaults of {shown_url(root)} are served at {url}'
         print(said, flush=True)
-    running.run_server(served, listener, args.proxies, started)
+    running.run_server(served, listener, proxies, started)
 
 
 def _completion(_: None, args: Namespace) -> None:

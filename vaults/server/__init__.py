@@ -27,9 +27,11 @@ def app(root: Union[str, os.PathLike[str]], tokens: TokensGiven = None, *, allow
     read again when it changes. Without tokens only this machine is served.
     `allow`: the addresses and networks that may ask, all by default; the path of a file that has one a line, read again
     when it changes; or a function of an address.
-    `hosts`: names, beside those of this machine, by which it is asked: what a header Host may hold; '*' is any.
+    `hosts`: names, beside those of this machine, by which it is asked: what a header Host may hold, but for its port;
+    '*' is any.
     `origins`: pages that may ask, as 'https://example.org': what a header Origin may hold.
-    `max_body`, `max_stream`: bytes of a request that are taken, of a stream by default all that there is room for.
+    `max_body`, `max_stream`: bytes of a request that are taken, of a stream by default all that there is room for, and
+    no less than of a body.
     `timeout`: seconds to wait for other writers.
 
     Raises: VaultTypeError and VaultValueError for what makes no sense, OSError for a file that cannot be read.

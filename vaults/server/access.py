@@ -9,11 +9,12 @@ import os
 import re
 from hashlib import sha256
 from hmac import compare_digest
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address
 from typing import Any, Callable, Dict, Generic, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar, Union
 
 from .. import files, log
 from ..errors import VaultError, VaultTypeError, VaultValueError
+from .names import ANY, HOST, networks_among, require_served_name, sound_hosts, sound_origins
 
 Held = TypeVar('Held')
 FilePath = Union[str, 'os.PathLike[str]']
@@ -24,9 +25,9 @@ Allowed = Union[Iterable[str], 'os.PathLike[str]', Callable[[str], bool], None]
 RIGHTS = ('', 'r', 'rw')
 BEARER = re.compile(r'[A-Za-z0-9._~+/-]+=*')     # what a header of Bearer may hold: RFC 6750
 HASHED = re.compile(r'sha256:([0-9a-f]{64})')   # how a file may have a token, without having it
-HOST = re.compile(r'(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]*)?')
-LOOPBACK = ('localhost', '127.0.0.1', '[::1]')
-ANY = '*'       # of rights, all vaults that have no line of their own; of hosts, all
+# What errors show can be typed in as it is, in Python and as JSON.
+RIGHTS_SHOWN = '{"books": "r", "*": "rw"}'
+TOKENS_SHOWN = f'{{"the-token": {RIGHTS_SHOWN}}}'
 
 
 class Caller(NamedTuple):
@@ -55,8 +56,7 @@ class Watched(Generic[Held]):
             try:
                 self._known = self._read(self._path)
             except (OSError, VaultError) as error:
-                log.get_logger().warning('%s is not what it should be, what was read before holds: %s', self._path,
-                                         error)
+                log.get_logger().warning('what was read before holds: %s', error)
         return self._known
 
 
@@ -76,8 +76,7 @@ class Tokens:
     def __init__(self, granted: Granted) -> None:
         """Keep what each token may. Raises: VaultTypeError, VaultValueError."""
         if not isinstance(granted, dict) or not granted:
-            raise VaultTypeError("tokens are a dict of at least one token, and its rights by vault: {'the-token': "
-                                 "{'books': 'r', '*': 'rw'}}")
+            raise VaultTypeError(f'tokens are a dict of at least one token, and its rights by vault: {TOKENS_SHOWN}')
         self._known: List[Tuple[bytes, Caller]] = [
             (digest, Caller(digest.hex()[:16], sound_rights(rights)))
             for digest, rights in ((_digest_of(token), rights) for token, rights in granted.items())]
@@ -106,10 +105,12 @@ def _digest_of(token: Any) -> bytes:
 def sound_rights(rights: Any) -> Dict[str, str]:
     """Return the rights of a token by vault. Raises: VaultTypeError, VaultValueError."""
     if not isinstance(rights, dict) or not all(isinstance(name, str) for name in rights):
-        raise VaultTypeError("the rights of a token are a dict by the names of vaults: {'books': 'r', '*': 'rw'}")
+        raise VaultTypeError(f'the rights of a token are a dict by the names of vaults: {RIGHTS_SHOWN}')
     for name, right in rights.items():
+        if name != ANY:
+            require_served_name(name)
         if right not in RIGHTS:
-            raise VaultValueError(f"a right is 'r' to read, 'rw' to write as well, or '' for none, not {right!r} of "
+            raise VaultValueError(f'a right is "r" to read, "rw" to write as well, or "" for none, not {right!r} of '
                                   f'{name!r}')
     return dict(rights)
 
@@ -122,11 +123,11 @@ def tokens_of(path: str) -> Tokens:
     with open(path, 'rb') as file:
         text = file.read()
     try:
-        granted = json.loads(text)
-    except ValueError as error:
-        raise VaultValueError(f'{path} is no JSON ({error}): it is to hold {{"TOKEN": {{"VAULT": "r", "*": "rw"}}}}'
-                              ) from None
-    return Tokens(granted)
+        return Tokens(json.loads(text))
+    except VaultError as error:
+        raise type(error)(f'{path}: {error}') from None
+    except (ValueError, RecursionError) as error:
+        raise VaultValueError(f'{path} is no JSON ({error}): it is to hold {TOKENS_SHOWN}') from None
 
 
 # --- addresses ----------------------------------------------------------------------------------------------------
@@ -150,14 +151,8 @@ class Networks:
     """Which addresses may ask. Safe in any thread."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        """Raises: VaultValueError for what is no address or network."""
-        self._networks = []
-        for text in networks:
-            try:
-                self._networks.append(ip_network(text, strict=False))
-            except ValueError:
-                raise VaultValueError(f'{text!r} is neither an address nor a network, as 192.168.1.7 and '
-                                      '192.168.1.0/24 are') from None
+        """Raises: VaultTypeError, VaultValueError for what is no address or network."""
+        self._networks = networks_among(networks, 'allow')
 
     def __call__(self, address: str) -> bool:
         found = _address(address)
@@ -168,7 +163,10 @@ def networks_of(path: str) -> Networks:
     """Read addresses and networks from a file, one a line; # begins a comment. Raises: VaultError, OSError."""
     with open(path, encoding='utf-8', errors='replace') as file:
         lines = [line.partition('#')[0].strip() for line in file]
-    return Networks(filter(None, lines))
+    try:
+        return Networks(filter(None, lines))
+    except VaultError as error:
+        raise type(error)(f'{path}: {error}') from None
 
 
 # --- all of it ----------------------------------------------------------------------------------------------------
@@ -180,7 +178,7 @@ class Access:
         self._tokens: Callable[[], Optional[Tokens]] = _kept(tokens, Tokens, tokens_of)
         self._allow: Callable[[], Optional[Callable[[str], bool]]] = (
             (lambda: allow) if callable(allow) else _kept(allow, Networks, networks_of))
-        self._hosts, self._origins = {host.lower() for host in hosts}, {origin.lower() for origin in origins}
+        self._hosts, self._origins = sound_hosts(hosts), sound_origins(origins)
 
     @property
     def has_tokens(self) -> bool:
@@ -197,8 +195,8 @@ class Access:
         """Tell whether a header Host names this server, which is at the address `own`."""
         match = HOST.fullmatch(host)
         name = match[1].lower() if match else ''
-        return bool(name) and (ANY in self._hosts or name in self._hosts or name in LOOPBACK or
-                               (self.has_tokens and name in (own, f'[{own}]')))
+        return bool(name) and (ANY in self._hosts or name in self._hosts or name == 'localhost' or
+                               is_loopback(name.strip('[]')) or (self.has_tokens and name in (own, f'[{own}]')))
 
     def knows_origin(self, origin: Optional[str], site: str) -> bool:
         """Tell whether a page of the origin, in a browser, may ask. `site`: how the browser says that it relates."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from ..errors import VaultError
 from . import accesslog, entries, operations, resources, streams
 from .answers import RETRY, Refusal, refusal_of
-from .bodies import DisconnectedError
+from .bodies import DisconnectedError, require_limits
 from .metrics import Metrics
 from .requests import Inquiry
 from .served import ServedRoot
@@ -54,6 +54,7 @@ class Application:
     """
 
     def __init__(self, root: str, access: Access, max_body: int, max_stream: Optional[int], timeout: float) -> None:
+        require_limits(max_body, max_stream)
         self.access, self.max_body, self.max_stream = access, max_body, max_stream
         self.root = ServedRoot(root, timeout)
         self.metrics = Metrics()

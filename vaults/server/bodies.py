@@ -5,6 +5,7 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, AsyncIterator, Optional
 
+from ..errors import VaultTypeError, VaultValueError
 from .answers import Refusal
 
 if TYPE_CHECKING:
@@ -17,6 +18,19 @@ CLOSE = {'Connection': 'close'}     # what is left of a body that is refused is 
 
 class DisconnectedError(Exception):
     """The client has gone before its request was there."""
+
+
+def require_limits(max_body: int, max_stream: Optional[int]) -> None:
+    """Raises: VaultTypeError and VaultValueError for limits that make no sense."""
+    for name, size in (('max_body', max_body), *([] if max_stream is None else [('max_stream', max_stream)])):
+        if not isinstance(size, int) or isinstance(size, bool):
+            raise VaultTypeError(f'{name} is a number of bytes, not {size!r}')
+        if size < 1:
+            raise VaultValueError(f'{name} is a number of bytes from 1 on, not {size}')
+    if max_stream is not None and max_stream < max_body:
+        raise VaultValueError(f'streams of at most {max_stream} bytes make no sense where a body may have {max_body}: '
+                              f'what is too large for one is put as a stream; have max_body, --max-body, be '
+                              f'{max_stream} at most')
 
 
 async def body_pieces(request: Request, limit: Optional[int]) -> AsyncIterator[bytes]:

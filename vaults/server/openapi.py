@@ -1,8 +1,8 @@
 """OpenAPI: what the server answers, for programs that read it. schemathesis holds it against a running server."""
 from __future__ import annotations
 
+from .names import LONGEST_NAME, SERVED_NAME
 from .requests import BYTES_TYPE, ETAGS, PACKED_TYPE
-from .served import LONGEST_NAME, SERVED_NAME
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

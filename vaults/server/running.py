@@ -5,14 +5,16 @@ length: so the protocol here has deadlines and a limit of its own.
 """
 from __future__ import annotations
 
+import errno
 import socket
 import sys
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..errors import VaultValueError
+from ..errors import VaultError, VaultValueError
 from .access import is_loopback
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ REST_TIME = 2.0             # seconds for which the rest of a request is taken t
 KEEP_ALIVE = 30             # seconds until a connection that is not used is closed
 GRACE = 10                  # seconds for requests and blocks that are open, when the server ends
 MOST_CONNECTIONS = 500      # others are answered 503; each takes a file's number, as each open vault takes some
+# What to do where a socket cannot be had, by the number of the error.
+SOCKET_CURES = {
+    errno.EADDRINUSE: 'something listens there already: end it, or say another with --port N, 0 for any that is free',
+    errno.EADDRNOTAVAIL: 'it is no address of this machine: 127.0.0.1 is, say',
+    errno.EACCES: 'ports below 1024 are for the superuser: say another with --port N',
+}
 
 
 class Deadlines(HttpToolsProtocol):
@@ -127,10 +135,10 @@ class VaultServer(uvicorn.Server):
 
 
 def bound(host: str, port: int, has_tokens: bool) -> socket.socket:
-    """Return a socket at an address. Raises: VaultValueError for one that others reach, without tokens."""
+    """Return a socket at an address. Raises: VaultError, VaultValueError for one that others reach, without tokens."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         raise VaultValueError(f'{host!r} is no address of this machine ({error}): it is 127.0.0.1, say') from None
     if not has_tokens and not is_loopback(str(address[0])):
         raise VaultValueError(f'without tokens only this machine is served, and {host} is open to others: serve '
@@ -141,15 +149,20 @@ def bound(host: str, port: int, has_tokens: bool) -> socket.socket:
         if sys.platform != 'win32':
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-    except BaseException:
+    except BaseException as error:
         found.close()
+        if isinstance(error, OSError):
+            raise VaultError(f'{host}, port {port}, cannot be listened at ({error.strerror}): '
+                             f"{SOCKET_CURES.get(error.errno or 0, 'say another with --host and --port')}") from error
         raise
     return found
 
 
 def listening_at(listener: socket.socket) -> str:
-    """Return the URL of what listens."""
+    """Return a URL of what listens: where that is every address of this machine, the one for programs here."""
     host, port = listener.getsockname()[:2]
+    if ip_address(host.partition('%')[0]).is_unspecified:
+        host = '::1' if ':' in host else '127.0.0.1'
     return f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
 
 
@@ -157,7 +170,7 @@ def run_server(application: Application, listener: socket.socket, proxies: Seque
                started: Callable[[], object]) -> None:
     """Serve until a signal ends it: the requests and blocks that are open have GRACE seconds to end.
 
-    `proxies`: addresses whose X-Forwarded-For is believed.
+    `proxies`: addresses and networks, as `names.sound_proxies` has them, whose X-Forwarded-For is believed.
     """
     config = uvicorn.Config(application, http=Deadlines, ws='none', lifespan='on', log_config=None, access_log=False,
                             server_header=False, proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from contextlib import asynccontextmanager
 from typing import Any, AsyncIterator, Dict, List, Optional
 
@@ -20,9 +19,8 @@ from ..stores import names_under, scheme_of, shown_url, target_under
 from ..stores.base import Options
 from ..vault import Vault
 from .leases import Leases
+from .names import is_served_name, require_served_name
 
-SERVED_NAME = r'^[A-Za-z0-9_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$'    # a file's name on every system, and no path
-LONGEST_NAME = 100
 IDLE = 60.0     # seconds after which a vault that nobody uses is closed
 MOST_OPEN = 64  # vaults; then that is closed which was not used for longest, as each has three threads, and files open
 
@@ -166,9 +164,7 @@ class ServedRoot:
 
     def _enter(self, name: str) -> _Slot:
         """Return what is known of a name, in the event loop that runs. Raises: VaultValueError for none."""
-        if not is_served_name(name):
-            raise VaultValueError(f'{name[:LONGEST_NAME]!r} is no name of a vault here: it has letters of ASCII, '
-                                  f'digits, -, _ and single dots between them, at most {LONGEST_NAME}')
+        require_served_name(name)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin_anew(loop)
@@ -237,8 +233,3 @@ class ServedRoot:
             self._timer.cancel()
         slots, self._slots, self._loop = self._slots, {}, None
         await asyncio.gather(*(self._end(slot.served, 0.0) for slot in slots.values() if slot.served is not None))
-
-
-def is_served_name(name: str) -> bool:
-    """Tell whether a vault of this name is served."""
-    return bool(re.fullmatch(SERVED_NAME, name)) and len(name) <= LONGEST_NAME and not name.lower().endswith('.db')
