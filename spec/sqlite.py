@@ -110,6 +110,18 @@ class TestTraps:
                 v['later'] = 2
             assert v.items() == [(n, n) for n in range(100)]
 
+    @pytest.mark.parametrize('look', [lambda v: v.get_many(['a']), lambda v: v.has_keys(['a', 'b']), len, Vault.items])
+    def test_what_is_closed_in_the_middle_of_a_call_says_so(self, v, monkeypatch, look):
+        v['a'] = 1
+        gathered = connection.Connection.gathered
+
+        def closed(*given):
+            v.close()  # as a signal handler may
+            return gathered(*given)
+        monkeypatch.setattr(connection.Connection, 'gathered', closed)
+        with pytest.raises(vaults.VaultClosedError, match='open it again'):
+            list(look(v))
+
     def test_what_a_block_appends_takes_few_statements(self, v):
         one, column = v.list('one'), v.column('column', 'int64')
         seen = statements(v)

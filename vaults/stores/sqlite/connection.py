@@ -136,8 +136,17 @@ class File:
         return what.error(what.cure.format(where=where, text=error, timeout=self.timeout))
 
 
+class Ended:
+    """What a connection has for SQLite's once it is closed, which a signal handler may do in the middle of a call."""
+
+    def __get__(self, c: Any, cls: Any = None) -> NoReturn:
+        raise driver.DriverError('Cannot operate on a closed database')  # as SQLite's module says
+
+
 class Connection(Nesting):
     """One thread's connection, with what it needs on the hot path bound once. It closes when nobody holds it."""
+
+    raw: driver.RawConnection = Ended()  # type: ignore[assignment]  # an instance has one as long as it is open
 
     def __init__(self, file: File) -> None:
         super().__init__()
@@ -151,7 +160,7 @@ class Connection(Nesting):
         self.copied, self.one = file.driver.COPIED, file.driver.ONE
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
-            self.raw, self.one = Snapshot(file), Snapshot.ONE
+            self.raw, self.one = Snapshot(file), Snapshot.ONE  # type: ignore[assignment]  # it acts as one
             self.execute = self.raw.execute
             return
         self.raw = file.connect()
