@@ -7,6 +7,7 @@ import itertools
 import os
 import textwrap
 import time
+from collections import deque
 
 import pytest
 
@@ -18,6 +19,7 @@ from vaults.stores import readonly, urls
 from vaults.stores.base import ClosedStore, Options, Store
 from vaults.stores.dictionary import DictionaryStore
 from vaults.stores.live import LiveEntries
+from vaults.stores.pool import MOST_IDLE, Pool
 from vaults.stores.sqlite import opening
 from vaults.stores.writeback import LiveStore
 from vaults.testing import StoreConformance
@@ -514,3 +516,48 @@ class TestBrokenEngines:
     @pytest.mark.parametrize('name', sorted({*BROKEN.values()} - {BROKEN[KeepsNothing]}))
     def test_the_plain_one_is_not(self, name, tmp_path):
         assert outcome(DictionaryStore, name, tmp_path) is None
+
+
+class TestPool:
+    """Connections that nobody is using are kept for the next call, and closed with their store."""
+
+    class Wire:
+        def __init__(self):
+            self.is_closed = self.has_open = self.is_cut = False
+
+        def is_idle(self):
+            return not self.has_open
+
+        def is_lost(self):
+            return self.is_cut
+
+        def close(self):
+            self.is_closed = True
+
+    def test_the_last_one_that_is_whole_is_taken_again(self):
+        made = Pool(self.Wire)
+        one, two, three = (made.take() for _ in range(3))
+        three.has_open, two.is_cut = True, True
+        for wire in (one, two, three):
+            made.give(wire)
+        assert made.take() is one and (one.is_closed, two.is_closed, three.is_closed) == (False, True, True)
+        assert made.take() not in (one, two, three)
+
+    def test_so_many_are_kept_and_none_of_a_closed_store(self):
+        made = Pool(self.Wire)
+        wires = [made.take() for _ in range(MOST_IDLE + 2)]
+        for wire in wires:
+            made.give(wire)
+        assert [wire.is_closed for wire in wires] == [False] * MOST_IDLE + [True] * 2
+        late, last = made.take(), made.take()
+        made.close()
+        made.give(late)
+        assert all(wire.is_closed for wire in wires if wire is not last)
+
+    def test_one_that_is_given_back_while_another_thread_closes_the_store_is_closed(self):
+        made = Pool(self.Wire)
+        wire = made.take()
+        kept = made._idle
+        made._idle = type('Late', (deque,), {'append': lambda self, one: [made.close(), deque.append(self, one)]})(kept)
+        made.give(wire)
+        assert wire.is_closed and not made._idle

@@ -54,6 +54,8 @@ class Pool(Generic[AnyWire]):
         """Keep it for the next call, unless something is open in it: then it is closed."""
         if wire.is_idle() and len(self._idle) < MOST_IDLE and not self.is_closed:
             self._idle.append(wire)
+            if self.is_closed:  # by another thread, meanwhile
+                self.clear()
         else:
             wire.close()
 
