@@ -8,6 +8,7 @@ import http.client
 import http.server
 import logging
 import pickle
+import socketserver
 import ssl
 import threading
 import tracemalloc
@@ -118,6 +119,23 @@ class Answering(Between):
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={'poll_interval': .02}, daemon=True)
         self.thread.start()
         self.url = f'http://127.0.0.1:{self.server.server_port}'
+
+
+@contextlib.contextmanager
+def saying(answer):
+    """Give the URL of a vault where each connection gets these bytes, and its end."""
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self):
+            self.request.recv(1 << 16)
+            self.request.sendall(answer)
+    with socketserver.ThreadingTCPServer(('127.0.0.1', 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={'poll_interval': .02}, daemon=True)
+        thread.start()
+        try:
+            yield f'http://127.0.0.1:{server.server_address[1]}/x'
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def lose(count, *words):
@@ -574,9 +592,14 @@ class TestRemoteVaults:
                 assert reader['a'] == 1
                 with pytest.raises(vaults.VaultReadOnlyError, match='may only read'):
                     reader['a'] = 2
-            for token in (None, 'wrong'):
-                with pytest.raises(vaults.VaultReadOnlyError, match='VAULTS_TOKEN'):
+            for token, said in ((None, 'wants a token: .*; give it by token=, or in the variable VAULTS_TOKEN'), ('', 'wants a token'),
+                                ('wrong', 'does not know the token that is given by token=: .*; .* in its file of tokens')):
+                with pytest.raises(vaults.VaultReadOnlyError, match=said) as raised:
                     Vault(url, token=token)
+                assert 'Bearer' not in str(raised.value) and 'wrong' not in str(raised.value)
+            monkeypatch.setenv('VAULTS_TOKEN', 'wrong')
+            with pytest.raises(vaults.VaultReadOnlyError, match='does not know the token of the variable VAULTS_TOKEN: '):
+                Vault(url)
             monkeypatch.setenv('VAULTS_TOKEN', secret)
             with contextlib.closing(Vault(url)) as v:
                 assert v['a'] == 1
@@ -644,6 +667,19 @@ class TestRemoteVaults:
     def test_another_server_is_told_from_ours(self, status, error, said):
         with Answering(status, body=b'<html>', Location='https://elsewhere/x') as other, pytest.raises(error, match=said):
             Vault(f'{other.url}/x', timeout=.2)
+
+    def test_who_asks_by_the_other_scheme_is_told_so(self, serving):  # noqa: F811
+        with pytest.raises(vaults.VaultUnreachableError, match='speaks no TLS at this port: .* http://'):
+            Vault(f'https://127.0.0.1:{serving.port}/x', timeout=.2)
+        with Answering(400, body=b'<html>The plain HTTP request was sent to HTTPS port') as nginx, \
+                pytest.raises(vaults.VaultFormatError, match='400 text/html.*https://'):
+            Vault(f'{nginx.url}/x', timeout=.2)
+        for said in (b'', b'HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n'):
+            with saying(said) as url, pytest.raises(vaults.VaultUnreachableError, match='where it speaks TLS, .* https://'):
+                Vault(url, timeout=.2)
+        with Answering(404) as other, pytest.raises(vaults.VaultFormatError) as raised:
+            Vault(f'{other.url}/x', timeout=.2)
+        assert 'https://' not in str(raised.value)
 
     def test_who_asks_without_tls_reads_no_certificates(self, serving, monkeypatch):  # noqa: F811
         monkeypatch.setattr(ssl, 'create_default_context', None)

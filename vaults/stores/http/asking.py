@@ -21,7 +21,8 @@ from ...errors import (
     VaultUnsureError,
     VaultValueError,
 )
-from .connecting import LostAnswerError, UnsentError, UntrustedServerError, pool_of
+from .address import TOKEN_VARIABLE
+from .connecting import LostAnswerError, UnsentError, UselessError, pool_of
 from .wire import WIRE_TYPE, error_from, packed_request, unpacked_answer
 
 TYPE_CHECKING = False
@@ -125,9 +126,8 @@ class ServerAsking:
                 was_sent = was_sent or answer.status in (502, 504)
                 is_queued = self.options.thread_safe and isinstance(problem, VaultBusyError)
                 is_final = not is_queued and monotonic() > end
-            except UntrustedServerError as error:
-                raise self._unreachable(error, 'its certificate is not one that is trusted here: give the file of its '
-                                               'authority in SSL_CERT_FILE') from None
+            except UselessError as error:
+                raise self._unreachable(error, error.cure) from None
             except UnsentError as error:
                 problem, is_final = error, not self.is_patient or monotonic() > end
             except LostAnswerError as error:
@@ -168,7 +168,9 @@ class ServerAsking:
             return VaultUnsureError(f'the connection was lost in a write, which may have been done or not, and the '
                                     f'server did not come back in {self.options.timeout:g} s: {problem}: vault '
                                     f'{self.shown}; read what it was to change before it is repeated')
-        return self._unreachable(problem, 'see that the server runs, and that its address is right')
+        may_speak_tls = isinstance(problem, LostAnswerError) and not (self.is_patient or self.address.is_secure)
+        return self._unreachable(problem, 'see that the server runs, and that its address is right' + (
+            '; where it speaks TLS, its URL begins with https://' if may_speak_tls else ''))
 
     def _unreachable(self, problem: Exception, cure: str) -> VaultUnreachableError:
         return VaultUnreachableError(f'the server of {self.shown} cannot be reached: {problem}; {cure}')
@@ -185,17 +187,28 @@ class ServerAsking:
         if status == 404 and _name_in(answer) == VaultNotFoundError.__name__:
             return VaultNotFoundError(f'there is no vault at {shown}: check its name, or let it be created')
         if status == 404 or status == 405 or not _name_in(answer):
+            scheme = ', whether it wants https://' if status == 400 and not self.address.is_secure else ''
             return VaultFormatError(f'{shown} is no vault of a server of vaults, which answers with {status} {said}: '
-                                    'see the host, the port and the path before the name, and that `vaults serve` runs '
-                                    'there')
+                                    f'see the host, the port{scheme} and the path before the name, and that `vaults '
+                                    'serve` runs there')
+        if status == 401:
+            return VaultReadOnlyError(self._unknown_caller())
         if status in CURES_BY_STATUS:
             kind, cure = CURES_BY_STATUS[status]
             return kind(f'{said}: vault {shown}; {cure}')  # type: ignore[no-any-return]  # errors of ours
         return error_from(_name_in(answer), f'{said}: vault {shown}')
 
+    def _unknown_caller(self) -> str:
+        """Return what is said to who has given no token, or one that the server does not know."""
+        if 'Authorization' not in self._headers:
+            return (f'the server wants a token: vault {self.shown}; give it by token=, or in the variable '
+                    f'{TOKEN_VARIABLE}')
+        source = f'of the variable {TOKEN_VARIABLE}' if self.options.token is None else 'that is given by token='
+        return (f'the server does not know the token {source}: vault {self.shown}; see that it is the whole of it, and '
+                'that the server has it, or its SHA-256, in its file of tokens')
+
 
 CURES_BY_STATUS: Dict[int, Any] = {
-    401: (VaultReadOnlyError, 'give the right one by token=, or in the variable VAULTS_TOKEN'),
     403: (VaultReadOnlyError, 'have whoever runs the server grant it'),
     408: (VaultUnreachableError, 'the way to the server is too slow, or stalls'),
     413: (VaultValueError, 'keep what is large as a stream, with v.open(key), or have the server take more'),

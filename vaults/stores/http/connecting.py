@@ -34,14 +34,23 @@ else:
 SENT_TOGETHER = 1 << 16     # bytes: what is less goes with its head, where http.client makes two packets of the two
 KEEPALIVE = ((getattr(socket, 'TCP_KEEPIDLE', None), 30), (getattr(socket, 'TCP_KEEPINTVL', None), 10),
              (getattr(socket, 'TCP_KEEPCNT', None), 3))     # a machine that is gone answers nothing
+UNTRUSTED_CERTIFICATE = ('its certificate is not one that is trusted here: give the file of its authority in '
+                         'SSL_CERT_FILE')
+NO_TLS = ('WRONG_VERSION_NUMBER', 'HTTP_REQUEST')    # what OpenSSL calls an answer that is no TLS
+SPEAKS_NO_TLS = ('the server speaks no TLS at this port: see the port, or whether its URL begins with http://, which '
+                 'protects neither the token nor the values on the way')
 
 
 class UnsentError(Exception):
     """There is no connection: nothing was sent."""
 
 
-class UntrustedServerError(UnsentError):
-    """The certificate of the server is not one to trust. To ask again helps nothing."""
+class UselessError(UnsentError):
+    """There is no connection, and to ask again helps nothing: what does is `cure`."""
+
+    def __init__(self, error: Exception, cure: str) -> None:
+        super().__init__(str(error))
+        self.cure = cure
 
 
 class LostAnswerError(Exception):
@@ -68,9 +77,11 @@ class HttpWire:
                     made.setsockopt(socket.IPPROTO_TCP, option, value)
         except ssl.SSLCertVerificationError as error:
             self.close()
-            raise UntrustedServerError(str(error)) from error
+            raise UselessError(error, UNTRUSTED_CERTIFICATE) from error
         except (OSError, UnicodeError) as error:
             self.close()
+            if getattr(error, 'reason', '') in NO_TLS:
+                raise UselessError(error, SPEAKS_NO_TLS) from error
             raise UnsentError(str(error) or type(error).__name__) from error
         except BaseException:
             self.close()
