@@ -60,6 +60,11 @@ class TestCommand:
         assert command('list', '--root', tmp_path, '--json').out == '["x", "y", "z"]\n'
         assert command('--root', '/nowhere', 'get', 'y', '2', '--json', '--root', tmp_path).out == '[2]\n'
 
+    @pytest.mark.parametrize('name', ['list', 'get', 'set', 'put', 'copy', 'shell', 'serve'])
+    def test_the_help_says_which_variables_it_takes(self, command, name):
+        for text in (command('--help').out, command(name, '--help').out):
+            assert 'VAULTS_ROOT' in text and 'VAULTS_TOKEN' in text
+
     def test_list_names_vaults_alone_and_an_empty_root_has_none(self, command, root, books):
         (root / 'vaults' / 'notes.txt').write_text('')
         (root / 'vaults' / 'folder.db').mkdir()
@@ -159,7 +164,7 @@ class TestCommand:
                          'journal': 'wal', 'wal_reset_race': checkpoint.has_wal_reset_race(driver.current().VERSION_INFO)}
         lines = command('info', 'books').out.splitlines()
         assert f'bytes     {size}' in lines and 'largest   5003 bytes: large' in lines and len(lines) == 14
-        race = 'keep other programs' in next(line for line in lines if line.startswith('sqlite '))
+        race = 'keep other programs than vaults' in next(line for line in lines if line.startswith('sqlite '))
         assert race == facts['wal_reset_race'] and RACE.index('can damage') < RACE.index('keep other') < RACE.index('cannot')
         affected = [checkpoint.has_wal_reset_race(version) for version in (
             (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 45, 0), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 53, 0))]

@@ -803,6 +803,17 @@ class TestServeCommand:
         done = finished(spawn('serve', '--port', '0'))
         assert (done.status, done.out) == (1, '') and 'served already' in done.err and '--root FOLDER' in done.err, done
 
+    def test_a_root_may_be_said_as_a_url_or_folder_behind_the_command(self, serving, served, tmp_path):
+        from .programs import finished, spawn
+        done = finished(spawn('list', serving.url))
+        assert done.status == 0 and served in done.out.splitlines(), done
+        assert finished(spawn('list', str(serving.root))).out == done.out == finished(spawn('list', '--root', serving.url)).out
+        assert json.loads(finished(spawn('list', serving.url, '--json')).out) == done.out.splitlines()
+        twice = finished(spawn('--root', str(tmp_path), 'list', serving.url))
+        assert twice.status == 2 and 'the root is said twice' in twice.err and 'leave one out' in twice.err
+        again = finished(spawn('serve', serving.url, '--port', '0'))
+        assert again.status == 1 and 'are served already' in again.err, again
+
     def test_no_answer_waits_for_an_acknowledgement(self):
         from vaults.server.running import bound
 

@@ -79,8 +79,11 @@ def _set_root(root: Optional[str]) -> None:
 
 
 def _run_command(args: Namespace) -> int:
-    if args.root is not None:
-        _set_root(args.root)
+    place = getattr(args, 'place', None)
+    if place and args.root is not None:
+        raise Misuse(f'the root is said twice, --root {args.root} and {place}: leave one out')
+    if place or args.root is not None:
+        _set_root(place or args.root)
     run, flag, _, _ = COMMANDS[args.command]
     for name in vars(args).keys() - PATHS:
         setattr(args, name, as_utf8(getattr(args, name)))

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 STDIN = ('-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0')
 STDOUT = ('-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1')
 # Arguments that go to the system as they came.
-PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'origin', 'target', 'root', 'tokens', 'allow'}
+PATHS = {'vault', 'file', 'source', 'output', 'bad', 'good', 'origin', 'target', 'root', 'place', 'tokens',
+         'allow'}
 
 
 class Misuse(Exception):
@@ -58,6 +59,7 @@ def _size(text: str) -> int:
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 ARGUMENTS: Dict[str, Tuple[str, Dict[str, Any]]] = {
     'VAULT': ('vault', {'help': 'a name, a URL, or a path when it holds a separator or ends in .db'}),
+    '[ROOT]': ('place', {'nargs': '?', 'help': 'where vaults are kept, as --root'}),
     'KEY': ('key', {'help': 'text, or JSON with --json-key or --json; after -- it may begin with -'}),
     '[KEY]': ('key', {'nargs': '?', 'help': 'as for get; without it, with --section, the whole section'}),
     'VALUE': ('value', {'help': 'text, or JSON with --json-value or --json; - reads it from standard input'}),
@@ -186,7 +188,8 @@ def parser_of(commands: Commands) -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser, root: Any, as_json: Any) -> None:
     """Add what is accepted before and after the command; after it, without a default that would undo the former."""
     parser.add_argument('--root', metavar='FOLDER', default=root, help='where vaults are kept, a folder or '
-                        'a URL; otherwise VAULTS_ROOT says it, or it is the current folder')
+                        'a URL; otherwise VAULTS_ROOT says it, or it is the current folder. VAULTS_TOKEN has the '
+                        'token for a server of vaults')
     parser.add_argument('--json', action='store_true', default=as_json, help='keys, values and answers as JSON')
 
 

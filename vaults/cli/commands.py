@@ -404,7 +404,7 @@ def _completion(_: None, args: Namespace) -> None:
 
 
 COMMANDS: Dict[str, Command] = {
-    'list': (_list, '', 'print the names of the vaults', []),
+    'list': (_list, '', 'print the names of the vaults', ['[ROOT]']),
     'keys': (_keys, 'r', 'print the keys, sorted, one a line', ['VAULT', *RANGED, '--reverse', '--limit']),
     'get': (_get, 'r', 'print a value: text, streams and (but to a terminal) bytes as they are, else JSON', [
         'VAULT', 'KEY', *KEYED, '--output', '--allow-pickle']),
@@ -427,7 +427,7 @@ COMMANDS: Dict[str, Command] = {
     'export': (_export, 'r', 'write all entries as JSON Lines', ['VAULT', '[FILE]', '--section']),
     'shell': (_shell, 'c', 'a Python prompt with the vault open as v', ['VAULT']),
     'serve': (_serve, '', 'serve the vaults of the root over HTTP, to other programs and machines', [
-        '--host', '--port', '--tokens', '--allow', '--hostname', '--allow-origin', '--proxy', '--max-body',
+        '[ROOT]', '--host', '--port', '--tokens', '--allow', '--hostname', '--allow-origin', '--proxy', '--max-body',
         '--max-stream']),
     'completion': (_completion, '', 'print a script that completes words in a shell', ['bash|zsh|fish']),
 }

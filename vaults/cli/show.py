@@ -30,7 +30,8 @@ SHOWN_ROWS = 50      # of `show`, unless --limit says otherwise
 SHOWN_LARGEST = 5    # values that `info` names
 SHOWN_SECTIONS = 20  # that `info` names
 RACE = (' (two programs that write to one file can damage it by a fault of this SQLite, the WAL-reset bug, mended in '
-        '3.51.3: keep other programs from writing to a vault; vaults see to it that it cannot happen among themselves)')
+        '3.51.3: keep other programs than vaults from writing to the file, on the machine that has it; vaults see to '
+        'it that it cannot happen among themselves)')
 BOLD, GREEN, RED, CYAN = '1', '32', '31', '36'
 OUR_CURES = {  # what a program does, and in its place who gives the command
     'or let it be created': 'or make it with `vaults set`',
