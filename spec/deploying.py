@@ -256,6 +256,15 @@ class TestDeployingPage:
             own.start()
             assert own.ask('GET', '/healthz').status == 200
 
+    def test_the_container_has_what_it_is_built_of_and_sees_a_file_of_tokens_that_is_replaced(self):
+        lines = [shlex.split(line) for line in block_of('dockerfile').splitlines() if line.startswith('COPY ') and '--from' not in line]
+        copied = [word for _, *sources, _ in lines for word in sources]
+        about = (HERE / 'pyproject.toml').read_text()
+        assert 'vaults' in copied and '.' not in copied and all((HERE / name).exists() for name in copied)
+        assert set(re.findall(r'\b(?:README\.md|LICENSE)\b', about)) <= {*copied}
+        (mounted,) = [re.findall(r'-v (\S+):(/etc/\S*?):ro', line) for line in ABOUT_DEPLOYING.read_text('utf-8').splitlines() if 'podman run' in line]
+        assert [target for _, target in mounted] == ['/etc/vaults']    # the folder of --tokens, and no file
+
     def test_systemd_takes_the_unit(self, tmp_path):
         if not shutil.which('systemd-analyze'):
             pytest.skip('there is no systemd-analyze on this machine')
