@@ -390,7 +390,7 @@ class TestReadAndWrittenAtOnce:
         v.list('list').append(1)
         for default in (large, lock, v.list('list')):
             assert v.setdefault('a', default) == 1
-        with pytest.raises(vaults.UntrustedPickleError, match="'none'"):
+        with pytest.raises(vaults.SerializationError, match="cannot be pickled.*'none'"):
             v.setdefault('none', lock)
         for wrong in ({}, object()):
             with pytest.raises((TypeError, ValueError)):
@@ -557,8 +557,12 @@ class TestRemoteVaults:
             assert v['a'].x == 1
             with pytest.raises(vaults.UntrustedPickleError):
                 careful['a']
-            with pytest.raises(vaults.UntrustedPickleError):
+            with pytest.raises(vaults.UntrustedPickleError, match=r'Custom would have to be pickled: register its type with vaults\.register.*allow_pickle'):
                 careful['b'] = Custom(2)
+            for vault in (v, careful):
+                with pytest.raises(vaults.SerializationError, match='cannot be pickled') as raised:
+                    vault['c'] = lambda: 1
+                assert 'allow_pickle' not in str(raised.value) and not isinstance(raised.value, vaults.UntrustedPickleError)
 
     def test_the_flags_and_the_end(self, serving):  # noqa: F811
         url = serving.url_of(serving.name())
@@ -668,7 +672,7 @@ class TestRemoteVaults:
         with Answering(status, body=b'<html>', Location='https://elsewhere/x') as other, pytest.raises(error, match=said):
             Vault(f'{other.url}/x', timeout=.2)
 
-    def test_who_asks_by_the_other_scheme_is_told_so(self, serving):  # noqa: F811
+    def test_who_asks_by_the_other_scheme_or_at_another_path_is_told_so(self, serving):  # noqa: F811
         with pytest.raises(vaults.VaultUnreachableError, match='speaks no TLS at this port: .* http://'):
             Vault(f'https://127.0.0.1:{serving.port}/x', timeout=.2)
         with Answering(400, body=b'<html>The plain HTTP request was sent to HTTPS port') as nginx, \
@@ -677,6 +681,9 @@ class TestRemoteVaults:
         for said in (b'', b'HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n'):
             with saying(said) as url, pytest.raises(vaults.VaultUnreachableError, match='where it speaks TLS, .* https://'):
                 Vault(url, timeout=.2)
+        with pytest.raises(vaults.VaultFormatError, match='no vaults at this path: see the path before the name') as raised:
+            Vault(f'{serving.url}/no/such/x')
+        assert 'openapi' not in str(raised.value)
         with Answering(404) as other, pytest.raises(vaults.VaultFormatError) as raised:
             Vault(f'{other.url}/x', timeout=.2)
         assert 'https://' not in str(raised.value)

@@ -41,7 +41,10 @@ class Trusting(_Building):
         self._pickling: Optional[ModuleType] = None  # what makes and reads them, once the check has passed
 
     def dumps(self, obj: Any) -> bytes:
-        pickling = self._pickling or self.checked()
+        try:
+            pickling = self._pickling or self.checked()
+        except UntrustedPickleError as error:
+            raise _untrusted_pickle(obj, error) from None
         data: bytes = pickling.pickled(obj)
         pickling.prove(obj, data)
         return data
@@ -56,6 +59,17 @@ class Trusting(_Building):
             from . import pickling
             self._pickling = pickling
         return self._pickling
+
+
+def _untrusted_pickle(obj: Any, error: UntrustedPickleError) -> UntrustedPickleError:
+    """Return what is said of an object that is not pickled, as the place is not trusted.
+
+    Raises: SerializationError for one that cannot be pickled at all, wherever it is.
+    """
+    from .pickling import pickled
+    pickled(obj)
+    return UntrustedPickleError(f'{named_type(obj)} would have to be pickled: register its type with vaults.register, '
+                                f'or store plain data. Else: {error}')
 
 
 class Refusing(_Building):

@@ -186,6 +186,9 @@ class ServerAsking:
                                    'URL where it is')
         if status == 404 and _name_in(answer) == VaultNotFoundError.__name__:
             return VaultNotFoundError(f'there is no vault at {shown}: check its name, or let it be created')
+        if status == 404 and _name_in(answer):
+            return VaultFormatError(f'the server of {shown} is one of vaults, and has no vaults at this path: see the '
+                                    'path before the name, which is that at which it is mounted')
         if status == 404 or status == 405 or not _name_in(answer):
             scheme = ', whether it wants https://' if status == 400 and not self.address.is_secure else ''
             return VaultFormatError(f'{shown} is no vault of a server of vaults, which answers with {status} {said}: '
