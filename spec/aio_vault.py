@@ -464,6 +464,8 @@ class TestAsyncVerbs:
             if name[:2] == '__' and callable(getattr(Vault, name)) and getattr(Vault, name) is not getattr(object, name, None):
                 assert name in vars(rooms.AsyncVault) or name in dir(rooms.AsyncVault) or name in (
                     '__reduce__', '__abstractmethods__', '__init_subclass__', '__class_getitem__', '__exit__'), name
+        with pytest.raises(vaults.VaultTypeError, match='^__setitem__ of AsyncVault would have to wait'):
+            AsyncVault('x')['a'] = 1
 
 
 class Distant(vaults.DictionaryStore):

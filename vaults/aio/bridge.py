@@ -163,7 +163,7 @@ def awaited(name: str, lane: str, original: Any, said: str = '') -> Any:
 def refused(name: str, cure: str) -> Any:
     """Return a special method that says what to await in its place."""
     def refuse(self: Any, *args: Any) -> Any:
-        raise VaultTypeError(f'{name} of a {type(self).__name__} would have to wait for the vault, which only `await` '
+        raise VaultTypeError(f'{name} of {type(self).__name__} would have to wait for the vault, which only `await` '
                              f'can: use {cure}')
     refuse.__name__ = name
     return refuse
