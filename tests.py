@@ -36,6 +36,7 @@ from spec.stubs import *
 from spec.tasks import *
 from spec.aio import *
 from spec.aio_vault import *
+from spec.aio_random import *
 from spec.processes import *
 from spec.errors import *
 from spec.stores import *
