@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from vaults.aio import AsyncVault
 
 
-async def walked(walk):
-    return [one async for one in walk]
+async def copied(v):
+    """Return all entries in their order, as they are at one time: between the steps of a walk others may write."""
+    return list((await v.copy()).items())
 
 
 READ = {
     'get': (lambda v, key, value: v.get(key), lambda d, key, value: d.get(key)),
     'item': (lambda v, key, value: v[key], lambda d, key, value: d[key]),
     'contains': (lambda v, key, value: v.contains(key), lambda d, key, value: key in d),
-    'walk': (lambda v, key, value: walked(v.items()), lambda d, key, value: list(d.items())),
+    'copy': (lambda v, key, value: copied(v), lambda d, key, value: list(d.items())),
 }
 WRITTEN = {
     'put': (lambda v, key, value: v.put(key, value), lambda d, key, value: d.update({key: value})),
@@ -155,7 +156,7 @@ class Played:
     async def over(self):
         if self.owner is not None:
             await self.cancel(self.actors.index(self.owner))
-        assert await walked(self.v.items()) == list(self.dicts[0].items()) and await self.v.check() == []
+        assert await copied(self.v) == list(self.dicts[0].items()) and await self.v.check() == []
         for actor in self.actors:
             actor.stop()
 
