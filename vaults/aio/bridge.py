@@ -13,7 +13,8 @@ from ..codecs.registry import live_types
 from ..errors import VaultClosedError, VaultError, VaultTypeError
 from ..place import place_of
 from .blocks import Blocks
-from .verbs import APART, AWAITED_INSTEAD, BY_READER, INSTEAD
+from .joined import read_joined
+from .verbs import APART, AWAITED_INSTEAD, BY_READER, INSTEAD, JOINED
 from .workers import Workers
 
 TYPE_CHECKING = False
@@ -101,6 +102,8 @@ class Bridge:
                 return await level.turn.block.run(function, *args)
         if not shared.kept.is_apart:
             return await shared.workers.write(function, *args)
+        if lane is JOINED:
+            return await shared.workers.joined(read_joined, function, *args)
         if lane is BY_READER:
             return await shared.workers.read(function, *args)
         return await (shared.workers.long if lane is APART else shared.workers.write)(function, *args)

@@ -13,15 +13,15 @@ from ..vault import Vault
 from ..views import Keys, SortedSlice, Values
 from .blocks import AsyncEdit, AsyncTransaction
 from .bridge import AsyncWalk, Bridge, Made, SharedByTasks, bridged, inward, verb_of
-from .joined import got_of, read_joined
+from .joined import got_of
 from .pieces import VaultInPieces
 from .things import AsyncOpening
-from .verbs import BY_READER, BY_WRITER, OF_SLICE, OF_VAULT, OF_VIEW
+from .verbs import BY_READER, BY_WRITER, JOINED, OF_SLICE, OF_VAULT, OF_VIEW
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Awaitable, Callable, Iterator, Optional, Tuple, Type
+    from typing import Any, Callable, Iterator, Optional, Tuple, Type
 
 TAKEN = signature(Vault)
 
@@ -152,20 +152,13 @@ class AsyncEntries(_AsyncEntries):
 
     async def get(self, key: Any, default: Any = None) -> Any:
         """Return the value, or `default` when there is no such key. A stored None is a value."""
-        return self.outward(await self._got(key, default))
+        return self.outward(await self.ask(JOINED, got_of, self.subject, key, default))
 
     async def _item(self, key: Any) -> Any:
-        value = await self._got(key, MISSING)
+        value = await self.ask(JOINED, got_of, self.subject, key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return self.outward(value)
-
-    def _got(self, key: Any, default: Any) -> Awaitable[Any]:
-        """Return what is awaited, at once, for the value or the default; out of blocks, it is joined with others."""
-        shared = self.shared
-        if not shared.kept.is_apart or self.handle is not None or (shared.blocks.turns and shared.blocks.found(None)):
-            return self.ask(BY_READER, got_of, self.subject, key, default)
-        return shared.workers.joined(read_joined, got_of, self.subject, key, default)
 
     async def delete(self, key: Any) -> None:
         """Delete the entry; for a slice, all entries in it. It is what `del v[key]` is. Raises: KeyError."""

@@ -6,6 +6,7 @@ form of its own in tasks (open, transaction, keys, ...) stands in OWN.
 from __future__ import annotations
 
 BY_READER, BY_WRITER, APART = 'read', 'write', 'long'
+JOINED = 'joined'   # by the reader, with all such calls that wait there: see joined.py
 
 OF_VAULT = {
     **dict.fromkeys(('get', 'get_many', 'has_keys', 'sections'), BY_READER),
