@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ..base import Cursor, Entry, Page, Progress
-    from .session import Session
-    from .wire import Statement, Values
+    from .wire import Statement
 
 
 class PostgreSQLStore(PartsTable):
@@ -168,31 +167,23 @@ class PostgreSQLStore(PartsTable):
                      session.write(schema.REPLACE_ONE, values)).ntuples)
 
     def delete(self, key: Stored) -> bool:
-        self.deletions += 1
-        values, session = (self.id4, key_bytes(key)), self.session
-        if session is not None:
-            return self._gone(session, schema.DELETE_ONE, values)
-        answer = self.own_write(self.gated.delete, True, *values)
-        if not answer.ntuples:
-            return False
-        return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete(key))
+        return self._removed(self.gated.delete, schema.DELETE_ONE, key)
 
     def delete_if(self, key: Stored, known: bytes) -> bool:
+        return self._removed(self.gated.delete_if, schema.DELETE_SAME, key, known)
+
+    def _removed(self, alone: Statement, in_block: Statement, key: Stored, *known: bytes) -> bool:
+        """Delete an entry, with its chunks, of a known value or of any; tell whether there was one."""
         self.deletions += 1
-        values, session = (self.id4, key_bytes(key), known), self.session
+        values, session = (self.id4, key_bytes(key), *known), self.session
         if session is not None:
-            return self._gone(session, schema.DELETE_SAME, values)
-        answer = self.own_write(self.gated.delete_if, True, *values)
+            gone = session.write(in_block, values).ntuples
+            session.added -= gone
+            return bool(gone)
+        answer = self.own_write(alone, True, *values)
         if not answer.ntuples:
             return False
-        return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self.delete_if(key, known))
-
-    @staticmethod
-    def _gone(session: Session, statement: Statement, values: Values) -> bool:
-        """Delete an entry, with its chunks, in a block; tell whether there was one."""
-        gone = session.write(statement, values).ntuples
-        session.added -= gone
-        return bool(gone)
+        return answer.get_value(0, 0) == b'\1' or self.transact(lambda: self._removed(alone, in_block, key, *known))
 
     def delete_many(self, keys: Sequence[Stored]) -> Sequence[bool]:
         self.deletions += 1
