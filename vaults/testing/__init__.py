@@ -25,7 +25,7 @@ try:
     from hypothesis import HealthCheck, given, settings
 
     from .blocks import BlockSuite
-    from .common import MANY_ENTRIES, Failed, failing, listed, walked
+    from .common import MANY_ENTRIES, Failed, failing, in_threads, listed, walked
     from .oracle import OPERATIONS, SOME_OWNERS, WALKS, Oracle
     from .walks import WalkSuite
 except ImportError as error:
@@ -197,11 +197,7 @@ class StoreConformance(WalkSuite, BlockSuite):
                     puts.append(key)
                 if store.delete_if(key, store.get(key) or b'none'):
                     deleted.append(key)
-        threads = [threading.Thread(target=race, daemon=True) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        in_threads(race)
         assert sorted(stays) == [*range(10)] and store.count() == 10
         assert sorted(puts) == sorted(deleted) and {*puts} == {*range(10)}
 

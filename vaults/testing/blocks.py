@@ -10,7 +10,7 @@ import pytest
 
 from .._typing import TYPE_CHECKING
 from ..errors import VaultBusyError, VaultError, VaultTaskError
-from .common import Failed, StoreSuite, in_thread, listed, walked
+from .common import Failed, StoreSuite, in_thread, in_threads, listed, walked
 
 if TYPE_CHECKING:
     from typing import List, Optional
@@ -114,11 +114,7 @@ class BlockSuite(StoreSuite):
         def add() -> None:
             for _ in range(20):
                 store.transact(add_one)
-        threads = [threading.Thread(target=add, daemon=True) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        in_threads(add)
         assert store.get('count') == b'60'
 
     def test_what_is_in_a_transaction_is_seen_there_alone(self, store: Store) -> None:

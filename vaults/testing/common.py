@@ -56,6 +56,15 @@ def in_thread(function: Callable[[], Any]) -> Any:
     return result
 
 
+def in_threads(function: Callable[[], object]) -> None:
+    """Call the function in three threads at once, and wait for them, a minute each at most."""
+    threads = [threading.Thread(target=function, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
 class StoreSuite:
     """A part of what every engine must do."""
 
