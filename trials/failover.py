@@ -136,9 +136,7 @@ def problems_of(part, seed, count):
     judgement = fail_over(part == 'synchronous', seed)
     count.update({(part, outcome): times for outcome, times in judgement.count.items()})
     count[part, 'lost'] += len(judgement.lost)
-    if part == 'synchronous':
-        judgement.problems += [f'{step} was done, and is lost' for step in judgement.lost] + judgement.edits_are_whole()
-    return judgement.problems
+    return judgement.all_problems() if part == 'synchronous' else judgement.problems
 
 
 def fail_over_and_over(trial, options):

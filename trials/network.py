@@ -219,13 +219,9 @@ def counted(trial, server, seed, clients):
         way.end()
     with contextlib.closing(Vault(url)) as v:
         judgement = Judgement(v, [process.said for process in processes])
-    for problem in problems_of(judgement):
+    for problem in judgement.all_problems():
         trial.broke(f'counting: {problem}')
     return judgement.count
-
-
-def problems_of(judgement):
-    return [*judgement.problems, *(f'{step} was done, and is lost' for step in judgement.lost), *judgement.edits_are_whole()]
 
 
 # --- the rounds ---------------------------------------------------------------------------------------------------
@@ -241,7 +237,7 @@ def break_network(trial, options, server, full):
         except Exception as error:  # whatever is not as it should be
             trial.broke(f'round {number}, {how}: {error!r}')
             continue
-        for problem in problems_of(judgement):
+        for problem in judgement.all_problems():
             trial.broke(f'round {number}, {how}: {problem}')
         total.update(judgement.count)
         by_way[how] += judgement.count[NOT] + judgement.count[UNSURE]

@@ -125,7 +125,7 @@ def break_servers(trial, options):
         except Exception as error:  # whatever is not as it should be
             trial.broke(f'round {number}, {how}: {error!r}')
             continue
-        for problem in [*judgement.problems, *(f'{step} was done, and is lost' for step in judgement.lost), *judgement.edits_are_whole()]:
+        for problem in judgement.all_problems():
             trial.broke(f'round {number}, {how}: {problem}')
         count.update(judgement.count)
         by_way[how] += judgement.count[NOT] + judgement.count[UNSURE]

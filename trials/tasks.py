@@ -361,7 +361,7 @@ def cancel_tasks(trial, options, loops, makers):
         except Exception as error:  # whatever is not as it should be
             trial.broke(f'round {number}, {engine}, {loop}: {error!r}')
             continue
-        for problem in [*judgement.problems, *(f'{step} was done, and is lost' for step in judgement.lost), *judgement.edits_are_whole()]:
+        for problem in judgement.all_problems():
             trial.broke(f'round {number}, {engine}, {loop}: {problem}')
         total.update(judgement.count)
         by_engine[engine] += judgement.count[DONE]

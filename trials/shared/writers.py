@@ -204,6 +204,10 @@ class Judgement:
         self.problems += [f'{kind} {step} is there, and nobody has begun it' for kind in self.found
                           for step in self.found[kind] - known[kind]]
 
+    def all_problems(self):
+        """Return each promise that broke, of a place that keeps what it has acknowledged."""
+        return [*self.problems, *(f'{step} was done, and is lost' for step in self.lost), *self.edits_are_whole()]
+
     def edits_are_whole(self):
         """See that as many edits are there as were done, or may have been."""
         done, unsure = collections.Counter(), collections.Counter()
