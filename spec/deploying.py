@@ -75,7 +75,7 @@ class Proxy(PrivateProgram):
         text = block_of('text', HOST_OF_THE_PAGE).replace('127.0.0.1:8642', f'127.0.0.1:{port}')
         text = text.replace(f'{HOST_OF_THE_PAGE} {{', f'https://localhost:{self.port}, https://{HOST_OF_THE_PAGE}:{self.port} {{\n'
                                           f'    tls {self.certificate} {self.key}', 1)
-        (self.folder / 'Caddyfile').write_text(f'{{\n    admin off\n    auto_https off\n    servers {{\n    }}\n}}\n{text}')
+        (self.folder / 'Caddyfile').write_text(f'{{\n    admin off\n    auto_https off\n    skip_install_trust\n    servers {{\n    }}\n}}\n{text}')
         return [self.program, 'run', '--config', str(self.folder / 'Caddyfile'), '--adapter', 'caddyfile']
 
     def is_there(self):

@@ -13,6 +13,7 @@ import importlib.util
 import itertools
 import os
 import pathlib
+import random
 import shlex
 import shutil
 import signal
@@ -68,9 +69,12 @@ def unprivileged():
 
 
 def free_port():
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    """Return a free port, below those that systems give to whoever connects: one of these may be taken before it is used."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_000)  # others choose at the same time, and tests seed `random`
+        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+            probe.bind(('127.0.0.1', port))
+            return port
 
 
 def processes():
