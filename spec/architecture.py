@@ -10,15 +10,15 @@ from .helpers import HERE
 # Who may import whom: the first line that fits a room says it; -room is none of those before. Imports within functions
 # count as well, those for type checkers alone do not. `_typing` stands in for `typing`, and is anybody's.
 HOUSE = '''
-errors log _typing               : errors
+errors log _typing memory        : errors
 files                            : errors log
 keys                             : errors
-codecs codecs.*                  : codecs.* errors keys files
+codecs codecs.*                  : codecs.* errors keys files memory
 stores.base                      : errors keys
 stores.sqlite.salvage            : stores.* errors log files keys codecs.* collections.tree collections.upkeep
 stores.jsonfile.layout           : stores.* errors log files keys codecs.*
 stores.writeback stores.live stores.changes : stores.* errors keys codecs.*
-stores stores.*                  : stores.* errors log files keys
+stores stores.*                  : stores.* errors log files keys memory
 display                          : errors keys codecs.*
 place                            : display stores.base errors keys codecs.*
 collections collections.*        : collections collections.* place stores.base errors log files keys codecs.*

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgpack import ExtType, OutOfData, Unpacker
 
+from ..memory import joined
 from .codes import BULK
 
 TYPE_CHECKING = False
@@ -43,7 +44,7 @@ def pieces_of(pieces: List[Piece]) -> Pieces:
 def packed_bytes(data: bytes) -> bytes:
     """Return what msgpack makes of less than 4 GB, with one copy in place of two."""
     size = len(data)
-    return b'\xc4%c%b' % (size, data) if size < 256 else b''.join(with_header(BIN, data))
+    return b'\xc4%c%b' % (size, data) if size < 256 else joined(with_header(BIN, data))
 
 
 def uncopied(view: memoryview) -> bytes:

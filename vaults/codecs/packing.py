@@ -14,6 +14,7 @@ from itertools import repeat
 from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
+from ..memory import joined
 from .codes import (
     BULK,
     CHUNKED,
@@ -86,7 +87,7 @@ class Codec:
                     places.clear()
                     data = pack(revealed(obj))
                 if places:
-                    data = b''.join(filled(data, places))
+                    data = joined(filled(data, places))
             self._pool.append(packer)
             return data
         except UNPACKABLE as error:
@@ -185,7 +186,7 @@ class Codec:
         with suppress(*UNPACKABLE):
             if has_surrogates:
                 packer = _Packer(self.pickles)
-                return b''.join(filled(packer.pack(revealed(obj)), packer.large))
+                return joined(filled(packer.pack(revealed(obj)), packer.large))
         try:
             with suppress(Circle):
                 return packed(obj, Opener(self.pickles))

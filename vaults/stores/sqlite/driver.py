@@ -63,6 +63,9 @@ if TYPE_CHECKING:
         def many(self, sql: str, rows: Iterable[Any]) -> None:
             """Run a statement for each of the rows."""
 
+        def blob(self, id: int, size: int) -> bytes:
+            """Return the value of an entry, of so many bytes, in one step of Python's. Raises: Error."""
+
         def copy_to(self, target: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
             """Write all to the file of a URI, so many pages at a time.
 

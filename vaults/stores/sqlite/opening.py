@@ -242,6 +242,7 @@ def _prepared(store: SQLiteStore) -> SQLiteStore:
         c.shield(file)
     if file.flag == 'n':
         store.delete_range()
+    store.expect_large(c)
     return store
 
 

@@ -87,6 +87,14 @@ CHUNK_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 # These two have one row, found or not: none at all means that a signal handler, or a finalizer, has used the cursor
 # between the two calls that it takes to get the row.
 GET = 'SELECT value, crc FROM (SELECT 1) LEFT JOIN entries ON key = ?'
+# The same for a vault with large values, of which it has the id: they are read by blob I/O, see Statements.large.
+# The checksum lies behind all pages of such a value. To look at the length takes 0.15 us, so GET stays for vaults whose
+# entries are all small, as far as can be told.
+READ_AS_BLOB = 1 << 22  # bytes of a value
+_IS_SMALL = f'CASE WHEN length(value) < {READ_AS_BLOB} THEN'
+GET_SMALL = f"""SELECT {_IS_SMALL} value ELSE id END, {_IS_SMALL} crc END
+ FROM (SELECT 1) LEFT JOIN entries ON key = ?"""
+GET_LARGE = 'SELECT length(value), crc FROM entries WHERE id = ? AND key = ?'
 CONTAINS = 'SELECT EXISTS (SELECT 1 FROM entries WHERE key = ?)'
 SIZE = 'SELECT (SELECT length(value) FROM entries WHERE key = ?)'  # which SQLite knows without reading the value
 ALIVE = 'SELECT 1 FROM entries WHERE id = ? AND key = ?'
@@ -111,6 +119,7 @@ def _of_keys(columns: str) -> Dict[int, str]:
  SELECT {columns} FROM asked CROSS JOIN entries ON key = wanted""" for count in (8, 64)}
 
 
+SMALL_ENTRY = 1 << 12  # bytes of the file for each entry, on the average of a vault without large values
 LARGE_AMONG_MANY = 1 << 16     # bytes of a value that is not got together with others
 GET_KEYS = _of_keys(f'number, CASE WHEN length(value) <= {LARGE_AMONG_MANY} THEN value END, crc')
 FIND_KEYS = _of_keys('number')
@@ -129,6 +138,8 @@ COUNT = "SELECT (SELECT max(id) FROM entries) - (SELECT crc FROM entries WHERE k
 COUNT_RANGE = "SELECT count(*) FROM entries WHERE key >= ? AND key < ? AND key <> x''"
 COUNT_SOME = "SELECT count(*) FROM (SELECT 1 FROM entries WHERE key >= ? AND key < ? AND key <> x'' LIMIT ?)"
 COUNT_ALL = 'SELECT count(*) - 1 FROM entries'
+HAS_LARGE = f"""SELECT page_count * page_size > {READ_AS_BLOB} + {SMALL_ENTRY} * ({COUNT})
+ FROM pragma_page_count, pragma_page_size"""
 COUNT_BOTH = f'SELECT ({COUNT}), ({COUNT_ALL})'  # in one statement, because others may write
 
 # The pages of walks: of keys that are text, of any, and of entries. The second CASE of _KEYS, an eighth of the time,

@@ -20,7 +20,17 @@ from .checkpoint import TICK, Checkpointer, is_due
 from .connection import Broken, Connection, File, Local
 from .failures import is_failed_sync, is_locked
 from .retry import retry
-from .schema import BOOL, DATA_VERSION, HAS_CHUNKS, NEWEST, checksum
+from .schema import (
+    BOOL,
+    DATA_VERSION,
+    GET,
+    GET_LARGE,
+    GET_SMALL,
+    HAS_CHUNKS,
+    HAS_LARGE,
+    NEWEST,
+    checksum,
+)
 from .transactions import Transactional
 
 TYPE_CHECKING = False
@@ -103,6 +113,37 @@ class Statements(Transactional):
                                 f'{self.file.path}; run check(), and restore the entry from a backup, or '
                                 '`vaults recover` the others')
 
+    # --- large values ---
+
+    def large(self, c: Connection, key: Stored, id: int) -> Optional[bytes]:
+        """Return a value that GET_SMALL leaves out. Its pages are copied once, where SQLite and its module do so twice.
+
+        If the entry was replaced between the statements, the checksum does not hold.
+        """
+        try:
+            (size, crc), = self.rows(c, GET_LARGE, (id, key))
+            data: bytes = c.raw.blob(id, size)
+            self.intact(key, data, crc)
+            return data
+        except driver.Error as error:
+            self.failed(error)  # has the rest of a block fail that this undid; what it means is told below
+        except (VaultCorruptError, ValueError, TypeError):
+            pass  # as above
+        try:
+            (data, crc), = self.rows(c, GET, (key,))
+        except driver.Error as error:
+            raise self.failed(error, key) from error
+        if not data is crc is None:
+            self.intact(key, data, crc)
+        return data
+
+    def expect_large(self, c: Connection) -> None:
+        """Have large values read by themselves where the file has so many bytes that there may be some."""
+        try:
+            self.file.sought = GET_SMALL if self.rows(c, HAS_LARGE, ())[0][0] else GET
+        except driver.error_or(VaultError):
+            pass  # whoever reads next is told
+
     # --- looking after the file ---
 
     def _look(self, c: Connection) -> None:
@@ -112,6 +153,7 @@ class Statements(Transactional):
         if not c.depth and is_due(c, self.file.path):
             c.checkpointed = c.written
             self.checkpoint(c)
+            self.expect_large(c)
 
     def notice(self) -> None:
         """Say in the log that what is read is not in the file any more. Who reads may want to save it.

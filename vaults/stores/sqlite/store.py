@@ -30,7 +30,6 @@ from .schema import (
     COUNT_SOME,
     DATA_VERSION,
     FIND_KEYS,
-    GET,
     GET_KEYS,
     HAS_CHUNKS,
     OF_BYTES,
@@ -66,14 +65,14 @@ class SQLiteStore(Removal):
     def get(self, key: Stored) -> Optional[bytes]:
         c = self.local.c  # held while it works: close() in another thread lets go of it
         try:
-            row = c.execute(GET, (key,)).get
+            row = c.execute(self.file.sought, (key,)).get
             while row is None:
-                row = c.execute(GET, (key,)).get
+                row = c.execute(self.file.sought, (key,)).get
         except driver.error_or(UnicodeDecodeError) as error:  # as in Connection.gathered
-            row = retry(self, error, GET, (key,), key)[0]
+            row = retry(self, error, self.file.sought, (key,), key)[0]
         data, crc = row
-        if data is None and crc is None:
-            return None
+        if crc is None:
+            return None if data is None else self.large(c, key, data)
         try:
             found = crc32(data, crc32(key.encode(), OF_TEXT) if type(key) is str else
                           crc32(key, OF_BYTES))  # type: ignore[arg-type]  # a number raises TypeError

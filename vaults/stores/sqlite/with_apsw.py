@@ -5,11 +5,15 @@ no file is open in both.
 """
 from __future__ import annotations
 
+from collections import deque
 from itertools import chain, starmap
+from operator import methodcaller
 from time import sleep
 
 import apsw
 from apsw import Error
+
+from ...memory import blank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +53,13 @@ class RawConnection(apsw.Connection):
 
     def many(self, sql: str, rows: Iterable[Any]) -> None:
         self.executemany(sql, rows)
+
+    def blob(self, id: int, size: int) -> bytes:
+        file = blank(size)
+        opened = map(self.blob_open, ('main',), ('entries',), ('value',), (id,), (False,))
+        with file.getbuffer() as view:
+            deque(map(methodcaller('read_into', view), opened), 0)
+        return file.getvalue()
 
     def copy_to(self, target: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
         copy = connect(target, 0)

@@ -2,7 +2,13 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import partial
+from itertools import chain, repeat
+from operator import attrgetter
 from sqlite3 import Error, sqlite_version, sqlite_version_info
+
+from ...memory import blank
+from .driver import DriverError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +24,8 @@ VERSION_INFO: Tuple[int, ...] = sqlite_version_info
 
 ONE = (1,)
 COPIED = 1 << 20  # for bytes the module looks for an adapter each time; a bytearray of a few is bound in half the time
+
+READ_AT_ONCE = 1 << 18  # bytes of a value that are read at a time
 
 
 class Cursor(sqlite3.Cursor):
@@ -42,6 +50,16 @@ class RawConnection(sqlite3.Connection):
 
     def many(self, sql: str, rows: Iterable[Any]) -> None:
         self.executemany(sql, rows)
+
+    def blob(self, id: int, size: int) -> bytes:
+        opening: Any = getattr(self, 'blobopen', None)
+        if opening is None:
+            raise DriverError('no blob I/O before Python 3.11')
+        opened = map(partial(opening, 'entries', 'value', readonly=True), (id,))
+        pieces = map(map, map(attrgetter('read'), opened), (repeat(READ_AT_ONCE, -(-size // READ_AT_ONCE)),))
+        file = blank(size)
+        file.writelines(chain.from_iterable(pieces))
+        return file.getvalue()
 
     def copy_to(self, target: str, step: Callable[[int, int, int], object], pages: int = 1024) -> None:
         copy = connect(target, 0)
