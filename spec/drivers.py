@@ -281,15 +281,22 @@ class TestEachDriver:
         yield raw
         raw.close()
 
-    def test_a_row_is_got_or_none_and_the_statement_is_done(self, raw):
+    def test_a_row_is_unpacked_and_the_statement_is_done(self, raw):
         execute = raw.statements().execute
-        assert execute('SELECT 1, 2').get == (1, 2) and execute('SELECT 1, 2 WHERE 0').get is None
-        assert execute('SELECT NULL, NULL').get == (None, None)
-        assert raw.execute('SELECT a, id FROM t').fetchall() == []
-        assert execute('INSERT INTO t VALUES (1, 2)').get is None
-        assert execute("SELECT 1, x''").get == (1, b'')
-        execute('SELECT id, a FROM t').get
+        (one, two), = execute('SELECT 1, 2')
+        (only,), = execute('SELECT NULL')
+        assert (one, two, only) == (1, 2, None)
+        assert list(execute('SELECT 1, 2 WHERE 0')) == list(execute('INSERT INTO t VALUES (1, 2)')) == []
+        (one, empty), = execute("SELECT 1, x''")
+        assert (one, empty) == (1, b'')
+        (one, two), = execute('SELECT id, a FROM t')
         raw.execute('DROP TABLE t')  # would be locked by a statement that is not done
+
+    def test_a_row_that_another_statement_took_the_place_of_is_missed(self, raw):
+        cursor = raw.statements()
+        with pytest.raises(ValueError, match='not enough values') as missed:
+            (_, _), = (cursor.execute('SELECT 1, 2'), cursor.execute('INSERT INTO t VALUES (1, 2)'))[0]
+        assert failures.is_in_use(missed.value)
 
     def test_what_is_bound_comes_back_with_its_type(self, raw):
         for value in (None, 1, -2**63, 1.5, float('inf'), 'x\0é', '', b'', b'\0x'):

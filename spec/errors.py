@@ -94,10 +94,10 @@ class TestErrors:
         file = connection.File(str(root / 'vaults' / 't.db'), 'r', 5.0, 'NORMAL')
         snapshot = Snapshot(file)
         snapshot.execute('BEGIN')
-        assert snapshot.execute(schema.GET, ('k',)).fetchone()[0] == b'\x01'
+        assert snapshot.execute(schema.GET, ('k',))[0][0] == b'\x01'
         os.utime(file.path, (1, 1))
         snapshot.execute('COMMIT')
-        assert not snapshot.in_transaction and snapshot.execute(schema.GET, ('k',)).fetchone()[0] == b'\x01'
+        assert not snapshot.in_transaction and snapshot.execute(schema.GET, ('k',))[0][0] == b'\x01'
         snapshot.close()
 
     def test_a_newer_format_is_left_as_it_was(self, root):

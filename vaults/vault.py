@@ -133,11 +133,13 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def __getitem__(self, key: Any) -> Any:
         """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
-        if type(key) is slice:
-            return SortedSlice(self, *self._place.slice_bounds(key))
         try:
             stored = self._keys.encode(key)
         except (TypeError, ValueError):
+            stored = None
+        if stored is None:
+            if type(key) is slice:
+                return SortedSlice(self, *self._place.slice_bounds(key))
             self._place.cannot_hold(key)
             return self._missing(key)
         data = self._entries.get(stored)

@@ -159,10 +159,10 @@ class Connection(Nesting):
         self.version: Optional[int] = None         # of the data, as last asked for
         self.reading = False                       # whether a statement of several rows is not done
         self.shared: Any = None                    # a map of the shared memory: see cache.py
-        self.copied, self.one = file.driver.COPIED, file.driver.ONE
+        self.copied = file.driver.COPIED
         if file.journal == 'immutable':
             from .snapshot import Snapshot  # here: few vaults are read so
-            self.raw, self.one = Snapshot(file), Snapshot.ONE  # type: ignore[assignment]  # it acts as one
+            self.raw = Snapshot(file)  # type: ignore[assignment]  # it acts as one
             self.execute = self.raw.execute
             return
         self.raw = file.connect()

@@ -4,12 +4,10 @@ A module is with_sqlite3.py or a room like it, which the rest of the engine meet
 of the modules. Each has to provide what stands in `Driver` and `RawConnection` below, and to keep in mind that
 
 - `execute` is called and its rows are taken without a Python frame in between: an interrupt there leaves a statement
-  open. So it returns a cursor, whose `fetchall()` and `get` are the module's own;
-- `get` is one row or None, of statements that have no more than one row. Of a row with one column some modules give
-  the bare value: who asks takes two columns, or compares it with `ONE`;
+  open. So it returns a cursor, which is the module's own;
 - what `statements()` returns is used by a signal handler or a finalizer as well, which may come between the two: then
-  there is no row. What must not happen goes through the connection's `execute`, or through `changed`, which nobody
-  comes into;
+  there is no row. So who reads with it asks for what always has one, and unpacks it, which has the statement done. What
+  must not meet that goes through the connection's `execute`, or through `changed`, which nobody comes into;
 - a transaction begins where it is said to, and nowhere else;
 - a connection is made in one thread and may be closed in another;
 - an iterable given to `many` may use the connection that is running it, and its first row may be taken before the
@@ -31,13 +29,12 @@ from ...errors import VaultBusyError, VaultError, VaultTypeError, VaultValueErro
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, Iterable, List, Optional, Protocol, Tuple, Type
+    from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Protocol, Tuple, Type
 
     class Cursor(Protocol):
         """One statement at a time, and its rows: `execute` returns it."""
 
-        @property
-        def get(self) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
         def execute(self, sql: str, arguments: Any = ..., /) -> Cursor: ...
         def fetchall(self) -> List[Any]: ...
 
@@ -80,8 +77,7 @@ if TYPE_CHECKING:
         VERSION: str
         VERSION_INFO: Tuple[int, ...]
         Error: Type[Exception]
-        ONE: Any        # the `get` of a row with the number 1 alone
-        COPIED: int     # bytes of values up to which they are bound sooner as a bytearray, which is a copy
+        COPIED: int  # bytes of values up to which they are bound sooner as a bytearray, which is a copy
 
         def connect(self, target: str, timeout: float) -> RawConnection:
             """Open the file of a URI, or ':memory:'. `timeout` is in seconds."""

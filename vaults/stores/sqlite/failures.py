@@ -64,6 +64,7 @@ BEYOND_INT = Failure(None, 'INT_MAX', SerializationError, VALUE_TOO_LARGE)
 # vault, and with it the cursor. Each driver has words of its own for that.
 IN_USE = Failure(None, 'Recursive use of cursors', VaultError, OTHER)
 RE_ENTERED = Failure(None, 're-entrantly', VaultError, OTHER)
+UNANSWERED = Failure(None, 'not enough values to unpack', VaultError, OTHER)  # Python's: the row is gone
 NO_SAVEPOINT = Failure(1, 'no such savepoint', VaultError, OTHER, vague=True)
 NO_CHUNKS = Failure(1, 'no such table: parts', VaultError, OTHER, vague=True)
 IN_PROGRESS = Failure(5, 'statements in progress', VaultError, OTHER, vague=True)
@@ -89,9 +90,9 @@ NO_DATABASE = Failure(26, 'not a database', VaultFormatError,
 UNKNOWN = Failure(None, '', VaultError, OTHER)
 
 # The first that it is. What quotes comes first, and FAILED_SYNC before what it is a case of.
-FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, LET_GO, BEYOND_INT, IN_USE, RE_ENTERED, NO_SAVEPOINT, NO_CHUNKS,
-            IN_PROGRESS, BUSY, LOCKED, READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED, TOO_BIG,
-            NO_DATABASE)
+FAILURES = (KEY_UNDECODED, MESSAGE_UNDECODED, CLOSED, LET_GO, BEYOND_INT, IN_USE, RE_ENTERED, UNANSWERED, NO_SAVEPOINT,
+            NO_CHUNKS, IN_PROGRESS, BUSY, LOCKED, READ_ONLY, FAILED_SYNC, FAILED_DISK, CORRUPT, FULL, NOT_OPENED,
+            TOO_BIG, NO_DATABASE)
 WAITING = BUSY.code, LOCKED.code  # of a step of a backup: nothing was copied
 
 
@@ -107,8 +108,8 @@ def is_locked(error: BaseException) -> bool:
 
 
 def is_in_use(error: BaseException) -> bool:
-    """Tell whether the cursor is in the middle of a statement: another one is not."""
-    return failure(error) in (IN_USE, RE_ENTERED)
+    """Tell whether the cursor is in the middle of a statement, or has another's rows: another cursor is not."""
+    return failure(error) in (IN_USE, RE_ENTERED, UNANSWERED)
 
 
 def is_too_big(error: BaseException) -> bool:

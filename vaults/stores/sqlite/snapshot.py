@@ -41,17 +41,12 @@ class _Rows(list):  # type: ignore[type-arg]  # rows already fetched, in a curso
     def fetchall(self) -> List[Any]:
         return self
 
-    def fetchone(self) -> Any:
-        return self[0] if self else None
-
-    get = property(fetchone)
-
 
 class Snapshot:
     """In place of a connection to a file in a folder that cannot be written: sees to it, before and after each
     statement, that the file is still what was opened, which `immutable` does not."""
 
-    total_changes, ONE = 0, (1,)
+    total_changes = 0
 
     def __init__(self, file: File) -> None:
         self._file = file

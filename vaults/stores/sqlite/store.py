@@ -1,8 +1,8 @@
 """The SQLite store: entries in one file, by the words of schema.py. Knows neither Python values nor what keys mean.
 
-The trap: it takes two calls to ask for a row and to get it, and between them a signal handler or a finalizer may use
-the vault, and with it the cursor. So what reads an entry always has one row, found or not, and asks again where there
-is none; whatever takes several rows has a cursor of its own.
+The trap: it takes two steps to ask for a row and to get it, and between them a signal handler or a finalizer may use
+the vault, and with it the cursor. So what reads an entry always has one row, found or not, and where there is none
+Python's ValueError has it asked for again; whatever takes several rows has a cursor of its own.
 
 Each thread has a connection of its own, which closes when the thread ends or the store does.
 """
@@ -65,12 +65,10 @@ class SQLiteStore(Removal):
     def get(self, key: Stored) -> Optional[bytes]:
         c = self.local.c  # held while it works: close() in another thread lets go of it
         try:
-            row = c.execute(self.file.sought, (key,)).get
-            while row is None:
-                row = c.execute(self.file.sought, (key,)).get
-        except driver.error_or(UnicodeDecodeError) as error:  # as in Connection.gathered
-            row = retry(self, error, self.file.sought, (key,), key)[0]
-        data, crc = row
+            execute = c.execute  # on a line of its own: as a method's, the look-up takes four times as long
+            (data, crc), = execute(self.file.sought, (key,))
+        except driver.error_or(ValueError) as error:  # there is no row, or as in Connection.gathered
+            (data, crc), = retry(self, error, self.file.sought, (key,), key)
         if crc is None:
             return None if data is None else self.large(c, key, data)
         try:
@@ -90,12 +88,10 @@ class SQLiteStore(Removal):
     def contains(self, key: Stored) -> bool:
         c = self.local.c
         try:
-            row = c.execute(CONTAINS, (key,)).get
-            while row is None:
-                row = c.execute(CONTAINS, (key,)).get
-            return row == c.one  # type: ignore[no-any-return]  # a row is Any
-        except driver.Error as error:
-            return bool(retry(self, error, CONTAINS, (key,), key)[0][0])
+            (found,), = c.execute(CONTAINS, (key,))
+        except driver.error_or(ValueError) as error:
+            (found,), = retry(self, error, CONTAINS, (key,), key)
+        return found == 1  # type: ignore[no-any-return]  # a row is Any
 
     def get_many(self, keys: Sequence[Stored]) -> Iterator[Optional[bytes]]:
         for some, rows in self._found(GET_KEYS, keys):

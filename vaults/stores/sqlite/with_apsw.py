@@ -21,14 +21,13 @@ if TYPE_CHECKING:
 
     from .driver import Claim
 
-__all__ = ['COPIED', 'NAME', 'ONE', 'VERSION', 'VERSION_INFO', 'Error', 'RawConnection', 'connect']
+__all__ = ['COPIED', 'NAME', 'VERSION', 'VERSION_INFO', 'Error', 'RawConnection', 'connect']
 
 NAME = 'apsw'
 VERSION: str = apsw.sqlite_lib_version()
 VERSION_INFO: Tuple[int, ...] = tuple(map(int, VERSION.split('.')))
 COPY_PAUSE = 0.25  # seconds before a step of a copy that met a lock is tried again, as sqlite3 has it
 
-ONE = 1
 COPIED = 0  # bytes are bound as they are
 
 OPENED = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI

@@ -16,24 +16,15 @@ if TYPE_CHECKING:
 
     from .driver import Claim
 
-__all__ = ['COPIED', 'NAME', 'ONE', 'VERSION', 'VERSION_INFO', 'Cursor', 'Error', 'RawConnection', 'connect']
+__all__ = ['COPIED', 'NAME', 'VERSION', 'VERSION_INFO', 'Error', 'RawConnection', 'connect']
 
 NAME = 'sqlite3'
 VERSION: str = sqlite_version
 VERSION_INFO: Tuple[int, ...] = sqlite_version_info
 
-ONE = (1,)
 COPIED = 1 << 20  # for bytes the module looks for an adapter each time; a bytearray of a few is bound in half the time
 
 READ_AT_ONCE = 1 << 18  # bytes of a value that are read at a time
-
-
-class Cursor(sqlite3.Cursor):
-    """What is a `driver.Cursor`."""
-
-    __slots__ = ()
-
-    get = property(sqlite3.Cursor.fetchone)  # in C: on the hot path it takes as long as the call of a method
 
 
 class RawConnection(sqlite3.Connection):
@@ -42,8 +33,8 @@ class RawConnection(sqlite3.Connection):
     __slots__ = ('claim',)
     claim: Optional[Claim]
 
-    def statements(self) -> Cursor:
-        return self.cursor(Cursor)
+    def statements(self) -> sqlite3.Cursor:
+        return self.cursor()
 
     def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
         return self.execute(sql, arguments).rowcount
