@@ -13,6 +13,8 @@ import pytest
 
 import vaults
 from vaults import Vault
+from vaults.collections import leaves as leaf_sizes
+from vaults.collections import sequence, tree
 from vaults.stores.sqlite import batch, driver, schema
 
 from .helpers import in_child, in_thread, needs_posix
@@ -561,8 +563,12 @@ class TestWhatIsKeptBack:
         'one that fails': lambda v, one, other: _undone(v, lambda: (one.append('U'), other.append('U'))),
         'reading': lambda v, one, other: (one[-1], len(other), v.get('k'))}
 
+    @pytest.mark.parametrize('fills', [False, True], ids=['the tail', 'leaves'])
     @pytest.mark.parametrize('kind', HANDLERS)
-    def test_what_a_signal_handler_does_among_appends_loses_and_doubles_nothing(self, v, kind):
+    def test_what_a_signal_handler_does_among_appends_loses_and_doubles_nothing(self, v, kind, fills, monkeypatch):
+        if fills:
+            monkeypatch.setattr(leaf_sizes, 'ITEMS', 2)
+            monkeypatch.setattr(tree, 'FANOUT', 2)
         added, w, at, goes_on = ADDED.get(kind, (0, 0)), Vault('test'), 0, True
         while goes_on:
             at += 1
@@ -577,7 +583,67 @@ class TestWhatIsKeptBack:
                 found = mine.tolist()
                 assert w.list(f'{name}{at}') == found and found[-1] == 'after', at
                 assert [item for item in found if item != 'H'] == plain and found.count('H') == count * goes_on, at
+                self.has_no_other_chunks(v, f'{name}{at}')
         assert at > 200 and w.check() == []
+
+    @pytest.mark.parametrize('act', [lambda one: None, lambda one: one.append('H'), lambda one: (one.append('H'), one.pop())],
+                             ids=['nothing', 'append', 'pop'])
+    def test_what_an_interrupt_comes_into_is_begun_anew_and_leaves_no_chunk(self, root, act, monkeypatch):
+        monkeypatch.setattr(leaf_sizes, 'ITEMS', 2)
+        monkeypatch.setattr(tree, 'FANOUT', 2)
+        at, goes_on = 0, True
+
+        def handler():
+            act(one)
+            raise _Swallowed
+        while goes_on:
+            at += 1
+            v, put = Vault(':memory:'), [*'before!']
+            one = v.list('one')
+            for item in put:
+                one.append(item)
+            with v:
+                with self.interrupted(at, handler) as left:
+                    for n in range(5):
+                        with contextlib.suppress(_Swallowed):
+                            one.append(n)
+                            put += n,
+                    with contextlib.suppress(_Swallowed):
+                        v.update(k=at)
+                goes_on = left[0] <= 0
+                one.append('after')
+            found = one.tolist()
+            assert [item for item in found if item in put] == put and found[-1] == 'after', at
+            assert len(found) - len(put) - 1 <= 1 + found.count('H'), (at, found)
+            assert v.list('one') == found and v.check() == []
+            self.has_no_other_chunks(v, 'one')
+        assert at > 200
+
+    @pytest.mark.parametrize('most', [5, 1 << 13])
+    @pytest.mark.parametrize('kind', ['list', 'int64', 'S900'])
+    def test_what_fills_many_leaves_is_whole_and_no_leaf_is_too_large_or_nearly_empty(self, v, kind, most, monkeypatch):
+        monkeypatch.setattr(sequence, 'KEPT_BACK', most)
+        one = v.list(kind) if kind == 'list' else v.column(kind, kind)
+        items = [n if kind == 'int64' else b'x' * (n % 901) for n in range(2500)] + [b'x' * 9000] * (kind == 'list')
+        for start in range(0, len(items), 800):
+            with v:
+                for item in items[start:start + 800]:
+                    one.append(item)
+                assert one[-1] == items[start:start + 800][-1]
+        assert one.tolist() == items == Vault('test')[kind].tolist()
+        header = tree.Header.of(v._store.get(kind))
+        found = [(len(v._store.get_chunk(header.owner, number)), stop - start)
+                 for number, start, stop in tree.Tree(v._store, header).leaves(0, header.inside)]
+        assert all((size <= leaf_sizes.LEAF and count <= (leaf_sizes.ITEMS if kind == 'list' else 500)) or count == 1 for size, count in found)
+        assert all(size + more > leaf_sizes.LEAF - 1000 or count + many >= 128 for (size, count), (more, many) in zip(found, found[1:]))
+        self.has_no_other_chunks(v, kind)
+        assert v.check() == []
+
+    @staticmethod
+    def has_no_other_chunks(v, key):
+        store = v._store
+        header = tree.Header.of(store.get(key))
+        assert sorted(store.chunk_numbers(header.owner)) == sorted(tree.Tree(store, header).numbers())
 
     def test_a_disk_that_fails_as_the_header_is_looked_at_is_an_error_of_ours(self, v, monkeypatch):
         one, kind = v.list('one'), type(raw_of(v))
@@ -597,9 +663,19 @@ class TestWhatIsKeptBack:
         one.append('after')
         assert one == ['before', 'after'] and Vault('test').list('one') == one
 
-    @staticmethod
-    def appended(v, one, at, handler):
+    def appended(self, v, one, at, handler):
         """Append in a block, with a signal handler at that line; tell whether there was one."""
+        with self.interrupted(at, handler) as left, v:
+            for n in range(4):
+                one.append(n)
+            v.update(k=at)
+            one.append(4)
+        return left[0] <= 0
+
+    @staticmethod
+    @contextlib.contextmanager
+    def interrupted(at, handler):
+        """Have a signal handler at that line of what is called."""
         package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
 
         def trace(frame, event, argument):
@@ -614,15 +690,10 @@ class TestWhatIsKeptBack:
         gc.disable()
         try:
             sys.settrace(trace)
-            with v:
-                for n in range(4):
-                    one.append(n)
-                v.update(k=at)
-                one.append(4)
+            yield left
         finally:
             sys.settrace(before)
             gc.enable()
-        return left[0] <= 0
 
 
 def _undone(v, act):

@@ -4,14 +4,15 @@ A chunk is the bytes of items, with their number beside it.
 """
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 
 from ..codecs import packing
 from .tree import inconsistent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Iterator, List, Tuple, Union
+    from typing import Iterator, List, Sequence, Tuple, Union
 
     Items = Union['PackedItems', 'SizedItems']
 
@@ -59,6 +60,19 @@ class PackedItems:
             yield chunk[ends[at]:ends[upto]], upto - at
             at = upto
 
+    def joined(self, items: Sequence[bytes], chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield the bytes of single items in chunks that fit leaves; the first one fits behind the chunk given."""
+        ends, at = [0, *accumulate(map(len, items))], 0
+        left, most = self.room(chunk, count)
+        while at < len(items):
+            upto = min(bisect_right(ends, ends[at] + left, at) - 1, at + most)
+            if upto <= at and (left, most) == (LEAF, ITEMS):
+                upto = at + 1
+            left, most = LEAF, ITEMS
+            if upto > at:
+                yield b''.join(items[at:upto]), upto - at
+                at = upto
+
 
 class SizedItems:
     """Items of `size` bytes each, `leaf` bytes of which are a leaf."""
@@ -95,6 +109,13 @@ class SizedItems:
         for at in range(0, len(chunk), self.leaf):
             piece = bytes(chunk[at:at + self.leaf])
             yield piece, len(piece) // self.size
+
+    def joined(self, items: Sequence[bytes], chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
+        """Yield the bytes of single items in chunks that fit leaves; the first one fits behind the chunk given."""
+        data, left = b''.join(items), self.leaf - len(chunk)
+        if left > 0:
+            yield from self.pieces(data[:left], 0)
+        yield from self.pieces(data[max(left, 0):], 0)
 
 
 PACKED_ITEMS = PackedItems()

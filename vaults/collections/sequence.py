@@ -13,9 +13,9 @@ from operator import index as as_index
 
 from .._typing import TYPE_CHECKING, MutableSequence, T, overload
 from ..codecs import codes
-from ..errors import VaultError, plural
+from ..errors import VaultCorruptError, VaultError, plural
 from ..place import REPR_LENGTH, Displayed, Place, place_of
-from .change import Change
+from .change import Appender, Change
 from .kind import title_of
 from .tree import Header, StaleRead, Tree, forbid_cycle, inconsistent, missing, retry_stale
 
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from ..keys import Stored
-    from ..stores.base import KeptBack
+    from ..stores.base import KeptBack, Made
     from .kind import Kind
     from .leaves import Items
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     Leaf = Tuple[Optional[Header], int, int, int, bytes]
 
 AHEAD = 16        # leaves that a walk reads at a time
+KEPT_BACK, KEPT_BACK_BYTES = 1 << 13, 1 << 18  # items, and bytes of them, that a block keeps back: 64 leaves or so
 
 
 class _NotWaiting:
@@ -436,13 +436,33 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return False
         self._view = longer.data, deletions, longer
 
-        def made(chunks: PlainList[bytes]) -> Tuple[Stored, bytes, bytes]:
-            longest = longer.longer(b''.join(chunks), len(chunks))
-            self._view = longest.data, deletions, longest  # if it is: see `_known`
-            return self._stored, longer.data, longest.data
-        count = longer.size + longer.skip - longer.inside
-        self._waiting = store.waiting(made, *self._items.room(longer.tail, count)) or NOT_WAITING
+        making = partial(self._making, longer, deletions)
+        self._waiting = store.waiting(self._stored, longer.data, making, KEPT_BACK_BYTES, KEPT_BACK) or NOT_WAITING
         return True
+
+    def _making(self, known: Header, deletions: int) -> Optional[Made]:
+        """Return what makes the header and the chunks of what waits behind a header; None where its tree is damaged.
+
+        Who fills the tail says so.
+        """
+        store, waiting = self._place.store, known.size + known.skip - known.inside
+        try:
+            edge = Tree(store, known).edge()
+        except (StaleRead, VaultCorruptError):
+            return None
+
+        def made(items: PlainList[bytes]) -> Tuple[bytes, PlainList[Tuple[int, bytes]], PlainList[int]]:
+            header = known.copied()
+            header.nodes = edge  # so that the tree asks the store for nothing
+            tree = Tree(store, header)
+            appender = Appender(header, tree, self._items)
+            for chunk, count in self._items.joined(items, known.tail, waiting):
+                appender.append(chunk, count)
+            chunks, dead = tree.changed()
+            header.data, header.nodes = header.packed(), known.nodes
+            self._view = header.data, deletions, header  # if it is: see `_known`
+            return header.data, chunks, dead
+        return made
 
     def extend(self, values: Iterable[T]) -> None:
         """Add all items of an iterable at the end or, when it or an item fails, none. It is streamed."""

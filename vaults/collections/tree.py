@@ -13,6 +13,7 @@ import struct
 import time
 from bisect import bisect_right
 from itertools import accumulate, chain
+from operator import sub
 
 from msgpack import ExtType, Packer, unpackb
 
@@ -127,12 +128,18 @@ class Header:
                                                     self.depth, self.tail, self.owner])))
         return data
 
-    def longer(self, chunk: bytes, count: int) -> Header:
-        """Return the header with items more in its tail, and its bytes."""
+    def copied(self) -> Header:
+        """Return another one that says the same, to be changed; what is known of the tree is one's and the other's."""
         header = type(self).__new__(type(self))
         header.code, header.meta, header.skip, header.inside = self.code, self.meta, self.skip, self.inside
         header.next, header.root, header.depth, header.owner = self.next, self.root, self.depth, self.owner
-        header.size, header.tail, header.nodes = self.size + count, self.tail + chunk, self.nodes
+        header.size, header.tail, header.nodes = self.size, self.tail, self.nodes
+        return header
+
+    def longer(self, chunk: bytes, count: int) -> Header:
+        """Return the header with items more in its tail, and its bytes."""
+        header = self.copied()
+        header.size, header.tail = self.size + count, self.tail + chunk
         header.data = header.packed()
         return header
 
@@ -217,6 +224,17 @@ class Tree:
                 if start >= stop:
                     return
 
+    def edge(self) -> Dict[int, Node]:
+        """Return the nodes that a leaf behind the last one has above it. Raises: VaultCorruptError, StaleRead."""
+        found: Dict[int, Node] = {}
+        number, inside = self.header.root, self.header.inside
+        for _ in range(self.header.depth):
+            numbers, ends = found[number] = self.header.nodes.get(number) or self._node(number)
+            if ends[-1] != inside:
+                raise inconsistent()
+            number, inside = numbers[-1], ends[-1] - (ends[-2] if len(ends) > 1 else 0)
+        return found
+
     def _node(self, number: int) -> Node:
         flat = self._flat(number)
         node = tuple(flat[::2]), tuple(accumulate(flat[1::2]))
@@ -233,6 +251,9 @@ class Tree:
         """Return what a node holds: the number of a chunk, how many items it has, the next number, and so on."""
         if number in self._fresh:
             return [*chain.from_iterable(self._fresh[number])]
+        known = self.header.nodes.get(number)
+        if known is not None:
+            return [*chain.from_iterable(zip(known[0], map(sub, known[1], (0, *known[1]))))]
         data = self.chunk(number)
         if not data or len(data) % 16:
             raise inconsistent()
@@ -373,15 +394,19 @@ class Tree:
 
     def save(self) -> None:
         """Write the new chunks and delete the old ones; what follows is to put the header."""
-        self._flush()
+        chunks, dead = self.changed()
+        if chunks:
+            self.store.put_chunks(self.header.owner, chunks)
+        if dead:
+            self.store.delete_chunks(self.header.owner, dead)
+
+    def changed(self) -> Tuple[List[Tuple[int, bytes]], List[int]]:
+        """Return the new chunks that are not written yet, and which are to be deleted, for who saves them itself."""
         if self._added:
             self.header.inside -= sum(count for _, count in self._added)
             self.splice(self.header.inside, self.header.inside, self._added)
-            self._added = []
-        if self._fresh:
-            self.store.put_chunks(self.header.owner, [
-                (number, struct.pack(f'<{2 * len(children)}Q', *chain.from_iterable(children)))
-                for number, children in self._fresh.items()])
-        if self._dead:
-            self.store.delete_chunks(self.header.owner, self._dead)
-        self._fresh, self._dead = {}, []
+        chunks = self._leaves + [(number, struct.pack(f'<{2 * len(children)}Q', *chain.from_iterable(children)))
+                                 for number, children in self._fresh.items()]
+        dead = self._dead
+        self._leaves, self._waiting, self._added, self._fresh, self._dead = [], 0, [], {}, []
+        return chunks, dead

@@ -69,6 +69,8 @@ MAX_TIMEOUT = 2_000_000.0   # seconds; SQLite counts milliseconds in 32 bits
 
 
 if TYPE_CHECKING:
+    Made = Callable[[List[bytes]], Tuple[bytes, List[Tuple[int, bytes]], List[int]]]  # of what waits: see Store.waiting
+
     class KeptBack(Protocol):
         """What a block keeps back: see Store.waiting."""
 
@@ -421,13 +423,14 @@ class Store(ABC):
             return True
         return self.transact(put)
 
-    def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
+    def waiting(self, key: Stored, known: bytes, making: Callable[[], Optional[Made]], size: int, many: int,
                 ) -> Optional[KeptBack]:
         """Return where this thread's block may leave what it appends to a value, or None: then it is put at once.
 
         There is room for so many pieces of so many bytes. It ends when anybody uses the store in this thread, which is
-        at the end of the block at last: then `thread` is 0, and what `made` makes of all that waits is put as by
-        `put_owner_if`: the key, the known value, and the new one.
+        at the end of the block at last: then `thread` is 0, and what is made of all that waits is put as by
+        `put_owner_if`, in the place of the `known` value: a value, new chunks, and none any more under other numbers.
+        `making` may ask the store, and returns what makes them, which does not.
         """
         return None
 

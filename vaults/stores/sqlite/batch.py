@@ -18,18 +18,19 @@ from operator import itemgetter
 
 from ...errors import VaultCorruptError
 from ...keys import named
+from ..base import OWNER
 from . import driver
 from .connection import TOGETHER, Connection, give_back
 from .failures import is_too_big
 from .fork import own
-from .schema import GET, PUT_ROWS, entry_crcs, in_statements
+from .schema import DELETE_CHUNK, GET, PUT_ROWS, entry_crcs, in_statements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Iterable, List, Optional, Tuple, Union
+    from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
 
     from ...keys import Stored
-    from ..base import Entry
+    from ..base import Entry, Made
     from .store import SQLiteStore
 
 MOST_ROWS = max(PUT_ROWS)   # that wait
@@ -109,14 +110,16 @@ class Waiting:
     itself: what it has interrupted finds nothing left to do. Who appends looks afterwards whether it has ended
     meanwhile, and finds what was appended too late. Where writing fails, it waits on, lest the block goes without it.
 
-    `made` returns the key, the known value, and the one with what waits.
+    Where what waits fills leaves, it is several statements: one takes away what an earlier attempt has left under the
+    numbers that are new, others put chunks, then the header, and the last one deletes. Each is one call, and asks as a
+    batch does whether rows still wait; to begin again after any of them is to do the same once more.
     """
 
     around = None
 
-    def __init__(self, store: SQLiteStore, depth: int, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]],
-                 size: int, many: int) -> None:
-        self._store, self._made = store, made
+    def __init__(self, store: SQLiteStore, depth: int, key: Stored, known: bytes, made: Made, size: int, many: int,
+                 ) -> None:
+        self._store, self._key, self._known, self._made = store, key, known, made
         self.rows: List[bytes] = []
         self.left, self.most = size, many
         self.depth, self.deletions = depth, store.deletions
@@ -135,8 +138,7 @@ class Waiting:
                 return None
             c.batch = self
             vars(self._store.local).pop('c', None)
-            key, known, _ = self._made([])
-            if self._now(c, key) != known:
+            if self._now(c) != self._known:
                 self.write()
         finally:
             c.changing -= 1
@@ -152,26 +154,35 @@ class Waiting:
             self.thread = 0
             if self.rows and not c.lost:  # nor was the block undone, which drops them
                 self._write(c, *self._made(self.rows))
+            self.rows.clear()  # before anybody may change what was put
             if c.batch is self:
                 c.batch = None
                 give_back(self._store.local, c)
-            self.rows.clear()
         finally:
             c.changing -= 1
 
-    def _write(self, c: Connection, key: Stored, known: bytes, data: bytes) -> None:
+    def _write(self, c: Connection, data: bytes, chunks: List[Tuple[int, bytes]], dead: List[int]) -> None:
+        owner = data[-OWNER:]
         try:
-            is_put = self._store.replaced(c, key, known, data)
+            if chunks:
+                self._store.replace_chunks(c, owner, chunks, self._still)
+            is_put = self._store.replaced(c, self._key, self._known, data)
+            if not is_put and c.batch is self and self._now(c) != data:
+                raise VaultCorruptError(f'what a block appends to was changed below it: key {named(self._key)}; vault '
+                                        f'{self._store.file.path}')
+            if dead:
+                c.raw.many(DELETE_CHUNK, self._still([(owner, number) for number in dead]))
         except driver.error_or(OverflowError) as error:
-            raise self._store.failed(error, key) from error
-        if not is_put and c.batch is self and self._now(c, key) != data:
-            raise VaultCorruptError(f'what a block appends to was changed below it: key {named(key)}; vault '
-                                    f'{self._store.file.path}')
+            raise self._store.failed(error, self._key) from error
         c.written += TOGETHER + len(data)
 
-    def _now(self, c: Connection, key: Stored) -> Any:
+    def _still(self, values: List[Any]) -> Iterator[Any]:
+        """Yield what a statement is to be run with as long as rows wait, which no signal handler comes into."""
+        return map(_first, zip(values, iter(self.rows.__len__, 0)))
+
+    def _now(self, c: Connection) -> Any:
         """Return what the value is, without asking for the connection."""
         try:
-            return c.raw.execute(GET, (key,)).fetchall()[0][0]
+            return c.raw.execute(GET, (self._key,)).fetchall()[0][0]
         except driver.error_or(UnicodeDecodeError) as error:
-            raise self._store.failed(error, key) from error
+            raise self._store.failed(error, self._key) from error

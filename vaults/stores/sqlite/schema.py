@@ -81,6 +81,7 @@ GET_BOTH = """SELECT e.value, e.crc, p.data, p.crc FROM entries e LEFT JOIN part
  WHERE e.key = ?"""
 DELETE_CHUNK = 'DELETE FROM parts WHERE owner = ? AND number = ?'
 DELETE_CHUNKS = 'DELETE FROM parts WHERE owner = ?'
+DELETE_CHUNKS_FROM = 'DELETE FROM parts WHERE owner = ? AND number >= ?'
 CHUNK_NUMBERS = 'SELECT number FROM parts WHERE owner = ? ORDER BY number'
 CHUNK_OWNERS = 'SELECT DISTINCT owner FROM parts ORDER BY owner'
 

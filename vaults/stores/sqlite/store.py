@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from ...keys import Stored
     from ...place import Entries
-    from ..base import Cursor, Entry, Page, Progress
+    from ..base import Cursor, Entry, Made, Page, Progress
 
 FEW = 1 << 24  # entries that there may well be; of more than that, the size of the file has to be enough
 SMALLEST = 8   # bytes of an entry
@@ -154,13 +154,14 @@ class SQLiteStore(Removal):
     def put_many(self, pairs: Iterable[Entry]) -> int:
         return int(self.once(lambda: Batch(self, self.local.c).put(pairs)))
 
-    def waiting(self, made: Callable[[List[bytes]], Tuple[Stored, bytes, bytes]], size: int, many: int,
+    def waiting(self, key: Stored, known: bytes, making: Callable[[], Optional[Made]], size: int, many: int,
                 ) -> Optional[Waiting]:
         c = self.local.c
         if (c.changing or not c.depth or c.blocks[c.depth - 1] is None or c.thread != get_ident() or c.owner is not None
                 or c.undone):
             return None
-        return Waiting(self, c.depth, made, size, many).begun(c)
+        made = making()
+        return made and Waiting(self, c.depth, key, known, made, size, many).begun(c)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))
