@@ -21,6 +21,7 @@ import pytest
 
 import vaults
 from vaults import Vault, memory, moving
+from vaults.codecs import large
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import connection, driver, guard, schema
@@ -693,11 +694,11 @@ class TestLargeValues:
         v['large'] = self.some()
         assert looks.sought == schema.GET and len(v['large']) == schema.READ_AS_BLOB + 4097
         del v[:]
-        v['large'] = large = self.some(12 << 20)
+        v['large'] = value = self.some(12 << 20)
         assert looks.sought == schema.GET_SMALL
         v.close()
         v = Vault('t')
-        assert v._store.file.sought == schema.GET_SMALL and v['large'] == large and v.get('none') is None
+        assert v._store.file.sought == schema.GET_SMALL and v['large'] == value and v.get('none') is None
 
     def test_they_are_read_as_any_others_are(self, root):
         v = Vault('t')
@@ -774,12 +775,12 @@ class TestLargeValues:
         asked = []
         for advise in (None, lambda address, size: asked.append(size)):
             monkeypatch.setattr(memory, '_advise', advise)
-            assert memory.joined(pieces) == b''.join(pieces) and memory.joined([b'a', b'b']) == b'ab'
+            assert large.joined(pieces) == b''.join(pieces) and large.joined([b'a', b'b']) == b'ab'
         assert asked == [len(b''.join(pieces))]
         monkeypatch.setitem(sys.modules, 'ctypes', None)
         monkeypatch.setattr(memory, '_advise', None)
-        file = memory.blank(memory.IN_LARGE_PAGES)
-        assert memory._advise(0, 1) is None and file.getvalue() == bytes(memory.IN_LARGE_PAGES)
+        file = memory.blank(schema.READ_AS_BLOB)
+        assert memory._advise(0, 1) is None and file.getvalue() == bytes(schema.READ_AS_BLOB)
 
 
 class TestFileFormat:

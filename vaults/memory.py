@@ -9,31 +9,18 @@ from io import BytesIO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional
-
-IN_LARGE_PAGES = 1 << 22  # bytes from which it pays
+    from typing import Any, Callable, Optional
 
 _advise: Optional[Callable[..., Any]] = None
 
 
 def blank(size: int) -> BytesIO:
     """Return a file in memory of so many zeros, to be written over. Its getvalue() is no copy."""
+    global _advise
     data = bytes(size)
-    if size >= IN_LARGE_PAGES:
-        global _advise
-        _advise = _advise or _madvise()
-        _advise(id(data), size)
+    _advise = _advise or _madvise()
+    _advise(id(data), size)
     return BytesIO(data)
-
-
-def joined(pieces: List[Any]) -> bytes:
-    """Return the pieces as one."""
-    size = sum(map(len, pieces))
-    if size < IN_LARGE_PAGES:
-        return b''.join(pieces)
-    file = blank(size)
-    file.writelines(pieces)
-    return file.getvalue()
 
 
 def _madvise() -> Callable[..., Any]:

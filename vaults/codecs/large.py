@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from msgpack import ExtType, OutOfData, Unpacker
 
-from ..memory import joined
 from .codes import BULK
 
 TYPE_CHECKING = False
@@ -23,6 +22,7 @@ LOOKED_THROUGH = 1 << 12  # bytes of a payload in which its long bytes begin, or
 PLACEHOLDER = ExtType(0, b'')
 PLACE = 3        # bytes that it is packed to
 BIN = -1         # in place of an ExtType's code, for bytes
+IN_LARGE_PAGES = 1 << 22  # bytes that are joined in memory of their own: see memory.py
 MOST = 1 << 32   # bytes that msgpack does not pack any more
 
 
@@ -59,6 +59,17 @@ def with_header(code: int, payload: bytes) -> List[Piece]:
     header = bytes([short + place]) + size.to_bytes(1 << place, 'big')
     pieces = payload.pieces if isinstance(payload, Pieces) else [payload]
     return [header if code == BIN else header + bytes([code]), *pieces]
+
+
+def joined(pieces: List[Piece]) -> bytes:
+    """Return the pieces as one."""
+    size = sum(map(len, pieces))
+    if size < IN_LARGE_PAGES:
+        return b''.join(pieces)
+    from ..memory import blank
+    file = blank(size)
+    file.writelines(pieces)
+    return file.getvalue()
 
 
 def filled(data: bytes, places: Places) -> List[Piece]:

@@ -14,7 +14,6 @@ from itertools import repeat
 from msgpack import ExtType, Packer, StackError, Unpacker, unpackb
 
 from ..errors import SerializationError, UntrustedPickleError, VaultCorruptError, VaultError, shown
-from ..memory import joined
 from .codes import (
     BULK,
     CHUNKED,
@@ -31,7 +30,7 @@ from .codes import (
     TooDeep,
     no_header,
 )
-from .large import MOST, PLACEHOLDER, filled, packed_bytes, pieces_of, viewed, with_header
+from .large import MOST, PLACEHOLDER, filled, joined, packed_bytes, pieces_of, viewed, with_header
 from .registry import named_type
 from .types import DECODERS, LOOKED_INTO, encoded, hides, revealed
 

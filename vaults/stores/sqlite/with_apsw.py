@@ -13,8 +13,6 @@ from time import sleep
 import apsw
 from apsw import Error
 
-from ...memory import blank
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, Iterable, Iterator, Optional, Tuple
@@ -54,6 +52,7 @@ class RawConnection(apsw.Connection):
         self.executemany(sql, rows)
 
     def blob(self, id: int, size: int) -> bytes:
+        from ...memory import blank  # here: few values are large
         file = blank(size)
         opened = map(self.blob_open, ('main',), ('entries',), ('value',), (id,), (False,))
         with file.getbuffer() as view:

@@ -7,7 +7,6 @@ from itertools import chain, repeat
 from operator import attrgetter
 from sqlite3 import Error, sqlite_version, sqlite_version_info
 
-from ...memory import blank
 from .driver import DriverError
 
 TYPE_CHECKING = False
@@ -48,6 +47,7 @@ class RawConnection(sqlite3.Connection):
             raise DriverError('no blob I/O before Python 3.11')
         opened = map(partial(opening, 'entries', 'value', readonly=True), (id,))
         pieces = map(map, map(attrgetter('read'), opened), (repeat(READ_AT_ONCE, -(-size // READ_AT_ONCE)),))
+        from ...memory import blank  # here: few values are large
         file = blank(size)
         file.writelines(chain.from_iterable(pieces))
         return file.getvalue()
