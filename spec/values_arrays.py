@@ -300,6 +300,22 @@ class TestLarge:
                     assert_same(pd, obj, vaults.loads(quickly, allow_pickle=True))
                 monkeypatch.undo()
 
+    def test_a_large_frame_of_numbers_is_packed_as_a_small_one(self, monkeypatch):
+        pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
+        pytest.importorskip('pyarrow')
+        for kind in ('f2', 'f4', 'f8', 'i4', 'M8[ns]'):
+            numbers = (np.arange(100_000) % 1000).astype(kind)
+            for some in ([], [7], [0, 99_999], slice(None)):
+                column = pd.Series(numbers.copy())
+                if kind != 'i4':
+                    column[some] = np.nan if kind[0] == 'f' else pd.NaT
+                frame = pd.DataFrame({'a': column, 'b': numbers})
+                large_one = vaults.dumps(frame)
+                with monkeypatch.context() as patch:
+                    patch.setattr(frames, 'BULK', 1 << 62)
+                    assert vaults.dumps(frame) == large_one
+                assert_same(pd, frame, vaults.loads(large_one))
+
     def test_large_frames_come_back(self, v):
         pd, np = pytest.importorskip('pandas'), pytest.importorskip('numpy')
         pytest.importorskip('pyarrow')

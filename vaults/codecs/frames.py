@@ -164,7 +164,9 @@ def _simple_file(pyarrow: Any, frame: Any, schema: Any, before: bytes, behind: b
     if is_one_type and is_small:  # of a large one, to_numpy() may be a copy
         arrays = [pyarrow.array(column, from_pandas=True) for column in frame.to_numpy().T]
         return _to_arrow(pyarrow, pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
-    arrays = [pyarrow.array(column, from_pandas=True) for _, column in frame.items()]
+    # Of NaN, Arrow makes nulls; that there are none, pandas tells in a fifth of the time.
+    arrays = [pyarrow.array(column, from_pandas=column.dtype.kind != 'f' or column.hasnans)
+              for _, column in frame.items()]
     table = pyarrow.Table.from_arrays(arrays, schema=schema)
     if is_small:
         return _to_arrow(pyarrow, table)
