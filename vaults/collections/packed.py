@@ -118,7 +118,10 @@ class PackedSequence(LiveSequence[T]):
         return self._place.about(error, self._key)
 
     def _packed_one(self, item: Any) -> bytes:
-        return self._dumped([item])
+        try:
+            return self._place.codec.dumps(item)
+        except VaultError as error:
+            raise self._about(error) from error
 
     def _one(self, chunk: bytes, at: int) -> Any:
         try:
