@@ -432,6 +432,22 @@ class TestColumns:
                     act(item)
                 assert caught.type is error and not len(column)
 
+    def test_floats_keep_their_bits_whatever_is_among_them(self, v):
+        floats = [-0.0, 5e-324, float('inf'), *struct.unpack('<3d', struct.pack('<3Q', 0x7FF8000000000001, 0xFFF8000000000abc, 2**64 - 1)),
+                  *(one * 0.1 for one in range(9000))]
+        one, holds_itself = v.column('one', 'float64'), []
+        holds_itself.append(holds_itself)
+        one.extend(floats)
+        one.extend(iter(floats))
+        assert one[:].tobytes() == struct.pack(f'<{len(floats)}d', *floats) * 2
+        for item in (None, '1', 'four', b'four', b'ggggggggg', (), [1.5], {}, 1j, 10**400, 2**53 + 1, float, object(), holds_itself, StopIteration):
+            with pytest.raises((TypeError, ValueError, OverflowError), match='at key'):
+                one.extend([*floats[:100], item, *floats[:100]])
+        assert len(one) == 2 * len(floats)
+        for item in (True, 7, type('Float', (float,), {})(2.5)):
+            one[:] = [1.5] * 600 + [item] + [2.5] * 600
+            assert one.tolist() == [1.5] * 600 + [float(item)] + [2.5] * 600
+
     def test_a_value_that_is_exact_in_another_type_is_taken(self, v):
         floats = v.column('floats', 'float64')
         exact = [2**53, -2**60, True, decimal.Decimal('0.5'), fractions.Fraction(1, 4), 0.1, float('inf')]

@@ -4,6 +4,7 @@ NumPy is used where the program has it, and imported by numpy_for() alone.
 """
 from __future__ import annotations
 
+import marshal
 import struct
 import sys
 from array import array
@@ -77,8 +78,20 @@ class Type:
             raise
 
     def _pack_floats(self, items: PlainList[Any]) -> bytes:
-        if not set(map(type, items)) <= {float}:
+        """Pack floats, and numbers that equal one. To look at the type of each takes twice as long as all of marshal.
+
+        That puts a `g` before the eight bytes of what is a float, and of no class derived from it, and before nothing
+        else; and before all of them five bytes. Its second version is the same in every Python.
+        """
+        try:
+            data = bytearray(marshal.dumps(items, 2))
+        except ValueError:  # there is something else among them
+            data = bytearray()
+        if len(data) != 5 + 9 * len(items) or data[5::9] != b'g' * len(items):
             items = [_exact_float(item, self.code) for item in items]
+        elif self.code == 'd':
+            del data[:5], data[::9]
+            return bytes(data)
         return self._pack_numbers(items)
 
     def _pack_bytes(self, items: PlainList[Any]) -> bytes:
