@@ -452,14 +452,20 @@ class LiveSequence(Displayed, MutableSequence[T]):
             return None
 
         def made(items: PlainList[bytes]) -> Tuple[bytes, PlainList[Tuple[int, bytes]], PlainList[int]]:
-            header = known.copied()
-            header.nodes = edge  # so that the tree asks the store for nothing
-            tree = Tree(store, header)
-            appender = Appender(header, tree, self._items)
-            for chunk, count in self._items.joined(items, known.tail, waiting):
-                appender.append(chunk, count)
-            chunks, dead = tree.changed()
-            header.data, header.nodes = header.packed(), known.nodes
+            data = b''.join(items)
+            chunks: PlainList[Tuple[int, bytes]] = []
+            dead: PlainList[int] = []
+            if not self._items.is_full(known.tail + data, waiting + len(items)):  # as a few are not
+                header = known.longer(data, len(items))
+            else:
+                header = known.copied()
+                header.nodes = edge  # so that the tree asks the store for nothing
+                tree = Tree(store, header)
+                appender = Appender(header, tree, self._items)
+                for chunk, count in self._items.joined(items, known.tail, waiting):
+                    appender.append(chunk, count)
+                chunks, dead = tree.changed()
+                header.data, header.nodes = header.packed(), known.nodes
             self._view = header.data, deletions, header  # if it is: see `_known`
             return header.data, chunks, dead
         return made
