@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -16,6 +17,7 @@ from vaults import Vault
 from vaults.collections import leaves as leaf_sizes
 from vaults.collections import sequence, tree
 from vaults.stores.sqlite import batch, driver, schema
+from vaults.stores.sqlite import store as store_module
 
 from .helpers import in_child, in_thread, needs_posix
 from .internals import connection_of, engine_of, is_in_transaction, raw_of
@@ -700,3 +702,160 @@ def _undone(v, act):
     with contextlib.suppress(ZeroDivisionError), v:
         act()
         1 / 0
+
+
+class TestPutsKeptBack:
+    """What a block puts one by one waits in memory, and whoever uses the vault finds it there."""
+
+    KEYS = 5
+    HANDLERS = {
+        'putting': lambda v: v.update(h='H') or v.put('k0', 'H'),
+        'putting one by one': lambda v: [v.put(f'h{n}', 'H') for n in range(6)] and v.put('k0', 'H'),
+        'a block': lambda v: v._store.transact(lambda: [v.put('k0', 'H') for _ in range(4)]),
+        'a block undone': lambda v: _undone(v, lambda: [v.put('k0', 'U') for _ in range(4)]),
+        'deleting': lambda v: (v.pop('k0', None), v.put('k0', 'H')),
+        'reading': lambda v: None}
+
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch):
+        monkeypatch.setattr(store_module, 'FEW_PUTS', 1)
+        monkeypatch.setattr(batch, 'FEW_PUTS', 1)
+        monkeypatch.setattr(batch, 'MANY_PUTS', 0)
+        monkeypatch.setattr(batch, 'MOST_ROWS', 4)
+
+    @pytest.mark.parametrize('kind', HANDLERS)
+    def test_a_signal_handler_among_puts_finds_all_and_loses_nothing(self, v, kind):
+        w, at, goes_on = Vault('test'), 0, True
+        while goes_on:
+            at += 1
+            v.clear()
+            done = []
+
+            def handler(done=done, at=at):
+                seen, oracle = dict(v.items()), dict(done)
+                for key, value in oracle.items():
+                    assert seen.get(key) in (value, value + self.KEYS), (at, key)  # a put that goes on may be seen
+                self.HANDLERS[kind](v)
+                done.append('handler')
+            goes_on = self._interrupted(v, at, done, handler)
+            puts = [one for one in done if one != 'handler']
+            assert len(puts) == 3 * self.KEYS
+            expected = dict(puts)
+            for key in [f'k{n}' for n in range(1, self.KEYS)]:
+                assert v[key] == w[key] == expected[key], at
+            behind = [key for key, _ in puts[done.index('handler') if goes_on else len(puts):]]
+            puts_k0 = kind not in ('a block undone', 'reading') and goes_on
+            right = ({expected['k0'], 'H'} if puts_k0 and behind[:1] == ['k0'] == [key for key in behind if key == 'k0'] else
+                     {'H'} if puts_k0 and 'k0' not in behind else {expected['k0']})
+            assert v['k0'] == w['k0'] and v['k0'] in right, at
+            assert w.get('h', 'H') == 'H' and len(w) == len(v.keys()) and is_in_transaction(v) is False
+        assert at > 300 and w.check() == []
+
+    @staticmethod
+    def _interrupted(v, at, done, handler):
+        """Put in a block, with a signal handler at that line; tell whether there was one."""
+        package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
+
+        def trace(frame, event, argument):
+            if not frame.f_code.co_filename.startswith(package):
+                return None
+            left[0] -= event == 'line'
+            if not left[0]:
+                sys.settrace(before)
+                handler()
+                return None
+            return trace
+        gc.disable()
+        try:
+            sys.settrace(trace)
+            with v:
+                for n in range(3 * TestPutsKeptBack.KEYS):
+                    v[f'k{n % TestPutsKeptBack.KEYS}'] = n
+                    done.append((f'k{n % TestPutsKeptBack.KEYS}', n))
+        finally:
+            sys.settrace(before)
+            gc.enable()
+        return left[0] <= 0
+
+    def test_what_waits_is_written_in_few_statements_and_found_by_all(self, v, monkeypatch):
+        written = []
+        real = batch._put_rows
+        monkeypatch.setattr(batch, '_put_rows', lambda c, rows: (written.append(len(rows)), real(c, rows)))
+        with v:
+            for n in range(12):
+                v[n] = n
+            assert len(v) == 12 and v[11] == 11 and written[:2] == [4, 4]
+            v[12] = 12
+            v.popitem()
+            with contextlib.suppress(ZeroDivisionError), v:
+                for n in range(20, 30):
+                    v[n] = n
+                1 / 0
+            assert list(v) == list(range(12))
+            for n in range(12, 20):
+                v[n] = n
+        assert list(Vault('test')) == list(range(20))
+        with contextlib.suppress(ZeroDivisionError), v:
+            for n in range(7):
+                v[n] = 'undone'
+            1 / 0
+        assert Vault('test').values() == list(range(20)) == v.values()
+
+    def test_who_reads_what_it_has_put_is_not_slowed_by_it(self, v, monkeypatch):
+        monkeypatch.setattr(batch, 'MANY_PUTS', 64)
+        begun = []
+        real = batch.WaitingPuts.begun
+        monkeypatch.setattr(batch.WaitingPuts, 'begun', lambda self, c: (begun.append(1), real(self, c))[1])
+        with v:
+            for _ in range(200):
+                v['count'] = v.get('count', 0) + 1
+        assert v['count'] == 200 and len(begun) <= 4
+
+    def test_an_error_as_it_is_written_undoes_the_block_and_no_more(self, v, monkeypatch):
+        v['before'] = 1
+        with pytest.raises(vaults.VaultFullError), v:
+            for n in range(3):
+                v[n] = n
+            real = schema.entry_crcs
+
+            def failing(*arguments):
+                raise driver.DriverError('disk I/O error')
+            monkeypatch.setattr(batch, 'entry_crcs', failing)
+            for n in range(20):
+                v[n] = n
+        monkeypatch.setattr(batch, 'entry_crcs', real)
+        v['after'] = 2
+        assert v.items() == [('before', 1), ('after', 2)]
+
+    def test_another_thread_sees_nothing_before_the_end_and_puts_its_own(self, v):
+        with v:
+            for n in range(7):
+                v[n] = n
+            assert in_thread(lambda: list(v)) == []
+        assert in_thread(lambda: [v.put(n, 'of a thread') for n in range(7, 9)] and list(v)) == list(range(9))
+
+    @needs_posix
+    def test_a_forked_child_keeps_nothing_of_the_block(self, root):
+        v = Vault('test', timeout=.2)
+        with v:
+            for n in range(7):
+                v[n] = n
+            held = connection_of(v)  # as a frame does that is on its way when a signal handler forks
+            said = in_child(lambda: v.put('child', 1)).answer()  # it is the parent's turn
+            assert said.startswith('VaultBusyError') and held is connection_of(v)
+            v[7] = 7
+        in_child(lambda: v.put(8, 8)).answer()
+        assert list(Vault('test')) == list(range(9))
+
+    def test_a_vault_and_a_connection_that_nobody_holds_close_at_once(self, v):
+        w = Vault('other')
+        with w:
+            for n in range(7):
+                w[n] = n
+        gone = weakref.ref(engine_of(w))
+        gc.disable()
+        try:
+            del w
+            assert gone() is None
+        finally:
+            gc.enable()

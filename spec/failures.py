@@ -86,6 +86,7 @@ OTHERS = {'CLOSED': driver.DriverError('Cannot operate on a closed database.'),
           'LET_GO': driver.DriverError('The connection has been closed'),
           'MESSAGE_UNDECODED': UnicodeDecodeError('utf-8', b'\xff', 0, 1, 'invalid start byte')}
 SAID = {
+    'UNANSWERED': (ValueError('not enough values to unpack (expected 1, got 0)'), None),
     'IN_USE': (driver.DriverError('Recursive use of cursors not allowed.'), None),
     'RE_ENTERED': (driver.DriverError('You are trying to use the same object concurrently in two threads or re-entrantly within '
                                       'the same thread which is not allowed.'), None),

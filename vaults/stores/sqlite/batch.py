@@ -27,14 +27,17 @@ from .schema import DELETE_CHUNK, GET, PUT_ROWS, entry_crcs, in_statements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Iterable, Iterator, List, Optional, Tuple, Union
+    from typing import Any, Iterable, Iterator, List, Optional, Union
 
+    from ..._typing import Self
     from ...keys import Stored
     from ..base import Entry, Made
     from .store import SQLiteStore
 
 MOST_ROWS = max(PUT_ROWS)   # that wait
 MOST_BYTES = 1 << 20        # of their values, unless one has more
+LARGEST_WAITING = 1 << 16   # bytes of a value that a block keeps back
+FEW_PUTS, MANY_PUTS = 8, 64  # after so many one by one in a block the next are kept back, or are not for so many more
 
 _first, _second = itemgetter(0), itemgetter(1)
 
@@ -81,7 +84,7 @@ class Batch:
         c, rows = self._c, self.rows
         if rows and c.depth >= self.depth and c.raw.in_transaction and own(self._store) is c:
             try:
-                self._write(c, rows)
+                _put_rows(c, rows)
             except Exception as error:
                 if isinstance(error, driver.Error) or is_too_big(error):
                     raise self._store.failed(error) from error
@@ -92,37 +95,32 @@ class Batch:
         """Forget the rows: what they were put in was undone."""
         self.rows.clear()
 
-    def _write(self, c: Connection, rows: List[Entry]) -> None:
-        keys, datas = list(map(_first, rows)), list(map(_second, rows))
-        crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
-        values = map(bytearray, datas) if size <= c.copied else datas
-        flat = list(chain.from_iterable(zip(keys, values, crcs)))
-        for sql, statements in in_statements(PUT_ROWS, flat, 3):
-            c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
-        c.written += size + TOGETHER * len(keys)
+
+def _put_rows(c: Connection, rows: List[Entry]) -> None:
+    keys, datas = list(map(_first, rows)), list(map(_second, rows))
+    crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
+    values = map(bytearray, datas) if size <= c.copied else datas
+    flat = list(chain.from_iterable(zip(keys, values, crcs)))
+    for sql, statements in in_statements(PUT_ROWS, flat, 3):
+        c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
+    c.written += size + TOGETHER * len(keys)
 
 
 class Waiting:
-    """What a block appends to one value, kept back until anybody uses the vault. For the thread of that block.
+    """What a block writes, kept back until anybody uses the vault. For the thread of that block.
 
-    It stands where a batch does, and is written as one is: by whoever asks for the connection, in one statement, which
-    does nothing where the value is not the one that is known. So a signal handler may come at any moment, and write it
-    itself: what it has interrupted finds nothing left to do. Who appends looks afterwards whether it has ended
-    meanwhile, and finds what was appended too late. Where writing fails, it waits on, lest the block goes without it.
-
-    Where what waits fills leaves, it is several statements: one takes away what an earlier attempt has left under the
-    numbers that are new, others put chunks, then the header, and the last one deletes. Each is one call, and asks as a
-    batch does whether rows still wait; to begin again after any of them is to do the same once more.
+    It stands where a batch does, and is written as one is: by whoever asks for the connection. A signal handler may
+    come at any moment, and write it itself: what it has interrupted finds nothing left to do. Who adds to it looks
+    afterwards whether it has ended meanwhile, and finds what was added too late. Where writing fails, it waits on,
+    lest the block goes without it.
     """
 
     around = None
 
-    def __init__(self, store: SQLiteStore, depth: int, key: Stored, known: bytes, made: Made, size: int, many: int,
-                 ) -> None:
-        self._store, self._key, self._known, self._made = store, key, known, made
-        self.rows: List[bytes] = []
-        self.left, self.most = size, many
-        self.depth, self.deletions = depth, store.deletions
+    def __init__(self, store: SQLiteStore, depth: int) -> None:
+        self._store = store
+        self.rows: List[Any] = []
+        self.depth = depth
         self.thread = get_ident()   # 0: it has ended
 
     def drop(self) -> None:
@@ -130,7 +128,7 @@ class Waiting:
         self.thread = 0
         self.rows.clear()
 
-    def begun(self, c: Connection) -> Optional[Waiting]:
+    def begun(self, c: Connection) -> Optional[Self]:
         """Return it, in its place; None where it cannot be, or a signal handler came before it."""
         c.changing += 1
         try:
@@ -138,8 +136,7 @@ class Waiting:
                 return None
             c.batch = self
             vars(self._store.local).pop('c', None)
-            if self._now(c) != self._known:
-                self.write()
+            self._begin(c)
         finally:
             c.changing -= 1
         return self if self.thread else None
@@ -151,9 +148,9 @@ class Waiting:
             return
         c.changing += 1
         try:
-            self.thread = 0
+            self.thread, self._store.kept = 0, None
             if self.rows and not c.lost:  # nor was the block undone, which drops them
-                self._write(c, *self._made(self.rows))
+                self._write(c)
             self.rows.clear()  # before anybody may change what was put
             if c.batch is self:
                 c.batch = None
@@ -161,7 +158,72 @@ class Waiting:
         finally:
             c.changing -= 1
 
-    def _write(self, c: Connection, data: bytes, chunks: List[Tuple[int, bytes]], dead: List[int]) -> None:
+    def _begin(self, c: Connection) -> None:
+        """Do what is to be done once it is in its place."""
+
+    def _write(self, c: Connection) -> None:
+        """Write the rows."""
+        raise NotImplementedError
+
+
+class WaitingPuts(Waiting):
+    """What a block puts one by one."""
+
+    def __init__(self, store: SQLiteStore, depth: int) -> None:
+        super().__init__(store, depth)
+        self.left = MOST_BYTES
+
+    def _begin(self, c: Connection) -> None:
+        self._store.kept = self
+        c.puts = -MANY_PUTS  # unless it pays: a program that reads what it has just put gains nothing by this
+
+    def drop(self) -> None:
+        super().drop()
+        self._store.kept = None
+
+    def add(self, key: Stored, data: bytes) -> None:
+        """Put an entry, or where it was ended before it was added, put it as any other."""
+        rows = self.rows
+        rows.append((key, data))
+        self.left -= len(data)
+        if not self.thread:
+            late = rows[:]
+            rows.clear()
+            for entry in late:
+                self._store.put(*entry)
+        elif len(rows) >= MOST_ROWS or self.left < 0:
+            self.write()
+
+    def _write(self, c: Connection) -> None:
+        if len(self.rows) > FEW_PUTS:
+            c.puts = FEW_PUTS
+        try:
+            _put_rows(c, self.rows)
+        except driver.error_or(OverflowError) as error:
+            raise self._store.failed(error) from error
+
+
+class WaitingItems(Waiting):
+    """What a block appends to one value, in one statement, which does nothing where the value is not the one known.
+
+    Where what waits fills leaves, it is several statements: one takes away what an earlier attempt has left under the
+    numbers that are new, others put chunks, then the header, and the last one deletes. Each is one call, and asks as a
+    batch does whether rows still wait; to begin again after any of them is to do the same once more.
+    """
+
+    def __init__(self, store: SQLiteStore, depth: int, key: Stored, known: bytes, made: Made, size: int, many: int,
+                 ) -> None:
+        super().__init__(store, depth)
+        self._key, self._known, self._made = key, known, made
+        self.left, self.most = size, many
+        self.deletions = store.deletions
+
+    def _begin(self, c: Connection) -> None:
+        if self._now(c) != self._known:
+            self.write()
+
+    def _write(self, c: Connection) -> None:
+        data, chunks, dead = self._made(self.rows)
         owner = data[-OWNER:]
         try:
             if chunks:

@@ -113,6 +113,7 @@ def _orphan(store: SQLiteStore) -> None:
     if store.lock:
         store.lock = type(store.lock)()
     store.inherited = c.depth if c else 0
+    store.kept = None
     store.deletions += 1  # what was read in the parent's transaction is none of the child's
     store.file.connections.clear()
     if store.file.path == MEMORY:

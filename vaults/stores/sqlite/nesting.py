@@ -52,6 +52,7 @@ class Nesting:
         self.changes = 0     # of the connection when the outermost began
         self.begun = 0       # bytes written then
         self.batch: Union[Batch, Waiting, None] = None  # what waits to be written
+        self.puts = 0        # one by one in blocks, since one was kept back: see batch.py
         self.changing = 0    # above 0 while that is about to be another: a signal handler keeps nothing back then
 
     def place(self, who: Any) -> int:

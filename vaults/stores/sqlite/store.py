@@ -17,7 +17,7 @@ from ...files import require_removable
 from ...keys import HIGHEST, LOWEST
 from . import driver, upkeep
 from . import scan as scanning
-from .batch import Batch, Waiting
+from .batch import FEW_PUTS, LARGEST_WAITING, Batch, WaitingItems, WaitingPuts
 from .connection import Broken, Connection
 from .fork import open_stores, own
 from .removal import Removal
@@ -59,6 +59,7 @@ class SQLiteStore(Removal):
     """Entries in one SQLite file. Safe in any thread, in any number of processes, and over forks."""
 
     lock: Any = None  # what writers queue on, where they do: see locking.py
+    kept: Optional[WaitingPuts] = None  # what a block has put that is not written yet
 
     # --- reading and writing ---
 
@@ -138,6 +139,10 @@ class SQLiteStore(Removal):
         return ReadCache(self, size)
 
     def put(self, key: Stored, data: bytes, flag: int = 0) -> None:
+        kept = self.kept
+        if kept is not None and kept.thread == get_ident() and not flag and len(data) <= LARGEST_WAITING:
+            kept.add(key, data)
+            return
         crc = crc32(data, crc32(key.encode(), OF_TEXT)) if type(key) is str else entry_crc(key, data)  # see checksum
         c, size = self.local.c, len(data)
         try:
@@ -147,6 +152,10 @@ class SQLiteStore(Removal):
         c.written += c.row + size
         if c.written > c.due:
             self._look(c)
+        if c.depth:
+            c.puts += 1
+            if c.puts > FEW_PUTS and self._may_keep(c):
+                WaitingPuts(self, c.depth).begun(c)
 
     def put_owner(self, key: Stored, data: bytes) -> None:
         self.put(key, data, HAS_CHUNKS)
@@ -155,13 +164,15 @@ class SQLiteStore(Removal):
         return int(self.once(lambda: Batch(self, self.local.c).put(pairs)))
 
     def waiting(self, key: Stored, known: bytes, making: Callable[[], Optional[Made]], size: int, many: int,
-                ) -> Optional[Waiting]:
+                ) -> Optional[WaitingItems]:
         c = self.local.c
-        if (c.changing or not c.depth or c.blocks[c.depth - 1] is None or c.thread != get_ident() or c.owner is not None
-                or c.undone):
-            return None
-        made = making()
-        return made and Waiting(self, c.depth, key, known, made, size, many).begun(c)
+        made = making() if c.depth and self._may_keep(c) else None
+        return made and WaitingItems(self, c.depth, key, known, made, size, many).begun(c)
+
+    def _may_keep(self, c: Connection) -> bool:
+        """Tell whether what a block writes may be kept back: it is this thread's, and nobody else's."""
+        return not (c.changing or c.blocks[c.depth - 1] is None or c.thread != get_ident() or c.owner is not None
+                    or c.undone)
 
     def count(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return self._asked_count(*((COUNT, ()) if (low, high) == (LOWEST, HIGHEST) else (COUNT_RANGE, (low, high))))
