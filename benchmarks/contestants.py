@@ -8,6 +8,7 @@ from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
@@ -27,6 +28,13 @@ if TYPE_CHECKING:  # as Python 3.8 cannot subscript these
 
 class Contestant:
     """A dict on disk. Each method is one timed loop, written as a user of the package would write it."""
+
+    def __init_subclass__(cls) -> None:
+        """Give each class loops of its own, as its users have: Python adapts one to what it runs over."""
+        for name in ('hit', 'get', 'has', 'write', 'length', 'delete'):
+            loop = getattr(Contestant, name)
+            if getattr(cls, name) is loop:
+                setattr(cls, name, FunctionType(loop.__code__.replace(), loop.__globals__, name))
 
     def __init__(self, module: str, folder: Path) -> None:
         self.db: Any = self.open(module, folder)

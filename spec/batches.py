@@ -801,6 +801,17 @@ class TestPutsKeptBack:
             1 / 0
         assert Vault('test').values() == list(range(20)) == v.values()
 
+    def test_keys_in_no_order_are_put_by_few_in_a_statement(self, v, monkeypatch):
+        found, real = [], type(raw_of(v)).many
+        monkeypatch.setattr(batch, 'MOST_ROWS', 64)
+        monkeypatch.setattr(type(raw_of(v)), 'many', lambda raw, sql, rows: (
+            found.append(sql.count('?') // 3), real(raw, sql, rows)))
+        keys = [f'{n:03}' for n in range(64)]
+        for given, rows in ((keys, [64]), (keys[::-1], [8]), ([*keys[:63], 1], [8]), (keys[:9], [8, 1])):
+            v.update(dict.fromkeys(given, 0))
+            assert found == rows
+            found.clear()
+
     def test_who_reads_what_it_has_put_is_not_slowed_by_it(self, v, monkeypatch):
         monkeypatch.setattr(batch, 'MANY_PUTS', 64)
         begun = []

@@ -1,6 +1,7 @@
 """Batches: many entries in few statements. Knows the table of entries, and neither values nor what keys mean.
 
 A row takes half as long where it is one of 64 in a statement, and its checksum where C makes those of all of them.
+Where they are not in the order of their keys, it is one of 8: schema.py says why.
 SQLite takes the rows of a statement one after another: of a key that comes twice the last value wins, in the first
 place.
 
@@ -23,7 +24,7 @@ from . import driver
 from .connection import TOGETHER, Connection, give_back
 from .failures import is_too_big
 from .fork import own
-from .schema import DELETE_CHUNK, GET, PUT_ROWS, entry_crcs, in_statements
+from .schema import DELETE_CHUNK, GET, PUT_ROWS, PUT_SCATTERED, entry_crcs, in_statements
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,9 +102,16 @@ def _put_rows(c: Connection, rows: List[Entry]) -> None:
     crcs, size = entry_crcs(keys, datas), sum(map(len, datas))
     values = map(bytearray, datas) if size <= c.copied else datas
     flat = list(chain.from_iterable(zip(keys, values, crcs)))
-    for sql, statements in in_statements(PUT_ROWS, flat, 3):
+    for sql, statements in in_statements(PUT_ROWS if _is_in_order(keys) else PUT_SCATTERED, flat, 3):
         c.raw.many(sql, map(_first, zip(statements, rows)))  # none where no row waits any more
     c.written += size + TOGETHER * len(keys)
+
+
+def _is_in_order(keys: List[Any]) -> bool:
+    try:
+        return keys == sorted(keys)
+    except TypeError:
+        return False  # there are several kinds
 
 
 class Waiting:
