@@ -688,7 +688,7 @@ class TestLargeValues:
 
     def test_a_vault_of_small_entries_does_not_ask_how_large_they_are(self, root):
         v = Vault('t')
-        looks = v._store.file
+        looks = v._store
         v.update({n: bytes(60) for n in range(10_000)})
         assert looks.sought == schema.GET
         v['large'] = self.some()
@@ -698,11 +698,11 @@ class TestLargeValues:
         assert looks.sought == schema.GET_SMALL
         v.close()
         v = Vault('t')
-        assert v._store.file.sought == schema.GET_SMALL and v['large'] == value and v.get('none') is None
+        assert v._store.sought == schema.GET_SMALL and v['large'] == value and v.get('none') is None
 
     def test_they_are_read_as_any_others_are(self, root):
         v = Vault('t')
-        v._store.file.sought = schema.GET_SMALL
+        v._store.sought = schema.GET_SMALL
         for size in (1, schema.READ_AS_BLOB - 6, schema.READ_AS_BLOB - 5, schema.READ_AS_BLOB, 9 << 20):
             for key in ('key', b'key', 7, 0.5, True):
                 v[key] = value = self.some(size)
@@ -723,7 +723,7 @@ class TestLargeValues:
     def test_one_that_is_replaced_as_it_is_read_is_read_again(self, root, monkeypatch, size):
         v, other = Vault('t'), Vault('t')
         v['key'], value = self.some(6 << 20), self.some(size)
-        v._store.file.sought = schema.GET_SMALL
+        v._store.sought = schema.GET_SMALL
         kind = type(raw_of(v))
         blob, seen = kind.blob, []
 
@@ -746,7 +746,7 @@ class TestLargeValues:
     def test_one_that_is_damaged_is_named(self, root, harm):
         v = Vault('t')
         v.update({'key': self.some(), 'other': self.some()})
-        v._store.file.sought = schema.GET_SMALL
+        v._store.sought = schema.GET_SMALL
         raw_of(v).execute(f"UPDATE entries SET {harm} WHERE key = 'key'")
         with pytest.raises(vaults.VaultCorruptError, match="'key'|decode"):
             v['key']
@@ -755,7 +755,7 @@ class TestLargeValues:
     def test_a_block_that_was_undone_as_one_is_read_fails_from_then_on(self, root, monkeypatch):
         v = Vault('t')
         v['key'] = self.some()
-        v._store.file.sought = schema.GET_SMALL
+        v._store.sought = schema.GET_SMALL
 
         def undone(raw, id, size):
             raw.execute('ROLLBACK')  # as SQLite does when it cannot read what it needs

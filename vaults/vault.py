@@ -58,7 +58,8 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
     and over forks. It can be pickled, which sends where it is, not what it holds.
     """
 
-    __slots__ = ('__weakref__', '_codec', '_entries', '_hook', '_keys', '_place', '_store', '_validate', '_values')
+    __slots__ = ('__weakref__', '_bare', '_codec', '_entries', '_hook', '_keys', '_place', '_store', '_validate',
+                 '_values')
     _store: Store
     _keys: KeyCodec
     _codec: Codec
@@ -107,6 +108,7 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
         self._place = place
         self._store, self._keys, self._codec = place.store, place.keys, place.codec
         self._entries, self._values = place.entries, place.values
+        self._bare = str if place.keys is keys else None  # whose keys are stored as they are, where they are ASCII
         self._hook, self._validate = place.codec.ext_hook, place.validate
 
     @property
@@ -133,10 +135,13 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def __getitem__(self, key: Any) -> Any:
         """Return the value; for a slice a:b, the sorted mapping of the keys from a up to, but not with, b."""
-        try:
-            stored = self._keys.encode(key)
-        except (TypeError, ValueError):
-            stored = None
+        if type(key) is self._bare and key.isascii():
+            stored: Any = key
+        else:
+            try:
+                stored = self._keys.encode(key)
+            except (TypeError, ValueError):
+                stored = None
         if stored is None:
             if type(key) is slice:
                 return SortedSlice(self, *self._place.slice_bounds(key))
@@ -199,11 +204,14 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """Return the value, or `default` when there is no such key. A stored None is a value."""
-        try:
-            stored = self._keys.encode(key)
-        except (TypeError, ValueError):
-            self._place.cannot_hold(key)
-            return default
+        if type(key) is self._bare and key.isascii():
+            stored: Any = key
+        else:
+            try:
+                stored = self._keys.encode(key)
+            except (TypeError, ValueError):
+                self._place.cannot_hold(key)
+                return default
         data = self._entries.get(stored)
         if data is None:
             return default

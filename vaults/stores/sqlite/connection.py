@@ -21,7 +21,6 @@ from .nesting import Nesting
 from .schema import (
     CACHE_SIZE,
     CONTAINS,
-    GET,
     KEEP_LOG,
     NO_AUTO_CHECKPOINT,
     NO_BUSY_HANDLER,
@@ -76,7 +75,6 @@ class File:
         self.identity: Optional[Tuple[int, int]] = None
         self.connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()  # by the thread that opened it
         self.permissions: Optional[int] = None  # the mode of the file, as last seen
-        self.sought = GET    # what looks for an entry
         self.shares = False  # whether connections are to have a map of the shared memory
 
     def connect(self, parameters: Optional[str] = None) -> driver.RawConnection:

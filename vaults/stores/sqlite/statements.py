@@ -46,6 +46,7 @@ class Statements(Transactional):
     """The part of the store that runs statements."""
 
     local_class: Any = Local
+    sought = GET   # what looks for an entry
 
     def __init__(self, file: File) -> None:
         self.file = file
@@ -140,7 +141,7 @@ class Statements(Transactional):
     def expect_large(self, c: Connection) -> None:
         """Have large values read by themselves where the file has so many bytes that there may be some."""
         try:
-            self.file.sought = GET_SMALL if self.rows(c, HAS_LARGE, ())[0][0] else GET
+            self.sought = GET_SMALL if self.rows(c, HAS_LARGE, ())[0][0] else GET
         except driver.error_or(VaultError):
             pass  # whoever reads next is told
 

@@ -67,9 +67,9 @@ class SQLiteStore(Removal):
         c = self.local.c  # held while it works: close() in another thread lets go of it
         try:
             execute = c.execute  # on a line of its own: as a method's, the look-up takes four times as long
-            (data, crc), = execute(self.file.sought, (key,))
+            (data, crc), = execute(self.sought, (key,))
         except driver.error_or(ValueError) as error:  # there is no row, or as in Connection.gathered
-            (data, crc), = retry(self, error, self.file.sought, (key,), key)
+            (data, crc), = retry(self, error, self.sought, (key,), key)
         if crc is None:
             return None if data is None else self.large(c, key, data)
         try:
