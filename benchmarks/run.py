@@ -147,11 +147,11 @@ OPERATIONS = (
     Operation('list(v.keys())', 1.60, 'keys', lambda s: s.entries, were_keys, drawn=False),
     Operation('len(v)', 1.20, 'length', lambda s: dict.fromkeys(range(100), len(s.entries)), was_read, drawn=False),
     Operation('v[k] = x, overwrite', 1.15, 'put', lambda s: s.changed, was_written),
-    Operation('update(), in any order', None, 'update', lambda s: s.changed, was_written),
     Operation('v[k] = x, hot', None, 'put', lambda s: s.hot, was_written, warm=True),
     Operation('v[k] = x, new key', 1.15, 'put', lambda s: s.new, was_written),
     Operation(f'with v: {BLOCK:,} writes', 1.25, 'block', lambda s: s.block, was_written),
     Operation('del v[k]', 1.60, 'delete', lambda s: s.new, was_deleted),
+    Operation('update(), in any order', None, 'update', lambda s: s.changed, was_written),
 )
 IMPORT = 'import'
 LIMITS = {**{row.label: row.limit for row in OPERATIONS}, IMPORT: 1.20}
