@@ -87,9 +87,10 @@ ENGINES = {  # where the vault of a program lies, by its folder
 }
 TINY = {  # by the package whose modules have these constants
     'vaults.collections': {'LEAF': 40, 'STREAM_LEAF': 40, 'ITEMS': 5, 'AHEAD': 2, 'FANOUT': 4, 'KEPT_NODES': 3, 'MANY': 200, 'SMALL': 20,
-                           'KEPT_LEAVES': 2, 'BUFFER': 32},
+                           'KEPT_LEAVES': 2, 'BUFFER': 32, 'KEPT_BACK': 7, 'KEPT_BACK_BYTES': 90},
     'vaults.stores.postgresql': {},
-    'vaults.stores.sqlite': {'FIRST_PAGE': 2, 'LAST_PAGE': 4, 'TICK': 40_000, 'CHECKPOINT': 120_000},
+    'vaults.stores.sqlite': {'FIRST_PAGE': 2, 'LAST_PAGE': 4, 'TICK': 40_000, 'CHECKPOINT': 120_000, 'FEW_PUTS': 0, 'MANY_PUTS': 0,
+                             'MOST_ROWS': 3},
 }
 USUAL = {(module, name): getattr(module, name) for package, sizes in TINY.items()
          for module in [importlib.import_module(f'{package}.{one.name}')
