@@ -436,7 +436,7 @@ class TestBatches:
             self.traced(v, pairs(), interrupt)
             assert _look(v) == list(dict([*_PAIRS[:5], *_PAIRS[10:75]]).items()), place
             place += 1
-        assert place > 10
+        assert place > 8
 
     @pytest.mark.parametrize('caught', [False, True])
     def test_an_error_of_the_disk_where_the_vault_is_looked_at_undoes_all(self, v, caught):
@@ -752,8 +752,8 @@ class TestPutsKeptBack:
         assert at > 300 and w.check() == []
 
     @staticmethod
-    def _interrupted(v, at, done, handler):
-        """Put in a block, with a signal handler at that line; tell whether there was one."""
+    def _interrupted(v, at, done, handler, act=None):
+        """Put in a block, or do what is given, with a signal handler at that line; tell whether there was one."""
         package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
 
         def trace(frame, event, argument):
@@ -768,14 +768,62 @@ class TestPutsKeptBack:
         gc.disable()
         try:
             sys.settrace(trace)
-            with v:
-                for n in range(3 * TestPutsKeptBack.KEYS):
-                    v[f'k{n % TestPutsKeptBack.KEYS}'] = n
-                    done.append((f'k{n % TestPutsKeptBack.KEYS}', n))
+            act() if act else TestPutsKeptBack._put(v, done)
         finally:
             sys.settrace(before)
             gc.enable()
         return left[0] <= 0
+
+    @staticmethod
+    def _put(v, done):
+        with v:
+            for n in range(3 * TestPutsKeptBack.KEYS):
+                v[f'k{n % TestPutsKeptBack.KEYS}'] = n
+                done.append((f'k{n % TestPutsKeptBack.KEYS}', n))
+
+    def test_a_signal_handler_as_an_inner_block_is_undone_puts_all_or_nothing(self, v):
+        def act():
+            with v:
+                for n in range(4):
+                    v['outer', n] = n
+                for name in 'ab':
+                    with contextlib.suppress(ZeroDivisionError), v:
+                        for n in range(4):
+                            v[name, n] = n
+                        1 / 0
+                done.append(1)
+
+        def handler():
+            for n in range(9):
+                v['handler', n] = n
+        at, goes_on = 0, True
+        while goes_on:
+            at += 1
+            v.clear()
+            done = []
+            goes_on = self._interrupted(v, at, done, handler, act)
+            assert done == [1] and not is_in_transaction(v)
+            found = list(Vault('test'))
+            assert len([key for key in found if key[0] == 'handler']) in ((0, 9) if goes_on else (0,)), at
+            assert [key for key in found if key[0] != 'handler'] == [('outer', n) for n in range(4)], at
+        assert at > 300
+
+    @pytest.mark.parametrize('depth', [0, 1])
+    def test_a_disk_that_fails_as_a_block_is_undone_leaves_none_open(self, v, monkeypatch, depth):
+        """Nobody knows the frame of a stack: what waits is written before it is known which block ends."""
+        def failing(*arguments):
+            raise driver.DriverError('disk I/O error')
+        with pytest.raises(KeyError), contextlib.ExitStack() as stack:
+            stack.enter_context(v)
+            for _ in range(depth):
+                stack.enter_context(v.transaction())
+            for n in range(4):
+                v[n] = n
+            monkeypatch.setattr(batch, 'entry_crcs', failing)
+            raise KeyError
+        monkeypatch.undo()
+        v['after'] = 2
+        assert v.items() == Vault('test').items() == [('after', 2)]
 
     def test_what_waits_is_written_in_few_statements_and_found_by_all(self, v, monkeypatch):
         written = []

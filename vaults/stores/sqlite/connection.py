@@ -244,8 +244,12 @@ def put_aside(local: Any, c: Connection, owner: Optional[Owner]) -> None:
 def give_back(local: Any, c: Connection) -> None:
     """Let everybody have the connection again, unless a block of its task is still open, or a batch is filled."""
     if c.owner is None or c.depth <= c.owner.depth:
-        if c.batch is None:
-            vars(local)['c'] = c
+        c.changing += 1  # lest a signal handler keeps something back between the question and the answer
+        try:
+            if c.batch is None:
+                vars(local)['c'] = c
+        finally:
+            c.changing -= 1
         c.owner = None
 
 

@@ -120,6 +120,7 @@ def _orphan(store: SQLiteStore) -> None:
         if c and c.raw.in_transaction:
             c.raw.execute(ROLLBACK)
         if c:
+            c.drop_deeper(0)
             c.forget(0)
             c.undone = []
             give_back(store.local, c)

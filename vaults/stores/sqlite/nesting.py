@@ -75,13 +75,24 @@ class Nesting:
         self.undone[:] = [one for one in self.undone if one is not who]
         return True
 
+    def deepen(self) -> None:
+        """Go one deeper, where from now on nobody keeps anything back, and write what a signal handler has before."""
+        self.depth += 1
+        batch = self.batch  # held, as below
+        if batch is not None:
+            batch.write()
+
+    def drop_deeper(self, depth: int) -> None:
+        """Forget what waits to be written deeper than `depth`, which is undone next."""
+        batch = self.batch  # here: a signal handler may have it written, and then it has ended
+        while batch is not None and self.depth > depth:  # what waits was put in the innermost one
+            batch.drop()
+            if batch.depth <= depth:
+                break
+            batch = self.batch = batch.around
+
     def forget(self, depth: int) -> None:
         """Let go of those who began what lies deeper than `depth`, and is rolled back."""
-        while self.batch is not None and self.depth > depth:  # what waits was put in the innermost one
-            self.batch.drop()
-            if self.batch.depth <= depth:
-                break
-            self.batch = self.batch.around
         for place in range(depth, self.depth):
             self.blocks[place] = None
         self.epochs.undo(depth)
@@ -92,19 +103,17 @@ class Nesting:
         self.epochs.leave(depth)
         self.depth = depth
         self.blocks[depth] = None
-        if self.batch is not None and self.batch.depth > depth:
-            self.batch.write()
-
-    def drop_waiting(self, who: object) -> None:
-        """Forget what waits to be written in the block of `who`, which is undone."""
-        if self.batch is not None and self.depth and self.blocks[self.depth - 1] is who and self.thread == get_ident():
-            self.batch.drop()
+        batch = self.batch
+        if batch is not None and batch.depth > depth:
+            batch.write()
 
     def renew(self, refusal: Callable[[], VaultError]) -> None:
-        """Take a new cursor: the old one may have a statement in progress.
+        """Take a new cursor, unless SQLite has undone all: the old one may have a statement in progress.
 
         While a block goes on that was undone, what writes raises the `refusal`.
         """
+        if self.lost:
+            return  # what stands in its place raises
         execute = self.execute = self.raw.statements().execute
         if self.undone:
             thread, undone = self.thread, self.undone

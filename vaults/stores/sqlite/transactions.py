@@ -103,7 +103,7 @@ class Transactional(Store):
             c.execute(SAVE[0])  # raises
         if c.depth > blocks.MAX_NESTED:
             raise blocks.too_deep(self.file.path)
-        c.depth += 1
+        c.deepen()
         c.execute(SAVE[c.depth - 1])
 
     def commit(self, who: Any = None) -> None:
@@ -141,8 +141,7 @@ class Transactional(Store):
         depth = None
         try:
             self._still_open()
-            self._here().drop_waiting(who)
-            c, depth, _ = self._level(who)
+            c, depth, _ = self._level(who, self._here())  # which has nobody write what waits, perhaps in vain
             self._undo(c, depth) if depth >= 0 else self._end_of_another(who)
         except VaultError:
             raise
@@ -177,14 +176,14 @@ class Transactional(Store):
 
     # --- which block it is that ends ---
 
-    def _level(self, who: Any) -> Tuple[Connection, int, Refusal]:
+    def _level(self, who: Any, here: Optional[Connection] = None) -> Tuple[Connection, int, Refusal]:
         """Return the connection, its depth when the block of `who` has ended, and the error where that is to be undone.
 
         The depth is -1 where this thread has no such block.
         """
         refusal: Refusal = None
         try:
-            c = self.local.c
+            c = here or self.local.c
         except VaultTaskError:
             c = self._here()
             refusal = partial(c.owner.refusal, ', where it was rolled back')  # type: ignore[union-attr]  # it refused
@@ -220,16 +219,16 @@ class Transactional(Store):
 
     def _here(self) -> Connection:
         """Return this thread's connection, whichever task has a block open: whoever ends that may do so."""
-        c: Connection = own(self) or self.local.c
-        return c
+        return own(self) or self.local.c
 
     # --- what is to be undone ---
 
     def _undo(self, c: Connection, depth: int) -> None:
         """Roll back to `depth` what is open deeper; also what is half begun or ended, or was half undone before."""
         self.deletions += 1
-        if not c.lost:
-            c.renew(self._was_undone)
+        c.changing += 1  # a signal handler keeps nothing back meanwhile
+        c.drop_deeper(depth)
+        c.renew(self._was_undone)
         try:
             # Also where nothing is said to be open deeper: an interrupt may have met this half-way.
             if depth and c.raw.in_transaction:
@@ -247,6 +246,7 @@ class Transactional(Store):
                 c.renew(self._was_undone)
                 self.ended()
             give_back(self.local, c)
+            c.changing -= 1
 
     def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
         """Undo; return ours for an error of SQLite's: kept in a frame it runs through, it would keep the connection."""
