@@ -429,11 +429,11 @@ class LooksBefore(DictionaryStore):
 
     def put_new(self, key, data):
         there = self.get(key)
-        time.sleep(.001)
+        time.sleep(.005)
         return there if there is not None else self.put(key, data)
 
     def delete_if(self, key, known):
-        return self.get(key) == known and not time.sleep(.001) and self.delete(key)
+        return self.get(key) == known and not time.sleep(.005) and self.delete(key)
 
 
 class KeepsNothing(DictionaryStore):
