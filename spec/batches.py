@@ -754,24 +754,8 @@ class TestPutsKeptBack:
     @staticmethod
     def _interrupted(v, at, done, handler, act=None):
         """Put in a block, or do what is given, with a signal handler at that line; tell whether there was one."""
-        package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
-
-        def trace(frame, event, argument):
-            if not frame.f_code.co_filename.startswith(package):
-                return None
-            left[0] -= event == 'line'
-            if not left[0]:
-                sys.settrace(before)
-                handler()
-                return None
-            return trace
-        gc.disable()
-        try:
-            sys.settrace(trace)
+        with TestWhatIsKeptBack.interrupted(at, handler) as left:
             act() if act else TestPutsKeptBack._put(v, done)
-        finally:
-            sys.settrace(before)
-            gc.enable()
         return left[0] <= 0
 
     @staticmethod
