@@ -24,6 +24,8 @@ import pytest
 
 from vaults import Vault, VaultError, VaultNotFoundError, VaultValueError
 from vaults.moving import as_json
+from vaults.server import leases
+from vaults.stores.http.wire import BLOCK_NAME, packed_request, unpacked_answer
 
 from .programs import Planted
 from .servers import processes, wait_for
@@ -37,8 +39,8 @@ def path_to(name, kind='entry', **query):
     return f'/v1/vaults/{name}/{kind}?{urllib.parse.urlencode(query)}'
 
 
-def ask_directly(application, method, path, body=b'', *, client=('127.0.0.1', 1), base='', **headers):
-    """Ask an ASGI application, in an event loop of its own; return the status and the body of its answer."""
+async def asked(application, method, path, body=b'', *, client=('127.0.0.1', 1), base='', **headers):
+    """Ask an ASGI application; return the status and the body of its answer."""
     path, _, query = path.partition('?')
     headers = {'host': 'localhost', 'content-type': 'application/json', **headers}
     scope = {'type': 'http', 'method': method, 'path': base + path, 'root_path': base, 'query_string': query.encode(), 'client': client,
@@ -50,8 +52,13 @@ def ask_directly(application, method, path, body=b'', *, client=('127.0.0.1', 1)
 
     async def send(message):
         sent.append(message)
-    asyncio.run(application(scope, receive, send))
+    await application(scope, receive, send)
     return sent[0]['status'], b''.join(message.get('body', b'') for message in sent)
+
+
+def ask_directly(application, *request, **options):
+    """Ask an ASGI application, in an event loop of its own."""
+    return asyncio.run(asked(application, *request, **options))
 
 
 @pytest.fixture
@@ -603,6 +610,37 @@ class TestServerInside:
         asyncio.run(application.close())
         with contextlib.closing(Vault(root / 'vaults' / 'a0.db')) as v:
             assert v['k'] == [1]
+
+    @pytest.mark.parametrize('is_cancelled', [False, True])
+    def test_a_commit_that_is_asked_for_again_while_it_is_under_way_was_done(self, root, monkeypatch, is_cancelled):
+        from vaults.server import app
+        under_way, commit = threading.Event(), leases.Lease.commit
+
+        def slow_commit(*arguments):
+            under_way.set()
+            time.sleep(.2)
+            return commit(*arguments)
+        monkeypatch.setattr(leases.Lease, 'commit', slow_commit)
+
+        async def main():
+            application = app(root)
+
+            def ask(key, *operations):
+                return asked(application, 'POST', '/v1/vaults/a/ops', packed_request(bytes(BLOCK_NAME), key, operations), **{'content-type': STORED_TYPE})
+            await asked(application, 'PUT', '/v1/vaults/a')
+            assert (await ask('one', ('begin',), ('put', 'a', b'\1')))[0] == 200
+            first = asyncio.ensure_future(ask('two', ('commit',)))
+            while not under_way.is_set():
+                await asyncio.sleep(.01)
+            if is_cancelled:
+                first.cancel()
+            again = await ask('two', ('commit',))
+            assert again[0] == 200, unpacked_answer(again[1])
+            if not is_cancelled:
+                assert await first == again
+            assert await asked(application, 'GET', path_to('a', key='a')) == (200, b'1')
+            await application.close()
+        asyncio.run(main())
 
     def test_it_is_mounted_in_another_application_and_closed_by_it(self, root):
         from starlette.applications import Starlette

@@ -5,7 +5,8 @@ five seconds is rolled back, and its client is told so at its next request. That
 five seconds after it began, whatever it is asked: else it could keep all writers out.
 
 The trap: an answer may be lost, and is asked for again. So a lease keeps the answer to its last request by that
-request's key; and the answer to a commit is kept in the vault, as part of what is committed.
+request's key; and the answer to a commit is kept in the vault, as part of what is committed. It may be asked for while
+the commit is still under way, which it waits for: the vault does not know of it before.
 """
 from __future__ import annotations
 
@@ -41,6 +42,7 @@ class Lease:
         self.block = served.workers.block(self.undo)
         self.lock = asyncio.Lock()          # a request waits for the one before
         self.has_begun = self.has_ended = False
+        self.committing: Optional[asyncio.Task[bytes]] = None   # goes on where the request for it is cancelled
         self.last_key: Optional[str] = None
         self.last_answer: Any = None        # to the request with that key: bytes, or the error that was raised
         self.timer: Optional[asyncio.TimerHandle] = None
@@ -147,6 +149,8 @@ class Leases:
             if lease.last_key is not None and lease.last_key == request.key:
                 return _answer_again(lease.last_answer)
             if lease.has_ended:
+                if lease.committing is not None:
+                    await asyncio.wait([lease.committing])
                 return await self._known(name, identity, digest)
             if lease.timer is not None:
                 lease.timer.cancel()
@@ -182,16 +186,15 @@ class Leases:
 
     async def _ask(self, name: Name, lease: Lease, request: OpsRequest, identity: Optional[str],
                    digest: bytes) -> bytes:
-        last, is_new = request.operations[-1], not lease.has_begun
+        last = request.operations[-1]
+        if lease.has_begun and last == COMMIT_BLOCK:
+            return await self._commit(name, lease, request, identity, digest)
         try:
-            if is_new:
+            if not lease.has_begun:
                 outcome = await lease.block.begin(lambda: lease.begin(request))
                 lease.has_begun, lease.began = True, asyncio.get_running_loop().time()
-            elif last in (COMMIT_BLOCK, ROLL_BACK_BLOCK):
+            elif last == ROLL_BACK_BLOCK:
                 self._leave(name, lease)
-                if last == COMMIT_BLOCK:
-                    answer: bytes = await lease.block.end(lambda: lease.commit(request, identity, digest))
-                    return answer
                 await lease.block.end(lease.undo)
                 return packed_results([None] * len(request.operations))
             else:
@@ -203,6 +206,14 @@ class Leases:
         lease.last_key = request.key
         lease.last_answer = outcome if isinstance(outcome, Stopped) else packed_results(outcome)
         return _answer_again(lease.last_answer)
+
+    async def _commit(self, name: Name, lease: Lease, request: OpsRequest, identity: Optional[str],
+                      digest: bytes) -> bytes:
+        """Return the answer to a commit. Until that is done, whoever asks for it again finds the block."""
+        lease.has_ended = True
+        lease.committing = asyncio.ensure_future(lease.block.end(lambda: lease.commit(request, identity, digest)))
+        lease.committing.add_done_callback(lambda _: self._leave(name, lease))
+        return await asyncio.shield(lease.committing)
 
     def _leave(self, name: Name, lease: Lease) -> None:
         lease.has_ended = True
