@@ -4,7 +4,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from vaults.collections import sequence, tree
 from vaults.stores.sqlite import batch, driver, schema
 from vaults.stores.sqlite import store as store_module
 
-from .helpers import in_child, in_thread, needs_posix
+from .helpers import in_child, in_thread, needs_posix, signalled
 from .internals import connection_of, engine_of, is_in_transaction, raw_of
 
 _OFFSETS = (0, 1, 2, 7, 8, 9, 63, 64, 65, 71, 72, 73, 128, 136)  # around what is in a statement
@@ -605,7 +604,7 @@ class TestWhatIsKeptBack:
             for item in put:
                 one.append(item)
             with v:
-                with self.interrupted(at, handler) as left:
+                with signalled(at, handler) as left:
                     for n in range(5):
                         with contextlib.suppress(_Swallowed):
                             one.append(n)
@@ -667,35 +666,12 @@ class TestWhatIsKeptBack:
 
     def appended(self, v, one, at, handler):
         """Append in a block, with a signal handler at that line; tell whether there was one."""
-        with self.interrupted(at, handler) as left, v:
+        with signalled(at, handler) as left, v:
             for n in range(4):
                 one.append(n)
             v.update(k=at)
             one.append(4)
         return left[0] <= 0
-
-    @staticmethod
-    @contextlib.contextmanager
-    def interrupted(at, handler):
-        """Have a signal handler at that line of what is called."""
-        package, before, left = os.path.dirname(vaults.__file__), sys.gettrace(), [at]
-
-        def trace(frame, event, argument):
-            if not frame.f_code.co_filename.startswith(package):
-                return None
-            left[0] -= event == 'line'
-            if not left[0]:
-                sys.settrace(before)
-                handler()
-                return None
-            return trace
-        gc.disable()
-        try:
-            sys.settrace(trace)
-            yield left
-        finally:
-            sys.settrace(before)
-            gc.enable()
 
 
 def _undone(v, act):
@@ -754,7 +730,7 @@ class TestPutsKeptBack:
     @staticmethod
     def _interrupted(v, at, done, handler, act=None):
         """Put in a block, or do what is given, with a signal handler at that line; tell whether there was one."""
-        with TestWhatIsKeptBack.interrupted(at, handler) as left:
+        with signalled(at, handler) as left:
             act() if act else TestPutsKeptBack._put(v, done)
         return left[0] <= 0
 

@@ -12,14 +12,16 @@ import sys
 import textwrap
 import threading
 import time
+import types
 
 import pytest
 
 import vaults
 from vaults import Vault
-from vaults.stores.sqlite import waiting
+from vaults.stores import tasks
+from vaults.stores.sqlite import locking, waiting
 
-from .helpers import HERE, block_elsewhere, crowd, in_thread, is_free, open_files, output
+from .helpers import HERE, block_elsewhere, crowd, in_thread, is_free, open_files, output, signalled
 from .internals import connection_of, is_in_transaction, raw_of
 
 
@@ -336,6 +338,51 @@ class TestThreads:
             with pytest.raises(ValueError):
                 v.update([('a', 1), 'bad pair'])
         assert v.items() == [('block', 1)] and not is_in_transaction(v)
+
+    @pytest.mark.parametrize('is_memory', [False, True])
+    @pytest.mark.parametrize('act', ['a put', 'a block', 'a read', 'a delete'])
+    def test_a_signal_handler_leaves_the_lock_as_it_was_wherever_it_comes(self, root, act, is_memory):
+        v = Vault(':memory:') if is_memory else Vault('signalled', thread_safe=True)
+        v['gone'] = v['there'] = 0
+
+        def block():
+            with v:
+                v['a'] = v['b'] = 1
+        acts = {'a put': lambda: v.__setitem__('a', 1), 'a block': block, 'a read': lambda: v['there'], 'a delete': lambda: v.__delitem__('gone')}
+
+        def handler():
+            with v:
+                v['handled'] = at
+        for at in itertools.count(1):
+            v['gone'] = 0
+            with signalled(at, handler, os.path.join('stores', 'sqlite', 'locking.py'), 'opcode') as left:
+                acts[act]()
+            assert not v._store.lock.is_mine(), at
+            if left[0] > 0:
+                break
+            assert v['handled'] == at and ('gone' not in v or act != 'a delete') and (not act.endswith(('put', 'block')) or v.pop('a') == 1), at
+        assert at > 5 or (act == 'a read' and not is_memory)
+        in_thread(lambda: v.__setitem__('another', 1))
+        assert v['another'] == 1
+
+    def test_an_error_is_the_same_where_a_signal_handler_has_given_the_lock_back(self):
+        def fail(_):
+            try:
+                raise KeyError('why')
+            except KeyError as error:
+                raise ZeroDivisionError from error
+
+        def handler():
+            while queue.lock.is_mine():
+                queue.lock.release()
+        queue, failing = types.SimpleNamespace(lock=tasks.Lock()), locking.locked(fail)
+        for at in itertools.count(1):
+            with pytest.raises(ZeroDivisionError) as caught, signalled(at, handler, os.path.join('stores', 'sqlite', 'locking.py'), 'opcode') as left:
+                failing(queue)
+            assert repr(caught.value.__cause__) == "KeyError('why')" and not queue.lock.is_mine(), at
+            if left[0] > 0:
+                break
+        assert at > 20
 
     def test_with_thread_safe_no_writer_times_out(self, root):
         v = Vault('t', thread_safe=True, timeout=0.05)

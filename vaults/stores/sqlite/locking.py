@@ -8,7 +8,8 @@ The trap is Ctrl-C, which may come between any two instructions, and a signal ha
 itself: a lock that was taken and is never given back stops every other thread for good. So a call holds the lock by
 `with`, which C enters and leaves without a gap. A block ends in another call than it began in, and what an interrupt
 has left of either nobody can count: so the end of a block gives back all that its thread has, as often as it has taken
-it, and a call around it takes the lock again before its `with` gives it back.
+it, and a call around it takes the lock again before its `with` gives it back. A signal handler's block that comes in
+between has given back that as well, and RLock then says so by an error, which means nothing.
 """
 from __future__ import annotations
 
@@ -27,17 +28,28 @@ if TYPE_CHECKING:
 
     Method = TypeVar('Method', bound=Callable[..., Any])
 
+NOT_HELD = 'cannot release un-acquired lock',    # what RLock says, in each Python
+
 
 def locked(method: Method) -> Method:
     """Return a method of the store that holds the store's lock as long as it runs."""
     def holding(self: QueuedStore, *arguments: Any, **options: Any) -> Any:
-        lock = self.lock
-        with lock:
-            try:
-                return method(self, *arguments, **options)
-            finally:
-                if not lock.is_mine():  # a transaction that ended within has let everybody in
-                    lock.acquire()
+        lock, result, is_done = self.lock, None, False
+        try:
+            with lock:
+                try:
+                    result = method(self, *arguments, **options)
+                    is_done = True
+                finally:
+                    if not lock.is_mine():  # a transaction that ended within has let everybody in
+                        lock.acquire()
+        except RuntimeError as error:
+            if error.args != NOT_HELD:
+                raise
+            problem = error.__context__  # the method's, unless that is done
+            if not is_done and problem is not None:
+                raise problem from problem.__cause__
+        return result
     holding.__name__, holding.__doc__ = method.__name__, method.__doc__
     return holding  # type: ignore[return-value]  # it takes and returns what the method does
 
@@ -82,8 +94,11 @@ class QueuedStore(SQLiteStore):
 
     def ended(self) -> None:
         """Let the next writer in, now that no block of this thread is open any more."""
-        while self.lock.is_mine():
-            self.lock.release()
+        try:
+            while self.lock.is_mine():
+                self.lock.release()
+        except RuntimeError:
+            return  # a signal handler's block has given it back meanwhile
 
 
 class MemoryStore(QueuedStore):
