@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import io
 import itertools
@@ -364,6 +365,18 @@ class TestThreads:
         assert at > 5 or (act == 'a read' and not is_memory)
         in_thread(lambda: v.__setitem__('another', 1))
         assert v['another'] == 1
+
+    def test_popitem_of_nothing_undoes_nothing_that_a_signal_handler_puts(self, v):
+        for at in itertools.count(1):
+            with signalled(at, functools.partial(v.put, 'handler', at)) as left:
+                try:
+                    taken = v.popitem()
+                except KeyError:
+                    taken = None
+            if left[0] > 0:
+                break
+            assert (taken or v.popitem()) == ('handler', at)
+        assert taken is None and at > 20
 
     def test_an_error_is_the_same_where_a_signal_handler_has_given_the_lock_back(self):
         def fail(_):

@@ -251,8 +251,11 @@ class Vault(Walks[K, V], MutableMapping[K, V]):
                 value = registry.in_memory(value)
                 self._store.delete(self._keys.encode(key))
                 return key, value
+            return None
+        taken = self._store.transact(take)
+        if taken is None:  # it is told here: nothing is undone, also not what a signal handler has put meanwhile
             raise EmptyVaultError(f'popitem(): {self!r} is empty')
-        return self._store.transact(take)  # type: ignore[no-any-return]
+        return taken  # type: ignore[no-any-return]
 
     def move_to_end(self, key: K, last: bool = True) -> None:
         """Move the entry to the end of the insertion order, or with `last=False` to its beginning; atomic.
