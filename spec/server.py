@@ -39,7 +39,7 @@ def path_to(name, kind='entry', **query):
     return f'/v1/vaults/{name}/{kind}?{urllib.parse.urlencode(query)}'
 
 
-async def asked(application, method, path, body=b'', *, client=('127.0.0.1', 1), base='', **headers):
+async def answered(application, method, path, body=b'', *, client=('127.0.0.1', 1), base='', **headers):
     """Ask an ASGI application; return the status and the body of its answer."""
     path, _, query = path.partition('?')
     headers = {'host': 'localhost', 'content-type': 'application/json', **headers}
@@ -58,7 +58,7 @@ async def asked(application, method, path, body=b'', *, client=('127.0.0.1', 1),
 
 def ask_directly(application, *request, **options):
     """Ask an ASGI application, in an event loop of its own."""
-    return asyncio.run(asked(application, *request, **options))
+    return asyncio.run(answered(application, *request, **options))
 
 
 @pytest.fixture
@@ -626,8 +626,8 @@ class TestServerInside:
             application = app(root)
 
             def ask(key, *operations):
-                return asked(application, 'POST', '/v1/vaults/a/ops', packed_request(bytes(BLOCK_NAME), key, operations), **{'content-type': STORED_TYPE})
-            await asked(application, 'PUT', '/v1/vaults/a')
+                return answered(application, 'POST', '/v1/vaults/a/ops', packed_request(bytes(BLOCK_NAME), key, operations), **{'content-type': STORED_TYPE})
+            await answered(application, 'PUT', '/v1/vaults/a')
             assert (await ask('one', ('begin',), ('put', 'a', b'\1')))[0] == 200
             first = asyncio.ensure_future(ask('two', ('commit',)))
             while not under_way.is_set():
@@ -638,7 +638,7 @@ class TestServerInside:
             assert again[0] == 200, unpacked_answer(again[1])
             if not is_cancelled:
                 assert await first == again
-            assert await asked(application, 'GET', path_to('a', key='a')) == (200, b'1')
+            assert await answered(application, 'GET', path_to('a', key='a')) == (200, b'1')
             await application.close()
         asyncio.run(main())
 
