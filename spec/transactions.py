@@ -19,8 +19,8 @@ import pytest
 
 import vaults
 from vaults import Vault
-from vaults.stores import tasks
 from vaults.stores.sqlite import locking, waiting
+from vaults.stores.tasks import Lock
 
 from .helpers import HERE, block_elsewhere, crowd, in_thread, is_free, open_files, output, signalled
 from .internals import connection_of, is_in_transaction, raw_of
@@ -388,7 +388,7 @@ class TestThreads:
         def handler():
             while queue.lock.is_mine():
                 queue.lock.release()
-        queue, failing = types.SimpleNamespace(lock=tasks.Lock()), locking.locked(fail)
+        queue, failing = types.SimpleNamespace(lock=Lock()), locking.locked(fail)
         for at in itertools.count(1):
             with pytest.raises(ZeroDivisionError) as caught, signalled(at, handler, os.path.join('stores', 'sqlite', 'locking.py'), 'opcode') as left:
                 failing(queue)
