@@ -25,6 +25,7 @@ from vaults.codecs import large
 from vaults.collections import stream as streams
 from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import connection, driver, guard, schema
+from vaults.stores.sqlite import statements as running
 from vaults.stores.sqlite import store as sqlite
 
 from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
@@ -718,6 +719,43 @@ class TestLargeValues:
             assert 'key' not in v and v.get('key') is None
         v['text'] = text = 'a' * schema.READ_AS_BLOB
         assert v['text'] == text and v.check() == []
+
+    @pytest.mark.skipif(not os.path.exists('/proc/self/io'), reason='Linux counts what is read')
+    @pytest.mark.parametrize('size', [20 << 20, 40 << 20])
+    def test_each_page_of_one_is_read_from_the_file_once(self, root, size):
+        def read_so_far():
+            return int(pathlib.Path('/proc/self/io').read_text().split()[1])
+        v = Vault('t')
+        v['key'] = value = self.some(size)
+        v.close()
+        v = Vault('t')
+        try:
+            raw_of(v).blob(1, 1)
+        except driver.Error:
+            pytest.skip('there is no blob I/O')
+        if ('DIRECT_OVERFLOW_READ',) in raw_of(v).execute('PRAGMA compile_options').fetchall():
+            pytest.skip('this SQLite reads such pages past its cache')
+        before = read_so_far()
+        assert v['key'] == value
+        assert .9 * size < read_so_far() - before < 1.1 * size
+        assert raw_of(v).execute('PRAGMA cache_size').fetchone() == (-schema.CACHE >> 10,)
+
+    def test_what_holds_the_pages_of_one_is_small_again_when_it_cannot_be_read(self, root, monkeypatch):
+        v, sizes = Vault('t'), []
+        v['key'] = self.some()
+        v._store.sought = schema.GET_SMALL
+
+        def interrupted(raw, id, size):
+            sizes.append(raw.execute('PRAGMA cache_size').fetchone()[0])
+            raise KeyboardInterrupt
+        monkeypatch.setattr(type(raw_of(v)), 'blob', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            v['key']
+        monkeypatch.setattr(running, 'MOST_HELD', schema.READ_AS_BLOB)
+        with pytest.raises(KeyboardInterrupt):
+            v['key']
+        sizes.append(raw_of(v).execute('PRAGMA cache_size').fetchone()[0])
+        assert sizes[0] < sizes[1] == sizes[2] == -schema.CACHE >> 10
 
     @pytest.mark.parametrize('size', [5 << 20, 6 << 20, 7 << 20, 1])
     def test_one_that_is_replaced_as_it_is_read_is_read_again(self, root, monkeypatch, size):

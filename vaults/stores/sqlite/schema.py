@@ -204,6 +204,8 @@ PAGE_COUNT, SIZE_OF_PAGE = 'PRAGMA page_count', 'PRAGMA page_size'
 NO_WRITING = 'PRAGMA query_only = ON'
 CACHE = 16 << 20  # bytes; a transaction below it stays in memory until it commits
 CACHE_SIZE = f'PRAGMA cache_size = -{CACHE >> 10}'  # in KiB, as the sign says
+MOST_HELD = 1 << 26  # bytes of a large value, whose pages are all kept until it is read
+HOLD_PAGES = f'PRAGMA cache_size = -{CACHE + MOST_HELD >> 10}'
 # Some builds of SQLite overwrite what is deleted with zeros: replacing 256 MB held the write lock for 2.2 s, without it
 # does so for 0.2 s. Whoever must not leave deleted data in a file compacts it.
 NO_SECURE_DELETE = 'PRAGMA secure_delete = OFF'
