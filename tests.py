@@ -23,6 +23,7 @@ from spec.keys import *
 from spec.values import *
 from spec.values_named import *
 from spec.values_arrays import *
+from spec.values_large import *
 from spec.trust import *
 from spec.serializers import *
 from spec.dictionary import *
