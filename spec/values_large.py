@@ -12,7 +12,7 @@ import vaults
 from vaults import Vault, memory
 from vaults.codecs import large
 from vaults.stores.sqlite import driver, schema
-from vaults.stores.sqlite import statements as running
+from vaults.stores.sqlite import statements as statements_of_stores
 
 from .internals import raw_of
 
@@ -88,7 +88,7 @@ class TestLargeValues:
         monkeypatch.setattr(type(raw_of(v)), 'blob', interrupted)
         with pytest.raises(KeyboardInterrupt):
             v['key']
-        monkeypatch.setattr(running, 'MOST_HELD', schema.READ_AS_BLOB)
+        monkeypatch.setattr(statements_of_stores, 'MOST_HELD', schema.READ_AS_BLOB)
         with pytest.raises(KeyboardInterrupt):
             v['key']
         sizes.append(raw_of(v).execute('PRAGMA cache_size').fetchone()[0])
