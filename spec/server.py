@@ -642,6 +642,27 @@ class TestServerInside:
             await application.close()
         asyncio.run(main())
 
+    def test_a_block_that_is_asked_for_again_while_the_first_is_refused_begins(self, root):
+        from vaults.server import app
+
+        async def main():
+            application = app(root, timeout=.2)
+
+            def ask(block, key, *operations):
+                return answered(application, 'POST', '/v1/vaults/a/ops', packed_request(bytes([block] * BLOCK_NAME), key, operations),
+                                **{'content-type': STORED_TYPE})
+            await answered(application, 'PUT', '/v1/vaults/a')
+            assert (await ask(1, 'one', ('begin',)))[0] == 200
+            first, again = (asyncio.ensure_future(ask(2, 'two', ('begin',), ('put', 'a', b'\1'))) for _ in range(2))
+            assert (await first)[0] == 503
+            assert (await ask(1, 'three', ('commit',)))[0] == 200
+            status, answer = await again
+            assert status == 200, unpacked_answer(answer)
+            assert (await ask(2, 'four', ('commit',)))[0] == 200
+            assert await answered(application, 'GET', path_to('a', key='a')) == (200, b'1')
+            await application.close()
+        asyncio.run(main())
+
     def test_it_is_mounted_in_another_application_and_closed_by_it(self, root):
         from starlette.applications import Starlette
         from starlette.responses import PlainTextResponse

@@ -148,6 +148,8 @@ class Leases:
         async with lease.lock:
             if lease.last_key is not None and lease.last_key == request.key:
                 return _answer_again(lease.last_answer)
+            if lease.has_ended and not lease.has_begun:  # that was refused to who asked before, as while others write
+                return await self.run(request, caller, digest, may_write)
             if lease.has_ended:
                 if lease.committing is not None:
                     await asyncio.wait([lease.committing])
@@ -217,7 +219,8 @@ class Leases:
 
     def _leave(self, name: Name, lease: Lease) -> None:
         lease.has_ended = True
-        self._open.pop(name, None)
+        if self._open.get(name) is lease:
+            del self._open[name]
 
     def _expire(self, name: Name, lease: Lease, may_write: bool) -> None:
         """Roll back a block whose time is over."""
