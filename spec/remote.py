@@ -27,7 +27,9 @@ from vaults import Vault, stores
 from vaults.aio import AsyncVault
 from vaults.server.idempotency import RESERVED
 from vaults.stores.base import Options
+from vaults.stores.http.address import ServerAddress
 from vaults.stores.http.asking import RefusedVerb
+from vaults.stores.http.connecting import LostAnswerError, pool_of
 from vaults.stores.http.opening import open_served
 from vaults.stores.http.wire import WIRE_TYPE, unpacked_request
 from vaults.testing import StoreConformance
@@ -196,6 +198,21 @@ class TestAskedAgain:
             was_lost = lose(1, b'put')
             v['m'] = 1
             assert v.items() == [('n', 2), ('m', 1)] and v.check() == []
+
+    @pytest.mark.parametrize('ends', [b'Content-Length: 4\r\n\r\nbody', b'Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n'])
+    def test_an_answer_that_is_cut_behind_any_byte_is_none(self, ends):
+        answer = b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n' + ends
+        for said in range(len(answer) + 1):
+            with saying(answer[:said]) as url:
+                pool = pool_of(ServerAddress(url), 5)
+                wire = pool.take()
+                if said < (len(answer) - len(b'\r\n\r\n') if ends.endswith(b'0\r\n\r\n') else len(answer)):
+                    with pytest.raises(LostAnswerError):
+                        wire.ask('GET', '/', b'', {}, 5)
+                else:
+                    assert wire.ask('GET', '/', b'', {}, 5)[::3] == (200, b'body')
+                wire.close()
+                pool.close()
 
     def test_where_the_server_stays_away_it_is_said_what_may_have_been_done(self):
         with Serving() as own, Between(own.port) as between, \

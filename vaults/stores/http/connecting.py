@@ -100,11 +100,11 @@ class HttpWire:
             answer = HTTPResponse(conn.sock, method=method)
             try:
                 answer.begin()
+                if answer.length is None and not answer.chunked:  # http.client takes any end for that of the headers
+                    raise HTTPException('the answer was cut, or does not say where it ends')
                 data = answer.read()
             finally:
                 answer.close()
-            if not _is_whole(answer):
-                raise HTTPException('the answer was cut')
             if answer.will_close:
                 self.close()
             return HttpAnswer(answer.status, answer.headers.get_content_type(), dict(answer.headers), data)
@@ -139,11 +139,6 @@ class HttpWire:
     def __del__(self) -> None:
         if hasattr(self, '_conn'):
             self._conn.close()
-
-
-def _is_whole(answer: HTTPResponse) -> bool:
-    """Tell whether an answer says where it ends: http.client takes the end of a connection for the end of headers."""
-    return answer.status in (204, 304) or bool(answer.chunked) or 'Content-Length' in answer.headers
 
 
 def pool_of(address: ServerAddress, seconds: float) -> Pool[HttpWire]:
