@@ -24,14 +24,14 @@ class Appender:
 
     def append(self, chunk: bytes, count: int) -> None:
         """Add a chunk that fits a leaf: to the tail; when it is full, that becomes a leaf."""
-        header, is_full = self.header, self._items.is_full
+        header, fits = self.header, self._items.fits
         waiting = header.size + header.skip - header.inside
-        if waiting and is_full(header.tail + chunk, waiting + count):
+        if waiting and not fits(len(header.tail) + len(chunk), waiting + count):
             self._seal(header.tail, waiting)
             waiting = 0
         header.size += count
         header.tail = header.tail + chunk if waiting else chunk
-        if not waiting and is_full(chunk, count):  # one large item
+        if not waiting and not fits(len(chunk), count):  # one large item
             self._seal(chunk, count)
 
     def _seal(self, chunk: bytes, count: int) -> None:
@@ -102,7 +102,7 @@ class Change(Appender):
 
     def _replace_leaves(self, start: int, stop: int, chunks: Sequence[Piece]) -> None:
         """Put chunks in place of items that begin in the tree; the skipped ones count here."""
-        header, cut, is_full = self.header, self._items.cut, self._items.is_full
+        header, cut, fits = self.header, self._items.cut, self._items.fits
         chunk, first, end, _ = self._leaf(header, start)
         joined = [(cut(chunk, end - first, 0, start - first), start - first), *chunks]
         if stop > header.inside:
@@ -117,11 +117,12 @@ class Change(Appender):
             joined.append((cut(chunk, end - begin, stop - begin, end - begin), end - stop))
         joined = [(chunk, count) for chunk, count in joined if count]
         rest, many = b''.join([chunk for chunk, _ in joined]), sum(count for _, count in joined)
-        if rest and not is_full(2 * rest, 2 * many) and end < header.inside:
+        if rest and fits(2 * len(rest), 2 * many) and end < header.inside:
             chunk, begin, after, _ = self._leaf(header, end)
-            if not is_full(rest + chunk, many + after - begin):  # a leaf that has become small takes its neighbour in
+            if fits(len(rest) + len(chunk), many + after - begin):  # a leaf that became small takes its neighbour in
                 joined, rest, many, end = [*joined, (chunk, after - begin)], rest + chunk, many + after - begin, after
-        if end == header.inside and not is_full(rest + header.tail, header.size + header.skip - max(stop, end) + many):
+        if end == header.inside and fits(len(rest) + len(header.tail),
+                                         header.size + header.skip - max(stop, end) + many):
             if not first:  # no tree is left, and with it go the items that were skipped at its beginning
                 rest, header.skip = cut(rest, many, header.skip, many), 0
             header.tail, joined = rest + header.tail, []  # popping goes on from there
@@ -131,7 +132,7 @@ class Change(Appender):
         """Yield chunks that fit leaves, and hold the items of others: short ones are joined, long ones divided."""
         waiting, many = b'', 0
         for chunk, count in chunks:
-            if many and self._items.is_full(waiting + chunk, many + count):
+            if many and not self._items.fits(len(waiting) + len(chunk), many + count):
                 yield from self._items.pieces(waiting, many)
                 waiting, many = b'', 0
             waiting, many = waiting + chunk, many + count

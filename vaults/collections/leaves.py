@@ -41,17 +41,13 @@ class PackedItems:
         """Tell whether a chunk can have so many items, as far as its length tells."""
         return count <= len(chunk)
 
-    def is_full(self, chunk: bytes, count: int) -> bool:
-        """Tell whether the chunk is to be a leaf."""
-        return min(self.room(chunk, count)) < 0
-
-    def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
-        """Return how many bytes and how many items more it takes before it is full."""
-        return LEAF - len(chunk), ITEMS - count
+    def fits(self, size: int, count: int) -> bool:
+        """Tell whether so many items of so many bytes fit a leaf."""
+        return size <= LEAF and count <= ITEMS
 
     def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         """Yield a chunk in chunks that fit leaves."""
-        if count < 2 or not self.is_full(chunk, count):
+        if count < 2 or self.fits(len(chunk), count):
             yield chunk, count
             return
         ends, at = packing.offsets(chunk, count), 0
@@ -63,7 +59,7 @@ class PackedItems:
     def joined(self, items: Sequence[bytes], chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         """Yield the bytes of single items in chunks that fit leaves; the first one fits behind the chunk given."""
         ends, at = [0, *accumulate(map(len, items))], 0
-        left, most = self.room(chunk, count)
+        left, most = LEAF - len(chunk), ITEMS - count
         while at < len(items):
             upto = min(bisect_right(ends, ends[at] + left, at) - 1, at + most)
             if upto <= at and (left, most) == (LEAF, ITEMS):
@@ -96,13 +92,9 @@ class SizedItems:
         """Tell whether a chunk has so many items."""
         return len(chunk) == count * self.size
 
-    def is_full(self, chunk: bytes, count: int) -> bool:
-        """Tell whether the chunk is to be a leaf."""
-        return min(self.room(chunk, count)) < 0
-
-    def room(self, chunk: bytes, count: int) -> Tuple[int, int]:
-        """Return how many bytes and how many items more it takes before it is full."""
-        return self.leaf - len(chunk), self.leaf - len(chunk)
+    def fits(self, size: int, count: int) -> bool:
+        """Tell whether so many items of so many bytes fit a leaf."""
+        return size <= self.leaf
 
     def pieces(self, chunk: bytes, count: int) -> Iterator[Tuple[bytes, int]]:
         """Yield a chunk in chunks that fit leaves."""

@@ -427,7 +427,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
 
     def _fits_tail(self, header: Header, chunk: bytes) -> bool:
         """Tell whether the tail has room for one item more."""
-        return not self._items.is_full(header.tail + chunk, header.size + header.skip - header.inside + 1)
+        return self._items.fits(len(header.tail) + len(chunk), header.size + header.skip - header.inside + 1)
 
     def _replaced_by(self, header: Header, chunk: bytes, deletions: int) -> bool:
         """Add an item to the tail in one statement, where the header is the one that is known."""
@@ -455,7 +455,7 @@ class LiveSequence(Displayed, MutableSequence[T]):
             data = b''.join(items)
             chunks: PlainList[Tuple[int, bytes]] = []
             dead: PlainList[int] = []
-            if not self._items.is_full(known.tail + data, waiting + len(items)):  # as a few are not
+            if self._items.fits(len(known.tail) + len(data), waiting + len(items)):  # as a few do
                 header = known.longer(data, len(items))
             else:
                 header = known.copied()
