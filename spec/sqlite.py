@@ -25,7 +25,7 @@ from vaults.stores.sqlite import checkpoint as checkpointing
 from vaults.stores.sqlite import connection, driver, guard, schema
 from vaults.stores.sqlite import store as sqlite
 
-from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run
+from .helpers import HERE, in_child, in_thread, is_free, needs_fork, needs_posix, output, run, signalled
 from .internals import (
     another,
     connection_of,
@@ -384,24 +384,41 @@ class TestTraps:
         assert len(v) == len(list(v)) and v.check() == []
         v._check()
 
+    @pytest.mark.parametrize('act', [
+        lambda v: v.__delitem__('b'), lambda v: v.__delitem__('c'), lambda v: v.__delitem__('d'), lambda v: v.popitem(),
+        lambda v: v.pop('b'), lambda v: v.move_to_end('b'), lambda v: v.move_to_end('b', last=False),
+        lambda v: v.__delitem__(slice('b', 'd')), lambda v: v.clear()])
+    def test_a_signal_handler_that_looks_while_entries_go_finds_the_vault_as_before_or_behind(self, v, act):
+        before, found = list('abcd'), []
+        for at in itertools.count(1):
+            v.clear()
+            v.update(a=1, b=2)
+            v.list('c').extend(range(2000))  # which is in chunks
+            v['d'] = 4
+            with signalled(at, lambda: found.append((*v, len(v), *reversed(v), *v[:], *v.check()))) as left:
+                act(v)
+            if left[0] > 0:
+                break
+        after = list(v)
+        assert at > 10 and set(found) == {(*keys, len(keys), *reversed(keys), *sorted(keys)) for keys in (before, after)}
+        v._check()
+
     @pytest.mark.parametrize('meanwhile', [
         lambda v: v.update(new=1), lambda v: v.move_to_end('a'), lambda v: v.move_to_end('a', last=False),
         lambda v: v.popitem(), lambda v: v.__delitem__('a'), lambda v: v.clear()])
-    def test_what_a_signal_handler_does_while_an_entry_within_is_deleted_is_counted(self, v, monkeypatch, meanwhile):
-        v.update(dict.fromkeys('abcd'))
-        kind = type(raw_of(v))
-        changed = kind.changed
-
-        def interrupted(raw, sql, arguments):
-            monkeypatch.setattr(kind, 'changed', changed)
-            deleted = changed(raw, sql, arguments)
-            meanwhile(v)
-            return deleted
-        monkeypatch.setattr(kind, 'changed', interrupted)
-        del v['b']
+    def test_what_a_signal_handler_does_at_any_line_while_entries_go_is_counted(self, v, meanwhile):
+        acts = lambda v: v.__delitem__('b'), lambda v: v.popitem(), lambda v: v.move_to_end('b'), lambda v: v.move_to_end('b', last=False)
+        for act in acts:
+            for at in itertools.count(1):
+                v.clear()
+                v.update(dict.fromkeys('abcd'))
+                with signalled(at, lambda: meanwhile(v)) as left, contextlib.suppress(KeyError):
+                    act(v)
+                assert len(v) == len(list(v)) and v.check() == [], at
+                if left[0] > 0:
+                    break
         v['after'] = 1
-        assert len(v) == len(list(v)) and 'b' not in v and v.check() == []
-        v._check()
+        assert len(v) == len(list(v)) and v.check() == []
 
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1
