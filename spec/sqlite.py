@@ -37,6 +37,13 @@ from .internals import (
     unwatched,
 )
 
+REMOVAL = os.path.join('stores', 'sqlite', 'removal.py')
+
+
+def handled_in_a_block(v):
+    with v:
+        v['handler'] = 1
+
 
 class TestTraps:
     """What SQLite does that a dict may not, each forced."""
@@ -351,22 +358,6 @@ class TestTraps:
         assert act(v) == answer
         v._check()
 
-    @pytest.mark.parametrize('added', [1, 2])
-    def test_what_a_signal_handler_puts_as_the_newest_is_deleted_is_counted(self, v, monkeypatch, added):
-        v.update(dict.fromkeys('abc'))
-        page = sqlite.SQLiteStore.rows
-
-        def signalled(store, c, sql, arguments):
-            rows = page(store, c, sql, arguments)
-            if sql == schema.DELETE:
-                v.update(dict.fromkeys(range(added)))
-            return rows
-        monkeypatch.setattr(sqlite.SQLiteStore, 'rows', signalled)
-        del v['c']
-        monkeypatch.undo()
-        assert list(v) == ['a', 'b', *range(added)]
-        v._check()
-
     @pytest.mark.parametrize('meanwhile', [
         lambda v: v.update(new=1), lambda v: v.move_to_end('a'),
         lambda v: v.move_to_end('a', last=False), lambda v: v.popitem()])
@@ -404,21 +395,52 @@ class TestTraps:
         v._check()
 
     @pytest.mark.parametrize('meanwhile', [
-        lambda v: v.update(new=1), lambda v: v.move_to_end('a'), lambda v: v.move_to_end('a', last=False),
-        lambda v: v.popitem(), lambda v: v.__delitem__('a'), lambda v: v.clear()])
-    def test_what_a_signal_handler_does_at_any_line_while_entries_go_is_counted(self, v, meanwhile):
-        acts = lambda v: v.__delitem__('b'), lambda v: v.popitem(), lambda v: v.move_to_end('b'), lambda v: v.move_to_end('b', last=False)
+        handled_in_a_block, lambda v: v.update(new=1, newer=2), lambda v: v.move_to_end('a'), lambda v: v.popitem(),
+        lambda v: v.move_to_end('a', last=False), lambda v: v.__delitem__('a'), lambda v: v.clear()])
+    def test_what_a_signal_handler_does_at_any_time_while_entries_go_is_counted(self, v, meanwhile):
+        acts = (lambda v: v.__delitem__('b'), lambda v: v.__delitem__('d'), lambda v: v.popitem(), lambda v: v.move_to_end('b'),
+                lambda v: v.move_to_end('b', last=False))
         for act in acts:
             for at in itertools.count(1):
                 v.clear()
                 v.update(dict.fromkeys('abcd'))
-                with signalled(at, lambda: meanwhile(v)) as left, contextlib.suppress(KeyError):
+                with signalled(at, lambda: meanwhile(v), REMOVAL, 'opcode') as left, contextlib.suppress(KeyError):
                     act(v)
                 assert len(v) == len(list(v)) and v.check() == [], at
                 if left[0] > 0:
                     break
         v['after'] = 1
         assert len(v) == len(list(v)) and v.check() == []
+
+    @pytest.mark.parametrize('is_nested', [False, True])
+    @pytest.mark.parametrize('handler', [
+        handled_in_a_block, lambda v: v.put('handler', 1), lambda v: v.update(handler=1, k=0),
+        lambda v: v.list('list').append(1), lambda v: v.setdefault('handler', 1), lambda v: v.pop('k', None), lambda v: [*v.items()]])
+    def test_a_signal_handler_as_a_block_is_undone_meets_no_error_and_makes_none(self, v, handler, is_nested):
+        v['k'], other = 1, Vault('test')
+        for at in itertools.count(1):
+            with pytest.raises(ZeroDivisionError), signalled(at, lambda: handler(v), unit='opcode') as left, contextlib.ExitStack() as stack:
+                if is_nested:
+                    stack.enter_context(v.transaction())
+                with v:
+                    v['block'] = 1
+                    raise ZeroDivisionError
+            assert 'block' not in v and not is_in_transaction(v) and v.check() == [], at
+            v['k'] = at
+            assert other['k'] == at
+            if left[0] > 0:
+                break
+        assert at > 40
+
+    def test_a_signal_handler_may_begin_a_block_at_any_time_while_the_newest_entry_is_deleted(self, v):
+        for at in itertools.count(1):
+            v['newest'] = at
+            with signalled(at, lambda: handled_in_a_block(v), 'stores', 'opcode') as left:
+                del v['newest']
+            if left[0] > 0:
+                break
+            assert v.pop('handler') == 1 and not v, at
+        assert at > 200
 
     def test_what_a_signal_handler_writes_during_a_checkpoint_stays(self, v, monkeypatch):
         v['k'] = 1

@@ -95,13 +95,13 @@ class Nesting:
         """Let go of those who began what lies deeper than `depth`, and is rolled back."""
         for place in range(depth, self.depth):
             self.blocks[place] = None
-        self.epochs.undo(depth)
         self.depth = min(self.depth, depth)
+        self.epochs.undo(depth)  # behind that, as below: what a signal handler walks over now begins outside of it
 
     def leave(self, depth: int) -> None:
         """Have the block at `depth` ended, which is committed; put what a signal handler has left in it meanwhile."""
-        self.epochs.leave(depth)
         self.depth = depth
+        self.epochs.leave(depth)
         self.blocks[depth] = None
         batch = self.batch
         if batch is not None and batch.depth > depth:

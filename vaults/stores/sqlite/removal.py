@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from _thread import get_ident
 from functools import partial
+from itertools import chain
 
 from ...keys import HIGHEST, LOWEST
 from .. import blocks
@@ -61,7 +62,8 @@ class Removal(ChunkTable):
     def _delete_newest(self, c: Connection, key: Stored) -> bool:
         """Delete the entry if it is there: it is the newest, or was as the others were looked through."""
         before = c.raw.total_changes
-        rows = self.rows(c, DELETE, (key,))
+        # In one step: a signal handler can begin no block while there are rows to be fetched of what writes.
+        rows = list(chain.from_iterable(map(c.raw.execute, (DELETE,), ((key,),))))
         if rows:
             (deleted, crc), = rows
             if self.newest(c) < deleted:

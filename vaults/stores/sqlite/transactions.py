@@ -234,14 +234,14 @@ class Transactional(Store):
             if depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
                 c.raw.execute(RELEASE[depth])
+            elif c.raw.in_transaction:
+                c.raw.execute(ROLLBACK)
         except driver.Error as error:
             if not lacks_savepoint(error):  # there is none: not yet begun, or released
                 raise self.failed(error) from error
         finally:
-            c.forget(depth)
+            c.forget(depth)  # now, and no sooner: until then the block of a signal handler is nested in it
             if not depth:
-                if c.raw.in_transaction:
-                    c.raw.execute(ROLLBACK)
                 c.row, c.lost = ALONE, None
                 c.renew(self._was_undone)
                 self.ended()
