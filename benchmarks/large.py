@@ -195,7 +195,7 @@ def make_file(path: Path, size: int) -> None:
 # Arrays and frames.
 
 class Floor:
-    """The bytes of an array, inserted by hand with the pragmas of a vault, and the log moved, as a vault does."""
+    """Bytes inserted by hand with the pragmas of a vault, and the log moved, as a vault does."""
 
     def __init__(self, path: Path) -> None:
         import sqlite3
@@ -231,10 +231,10 @@ def values_round(with_kohaku: bool, items: int, times: Times) -> None:
         if with_kohaku:
             import kohakuvault
             both['kohakuvault'] = kohakuvault.KVault(str(folder / 'kohakuvault.db'))
-        raw = array.tobytes()
-        for label, value, others in (
-                ('an array', array, {'sqlite3': Floor(folder / 'floor.db')}),
-                ('a frame', frame, {'diskcache': diskcache.Cache(str(folder / 'cache'))})):
+        both['sqlite3'] = Floor(folder / 'floor.db')
+        for label, value, raw, others in (
+                ('an array', array, array.tobytes(), {}),
+                ('a frame', frame, pickle.dumps(frame), {'diskcache': diskcache.Cache(str(folder / 'cache'))})):
             places = {**both, **others}
             label = f'{label} of {value.size * 8 / 1e6:,.0f} MB'
             for who, place in CHANCE.sample(sorted(places.items()), len(places)):
