@@ -1,14 +1,12 @@
 """Removal: what takes entries out of the order or gives them another place, and keeps the count. Knows no values.
 
-The trap: to delete or move an entry takes two statements, of which the second one writes the marker, see schema.py. A
-signal handler between the two would find the count wrong. So both are one step of Python's. For the newest entry, which
-is not counted any more when it is gone, they are two: where a handler puts or deletes meanwhile, all are counted anew.
+The trap: to delete or move an entry takes two statements, one of which writes the marker, see schema.py. A signal
+handler between the two would find the count wrong, or be given an id a second time. So both are one step of Python's.
 """
 from __future__ import annotations
 
 from _thread import get_ident
 from functools import partial
-from itertools import chain
 
 from ...keys import HIGHEST, LOWEST
 from .. import blocks
@@ -26,17 +24,14 @@ from .schema import (
     DELETE_ALL,
     DELETE_RANGE,
     DELETE_WITHIN,
-    HAS_CHUNKS,
     MARK,
     MARK_ALL,
     MARK_CHANGED,
     MARK_FIRST,
     MARK_NEWEST,
-    MARK_ONE,
     MARKED,
     MOVE_FIRST,
     MOVE_LAST,
-    RECOUNT,
 )
 
 TYPE_CHECKING = False
@@ -53,27 +48,13 @@ class Removal(ChunkTable):
         return bool(self.write_alone(self._delete, key))
 
     def _delete(self, c: Connection, key: Stored) -> bool:
-        if not (c.raw.changed(DELETE_WITHIN, (key,), MARK_CHANGED) or self._delete_newest(c, key)):
-            return False
+        if not c.raw.changed(DELETE_WITHIN, (key,), MARK_CHANGED):
+            self.newest(c)  # raises where there is no next id
+            if not c.raw.changed(MARK_NEWEST, (key,), (DELETE, (key,))):
+                return False
         c.written += ALONE
         self.deletions += 1
         return True
-
-    def _delete_newest(self, c: Connection, key: Stored) -> bool:
-        """Delete the entry if it is there: it is the newest, or was as the others were looked through."""
-        before = c.raw.total_changes
-        # In one step: a signal handler can begin no block while there are rows to be fetched of what writes.
-        rows = list(chain.from_iterable(map(c.raw.execute, (DELETE,), ((key,),))))
-        if rows:
-            (deleted, crc), = rows
-            if self.newest(c) < deleted:
-                c.execute(MARK_NEWEST, (deleted,) * 3)
-            else:
-                c.execute(MARK_ONE)
-            is_alone = type(crc) is int and crc < HAS_CHUNKS  # else the chunks are changes as well, or it is damaged
-            if is_alone and c.raw.total_changes > before + 2:  # a signal handler took or gave ids
-                c.execute(RECOUNT)
-        return bool(rows)
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return int(self.transact(lambda: self._delete_range(self.local.c, low, high)))

@@ -234,19 +234,21 @@ class Transactional(Store):
             if depth and c.raw.in_transaction:
                 c.raw.execute(UNDO[depth])
                 c.raw.execute(RELEASE[depth])
-            elif c.raw.in_transaction:
-                c.raw.execute(ROLLBACK)
         except driver.Error as error:
             if not lacks_savepoint(error):  # there is none: not yet begun, or released
                 raise self.failed(error) from error
         finally:
-            c.forget(depth)  # now, and no sooner: until then the block of a signal handler is nested in it
-            if not depth:
-                c.row, c.lost = ALONE, None
-                c.renew(self._was_undone)
-                self.ended()
-            give_back(self.local, c)
-            c.changing -= 1
+            try:
+                if not depth and c.raw.in_transaction:
+                    c.raw.execute(ROLLBACK)
+            finally:
+                c.forget(depth)  # no sooner: until then the block of a signal handler is nested in it
+                if not depth:
+                    c.row, c.lost = ALONE, None
+                    c.renew(self._was_undone)
+                    self.ended()
+                give_back(self.local, c)
+                c.changing -= 1
 
     def _undone(self, error: BaseException, undo: Callable[..., None], *arguments: Any) -> VaultError:
         """Undo; return ours for an error of SQLite's: kept in a frame it runs through, it would keep the connection."""
