@@ -54,8 +54,8 @@ if TYPE_CHECKING:
         def statements(self) -> Any:
             """Return a cursor to run one statement after another with, which takes less time than `execute` here."""
 
-        def changed(self, sql: str, arguments: Tuple[Any, ...] = (), *behind: Tuple[str, Tuple[Any, ...]]) -> int:
-            """Run a statement, and others behind it in one step of Python's; return how many rows the first changed."""
+        def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
+            """Run a statement and return how many rows it changed."""
 
         def many(self, sql: str, rows: Iterable[Any]) -> None:
             """Run a statement for each of the rows."""

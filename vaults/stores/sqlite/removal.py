@@ -1,7 +1,7 @@
 """Removal: what takes entries out of the order or gives them another place, and keeps the count. Knows no values.
 
-The trap: to delete or move an entry takes two statements, one of which writes the marker, see schema.py. A signal
-handler between the two would find the count wrong, or be given an id a second time. So both are one step of Python's.
+The trap: to delete or move an entry takes two statements, of which the second one writes the marker, see schema.py. A
+signal handler may put and delete between the two: then the entries are counted anew.
 """
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from .schema import (
     COUNT_ALL,
     DELETE,
     DELETE_ALL,
+    DELETE_QUICKLY,
     DELETE_RANGE,
-    DELETE_WITHIN,
+    HAS_CHUNKS,
     MARK,
     MARK_ALL,
-    MARK_CHANGED,
     MARK_FIRST,
     MARK_NEWEST,
+    MARK_ONE,
     MARKED,
     MOVE_FIRST,
     MOVE_LAST,
+    RECOUNT,
 )
 
 TYPE_CHECKING = False
@@ -48,13 +50,33 @@ class Removal(ChunkTable):
         return bool(self.write_alone(self._delete, key))
 
     def _delete(self, c: Connection, key: Stored) -> bool:
-        if not c.raw.changed(DELETE_WITHIN, (key,), MARK_CHANGED):
-            self.newest(c)  # raises where there is no next id
-            if not c.raw.changed(MARK_NEWEST, (key,), (DELETE, (key,))):
-                return False
+        before = c.raw.total_changes
+        if c.raw.changed(DELETE_QUICKLY, (key,)):
+            c.execute(MARK_ONE)  # leaves a page of the index alone
+            self._count_anew_if_disturbed(c, before)
+        elif not self._delete_any(c, key, before):
+            return False
         c.written += ALONE
         self.deletions += 1
         return True
+
+    def _delete_any(self, c: Connection, key: Stored, before: int) -> bool:
+        """Delete an entry that may be the newest, have chunks, be damaged or not be there."""
+        rows = self.rows(c, DELETE, (key,))
+        if rows:
+            (deleted, crc), = rows
+            if self.newest(c) < deleted:
+                c.execute(MARK_NEWEST, (deleted,) * 3)
+            else:
+                c.execute(MARK_ONE)
+            if type(crc) is int and crc < HAS_CHUNKS:  # else the chunks are changes as well, or the row is damaged
+                self._count_anew_if_disturbed(c, before)
+        return bool(rows)
+
+    def _count_anew_if_disturbed(self, c: Connection, before: int) -> None:
+        """Count the entries where a signal handler came between the two statements of a call, and took or gave ids."""
+        if c.raw.total_changes > before + 2:
+            c.execute(RECOUNT)
 
     def delete_range(self, low: Stored = LOWEST, high: Stored = HIGHEST) -> int:
         return int(self.transact(lambda: self._delete_range(self.local.c, low, high)))
@@ -65,9 +87,11 @@ class Removal(ChunkTable):
         if (low, high) == (LOWEST, HIGHEST):
             count = self.rows(c, COUNT_ALL, ())[0][0]
             lowest = self.rows(c, MARKED, ())
-            c.raw.changed(DELETE_ALL, (), (MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest)))
+            c.execute(DELETE_ALL)
+            c.execute(MARK_ALL, (newest, lowest[0][0] if lowest else b'', newest))
         else:
-            count = c.raw.changed(DELETE_RANGE, (low, high), (MARK, (newest, newest)))
+            count = c.raw.changed(DELETE_RANGE, (low, high))
+            c.execute(MARK, (count, newest, newest))
         c.written += min(count * ALONE, CACHE)
         return int(count)
 
@@ -79,9 +103,15 @@ class Removal(ChunkTable):
             return False
         self.newest(c)  # raises where there is no next id
         self.deletions += 1
-        c.raw.changed(*(MOVE_LAST, (key,), MARK_CHANGED) if last else (MARK_FIRST, (), (MOVE_FIRST, (key,))))
+        before = c.raw.total_changes
+        if not last:
+            c.execute(MARK_FIRST)
+        moved = c.raw.changed(MOVE_LAST if last else MOVE_FIRST, (key,))
+        if last and moved:
+            c.execute(MARK_ONE)
+        self._count_anew_if_disturbed(c, before)
         c.written += ALONE
-        return True
+        return bool(moved)
 
     def write_alone(self, operation: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a single write does that takes several statements, as `transact`; outside a block in less time.

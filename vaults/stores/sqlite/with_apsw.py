@@ -42,11 +42,10 @@ class RawConnection(apsw.Connection):
     def statements(self) -> apsw.Cursor:
         return self.cursor()
 
-    def changed(self, sql: str, arguments: Tuple[Any, ...] = (), *behind: Tuple[str, Tuple[Any, ...]]) -> int:
-        # The count in the same step: a signal handler may write, and then it would be told what that has changed.
-        steps: Iterator[Any] = chain(map(self.execute, (sql,), (arguments,)), starmap(self.changes, ((),)),
-                                     starmap(self.execute, behind))
-        _, count, *_ = steps
+    def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
+        # Both in one step of Python's: a signal handler may write, and then it would be told what that has changed.
+        steps: Iterator[Any] = chain(map(self.execute, (sql,), (arguments,)), starmap(self.changes, ((),)))
+        _, count = steps
         return count  # type: ignore[no-any-return]
 
     def many(self, sql: str, rows: Iterable[Any]) -> None:

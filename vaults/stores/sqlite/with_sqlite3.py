@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import sqlite3
 from functools import partial
-from itertools import chain, repeat, starmap
+from itertools import chain, repeat
 from operator import attrgetter
 from sqlite3 import Error, sqlite_version, sqlite_version_info
 
@@ -35,9 +35,8 @@ class RawConnection(sqlite3.Connection):
     def statements(self) -> sqlite3.Cursor:
         return self.cursor()
 
-    def changed(self, sql: str, arguments: Tuple[Any, ...] = (), *behind: Tuple[str, Tuple[Any, ...]]) -> int:
-        first, *_ = starmap(self.execute, ((sql, arguments), *behind))
-        return first.rowcount
+    def changed(self, sql: str, arguments: Tuple[Any, ...] = ()) -> int:
+        return self.execute(sql, arguments).rowcount
 
     def many(self, sql: str, rows: Iterable[Any]) -> None:
         self.executemany(sql, rows)
